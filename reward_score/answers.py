@@ -1,0 +1,373 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Answer text to structure, and back: the grammar of each task, once.
+
+Every parser takes the answer's text and returns a `Parsed`: the value, and how well the *whole* answer follows the
+task's grammar. 1 is the grammar itself and nothing else; 0.5 is an answer that can be read although it deviates
+(another dash, a missing unit, text around it, a component missing or out of range); 0 is an answer that cannot be
+read, and its value is empty. Parsers never raise.
+
+Numbers are ASCII digits with an optional decimal part. Full-width digits, ``nan``, ``inf`` and exponents are not
+numbers. Every pattern is bounded, so that parsing is linear in the text, and an answer longer than `MAX_CHARS` or
+with more than `MAX_ITEMS` spans, boxes or events is no answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from .boxes import Box
+
+T = TypeVar("T")
+Span = tuple[float, float]
+
+MAX_CHARS = 65_536
+"""A longer answer is no answer. The longest reference answers have about 1,200 words, some 8,000 characters."""
+MAX_ITEMS = 200
+"""More spans, boxes or events than this are no answer. Reference answers have a handful."""
+MAX_CAPTION_CHARS = 8_000
+"""A longer summary or region caption is a deviation (format 0.5)."""
+MAX_LABEL_CHARS = 100
+"""A longer next-action label is no label. The longest known label has fewer than 60 characters."""
+
+CVS_COMPONENTS = ("two_structures", "cystic_plate", "hepatocystic_triangle")
+"""Components of the critical view of safety, each scored 0, 1 or 2."""
+CVS_NAMES = {
+    "two_structures": "Two structures",
+    "cystic_plate": "Cystic plate",
+    "hepatocystic_triangle": "Hepatocystic triangle",
+}
+"""The components as answers spell them."""
+CVS_RANGE = (0, 2)
+ASPECTS = (
+    "Respect for tissue",
+    "Suture/needle handling",
+    "Time and motion",
+    "Flow of operation",
+    "Overall performance",
+    "Quality of final product",
+)
+"""Skill aspects, each scored 1 to 5."""
+SA_RANGE = (1, 5)
+
+
+@dataclass(frozen=True)
+class Event:
+    """One described event: clip seconds and a caption."""
+
+    start: float
+    end: float
+    caption: str
+
+
+@dataclass(frozen=True)
+class Parsed(Generic[T]):
+    """What an answer says, and its format: 1 whole grammar, 0.5 recoverable deviation, 0 no parse (empty value)."""
+
+    value: T
+    format: float
+
+
+_NUM = r"[0-9]{1,7}(?:\.[0-9]{1,6})?"
+# A number that is part of something else (a date, a clock time, a longer or a foreign numeral) is not read.
+_NOT_AFTER = r"(?<![\w.:/–-])"
+_NOT_BEFORE = r"(?![\w:/]|[.–-]\d)"
+_UNIT = r"(?:\s{0,2}(?:seconds?|secs?|s)(?!\w))"
+_TO = r"\s{0,3}(?:-|–|—|−|~|to|until)\s{0,3}"
+_COORD = r"(-?" + _NUM + r")"
+_COMMA = r"(?:\s{0,3}[,;]\s{0,3}|\s{1,3})"
+
+_TAL = re.compile(rf"{_NUM}-{_NUM}(?:, {_NUM}-{_NUM})* seconds\.")
+_TAL_ITEM = re.compile(rf"({_NUM})-({_NUM})")
+_TAL_LOOSE = re.compile(
+    rf"{_NOT_AFTER}({_NUM}){_UNIT}?{_TO}({_NUM}){_UNIT}?{_NOT_BEFORE}"
+    rf"|between\s{{1,3}}({_NUM}){_UNIT}?\s{{1,3}}and\s{{1,3}}({_NUM}){_UNIT}?{_NOT_BEFORE}",
+    re.IGNORECASE,
+)
+
+_STG_BOX = rf"{_NUM} seconds: \[-?{_NUM}, -?{_NUM}, -?{_NUM}, -?{_NUM}\]"
+_STG = re.compile(rf"{_STG_BOX}(?: {_STG_BOX})*")
+_STG_ITEM = re.compile(rf"({_NUM}) seconds: \[{_COORD}, {_COORD}, {_COORD}, {_COORD}\]")
+_STG_LOOSE = re.compile(
+    rf"{_NOT_AFTER}({_NUM})[\"']?{_UNIT}?\s{{0,3}}[:,=]?\*{{0,2}}\s{{0,3}}[\[(]{{1,2}}\s{{0,3}}"
+    rf"{_COORD}{_COMMA}{_COORD}{_COMMA}{_COORD}{_COMMA}{_COORD}\s{{0,3}}[\])]",
+    re.IGNORECASE,
+)
+
+_DVC_LINE = re.compile(rf"({_NUM})-({_NUM}) seconds: (\S[^\n]*)")
+_DVC_HEAD = re.compile(
+    rf"{_NOT_AFTER}({_NUM}){_UNIT}?{_TO}({_NUM}){_UNIT}[\])]?\*{{0,2}}(?:\s{{0,2}}:|\s{{1,2}}[-–—](?=\s))",
+    re.IGNORECASE,
+)
+_DVC_HEAD_NO_UNIT = re.compile(
+    rf"^[ \t*•\[(>-]{{0,6}}(?:[0-9]{{1,3}}[.)][ \t]{{1,2}})?({_NUM}){_TO}({_NUM})"
+    r"[\])]?\*{0,2}(?:\s{0,2}:|\s{1,2}[-–—](?=\s))",
+    re.MULTILINE,
+)
+_LIST_NUMBER = re.compile(r"\n\s{0,4}[0-9]{1,3}[.)]\s{0,4}$")
+_DIGIT = re.compile(r"[0-9]")
+_WORD = re.compile(r"[^\W_]")
+
+_LABEL = re.compile(r"[A-Za-z][A-Za-z0-9 \-/&'(),]*[A-Za-z0-9)]")
+_LABEL_PREFIX = re.compile(
+    r"(?:(?:the\s)?(?:most\slikely\s)?next\s(?:surgical\s|nursing\s)?(?:action|step|phase)(?:\s(?:is|will\sbe)|:)"
+    r"|(?:the\s)?(?:answer|action|prediction)(?:\sis|:))\s{0,3}:?\s{0,3}",
+    re.IGNORECASE,
+)
+_LABEL_EDGES = " \t\r\n\"'`*.,;:!“”‘’"
+
+_CVS = re.compile(r"Two structures: ([0-2]), Cystic plate: ([0-2]), Hepatocystic triangle: ([0-2])")
+# The score is taken as one word and judged as a whole: 1.5, 12/50 or a foreign numeral is no score.
+_NAMED_SCORE = r"[*_\"']{0,3}\s{0,3}[:=][*_\"']{0,3}\s{0,3}([^\s,;]{1,16}(?:,[0-9])?)"
+_CVS_LOOSE = re.compile(
+    r"(two\sstructures?|cystic\splate|hepatocystic\striangle)" + _NAMED_SCORE, re.IGNORECASE | re.ASCII
+)
+_SA = re.compile(", ".join(re.escape(aspect) + r": ([1-5])/5" for aspect in ASPECTS))
+_SA_LOOSE = re.compile(
+    "(" + "|".join(re.escape(aspect).replace(r"\ ", r"\s") for aspect in ASPECTS) + ")" + _NAMED_SCORE,
+    re.IGNORECASE | re.ASCII,
+)
+_SCORE = re.compile(r"([0-9]{1,3})(?:/([0-9]{1,3}))?")
+
+_CONTROL_TOKEN = re.compile(r"<\|[A-Za-z0-9_]{1,40}\|>|</?(?:think|answer|s|tool_call)>")
+_ROLE_MARK = re.compile(
+    r"^[ \t]{0,4}(?:assistant|user|system|human|gpt)[ \t]{0,2}(?::|$)", re.IGNORECASE | re.MULTILINE
+)
+_CONTROL_CHAR = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
+_LETTERS = re.compile(r"[A-Za-z]{2}")
+
+
+def _readable(text: Any) -> bool:
+    return isinstance(text, str) and 0 < len(text) <= MAX_CHARS
+
+
+def parse_tal(text: Any) -> Parsed[list[Span]]:
+    """Temporal grounding: ``22.0-78.0, 89.0-94.0 seconds.`` as spans in clip seconds, in the order of the text.
+
+    Read with format 0.5: other dashes, ``to``, ``between a and b``, units at each number or none, text around.
+    An inverted span is kept as it is: it is a span that was predicted, and overlaps nothing.
+    """
+    if not _readable(text):
+        return Parsed([], 0.0)
+    text = text.strip()
+    if _TAL.fullmatch(text):
+        found, form = _TAL_ITEM.findall(text), 1.0
+    else:
+        found, form = [(a or c, b or d) for a, b, c, d in _TAL_LOOSE.findall(text)], 0.5
+    if not found or len(found) > MAX_ITEMS:
+        return Parsed([], 0.0)
+    return Parsed([(float(start), float(end)) for start, end in found], form)
+
+
+def parse_stg(text: Any) -> Parsed[dict[float, Box]]:
+    """Spatio-temporal grounding: ``66.0 seconds: [x1, y1, x2, y2] 74.0 seconds: [...]``, boxes in the text's space.
+
+    Read with format 0.5: other units, separators and brackets, text around, boxes without a readable time or with
+    too few numbers (left out). A time given twice with different boxes keeps an empty box, which overlaps nothing.
+    """
+    if not _readable(text):
+        return Parsed({}, 0.0)
+    text = text.strip()
+    if _STG.fullmatch(text):
+        found, form = _STG_ITEM.findall(text), 1.0
+    else:
+        found, form = _STG_LOOSE.findall(text), 0.5
+    if not found or len(found) > MAX_ITEMS:
+        return Parsed({}, 0.0)
+    boxes: dict[float, Box] = {}
+    for item in found:
+        time, x1, y1, x2, y2 = map(float, item)
+        box = (x1, y1, x2, y2)
+        if time in boxes:
+            form = 0.5
+            if boxes[time] != box:
+                box = (0.0, 0.0, 0.0, 0.0)
+        boxes[time] = box
+    return Parsed(boxes, form)
+
+
+def parse_dvc(text: Any) -> Parsed[list[Event]]:
+    """Dense captioning: one event a line, ``0.0-88.0 seconds: caption``, in the order of the text.
+
+    Read with format 0.5: bullets and numbering, other dashes and units, several events on a line (an event inside a
+    caption is an event, not a caption), captions over several lines, text before the first event. An event whose
+    caption has no letter or digit is left out.
+    """
+    if not _readable(text):
+        return Parsed([], 0.0)
+    text = text.strip()
+    events = _strict_events(text)
+    if events is not None:
+        return Parsed(events, 1.0) if len(events) <= MAX_ITEMS else Parsed([], 0.0)
+    heads = list(_DVC_HEAD.finditer(text)) or list(_DVC_HEAD_NO_UNIT.finditer(text))
+    if not heads or len(heads) > MAX_ITEMS:
+        return Parsed([], 0.0)
+    events = []
+    ends = [head.start() for head in heads[1:]] + [len(text)]
+    for head, end in zip(heads, ends, strict=True):
+        caption = text[head.end() : end]
+        numbering = _LIST_NUMBER.search(caption, max(0, len(caption) - 16))
+        if numbering:
+            caption = caption[: numbering.start()]
+        caption = " ".join(caption.split()).strip(" *•-–([>")
+        if _WORD.search(caption):
+            events.append(Event(float(head[1]), float(head[2]), caption))
+    return Parsed(events, 0.5 if events else 0.0)
+
+
+def _strict_events(text: str) -> list[Event] | None:
+    """The events of an answer that is nothing but the grammar, else ``None``."""
+    events = []
+    for line in text.split("\n"):
+        match = _DVC_LINE.fullmatch(line)
+        if match is None:
+            return None
+        caption = match[3].rstrip()
+        if _WORD.search(caption) is None or (_DIGIT.search(caption) and _DVC_HEAD.search(caption)):
+            return None
+        events.append(Event(float(match[1]), float(match[2]), caption))
+    return events
+
+
+def parse_nap(text: Any) -> Parsed[str]:
+    """Next action: the label alone, on one line. Whether it is a known label is not the grammar's business.
+
+    Read with format 0.5: quotes, a final dot, ``The next action is ...`` and its like; they are taken off the value.
+    """
+    if not _readable(text):
+        return Parsed("", 0.0)
+    text = text.strip()
+    if len(text) > 2 * MAX_LABEL_CHARS:
+        return Parsed("", 0.0)
+    if len(text) <= MAX_LABEL_CHARS and _LABEL.fullmatch(text) and not _LABEL_PREFIX.match(text):
+        return Parsed(text, 1.0)
+    label = text.strip(_LABEL_EDGES)
+    prefix = _LABEL_PREFIX.match(label)
+    if prefix:
+        label = label[prefix.end() :].strip(_LABEL_EDGES)
+    if len(label) <= MAX_LABEL_CHARS and _LABEL.fullmatch(label):
+        return Parsed(label, 0.5)
+    return Parsed("", 0.0)
+
+
+def _scores(found: Iterable[tuple[str, str]], keys: Mapping[str, str], low: int, high: int) -> dict[str, int]:
+    """Scores by key from (name, word) pairs; a score that is unreadable, out of range or ambiguous is left out."""
+    scores: dict[str, int] = {}
+    dropped: set[str] = set()
+    for name, word in found:
+        key = keys[" ".join(name.lower().split())]
+        match = _SCORE.fullmatch(word.strip("*_\"'.()[]|"))
+        score = int(match[1]) if match and match[2] in (None, str(high)) else -1
+        if not low <= score <= high or scores.get(key, score) != score:
+            dropped.add(key)
+        scores[key] = score
+    return {key: score for key, score in scores.items() if key not in dropped}
+
+
+_CVS_KEYS = {name.lower(): key for key, name in CVS_NAMES.items()} | {"two structure": "two_structures"}
+_SA_KEYS = {aspect.lower(): aspect for aspect in ASPECTS}
+
+
+def parse_cvs(text: Any) -> Parsed[dict[str, int]]:
+    """Critical view of safety: ``Two structures: 2, Cystic plate: 1, Hepatocystic triangle: 0``, each 0 to 2.
+
+    Keys are `CVS_COMPONENTS`. Read with format 0.5: ``=``, other separators, other order, ``/2``, text around,
+    missing components. A score out of range, not whole, or given twice with different values is a missing component.
+    """
+    if not _readable(text):
+        return Parsed({}, 0.0)
+    match = _CVS.fullmatch(text.strip())
+    if match:
+        return Parsed(dict(zip(CVS_COMPONENTS, map(int, match.groups()), strict=True)), 1.0)
+    scores = _scores(_CVS_LOOSE.findall(text), _CVS_KEYS, *CVS_RANGE)
+    return Parsed(scores, 0.5 if scores else 0.0)
+
+
+def parse_sa(text: Any) -> Parsed[dict[str, int]]:
+    """Skill assessment: ``Respect for tissue: 2/5, Suture/needle handling: 1/5, ...``, each 1 to 5.
+
+    Keys are `ASPECTS`. Deviations as in `parse_cvs`; ``/5`` may be missing at format 0.5.
+    """
+    if not _readable(text):
+        return Parsed({}, 0.0)
+    match = _SA.fullmatch(text.strip())
+    if match:
+        return Parsed(dict(zip(ASPECTS, map(int, match.groups()), strict=True)), 1.0)
+    scores = _scores(_SA_LOOSE.findall(text), _SA_KEYS, *SA_RANGE)
+    return Parsed(scores, 0.5 if scores else 0.0)
+
+
+def parse_caption(text: Any) -> Parsed[str]:
+    """Summaries and region captions: plain text.
+
+    Read with format 0.5: control tokens and role marks (taken off the value), control characters, more than
+    `MAX_CAPTION_CHARS` characters (the value is cut there). Text without two letters in a row is no caption.
+    """
+    if not _readable(text):
+        return Parsed("", 0.0)
+    plain = text.strip()
+    clean = _CONTROL_TOKEN.sub(" ", plain) if "<" in plain else plain
+    clean = _CONTROL_CHAR.sub(" ", _ROLE_MARK.sub(" ", clean)).strip()
+    if _LETTERS.search(clean) is None:
+        return Parsed("", 0.0)
+    if clean == plain and len(clean) <= MAX_CAPTION_CHARS:
+        return Parsed(clean, 1.0)
+    return Parsed(clean[:MAX_CAPTION_CHARS], 0.5)
+
+
+PARSERS: dict[str, Callable[[Any], Parsed]] = {
+    "tal": parse_tal,
+    "stg": parse_stg,
+    "dvc": parse_dvc,
+    "nap": parse_nap,
+    "vs": parse_caption,
+    "rc": parse_caption,
+    "sa": parse_sa,
+    "cvs": parse_cvs,
+}
+"""The parser of each task."""
+
+
+def _number(value: float, decimals: int) -> str:
+    """Fixed decimals, and no minus sign before a zero."""
+    text = f"{value:.{decimals}f}"
+    return text[1:] if text.startswith("-") and not text.strip("-0.") else text
+
+
+def _time(value: float) -> str:
+    """Seconds with one decimal, two where one would move the time."""
+    return _number(value, 1 if abs(round(value, 1) - value) < 1e-6 else 2)
+
+
+def render_tal(spans: Iterable[Span]) -> str:
+    """Spans in clip seconds as the grammar writes them, one decimal."""
+    return ", ".join(f"{_number(start, 1)}-{_number(end, 1)}" for start, end in spans) + " seconds."
+
+
+def render_stg(boxes: Mapping[float, Box], decimals: int = 2) -> str:
+    """Boxes by time (clip seconds) as the grammar writes them, in order of time; coordinates with ``decimals``."""
+    return " ".join(
+        f"{_time(time)} seconds: [{', '.join(_number(value, decimals) for value in boxes[time])}]"
+        for time in sorted(boxes)
+    )
+
+
+def render_dvc(events: Iterable[Event]) -> str:
+    """Events as the grammar writes them, one a line; white space inside a caption becomes single blanks."""
+    return "\n".join(
+        f"{_number(event.start, 1)}-{_number(event.end, 1)} seconds: {' '.join(event.caption.split())}"
+        for event in events
+    )
+
+
+def render_cvs(scores: Mapping[str, int]) -> str:
+    """Scores by `CVS_COMPONENTS` as the grammar writes them; a missing component raises KeyError."""
+    return ", ".join(f"{CVS_NAMES[key]}: {scores[key]}" for key in CVS_COMPONENTS)
+
+
+def render_sa(scores: Mapping[str, int]) -> str:
+    """Scores by `ASPECTS` as the grammar writes them; a missing aspect raises KeyError."""
+    return ", ".join(f"{aspect}: {scores[aspect]}/5" for aspect in ASPECTS)

@@ -1,0 +1,37 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Judges: how close is a generated description to the reference, in five dimensions of 1 to 5.
+
+Two judges stand behind one interface, ``name`` and ``await score(prediction, reference, *, task, question=None)``:
+`Judge` asks an OpenAI-compatible endpoint, `OfflineJudge` compares words and needs nothing. Both return a
+`Judgement` or raise: a failure is never a number. A blank prediction is an answer, and gets 1 in every dimension
+without a call; a blank reference is bad data (`reward_score.errors.BadGroundTruth`).
+"""
+
+from .client import Judge
+from .errors import (
+    JudgeError,
+    JudgeMalformed,
+    JudgeRateLimited,
+    JudgeRefused,
+    JudgeSettingsError,
+    JudgeTimeout,
+    JudgeUnavailable,
+)
+from .judgement import DIMENSIONS, Judgement, Usage
+from .offline import OfflineJudge
+
+__all__ = [
+    "DIMENSIONS",
+    "Judge",
+    "JudgeError",
+    "JudgeMalformed",
+    "JudgeRateLimited",
+    "JudgeRefused",
+    "JudgeSettingsError",
+    "JudgeTimeout",
+    "JudgeUnavailable",
+    "Judgement",
+    "OfflineJudge",
+    "Usage",
+]

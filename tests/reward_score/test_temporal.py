@@ -1,0 +1,161 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Spans and events in time."""
+
+import itertools
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reward_score.answers import Event
+from reward_score.errors import BadGroundTruth
+from reward_score.temporal import assign, matched_events, span_iou, tal_iou, temporal_f1
+
+TENTHS = st.integers(0, 600).map(lambda n: n / 10)
+SPAN = st.tuples(TENTHS, TENTHS).map(lambda pair: (min(pair), max(pair)))
+SPANS = st.lists(SPAN, min_size=1, max_size=5)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "value"),
+    [((0, 10), (0, 10), 1), ((0, 10), (5, 15), 1 / 3), ((0, 10), (10, 20), 0), ((10, 0), (10, 0), 0)],
+)
+def test_span_iou(a, b, value):
+    assert span_iou(a, b) == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "gold", "value"),
+    [
+        ([(0, 10)], [(0, 10)], 1),
+        ([(0, 5)], [(0, 10)], 0.5),
+        ([(0, 10)], [(0, 10), (20, 30)], 0.5),
+        ([(0, 10), (20, 30)], [(0, 10)], 0.5),
+        ([(0, 10)] * 2, [(0, 10)], 0.5),
+        ([(10, 0)], [(0, 10)], 0),
+        ([(66, 66)], [(66, 66)], 1),
+        ([(65, 67)], [(66, 66)], 1),
+        ([(66, 66)], [(69, 69)], 0),
+        ([], [(0, 10)], 0),
+    ],
+)
+def test_tal_iou(predicted, gold, value):
+    assert tal_iou(predicted, gold, interval=2.0) == pytest.approx(value)
+
+
+def test_the_matching_is_the_best_one_not_the_first():
+    predicted = [(0, 10), (8, 18)]
+    gold = [(4, 14), (0, 6)]
+    assert tal_iou(predicted, gold) == pytest.approx((6 / 10 + 6 / 14) / 2)
+
+
+def test_fifty_junk_spans_cost():
+    junk = [(float(i), i + 1.0) for i in range(200, 250)]
+    assert tal_iou([(0, 10), *junk], [(0, 10)]) == pytest.approx(1 / 51)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SPANS, SPANS, st.randoms())
+def test_order_does_not_matter(predicted, gold, random):
+    shuffled_predicted, shuffled_gold = predicted[:], gold[:]
+    random.shuffle(shuffled_predicted)
+    random.shuffle(shuffled_gold)
+    assert tal_iou(shuffled_predicted, shuffled_gold) == pytest.approx(tal_iou(predicted, gold))
+
+
+@settings(max_examples=60, deadline=None)
+@given(SPANS, SPANS)
+def test_bounded_and_one_only_when_right(predicted, gold):
+    value = tal_iou(predicted, gold)
+    assert 0 <= value <= 1
+    if value > 1 - 1e-12:
+        # A zero-length span and the interval around it are the same span.
+        assert len(predicted) == len(gold)
+    assert tal_iou(gold, gold) == pytest.approx(1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(SPAN, min_size=1, max_size=5, unique=True), st.data())
+def test_no_edit_of_a_right_answer_raises_it(gold, data):
+    index = data.draw(st.integers(0, len(gold) - 1))
+    start, end = gold[index]
+    others = gold[:index] + gold[index + 1 :]
+    edits = {
+        "remove": others,
+        "repeat": [*gold, gold[index]],
+        "reverse": [*others, (end + 1, start)],
+        "pad": [*gold, (700.0, 710.0)],
+    }
+    for name, edited in edits.items():
+        assert tal_iou(edited, gold) < 1 - 1e-9, name
+
+
+@settings(max_examples=60, deadline=None)
+@given(SPANS, SPANS)
+def test_padding_with_junk_never_raises(predicted, gold):
+    before = tal_iou(predicted, gold)
+    assert tal_iou([*predicted, (700.0, 701.0)], gold) <= before + 1e-12
+    assert tal_iou([*predicted, (5.0, 1.0)], gold) <= before + 1e-12
+
+
+def test_no_gold():
+    with pytest.raises(BadGroundTruth):
+        tal_iou([(0, 1)], [])
+    with pytest.raises(ValueError):
+        temporal_f1([], [])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 4), st.data())
+def test_assign_is_optimal(rows, columns, data):
+    matrix = [[data.draw(st.integers(0, 5)) / 5 for _ in range(columns)] for _ in range(rows)]
+    pairs = assign(matrix)
+    assert len({i for i, _ in pairs}) == len({j for _, j in pairs}) == len(pairs)
+    if rows > columns:
+        matrix_t = [list(column) for column in zip(*matrix, strict=True)]
+    else:
+        matrix_t = matrix
+    size, other = len(matrix_t), len(matrix_t[0])
+    best = max(sum(matrix_t[i][j] for i, j in enumerate(p)) for p in itertools.permutations(range(other), size))
+    assert sum(matrix[i][j] for i, j in pairs) == pytest.approx(best)
+
+
+def events(*spans):
+    return [Event(start, end, f"caption {number}") for number, (start, end) in enumerate(spans)]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "gold", "value"),
+    [
+        (events((0, 10)), events((0, 10)), 1),
+        (events((0, 6)), events((0, 10)), 2 / 3),
+        (events((0, 3)), events((0, 10)), 1 / 3),
+        (events((0, 10)), events((0, 10), (20, 30)), 2 / 3),
+        (events((0, 30)), events((0, 10), (10, 20), (20, 30)), 2 / 4 / 3),
+        (events((0, 10), (0, 10)), events((0, 10)), 2 / 3),
+        (events(), events((0, 10)), 0),
+    ],
+)
+def test_temporal_f1(predicted, gold, value):
+    assert temporal_f1(predicted, gold) == pytest.approx(value)
+
+
+@settings(max_examples=50, deadline=None)
+@given(SPANS, SPANS, st.randoms())
+def test_f1_is_bounded_and_knows_no_order(predicted, gold, random):
+    value = temporal_f1(events(*predicted), events(*gold))
+    assert 0 <= value <= 1
+    shuffled = gold[:]
+    random.shuffle(shuffled)
+    assert temporal_f1(events(*predicted), events(*shuffled)) == pytest.approx(value)
+    assert temporal_f1(events(*gold), events(*gold)) == pytest.approx(1)
+
+
+def test_matched_events():
+    predicted = [Event(0, 9, "a"), Event(1, 10, "b"), Event(50, 60, "c")]
+    gold = [Event(50, 61, "C"), Event(0, 10, "A"), Event(80, 90, "D")]
+    pairs = {(p.caption, g.caption) for p, g in matched_events(predicted, gold)}
+    assert pairs in ({("a", "A"), ("c", "C")}, {("b", "A"), ("c", "C")})
+    assert matched_events(predicted, gold) == matched_events(predicted[::-1], gold[::-1])
+    assert matched_events([Event(0, 2.9, "a")], [Event(0, 10, "A")]) == []
