@@ -1,0 +1,71 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Which canvas a source's boxes are drawn on, and which size a frame has when the model sees it.
+
+Sizes are (width, height) in pixels. Boxes change their space in `reward_score.boxes`, nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+
+Size = tuple[int, int]
+
+CANVASES: dict[str, Size] = {"CholecTrack20": (854, 480), "CoPESD": (1306, 1009), "EgoSurgery": (1920, 1080)}
+"""Annotation canvas of the sources with boxes, whatever the size of their frame files."""
+
+FACTORS = {"qwen2_5_vl": 28, "qwen3_vl": 32}
+"""Both sides of a frame are multiples of this: vision patch (14, 16) times the merge of 2 x 2 patches."""
+
+FRAMES_PER_TOKEN = 2
+"""The temporal patch of both families spans two frames."""
+
+MIN_PIXELS, MAX_PIXELS = 6_272, 37_632
+"""Pixels of a processed frame in the released inference settings."""
+
+# Qwen's own preprocessing refuses frames more elongated than this.
+_MAX_RATIO = 200
+
+
+def canvas_of(source: str, frame_size: Size) -> Size:
+    """The annotation canvas of a source; without an entry of its own, the frame's size on disk."""
+    return CANVASES.get(source, frame_size)
+
+
+def processed_size(frame_size: Size, family: str, min_pixels: int = MIN_PIXELS, max_pixels: int = MAX_PIXELS) -> Size:
+    """The size that a frame is resized to: the "smart resize" rule of the Qwen-VL preprocessing.
+
+    Each side is rounded to a multiple of the family's factor; when the area then lies outside
+    [min_pixels, max_pixels], both sides are scaled alike by the root of the area's ratio and rounded inwards.
+
+    Args:
+        frame_size: (width, height) on disk.
+        family: a key of `FACTORS`.
+        min_pixels: lower bound of width x height.
+        max_pixels: upper bound of width x height; at least one block of factor x factor.
+
+    Raises:
+        ValueError: bounds that no size satisfies, or a frame more than 200 times as long as it is wide.
+    """
+    factor = FACTORS[family]
+    width, height = frame_size
+    if not 0 < min_pixels <= max_pixels or max_pixels < factor * factor:
+        raise ValueError(
+            f"min_pixels {min_pixels}, max_pixels {max_pixels}: expected 0 < min <= max and max >= {factor * factor}"
+        )
+    if min(width, height) < 1 or max(width, height) > _MAX_RATIO * min(width, height):
+        raise ValueError(f"frame of {width}x{height}: expected sides at most {_MAX_RATIO}:1")
+    sides = [max(factor, round(side / factor) * factor) for side in (width, height)]
+    if sides[0] * sides[1] > max_pixels:
+        shrink = math.sqrt(width * height / max_pixels)
+        sides = [max(factor, math.floor(side / shrink / factor) * factor) for side in (width, height)]
+    elif sides[0] * sides[1] < min_pixels:
+        grow = math.sqrt(min_pixels / (width * height))
+        sides = [math.ceil(side * grow / factor) * factor for side in (width, height)]
+    return sides[0], sides[1]
+
+
+def vision_tokens(frames: int, size: Size, family: str) -> int:
+    """Vision tokens of a clip of `frames` frames processed to `size`."""
+    factor = FACTORS[family]
+    return math.ceil(frames / FRAMES_PER_TOKEN) * (size[0] // factor) * (size[1] // factor)

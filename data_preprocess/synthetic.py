@@ -1,0 +1,228 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Write a synthetic MedVidBench: annotation JSON in the official format and frames that show the answers.
+
+    python data_preprocess/synthetic.py --output DIR                       # the tiny set that the CPU run learns from
+    python data_preprocess/synthetic.py --output DIR --profile full        # real frame sizes and clip lengths
+    python data_preprocess/synthetic.py --output DIR --rows 531850 --no-frames    # scale work, a stream
+
+``DIR/train_annotations.json`` holds all rows with answers (the preprocessor splits by video), ``--test-rows`` adds
+``DIR/test_annotations.json`` without them. Frames lie under ``DIR/frames``, where a path of the JSON is found by
+leaving out its prefix (``/root/data/``, ``testdata/``, ``valdata/``). Equal settings give equal bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+if not __package__:
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import orjson
+from tqdm import tqdm
+
+from data_preprocess import synthetic_rows, synthetic_text, synthetic_video
+from data_preprocess.synthetic_rows import PAIRS, Settings, rows
+from data_preprocess.synthetic_video import PREFIXES, PROFILES, SOURCES, Clip, paint, picture_key
+
+MARKER = "synthetic.json"
+# (videos per source, rows per pair) when not given.
+DEFAULTS = {"tiny": (12, 48), "full": (8, 8)}
+# Upper estimates, only for the check of free space: bytes of a row and of a frame.
+ROW_BYTES = {"tiny": 2_500, "full": 12_000}
+FRAME_BYTES = {"tiny": 6_000, "full": 60_000}
+
+
+class SyntheticError(Exception):
+    """A wrong argument or place; the message is one line for the user."""
+
+
+def frame_file(path: str) -> str:
+    """Where a path of the annotations lies below the frames root."""
+    for prefix in PREFIXES:
+        if path.startswith(prefix):
+            return path[len(prefix) :]
+    raise ValueError(f"unknown prefix: {path}")
+
+
+def paint_clip(clip: Clip, size: tuple[int, int], root: Path) -> int:
+    """Write the clip's listed frames below ``root``, each whole or not at all; returns their number."""
+    canvas = SOURCES[clip.source].canvas
+    folder = (root / frame_file(clip.frames[0])).parent
+    folder.mkdir(parents=True, exist_ok=True)
+    done = 0
+    for index, path in enumerate(clip.frames):
+        if index and clip.numbers[index] == clip.numbers[index - 1]:
+            continue
+        name = path.rsplit("/", 1)[1]
+        temporary = folder / f".{name}.tmp"
+        temporary.write_bytes(paint(picture_key(clip, index), canvas, size, name[-3:]))
+        os.replace(temporary, folder / name)
+        done += 1
+    return done
+
+
+def write_json(target: Path, lines: Iterator[bytes]) -> None:
+    """Write a JSON list, one element a line, as a stream; ``target`` appears only when it is complete."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb", buffering=1 << 20) as file:
+            separator = b"[\n"
+            for line in lines:
+                file.write(separator)
+                file.write(line)
+                separator = b",\n"
+            file.write(b"\n]\n" if separator != b"[\n" else b"[]\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def encoded_rows(settings: Settings, count: int, test: bool, frames: Path | None, label: str) -> Iterator[bytes]:
+    """Rows as JSON bytes; paints each clip when it first occurs, where ``frames`` names a root."""
+    painted: set[tuple[str, str, int]] = set()
+    tiny = settings.profile == "tiny"
+    for row, clip in tqdm(rows(settings, count, test), total=count, desc=label, unit="rows", mininterval=1.0):
+        if frames is not None and (key := (clip.source, clip.video_id, clip.numbers[0])) not in painted:
+            painted.add(key)
+            spec = SOURCES[clip.source]
+            paint_clip(clip, spec.tiny_size if tiny else spec.full_size, frames)
+        yield orjson.dumps(row)
+
+
+def generator_fingerprint() -> str:
+    """Hash of the generator's own source: another version of it makes another set."""
+    digest = hashlib.sha256()
+    for module in (synthetic_text, synthetic_video, synthetic_rows):
+        digest.update(Path(str(module.__file__)).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def check_space(output: Path, settings: Settings, counts: Sequence[int], frames: bool) -> None:
+    """Raise when the disk cannot hold the set, by a generous estimate."""
+    need = sum(counts) * ROW_BYTES[settings.profile]
+    if frames:
+        clips = sum(-(-count // len(PAIRS)) for count in counts) * len(SOURCES)
+        need += clips * PROFILES[settings.profile].frames[1] * FRAME_BYTES[settings.profile]
+    place = output
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < need:
+        raise SyntheticError(f"{output}: {free / 1e9:.1f} GB free, up to {need / 1e9:.1f} GB needed")
+
+
+def write_marker(output: Path, marker: dict[str, object]) -> None:
+    """Record the settings, and whether the set is complete."""
+    temporary = output / f".{MARKER}.tmp"
+    with open(temporary, "w", encoding="utf-8") as file:
+        json.dump(marker, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, output / MARKER)
+
+
+def is_complete(output: Path, wanted: dict[str, object]) -> bool:
+    """Whether ``output`` already holds exactly this set; raises when it holds anything else."""
+    if output.exists() and not output.is_dir():
+        raise SyntheticError(f"{output}: not a folder")
+    if not output.exists() or not any(output.iterdir()):
+        return False
+    try:
+        found = json.loads((output / MARKER).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SyntheticError(f"{output}: not empty and not a synthetic set; choose an empty folder") from None
+    except ValueError:
+        raise SyntheticError(f"{output / MARKER}: unreadable; remove the folder or choose another") from None
+    differing = [key for key in wanted if key != "complete" and found.get(key) != wanted[key]]
+    if differing:
+        raise SyntheticError(f"{output}: holds a set made with other settings ({', '.join(differing)})")
+    return bool(found.get("complete"))
+
+
+def generate(output: Path, settings: Settings, train: int, test: int, frames: bool) -> bool:
+    """Write the set; returns False when it was there already. An interrupted set is written anew."""
+    marker: dict[str, object] = {
+        "complete": True,
+        "generator": generator_fingerprint(),
+        "profile": settings.profile,
+        "seed": settings.seed,
+        "variants": settings.variants,
+        "videos_per_source": settings.videos,
+        "train_rows": train,
+        "test_rows": test,
+        "frames": frames,
+    }
+    if is_complete(output, marker):
+        return False
+    check_space(output, settings, (train, test), frames)
+    output.mkdir(parents=True, exist_ok=True)
+    for leftover in output.glob(".*_annotations.json.*"):
+        leftover.unlink()
+    write_marker(output, marker | {"complete": False})
+    root = output / "frames" if frames else None
+    write_json(output / "train_annotations.json", encoded_rows(settings, train, False, root, "train rows"))
+    if test:
+        write_json(output / "test_annotations.json", encoded_rows(settings, test, True, root, "test rows"))
+    write_marker(output, marker)
+    return True
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--output", type=Path, required=True, help="folder to write, empty or absent")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--profile", choices=tuple(PROFILES), help="default tiny, without frames full")
+    parser.add_argument("--variants", choices=("all", "plain"), default="all", help="plain: no format oddities")
+    parser.add_argument("--videos-per-source", type=int, help="default 12 (tiny), 8 (full)")
+    parser.add_argument("--rows-per-pair", type=int, help="default 48 (tiny), 8 (full)")
+    parser.add_argument("--rows", type=int, help="rows in all, instead of --rows-per-pair")
+    parser.add_argument("--no-frames", action="store_true", help="annotations only")
+    parser.add_argument("--test-rows", action="store_true", help="also write rows without answers, of other videos")
+    options = parser.parse_args(arguments)
+    options.profile = options.profile or ("full" if options.no_frames else "tiny")
+    if options.rows is not None and options.rows_per_pair is not None:
+        parser.error("--rows and --rows-per-pair exclude each other")
+    for name in ("videos_per_source", "rows_per_pair", "rows"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            parser.error(f"--{name.replace('_', '-')}: expected a positive number, got {value}")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Command line entry; returns the exit status."""
+    options = parse_arguments(arguments)
+    videos, per_pair = DEFAULTS[options.profile]
+    if options.rows is not None:
+        # Large sets need the variety of a real one: 80 videos a source are 640 in all, the full set has 626.
+        videos = min(80, max(videos, options.rows // (len(PAIRS) * 12)))
+    settings = Settings(options.seed, options.profile, options.variants, options.videos_per_source or videos)
+    train = options.rows or (options.rows_per_pair or per_pair) * len(PAIRS)
+    test = max(len(PAIRS), train // 4) if options.test_rows else 0
+    try:
+        written = generate(options.output, settings, train, test, not options.no_frames)
+    except (SyntheticError, OSError) as error:
+        print(f"synthetic: {error}", file=sys.stderr)
+        return 1
+    state = "written" if written else "already there, nothing to do"
+    print(
+        f"{options.output}: {train} rows with answers, {test} without, {len(PAIRS)} pairs, seed {options.seed}: {state}"
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

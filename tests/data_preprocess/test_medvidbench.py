@@ -1,0 +1,333 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The command: annotations and frames in, parquet out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from data_preprocess import medvidbench
+from data_preprocess.medvidbench import PromptLength, main
+from reward_score.answers import parse_stg
+from reward_score.boxes import iou, to_canvas
+
+COMMAND = Path(medvidbench.__file__)
+BOXES = {"0": [480, 270, 1440, 810], "4.0": [500, 270, 1460, 810]}
+
+
+def record(number, video, qa_type="next_action", answer="cutting", **changes):
+    """A row of EgoSurgery: frames 2 s apart, boxes on a 1920x1080 canvas."""
+    frames = [f"/root/data/EgoSurgery/images/{video}/{video}_1_{n:04}.jpg" for n in (1, 2, 3)]
+    turns = [{"from": "human", "value": "<video>\nWhat is next?"}]
+    if answer is not None:
+        turns.append({"from": "gpt", "value": answer})
+    metadata = {"video_id": f"{video}_1", "fps": "0.5", "input_video_start_frame": "1", "input_video_end_frame": "3"}
+    base = {"id": str(number), "qa_type": qa_type, "data_source": "EgoSurgery", "conversations": turns}
+    base |= {"video": frames, "sampled_video_frames": [1, 2, 3], "metadata": metadata, "struc_info": None}
+    return {**base, **changes}
+
+
+def boxed(number, video):
+    structure = [{"start": 0, "end": 4, "stride": 4, "object": "hook", "bbox_dict": BOXES}]
+    answer = " ".join(f"{float(time)} seconds: {box}" for time, box in BOXES.items())
+    return record(number, video, "stg", answer, struc_info=structure)
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Frames of five videos, 192x108, and a function that runs the command on rows."""
+    for video in "ABCDE":
+        folder = tmp_path / "frames/EgoSurgery/images" / video
+        folder.mkdir(parents=True)
+        for number in (1, 2, 3):
+            Image.new("RGB", (192, 108), (60 * number, 0, 90)).save(folder / f"{video}_1_{number:04}.jpg")
+
+    def convert(rows, *options, output="out"):
+        (tmp_path / "a.json").write_text(json.dumps(rows))
+        arguments = ["--annotations", tmp_path / "a.json", "--frames-root", tmp_path / "frames"]
+        return main([*map(str, arguments), "--output", str(tmp_path / output), "--max-pixels", "12544", *options])
+
+    convert.folder = tmp_path
+    return convert
+
+
+def table(place, split, output="out"):
+    return pq.read_table(place.folder / output / f"{split}.parquet").to_pylist()
+
+
+def audit(place, output="out"):
+    return json.loads((place.folder / output / "audit.json").read_text())
+
+
+def leftovers(place, output="out"):
+    return [entry.name for entry in (place.folder / output).iterdir() if entry.name.startswith(".medvidbench-")]
+
+
+def test_rows_become_verl_columns(place):
+    assert place([record(i, video) for i, video in enumerate("AABBCCDDEE")]) == 0
+    train, val = table(place, "train"), table(place, "val")
+    assert (len(train), len(val)) == (8, 2)
+    assert not {row["extra_info"]["video_id"] for row in train} & {row["extra_info"]["video_id"] for row in val}
+    row = train[0]
+    assert row["data_source"] == "medvidbench/EgoSurgery/nap" and row["ability"] == "nap"
+    assert row["prompt"] == [{"role": "user", "content": "<video>\nWhat is next?"}]
+    assert json.loads(row["reward_model"]["ground_truth"]) == {"text": "cutting", "label": "cutting"}
+    (video,) = row["videos"]
+    assert (video["sample_fps"], video["resized_width"], video["resized_height"]) == (0.5, 140, 84)
+    assert len(video["video"]) == 3 and all(os.path.isabs(path) for path in video["video"])
+    for path in video["video"]:
+        with Image.open(path) as image:
+            assert image.size == (140, 84)
+    extra = row["extra_info"]
+    assert (extra["split"], extra["answer"], extra["task"], extra["source"]) == (
+        "train",
+        "cutting",
+        "nap",
+        "EgoSurgery",
+    )
+    assert (extra["canvas"], extra["processed_size"]) == ([1920, 1080], [140, 84])
+    assert (extra["duration"], extra["sample_interval"], extra["frames"]) == (4.0, 2.0, 3)
+    assert (extra["time_rule"], extra["row_id"], extra["file"]) == ("table", "0", "a.json")
+    assert "token_length" not in extra
+    assert [row["extra_info"]["index"] for row in train] == sorted(row["extra_info"]["index"] for row in train)
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_box_answers_are_said_in_the_models_space_and_come_back(place, family):
+    assert place([boxed(0, "A")], "--model-family", family, "--val-fraction", "0") == 0
+    (row,) = table(place, "train")
+    extra = row["extra_info"]
+    said = parse_stg(extra["answer"])
+    assert said.format == 1.0 and list(said.value) == [0.0, 4.0]
+    for at, box in said.value.items():
+        back = to_canvas(box, extra["canvas"], extra["processed_size"], family)
+        assert iou(back, BOXES["0" if at == 0 else "4.0"]) > 0.98
+    assert json.loads(row["reward_model"]["ground_truth"])["boxes"]["4.0"] == [500.0, 270.0, 1460.0, 810.0]
+    assert audit(place)["stg_rounding_iou"]["EgoSurgery"] > 0.98
+    factor = {"qwen2_5_vl": 28, "qwen3_vl": 32}[family]
+    assert all(side % factor == 0 for side in extra["processed_size"])
+
+
+def test_a_region_box_is_on_its_frame_alone(place):
+    plain = record(0, "A", "region_caption_gpt", "A hook.")
+    region = {"start_frame": plain["video"][1], "start_frame_bbox": [480, 270, 1440, 810]}
+    assert place([{**plain, "is_RC": True, "RC_info": region}], "--val-fraction", "0") == 0
+    (row,) = table(place, "train")
+    green = []
+    for path in row["videos"][0]["video"]:
+        pixels = np.asarray(Image.open(path)).astype(int)
+        green.append(int((pixels[..., 1] - pixels[..., 0] > 40).sum()))
+    assert green[0] == green[2] == 0 < green[1]
+
+
+def test_a_hole_is_filled_so_that_times_are_right(place):
+    """Frames 1, 2 and then 5 of a 0.5 fps source: the list shown has five entries, the model's times are true."""
+    row = record(0, "A", sampled_video_frames=[1, 2, 5])
+    assert place([row], "--val-fraction", "0") == 0
+    (row,) = table(place, "train")
+    video = row["videos"][0]["video"]
+    assert len(video) == row["extra_info"]["frames"] == 5 and row["extra_info"]["duration"] == 8.0
+    assert video[1] == video[2] and video[3] == video[4] and len(set(video)) == 3
+    assert audit(place)["timeline"]["EgoSurgery"]["repeated"] == 2
+
+
+def test_rows_without_answers_are_test_rows(place):
+    assert place([record(0, "A", answer=None), record(1, "B")], "--val-fraction", "0") == 0
+    (row,) = table(place, "test")
+    assert row["extra_info"]["split"] == "test" and row["extra_info"]["answer"] is None
+    assert row["reward_model"]["ground_truth"] == "{}"
+    assert (row["extra_info"]["clip_start"], row["extra_info"]["clip_end"]) == ("1", "3")
+    assert len(table(place, "train")) == 1 and not (place.folder / "out/val.parquet").exists()
+
+
+def test_a_second_run_has_nothing_to_do_until_something_changes(place, capsys):
+    rows = [record(i, video) for i, video in enumerate("ABCDE")]
+    assert place(rows) == 0
+    first = {name: (place.folder / "out" / name).stat().st_mtime_ns for name in ("train.parquet", "audit.json")}
+    assert place(rows) == 0 and "up to date" in capsys.readouterr().out
+    assert all((place.folder / "out" / name).stat().st_mtime_ns == when for name, when in first.items())
+    assert place(rows, "--seed", "1") == 0 and "up to date" not in capsys.readouterr().out
+    assert audit(place)["frames"] == {"made": 0, "reused": 15}
+    (place.folder / "out/train.parquet").unlink()
+    assert place(rows, "--seed", "1") == 0
+    assert (place.folder / "out/train.parquet").exists()
+
+
+def test_equal_runs_write_equal_bytes(place):
+    rows = [record(i, video) for i, video in enumerate("ABCDE")] + [boxed(9, "A")]
+    assert place(rows) == 0
+    before = (place.folder / "out/train.parquet").read_bytes()
+    assert place(rows, "--force") == 0
+    assert (place.folder / "out/train.parquet").read_bytes() == before
+
+
+def test_a_split_that_is_no_longer_written_does_not_stay(place):
+    rows = [record(i, video) for i, video in enumerate("ABCDE")]
+    assert place(rows) == 0 and (place.folder / "out/val.parquet").exists()
+    assert place(rows, "--val-fraction", "0") == 0
+    assert not (place.folder / "out/val.parquet").exists() and len(table(place, "train")) == 5
+
+
+def test_a_bad_row_stops_with_one_line_and_writes_nothing(place, capsys):
+    assert place([record(0, "A"), record(1, "B", qa_type="quiz")]) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.endswith("found quiz") and "a.json: row 1: qa_type: expected one of" in said and "\n" not in said
+    assert not list((place.folder / "out").glob("*.parquet")) and not leftovers(place)
+
+
+def test_bad_rows_and_frames_can_be_counted_instead(place):
+    (place.folder / "frames/EgoSurgery/images/B/B_1_0002.jpg").write_bytes(b"")
+    (place.folder / "frames/EgoSurgery/images/C/C_1_0002.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+    rows = [record(0, "A"), record(1, "B"), record(2, "C"), record(3, "D", qa_type="quiz"), record(4, "E")]
+    assert place(rows, "--skip-bad-rows", "--val-fraction", "0") == 0
+    assert [row["extra_info"]["index"] for row in table(place, "train")] == [0, 4]
+    report = audit(place)
+    assert report["rows"] == {"read": 5, "written": 2, "rejected": 3, "other_tasks": 0}
+    assert sorted(entry["rows"] for entry in report["rejected"]) == [1, 2]
+    assert any("row 2" in example and "C_1_0002" in example for e in report["rejected"] for example in e["examples"])
+
+
+@pytest.mark.parametrize("damage, said", [("missing", "no such file"), ("broken", "not a readable picture")])
+def test_a_bad_frame_is_named_with_its_row(place, capsys, damage, said):
+    frame = place.folder / "frames/EgoSurgery/images/B/B_1_0003.jpg"
+    frame.unlink() if damage == "missing" else frame.write_bytes(b"\xff\xd8\xff\xe0 not a picture")
+    assert place([record(0, "A"), record(1, "B")]) == 2
+    message = capsys.readouterr().err.strip()
+    assert "a.json: row 1: frame /root/data/EgoSurgery/images/B/B_1_0003.jpg" in message and said in message
+
+
+def test_wrong_places_and_settings_are_one_line(place, capsys):
+    rows = [record(0, "A")]
+    for options, said in (
+        (("--max-pixels", "100", "--min-pixels", "50"), "max_pixels 100"),
+        (("--frames-root", "/nowhere"), "/nowhere"),
+        (("--annotations", "/nowhere.json"), "/nowhere.json: expected a readable file"),
+        (("--tasks", "tal"), "no row to write"),
+        (("--tokenizer", "/nowhere"), "--tokenizer /nowhere"),
+    ):
+        assert place(rows, *options) == 2
+        message = capsys.readouterr().err.strip()
+        assert said in message and message.count("\n") == 0
+    with pytest.raises(SystemExit) as caught:
+        place(rows, "--val-fraction", "1.5")
+    assert caught.value.code == 2
+
+
+def test_an_earlier_output_survives_a_failing_run(place):
+    assert place([record(0, "A")], "--val-fraction", "0") == 0
+    before = (place.folder / "out/train.parquet").read_bytes()
+    assert place([record(0, "A"), record(1, "B", qa_type="quiz")], "--val-fraction", "0") == 2
+    assert (place.folder / "out/train.parquet").read_bytes() == before
+
+
+def test_only_the_wanted_tasks_are_written(place):
+    assert place([record(0, "A"), boxed(1, "A")], "--tasks", "stg", "--val-fraction", "0") == 0
+    assert [row["ability"] for row in table(place, "train")] == ["stg"]
+    assert audit(place)["rows"]["other_tasks"] == 1
+
+
+def test_the_format_can_be_stated_in_a_system_message(place):
+    scores = {"two_structures": 2, "cystic_plate": 1, "hepatocystic_triangle": 0}
+    rows = [record(0, "A", "cvs_assessment", "scores", struc_info=[{"cvs_scores": scores}]), record(1, "A")]
+    assert place(rows, "--system-prompt", "--val-fraction", "0") == 0
+    cvs, nap = table(place, "train")
+    assert [turn["role"] for turn in cvs["prompt"]] == ["system", "user"]
+    assert cvs["prompt"][0]["content"].endswith(
+        "Two structures: <score>, Cystic plate: <score>, Hepatocystic triangle: <score>"
+    )
+    assert [turn["role"] for turn in nap["prompt"]] == ["user"]
+    assert cvs["extra_info"]["answer"] == "Two structures: 2, Cystic plate: 1, Hepatocystic triangle: 0"
+
+
+def test_without_a_frame_store_the_files_themselves_are_listed(place):
+    assert place([record(0, "A")], "--no-frame-store", "--val-fraction", "0") == 0
+    (row,) = table(place, "train")
+    assert row["videos"][0]["video"][0] == str(place.folder / "frames/EgoSurgery/images/A/A_1_0001.jpg")
+    assert not os.listdir(place.folder / "out/frames")
+
+
+def test_a_second_writer_is_refused(place, capsys):
+    (place.folder / "out").mkdir()
+    with medvidbench._alone(place.folder / "out"):
+        assert place([record(0, "A")]) == 2
+    assert "another run is writing here" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    """One token a character, and Qwen's control tokens."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {character: i for i, character in enumerate(pre_tokenizers.ByteLevel.alphabet())}
+    inner = Tokenizer(models.BPE(vocabulary, []))
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    special = ["<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|video_pad|>"]
+    inner.add_special_tokens(special)
+    folder = tmp_path_factory.mktemp("tokenizer")
+    PreTrainedTokenizerFast(tokenizer_object=inner, additional_special_tokens=special).save_pretrained(folder)
+    return str(folder)
+
+
+def test_prompt_lengths(place, tokenizer):
+    assert place([record(0, "A")], "--tokenizer", tokenizer, "--val-fraction", "0") == 0
+    (row,) = table(place, "train")
+    # ChatML around the question, each control token and each other character one token; 3 frames of 140x84.
+    text = len("user\n" + "\nWhat is next?" + "\n" + "assistant\n") + 3 + 2
+    assert row["extra_info"]["token_length"] == text + 2 * (140 // 28) * (84 // 28)
+    prompt = [{"role": "user", "content": "<video>\nWhat is next?"}]
+    marks = len("<1.0 seconds>") + len("<5.0 seconds>")
+    assert PromptLength(tokenizer, "qwen3_vl")(prompt, 3, (128, 64), 0.5) == text + 2 + marks + 2 * 4 * 2
+
+
+def test_the_command_runs_from_anywhere_and_a_kill_leaves_no_half_file(place):
+    rows = [record(i, "ABCDE"[i % 5]) for i in range(4000)]
+    (place.folder / "many.json").write_text(json.dumps(rows))
+    arguments = ["--annotations", place.folder / "many.json", "--frames-root", place.folder / "frames"]
+    arguments = [sys.executable, str(COMMAND), *map(str, arguments), "--output", str(place.folder / "out")]
+    killed = subprocess.Popen(arguments, cwd="/", stderr=subprocess.DEVNULL)
+    while killed.poll() is None and not leftovers_or_none(place):
+        time.sleep(0.01)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    assert not list((place.folder / "out").glob("*.parquet")) and not (place.folder / "out/audit.json").exists()
+    done = subprocess.run(arguments, cwd="/", capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "4000 of 4000 rows written" in done.stdout and not leftovers(place)
+    assert audit(place)["splits"] == {"train": 3200, "val": 800, "test": 0}
+
+
+def leftovers_or_none(place):
+    return (place.folder / "out").is_dir() and leftovers(place)
+
+
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+def test_the_synthetic_set_goes_through_whole(tmp_path, family):
+    command = COMMAND.parent / "synthetic.py"
+    if not command.exists():
+        pytest.skip("no synthetic set here")
+    made = tmp_path / "made"
+    options = ["--videos-per-source", "4", "--rows-per-pair", "8", "--test-rows", "--variants", "all"]
+    subprocess.run([sys.executable, str(command), "--output", str(made), *options], check=True, capture_output=True)
+    files = [str(made / "train_annotations.json"), str(made / "test_annotations.json")]
+    output = tmp_path / "out"
+    arguments = ["--annotations", *files, "--frames-root", str(made / "frames"), "--output", str(output)]
+    assert main([*arguments, "--model-family", family, "--min-pixels", "1024", "--max-pixels", "6272"]) == 0
+    report = json.loads((output / "audit.json").read_text())
+    assert len(report["pairs"]) == 23 and report["rows"]["rejected"] == 0 and not report["flags"]
+    for pair, entry in report["pairs"].items():
+        assert entry["train"] and entry["val"] and entry["test"], pair
+    assert all(counts["rows_with_gold_outside"] == 0 for counts in report["timeline"].values())
+    assert all(counts["rows_with_other_file_numbers"] == 0 for counts in report["timeline"].values())
+    train, val = (pq.read_table(output / f"{split}.parquet").to_pylist() for split in ("train", "val"))
+    videos = [{(r["extra_info"]["source"], r["extra_info"]["video_id"]) for r in rows} for rows in (train, val)]
+    assert not videos[0] & videos[1]
