@@ -1,0 +1,195 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""The two dataset classes of `data.custom_cls`: one for verl's PPO trainer, one for its SFT trainer.
+
+Both read the same parquet files and hand the same frames, times and positions to the model. verl's own
+`MultiTurnSFTDataset` does not: it drops the clip's metadata, so that Qwen2.5-VL's times collapse towards 0 and
+Qwen3-VL's processor samples the frames away.
+
+Settings under `data.medgrpo` (all optional):
+
+    tasks       task names to train on; null is all of them
+    steps       optimiser steps that the schedule must last for; null is one pass over the rows
+    mix         "pairs" or "tasks": what gets an equal share of every batch
+    seed        of the schedule
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import torch
+from omegaconf import ListConfig
+from torch.utils.data import Dataset
+from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
+from verl.utils.dataset.rl_dataset import RLHFDataset
+from verl.utils.tokenizer import build_multimodal_processor_inputs
+
+from recipes.medgrpo.schedule import balanced_order
+from recipes.medgrpo.video import clips_of
+
+
+class DataError(ValueError):
+    """A parquet file or one of its rows is not what the preprocessor writes."""
+
+
+def read_rows(files: str | Iterable[str], tasks: Iterable[str] | None = None, max_tokens: int | None = None) -> pa.Table:
+    """The rows of some parquet files, of the named tasks, whose stored prompt length fits.
+
+    Rows without a stored length (`extra_info.token_length`, written with `--tokenizer`) are kept.
+    """
+    files = [files] if isinstance(files, str) else list(files)
+    try:
+        table = pa.concat_tables([pq.read_table(file) for file in files])
+    except (OSError, pa.ArrowInvalid) as error:
+        raise DataError(f"{', '.join(files)}: cannot read this parquet: {error}") from error
+    if "data_source" not in table.column_names:
+        raise DataError(f"{', '.join(files)}: no column data_source; expected the preprocessor's parquet")
+    if tasks is not None:
+        wanted = pa.array([str(task) for task in tasks])
+        table = table.filter(pc.is_in(table["ability"], value_set=wanted))
+    extra = table.schema.field("extra_info").type
+    if max_tokens is not None and extra.get_field_index("token_length") >= 0:
+        lengths = pc.struct_field(table["extra_info"], "token_length")
+        table = table.filter(pc.or_(pc.is_null(lengths), pc.less_equal(lengths, max_tokens)))
+    if table.num_rows == 0:
+        raise DataError(f"{', '.join(files)}: no row left (tasks {tasks and list(tasks)}, at most {max_tokens} tokens)")
+    return table.combine_chunks()
+
+
+def split_content(messages: list[dict], videos: list[dict]) -> list[dict]:
+    """Chat messages whose `<video>` marks have become parts that the processors understand."""
+    clips = iter(videos)
+    result = []
+    for message in messages:
+        content = message["content"]
+        if isinstance(content, str):
+            pieces = [piece for piece in re.split("(<video>)", content) if piece]
+            content = [
+                {"type": "video", **next(clips)} if piece == "<video>" else {"type": "text", "text": piece}
+                for piece in pieces
+            ]
+        result.append({"role": message["role"], "content": content})
+    if next(clips, None) is not None:
+        raise DataError("more videos than <video> marks in a row's prompt")
+    return result
+
+
+class MedVidDataset(RLHFDataset):
+    """Prompts for the PPO trainer: balanced batches for training rows, file order for all others."""
+
+    def _read_files_and_tokenize(self) -> None:
+        options = self.config.get("medgrpo", None) or {}
+        self.dataframe = read_rows(
+            [str(file) for file in self.data_files], options.get("tasks"), self.config.get("max_prompt_length")
+        )
+        if 0 < self.max_samples < self.dataframe.num_rows:
+            self.dataframe = self.dataframe.slice(0, self.max_samples)
+        split = self.dataframe["extra_info"][0].as_py()["split"]
+        rows = self.dataframe.num_rows
+        if split == "train":
+            batch = int(self.config.train_batch_size)
+            steps = options.get("steps")
+            self.order = balanced_order(
+                self.dataframe["data_source"].to_pylist(),
+                batch,
+                int(steps) if steps else max(1, rows // batch),
+                seed=int(options.get("seed") or 0),
+                mix=options.get("mix") or "pairs",
+            )
+        else:
+            self.order = np.arange(rows)
+        print(f"{split}: {rows} rows, presented as a sequence of {len(self.order)}")
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, item: int) -> dict:
+        row = self.dataframe.slice(int(self.order[item]), 1).to_pylist()[0]
+        return {
+            "raw_prompt": split_content(row["prompt"], row["videos"]),
+            "data_source": row["data_source"],
+            "ability": row["ability"],
+            "reward_model": row["reward_model"],
+            "extra_info": row["extra_info"],
+            "index": row["extra_info"]["index"],
+            "tools_kwargs": {},
+            "interaction_kwargs": {},
+            # verl's batch needs at least one tensor.
+            "dummy_tensor": torch.tensor([0], dtype=torch.uint8),
+        }
+
+    @classmethod
+    async def process_multi_modal_info(cls, messages: list[dict], image_patch_size, config):
+        """verl's hook: (images, videos, audios) of a chat, decoded once for all rollouts of a prompt."""
+        videos = await asyncio.get_running_loop().run_in_executor(None, clips_of, messages)
+        return None, videos or None, None
+
+    @classmethod
+    def _process_multi_modal_info(cls, messages: list[dict], image_patch_size, config):
+        return None, clips_of(messages) or None, None
+
+
+def answer_mask(ids: torch.Tensor, head: list[int], end: int) -> torch.Tensor:
+    """1 on the last assistant turn's tokens, its end-of-turn token included, else 0."""
+    tokens = ids.tolist()
+    starts = [at for at in range(len(tokens) - len(head) + 1) if tokens[at : at + len(head)] == head]
+    if not starts:
+        raise DataError("no assistant turn in the rendered chat: is the chat template Qwen's?")
+    start = starts[-1] + len(head)
+    mask = torch.zeros_like(ids)
+    mask[start : tokens.index(end, start) + 1] = 1
+    return mask
+
+
+class MedVidSFTDataset(MultiTurnSFTDataset):
+    """Prompt and reference answer (`extra_info.answer`) for verl's SFT trainer, tokenised as the PPO path does."""
+
+    def __init__(self, parquet_files, tokenizer, config, processor=None, max_samples: int = -1):
+        Dataset.__init__(self)
+        self.processor, self.tokenizer = processor, tokenizer
+        self.max_length = int(config.get("max_length", 1024))
+        files = list(parquet_files) if isinstance(parquet_files, list | ListConfig) else [parquet_files]
+        options = config.get("medgrpo", None) or {}
+        self.table = read_rows([str(file) for file in files], options.get("tasks"))
+        if 0 < max_samples < self.table.num_rows:
+            self.table = self.table.slice(0, max_samples)
+        self.head = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
+
+    def __len__(self) -> int:
+        return self.table.num_rows
+
+    def __getitem__(self, item: int) -> dict:
+        row = self.table.slice(int(item), 1).to_pylist()[0]
+        answer = {"role": "assistant", "content": [{"type": "text", "text": row["extra_info"]["answer"]}]}
+        messages = [*split_content(row["prompt"], row["videos"]), answer]
+        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
+        inputs = dict(build_multimodal_processor_inputs(self.processor, text=[text], videos=clips_of(messages)))
+        ids, attention = inputs.pop("input_ids"), inputs.pop("attention_mask")
+        if ids.shape[1] > self.max_length:
+            raise DataError(
+                f"row {row['extra_info']['index']}: {ids.shape[1]} tokens, data.max_length is {self.max_length}"
+            )
+        hook = getattr(self.processor, "get_rope_index_kwargs", None)
+        vision, _ = self.processor.get_rope_index(
+            input_ids=ids,
+            attention_mask=attention,
+            mm_token_type_ids=inputs.pop("mm_token_type_ids"),
+            image_grid_thw=None,
+            video_grid_thw=inputs.get("video_grid_thw"),
+            **(hook(inputs) if hook else {}),
+        )
+        return {
+            "input_ids": ids[0],
+            # Row 0 is the plain token count, rows 1 to 3 are time, height and width, as in verl's agent loop.
+            "position_ids": torch.cat([torch.arange(ids.shape[1])[None], vision[:, 0].long()]),
+            "loss_mask": answer_mask(ids[0], self.head, self.tokenizer.convert_tokens_to_ids("<|im_end|>")),
+            "multi_modal_inputs": {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)},
+        }

@@ -1,0 +1,84 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""Atomic writes, JSON lines that survive a kill, and fingerprints of what a result was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """The whole text under its final name, or nothing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(draft, 0o644)
+        os.replace(draft, path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value) -> None:
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json_lines(path: Path) -> list[dict]:
+    """The complete lines of a file; a last line that a kill cut short is left out."""
+    if not Path(path).exists():
+        return []
+    lines = Path(path).read_text(encoding="utf-8").split("\n")
+    records = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            if number == len(lines):
+                break
+            raise ValueError(f"{path}: line {number} is not JSON: {error}") from error
+    return records
+
+
+def write_json_lines(path: Path, records: Iterable[dict]) -> None:
+    write_atomic(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
+
+
+def _digest(files: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode())
+        with open(file, "rb") as handle:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def data_fingerprint(path: Path) -> str:
+    """sha256 of a file's name and content."""
+    return _digest([Path(path)])
+
+
+def model_fingerprint(path: Path) -> str:
+    """sha256 over the weights and the config of a checkpoint in HF format."""
+    files = sorted(Path(path).glob("*.safetensors")) + [Path(path) / "config.json"]
+    return _digest(files)
+
+
+def code_fingerprint() -> str:
+    """sha256 over the sources that define a raw signal."""
+    return _digest(sorted((ROOT / "reward_score").rglob("*.py")))

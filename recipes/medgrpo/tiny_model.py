@@ -1,0 +1,199 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""A tiny random Qwen2.5-VL or Qwen3-VL checkpoint, made on the spot: real architecture, nothing downloaded.
+
+    python -m recipes.medgrpo.tiny_model --family qwen2_5_vl --text DATA/train.parquet --output MODEL
+
+The tokenizer is a byte-level BPE trained on the prompts and answers of the given parquet files, so that an answer
+takes tens of tokens, not hundreds. Digits stay single tokens, as in Qwen's own tokenizer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import recipes.medgrpo.cpu.torchvision_ops  # noqa: F401  isort: skip
+
+import pyarrow.parquet as pq
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import Qwen2TokenizerFast
+
+FAMILIES = ("qwen2_5_vl", "qwen3_vl")
+
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|vision_pad|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+
+CHAT_TEMPLATE = """\
+{%- for message in messages -%}
+{{- '<|im_start|>' + message['role'] + '\\n' -}}
+{%- if message['content'] is string -%}
+{{- message['content'] -}}
+{%- else -%}
+{%- for part in message['content'] -%}
+{%- if part['type'] == 'video' -%}{{- '<|vision_start|><|video_pad|><|vision_end|>' -}}
+{%- elif part['type'] == 'image' -%}{{- '<|vision_start|><|image_pad|><|vision_end|>' -}}
+{%- else -%}{{- part['text'] -}}{%- endif -%}
+{%- endfor -%}
+{%- endif -%}
+{{- '<|im_end|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
+"""
+
+# Two axes of each head's 16 rotary frequencies for space, one for time; heads are 32 wide.
+HEAD_DIM = 32
+
+
+def corpus(files: Iterable[str]) -> Iterator[str]:
+    """Prompts and reference answers of the preprocessor's parquet files."""
+    for file in files:
+        for row in pq.read_table(file, columns=["prompt", "extra_info"]).to_pylist():
+            yield from (message["content"] for message in row["prompt"])
+            yield row["extra_info"]["answer"]
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2TokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=[AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS],
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    fast = Qwen2TokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=None,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        unk_token=None,
+        additional_special_tokens=list(SPECIAL_TOKENS[1:]),
+        model_max_length=4096,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def build(family: str, tokenizer: Qwen2TokenizerFast, *, hidden: int = 128, layers: int = 2, spread: float = 0.06):
+    """A freshly drawn model and its processor. `spread` is the standard deviation of the initial weights."""
+    import transformers as tf
+
+    ids = tokenizer.convert_tokens_to_ids
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": hidden,
+        "intermediate_size": 2 * hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": hidden // HEAD_DIM,
+        "num_key_value_heads": hidden // HEAD_DIM,
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-6,
+        "initializer_range": spread,
+        "bos_token_id": None,
+        "eos_token_id": ids("<|im_end|>"),
+        "pad_token_id": ids("<|endoftext|>"),
+    }
+    vision = {
+        "depth": 2,
+        "hidden_size": 64,
+        "num_heads": 2,
+        "intermediate_size": 128,
+        "out_hidden_size": hidden,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
+        "initializer_range": spread,
+    }
+    tokens = {
+        "image_token_id": ids("<|image_pad|>"),
+        "video_token_id": ids("<|video_pad|>"),
+        "vision_start_token_id": ids("<|vision_start|>"),
+        "vision_end_token_id": ids("<|vision_end|>"),
+        "initializer_range": spread,
+        "tie_word_embeddings": False,
+    }
+    if family == "qwen2_5_vl":
+        patch = 14
+        text["rope_parameters"] = {
+            "rope_type": "default",
+            "type": "default",
+            "rope_theta": 1e6,
+            "mrope_section": [4, 6, 6],
+        }
+        vision |= {"patch_size": patch, "window_size": 112, "fullatt_block_indexes": [1], "tokens_per_second": 2}
+        config = tf.Qwen2_5_VLConfig(text_config=text, vision_config=vision, **tokens)
+        model = tf.Qwen2_5_VLForConditionalGeneration(config)
+        processor_class, video_processor_class = tf.Qwen2_5_VLProcessor, tf.Qwen2VLVideoProcessor
+    elif family == "qwen3_vl":
+        patch = 16
+        text["head_dim"] = HEAD_DIM
+        text["rope_parameters"] = {
+            "rope_type": "default",
+            "rope_theta": 5e6,
+            "mrope_section": [6, 5, 5],
+            "mrope_interleaved": True,
+        }
+        vision |= {"patch_size": patch, "deepstack_visual_indexes": [0, 1], "num_position_embeddings": 64}
+        config = tf.Qwen3VLConfig(text_config=text, vision_config=vision, **tokens)
+        model = tf.Qwen3VLForConditionalGeneration(config)
+        processor_class, video_processor_class = tf.Qwen3VLProcessor, tf.Qwen3VLVideoProcessor
+    else:
+        raise ValueError(f"model family {family!r}, expected one of {', '.join(FAMILIES)}")
+    cell = (2 * patch) ** 2
+    shape = {"patch_size": patch, "temporal_patch_size": 2, "merge_size": 2}
+    processor = processor_class(
+        image_processor=tf.Qwen2VLImageProcessor(**shape, size={"shortest_edge": cell, "longest_edge": 64 * cell}),
+        video_processor=video_processor_class(**shape, size={"shortest_edge": cell, "longest_edge": 4096 * cell}),
+        tokenizer=tokenizer,
+        chat_template=CHAT_TEMPLATE,
+    )
+    return model, processor
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--family", choices=FAMILIES, required=True)
+    parser.add_argument("--text", nargs="+", required=True, metavar="PARQUET", help="what the tokenizer is trained on")
+    parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--vocab-size", type=int, default=1024)
+    parser.add_argument("--hidden", type=int, default=128, help="a multiple of 32")
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    if (args.output / "config.json").exists():
+        print(f"{args.output}: a model is already there")
+        return 0
+    tokenizer = train_tokenizer(corpus(args.text), args.vocab_size)
+    torch.manual_seed(args.seed)
+    model, processor = build(args.family, tokenizer, hidden=args.hidden, layers=args.layers)
+    draft = args.output.with_name(args.output.name + ".partial")
+    shutil.rmtree(draft, ignore_errors=True)
+    model.save_pretrained(draft)
+    processor.save_pretrained(draft)
+    tokenizer.save_pretrained(draft)
+    shutil.rmtree(args.output, ignore_errors=True)
+    draft.rename(args.output)
+    parameters = sum(weight.numel() for weight in model.parameters())
+    print(f"{args.output}: {args.family}, {parameters / 1e6:.2f} M parameters, {len(tokenizer)} tokens")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

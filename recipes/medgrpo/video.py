@@ -1,0 +1,100 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""From a row's `videos` entry to the pair (frames, metadata) that verl and the processors expect.
+
+The frame files come resized from the preprocessor, so reading is decoding alone. The n rollouts of a prompt ask
+for the same clip at the same moment: one of them decodes, the others wait for it and share the result.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+
+# The temporal patch of both model families spans two frames.
+TEMPORAL_PATCH = 2
+
+
+class FrameReadError(ValueError):
+    """A frame file is missing, broken or of another size than its clip."""
+
+
+def _read_frame(path: str, size: tuple[int, int] | None) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            image = image.convert("RGB")
+            if size is not None and image.size != size:
+                image = image.resize(size, Image.Resampling.BICUBIC)
+            return np.asarray(image)
+    except OSError as error:
+        raise FrameReadError(f"{path}: cannot read this frame: {error}") from error
+
+
+def decode_clip(video: dict) -> tuple[torch.Tensor, dict]:
+    """Frames (T, 3, H, W) uint8 and their metadata, T even (the last frame is repeated when it is not).
+
+    `video` is the row's dict: `video` (frame files in order), `sample_fps` (frames a second), and
+    `resized_width`, `resized_height` (the size that the model sees, in pixels).
+    """
+    paths: Sequence[str] = [str(path) for path in video["video"]]
+    if not paths:
+        raise FrameReadError("a clip without frames")
+    size = None
+    if video.get("resized_width") and video.get("resized_height"):
+        size = (int(video["resized_width"]), int(video["resized_height"]))
+    frames = [_read_frame(path, size) for path in paths]
+    if len({frame.shape for frame in frames}) > 1:
+        raise FrameReadError(f"{paths[0]}: the frames of this clip differ in size: {sorted({f.shape for f in frames})}")
+    frames += [frames[-1]] * (-len(frames) % TEMPORAL_PATCH)
+    fps = float(video["sample_fps"])
+    metadata = {"fps": fps, "frames_indices": list(range(len(frames))), "total_num_frames": len(frames)}
+    return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous(), metadata
+
+
+class ClipCache:
+    """The most recently used clips, decoded once however many threads ask for them at the same time."""
+
+    def __init__(self, capacity: int = 64):
+        self.capacity = capacity
+        self.decodes = 0
+        self._lock = threading.Lock()
+        self._clips: OrderedDict[tuple, _Slot] = OrderedDict()
+
+    def get(self, video: dict) -> tuple[torch.Tensor, dict]:
+        key = (tuple(video["video"]), video["sample_fps"], video.get("resized_width"), video.get("resized_height"))
+        with self._lock:
+            slot = self._clips.get(key)
+            if slot is None:
+                slot = self._clips[key] = _Slot()
+            self._clips.move_to_end(key)
+            while len(self._clips) > self.capacity:
+                self._clips.popitem(last=False)
+        with slot.lock:
+            if slot.clip is None:
+                slot.clip = decode_clip(video)
+                with self._lock:
+                    self.decodes += 1
+        frames, metadata = slot.clip
+        return frames, dict(metadata)
+
+
+class _Slot:
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.clip: tuple[torch.Tensor, dict] | None = None
+
+
+_CACHE = ClipCache()
+
+
+def clips_of(messages: list[dict], cache: ClipCache | None = None) -> list[tuple[torch.Tensor, dict]]:
+    """The clips of a chat whose content has been split into parts (`{"type": "video", "video": [...], ...}`)."""
+    cache = _CACHE if cache is None else cache
+    parts = (part for message in messages if isinstance(message["content"], list) for part in message["content"])
+    return [cache.get(part) for part in parts if part.get("type") == "video"]
