@@ -18,7 +18,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from recipes.medgrpo.files import code_fingerprint, data_fingerprint, model_fingerprint, write_json
-from recipes.medgrpo.generate import SIGNAL_SETTINGS, add_arguments, options, sample_and_score
+from recipes.medgrpo.generate import add_arguments, judge_label, options, sample_and_score
 from reward_score.normalization import summarize
 
 
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         args.output,
         {
             "format": 1,
-            "judge": SIGNAL_SETTINGS["judge"],
+            "judge": judge_label(args.judge, args.judge_model),
             "similarity": "all-MiniLM-L6-v2",
             "model": {"sha256": model_fingerprint(Path(args.model))},
             "data": {"file": Path(args.data).name, "sha256": data_fingerprint(Path(args.data))},

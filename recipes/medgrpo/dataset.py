@@ -13,6 +13,7 @@ Settings under `data.medgrpo` (all optional):
     steps       optimiser steps that the schedule must last for; null is one pass over the rows
     mix         "pairs" or "tasks": what gets an equal share of every batch
     seed        of the schedule
+    max_prompt_length   SFT only: rows with longer prompts are left out (the PPO path reads data.max_prompt_length)
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ class MedVidSFTDataset(MultiTurnSFTDataset):
         self.max_length = int(config.get("max_length", 1024))
         files = list(parquet_files) if isinstance(parquet_files, list | ListConfig) else [parquet_files]
         options = config.get("medgrpo", None) or {}
-        self.table = read_rows([str(file) for file in files], options.get("tasks"))
+        self.table = read_rows([str(file) for file in files], options.get("tasks"), options.get("max_prompt_length"))
         if 0 < max_samples < self.table.num_rows:
             self.table = self.table.slice(0, max_samples)
         self.head = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from recipes.medgrpo.files import write_json
-from recipes.medgrpo.generate import add_arguments, options, sample_and_score
+from recipes.medgrpo.generate import add_arguments, judge_label, options, sample_and_score
 
 
 class ComparisonError(ValueError):
@@ -105,7 +105,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     records = sample_and_score(args.model, args.data, args.output / "answers.jsonl", **options(args))
     scores = pair_scores(records)
-    write_json(args.output / "scores.json", {"overall": overall(scores), "pairs": scores, "judge": "offline-lexical"})
+    judge = judge_label(args.judge, args.judge_model)
+    write_json(args.output / "scores.json", {"overall": overall(scores), "pairs": scores, "judge": judge})
     means = overall(scores)
     print(f"{args.output}: {len(records)} answers, mean over pairs: acc {means['acc']:.3f}, format {means['format']:.3f}")
     return 0

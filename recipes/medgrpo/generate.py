@@ -27,8 +27,21 @@ from tqdm import tqdm
 from recipes.medgrpo.files import data_fingerprint, model_fingerprint, read_json_lines, write_json_lines
 from reward_score.medgrpo import score_many
 
-# What calibration, evaluation and training must agree in: the definition of a raw signal.
-SIGNAL_SETTINGS = {"judge": "offline", "dvc_captions": True}
+# Whose opinion of a caption a file of scores or statistics holds: an answer is judged by one of these.
+JUDGES = ("offline", "openai")
+
+
+def signal_settings(judge: str = "offline", base_url: str | None = None, model: str | None = None) -> dict:
+    """The reward settings that define a raw signal; calibration, evaluation and training must agree in them."""
+    settings: dict = {"judge": judge, "dvc_captions": True}
+    if judge == "openai":
+        settings["judge_settings"] = {"base_url": base_url, "model": model}
+    return settings
+
+
+def judge_label(judge: str, model: str | None = None) -> str:
+    """The judge's name in files: the lexical one says that it is no language model."""
+    return "offline-lexical" if judge == "offline" else f"openai:{model}"
 
 
 def row_seed(seed: int, index: int, sample: int) -> int:
@@ -66,9 +79,12 @@ def sample_and_score(
     seed: int = 0,
     device: str = "cpu",
     tasks: list[str] | None = None,
-    scoring: dict | None = None,
+    scoring: dict,
 ) -> list[dict]:
-    """Answers with scores, in row order, written to `output`; what a former run left in `output` is kept."""
+    """Answers with scores, in row order, written to `output`; what a former run left in `output` is kept.
+
+    `scoring` is what `signal_settings` returns.
+    """
     from recipes.medgrpo.dataset import read_rows, split_content
     from recipes.medgrpo.engine import Request, SamplingSettings, TransformersEngine
     from recipes.medgrpo.video import clips_of
@@ -114,8 +130,7 @@ def sample_and_score(
                     (row["data_source"], text, row["reward_model"]["ground_truth"], row["extra_info"])
                     for text, row in zip(texts, (rows[n] for n, _ in batch), strict=True)
                 ],
-                **SIGNAL_SETTINGS,
-                **(scoring or {}),
+                **scoring,
             )
             for (number, k), text, answer, score in zip(batch, texts, answers, scores, strict=True):
                 row = rows[number]
@@ -147,11 +162,15 @@ def add_arguments(parser: argparse.ArgumentParser, samples: int) -> None:
     parser.add_argument("--tasks", nargs="+", help="only these tasks")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--judge", choices=JUDGES, default="offline", help="of captions; the training's judge")
+    parser.add_argument("--judge-base-url", help="of the OpenAI-compatible endpoint; its key comes from the environment")
+    parser.add_argument("--judge-model", help="model name at that endpoint")
 
 
 def options(args: argparse.Namespace) -> dict:
     names = ("samples", "rows_per_pair", "temperature", "max_new_tokens", "batch_size", "tasks", "seed", "device")
-    return {name: getattr(args, name) for name in names}
+    scoring = signal_settings(args.judge, args.judge_base_url, args.judge_model)
+    return {"scoring": scoring, **{name: getattr(args, name) for name in names}}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,0 +1,120 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""Everything that can be known to be wrong before Ray starts, in one list.
+
+    python -m recipes.medgrpo.preflight --data DATA --statistics statistics.json --checkpoints CKPT [--tasks tal stg]
+
+Also repairs a broken checkpoint tracker. Prints the step that training will resume from (0: from the start).
+Exit status 2 when anything is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recipes.medgrpo.checkpoints import repair_tracker
+from recipes.medgrpo.files import code_fingerprint
+from recipes.medgrpo.generate import JUDGES, judge_label, signal_settings
+from reward_score.errors import RewardError
+from reward_score.medgrpo import needed_signals
+from reward_score.normalization import Statistics, missing_pairs
+
+VERL = "0.9.1"
+GIB = 1 << 30
+
+
+def check_data(folder: Path, tasks: list[str] | None, family: str | None) -> tuple[list[str], set[str]]:
+    """(what is wrong, the pairs that will be trained on or validated)."""
+    problems, sources = [], set()
+    for split in ("train", "val"):
+        file = folder / f"{split}.parquet"
+        try:
+            table = pq.read_table(file, columns=["data_source", "ability", "extra_info"])
+        except (OSError, pa.ArrowInvalid) as error:
+            problems.append(f"{file}: cannot be read as parquet: {str(error).splitlines()[0]}")
+            continue
+        pairs = set(zip(table["data_source"].to_pylist(), table["ability"].to_pylist(), strict=True))
+        sources |= {source for source, task in pairs if tasks is None or task in tasks}
+        # Boxes are written in the model's own space: those of another family are wrong without an error.
+        families = {info["model_family"] for info in table["extra_info"].to_pylist()}
+        if family is not None and families != {family}:
+            problems.append(f"{file}: made for {' and '.join(sorted(families))}, the model is {family}: preprocess again")
+    if not problems and not sources:
+        problems.append(f"{folder}: no row of the tasks {' '.join(tasks or [])}")
+    return problems, sources
+
+
+def check_statistics(file: Path, sources: set[str], judge: str) -> tuple[list[str], list[str]]:
+    """(what is wrong, what is odd)."""
+    try:
+        statistics = Statistics.load(file)
+    except (RewardError, OSError, ValueError) as error:
+        return [str(error)], []
+    # Which signals a task has does not depend on which judge gives them.
+    needed = needed_signals(**signal_settings())
+    problems = [
+        f"{file}: no statistics for {missing}: calibrate on data that has this pair"
+        for missing in missing_pairs(statistics, sorted(sources), needed)
+    ]
+    origin = statistics.meta
+    if origin.get("judge") not in (None, judge):
+        problems.append(
+            f"{file}: calibrated with the judge {origin['judge']!r}, training uses {judge!r}: calibrate again"
+        )
+    notes = []
+    if origin.get("code", {}).get("sha256") not in (None, code_fingerprint()):
+        notes.append(f"{file}: the reward's code has changed since this calibration")
+    return problems, notes
+
+
+def check_machine(checkpoints: Path, free_gib: float) -> list[str]:
+    problems = []
+    if version("verl") != VERL:
+        problems.append(f"verl {version('verl')} is installed, this recipe needs {VERL}")
+    place = checkpoints
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / GIB
+    if free < free_gib:
+        problems.append(f"{checkpoints}: {free:.1f} GiB free, {free_gib:.1f} GiB needed for checkpoints")
+    return problems
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True, type=Path, help="folder with train.parquet and val.parquet")
+    parser.add_argument("--statistics", required=True, type=Path)
+    parser.add_argument("--checkpoints", required=True, type=Path)
+    parser.add_argument("--tasks", nargs="+", help="tasks trained on; default all")
+    parser.add_argument("--model-family", help="what the data must have been made for; default unchecked")
+    parser.add_argument("--judge", choices=JUDGES, default="offline", help="as in the training's reward_kwargs")
+    parser.add_argument("--judge-model", help="model name at the judge's endpoint")
+    parser.add_argument("--free-gib", type=float, default=1.0, help="disk space that the checkpoints need")
+    args = parser.parse_args(argv)
+    problems, sources = check_data(args.data, args.tasks, args.model_family)
+    odd: list[str] = []
+    if not problems:
+        wrong, odd = check_statistics(args.statistics, sources, judge_label(args.judge, args.judge_model))
+        problems += wrong
+    problems += check_machine(args.checkpoints, args.free_gib)
+    for problem in problems:
+        print(f"preflight: {problem}", file=sys.stderr)
+    if problems:
+        return 2
+    step, repair = repair_tracker(args.checkpoints)
+    for note in [*odd, *([repair] if repair else [])]:
+        print(f"preflight: {note}", file=sys.stderr)
+    print(step or 0)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

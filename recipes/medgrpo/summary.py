@@ -1,0 +1,165 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""What a run leaves: `metrics.jsonl` and `summary.json`, and the same as a table.
+
+    python -m recipes.medgrpo.summary --run outputs/NAME [--wall-s 512]        one run
+    python -m recipes.medgrpo.summary --pool outputs/A outputs/B outputs/C     several seeds together
+
+A run that was interrupted has one metrics file per attempt (verl's file logger starts its file anew); the attempts
+are merged here, the later attempt's figures winning where a step was trained again after a resume.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from recipes.medgrpo.evaluate import paired_difference
+from recipes.medgrpo.files import read_json_lines, write_json, write_json_lines
+
+ATTEMPTS = "attempts/grpo_*.jsonl"
+REWARD = "medgrpo/pairs_mean/reward"
+PEARSON = "training/rollout_actor_probs_pearson_corr"
+ENDS = 5
+
+
+def attempt_files(run: Path) -> list[Path]:
+    """The attempts' metrics files in the order of the attempts."""
+    return sorted(run.glob(ATTEMPTS), key=lambda file: int(file.stem.rsplit("_", 1)[1]))
+
+
+def merge_attempts(attempts: Sequence[Sequence[dict]]) -> list[dict]:
+    """One record `{"step", "attempt", ...metrics}` per training step, in step order.
+
+    When an attempt resumes at step s, what its predecessors logged from s on was trained again and is dropped.
+    """
+    steps: dict[int, dict] = {}
+    for number, records in enumerate(attempts, 1):
+        mine = [record for record in records if REWARD in record["data"]]
+        if not mine:
+            continue
+        first = min(record["step"] for record in mine)
+        steps = {step: record for step, record in steps.items() if step < first}
+        for record in mine:
+            finite = {name: value for name, value in record["data"].items() if _is_number(value)}
+            steps[record["step"]] = {"step": record["step"], "attempt": number, **finite}
+    return [steps[step] for step in sorted(steps)]
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def answers(folder: Path) -> list[dict]:
+    return [record for record in read_json_lines(folder / "answers.jsonl") if "header" not in record]
+
+
+def summarise(run: Path, wall_s: float | None = None) -> dict:
+    """The run's summary; `status` is "complete" only when the last step is there and both evaluations are."""
+    metrics = merge_attempts([read_json_lines(file) for file in attempt_files(run)])
+    write_json_lines(run / "metrics.jsonl", metrics)
+    scores = {}
+    for name in ("sft", "medgrpo"):
+        file = run / "eval" / name / "scores.json"
+        scores[name] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    planned = json.loads((run / "plan.json").read_text(encoding="utf-8"))
+    rewards = [record[REWARD] for record in metrics]
+    done = bool(metrics) and metrics[-1]["step"] == planned["steps"] and None not in scores.values()
+    last_attempt = [record["step"] for record in metrics if record["attempt"] > 1]
+    summary = {
+        "status": "complete" if done else "incomplete",
+        "wall_s": wall_s,
+        "model": planned["model"],
+        "seed": planned["seed"],
+        "steps": metrics[-1]["step"] if metrics else 0,
+        "pairs": len(scores["sft"]["pairs"]) if scores["sft"] else 0,
+        "sft": scores["sft"] and scores["sft"]["overall"],
+        "medgrpo": scores["medgrpo"] and scores["medgrpo"]["overall"],
+        "reward_first5": float(np.mean(rewards[:ENDS])) if rewards else None,
+        "reward_last5": float(np.mean(rewards[-ENDS:])) if rewards else None,
+        "probs_pearson_min": min((record[PEARSON] for record in metrics if PEARSON in record), default=None),
+        "resumed_from": min(last_attempt) - 1 if last_attempt else None,
+        "failed_rollouts": int(sum(record.get("medgrpo/rollouts/failed", 0) for record in metrics)),
+        "judge": "offline-lexical-v1 (word overlap, not a language model)",
+    }
+    if None not in scores.values():
+        summary["acc_change"] = paired_difference([(answers(run / "eval/sft"), answers(run / "eval/medgrpo"))])
+        summary["by_pair"] = {
+            pair: {"sft": scores["sft"]["pairs"][pair], "medgrpo": scores["medgrpo"]["pairs"][pair]}
+            for pair in scores["sft"]["pairs"]
+        }
+    return summary
+
+
+def verdict(change: dict) -> str:
+    low, high = change["low"], change["high"]
+    judged = "above 0" if low > 0 else "below 0" if high < 0 else "touches 0: no change shown"
+    return f"{change['acc_change']:+.3f}  95 % interval {low:+.3f} to {high:+.3f} over {change['videos']} videos, {judged}"
+
+
+def table(summary: dict) -> str:
+    """The summary for a terminal."""
+    lines = []
+    if summary.get("by_pair"):
+        lines.append(f"{'held-out videos':<28}{'acc SFT':>9}{'MedGRPO':>9}   {'format SFT':>10}{'MedGRPO':>9}")
+        rows = {pair.removeprefix("medvidbench/"): row for pair, row in summary["by_pair"].items()}
+        rows["mean over pairs"] = {"sft": summary["sft"], "medgrpo": summary["medgrpo"]}
+        for name, row in rows.items():
+            lines.append(
+                f"{name:<28}{row['sft']['acc']:>9.3f}{row['medgrpo']['acc']:>9.3f}   "
+                f"{row['sft']['format']:>10.3f}{row['medgrpo']['format']:>9.3f}"
+            )
+        lines.append(f"change in acc               {verdict(summary['acc_change'])}")
+    for name, label in (
+        ("reward_first5", "reward, first 5 steps"),
+        ("reward_last5", "reward, last 5 steps"),
+        ("probs_pearson_min", "rollout/actor, least"),
+    ):
+        if summary[name] is not None:
+            lines.append(f"{label:<28}{summary[name]:.4f}")
+    lines.append(f"{'steps':<28}{summary['steps']}")
+    if summary["resumed_from"] is not None:
+        lines.append(f"{'resumed from step':<28}{summary['resumed_from']}")
+    if summary["wall_s"] is not None:
+        lines.append(f"{'seconds':<28}{summary['wall_s']:.0f}")
+    lines.append(f"{'caption judge':<28}{summary['judge']}")
+    return "\n".join(lines)
+
+
+def pool(runs: Sequence[Path]) -> dict:
+    """Several seeds of one recipe together: each run's change, and their mean with its interval."""
+    pairs = [(answers(run / "eval/sft"), answers(run / "eval/medgrpo")) for run in runs]
+    return {
+        "runs": {str(run): paired_difference([pair]) for run, pair in zip(runs, pairs, strict=True)},
+        "mean": paired_difference(pairs),
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--run", type=Path)
+    what.add_argument("--pool", type=Path, nargs="+")
+    parser.add_argument("--wall-s", type=float, help="seconds that the run took so far")
+    args = parser.parse_args(argv)
+    if args.pool:
+        result = pool(args.pool)
+        for run, change in [*result["runs"].items(), ("mean of the runs", result["mean"])]:
+            print(f"{run:<28}{verdict(change)}")
+        return 0
+    summary = summarise(args.run, args.wall_s)
+    write_json(args.run / "summary.json", summary)
+    print(table(summary))
+    print(f"{'summary':<28}{args.run / 'summary.json'}")
+    return 0 if summary["status"] == "complete" else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What every test runs under: this checkout's modules, no network for models, few threads, no GPU where none is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@cache
+def gpu_listed() -> bool:
+    """Whether `nvidia-smi -L` lists a GPU: the question that `examples/lib/environment.sh` asks too."""
+    if shutil.which("nvidia-smi") is None:
+        return False
+    listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return listing.returncode == 0 and listing.stdout.startswith("GPU ")
+
+
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+# For the processes that tests start: pytest's own `pythonpath` ends with this process.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TRANSFORMERS_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+if not gpu_listed():
+    # verl asks for its platform while it is imported, so this cannot wait for a fixture.
+    os.environ.setdefault("VERL_PLATFORM", "cpu")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if gpu_listed():
+        return
+    skip = pytest.mark.skip(reason="needs a CUDA device, and nvidia-smi lists none")
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(skip)

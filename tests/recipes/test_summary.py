@@ -1,0 +1,78 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+import json
+
+from recipes.medgrpo.console import step_line
+from recipes.medgrpo.summary import PEARSON, REWARD, merge_attempts, summarise, table, verdict
+
+
+def logged(step: int, reward: float) -> dict:
+    """A line of verl's file logger."""
+    return {"step": step, "data": {REWARD: reward, PEARSON: 0.9995, "nested": {"x": 1}, "bad": float("nan")}}
+
+
+def test_a_resumed_attempt_replaces_the_steps_that_it_trained_again():
+    first = [logged(step, 0.1) for step in (1, 2, 3, 4)]  # killed after step 4, the last checkpoint was step 2
+    second = [logged(step, 0.9) for step in (3, 4, 5)]
+    merged = merge_attempts([first, second])
+    assert [record["step"] for record in merged] == [1, 2, 3, 4, 5]
+    assert [record["attempt"] for record in merged] == [1, 1, 2, 2, 2]
+    assert [record[REWARD] for record in merged] == [0.1, 0.1, 0.9, 0.9, 0.9]
+
+
+def test_an_attempt_that_never_reached_a_step_changes_nothing():
+    merged = merge_attempts([[logged(1, 0.5)], [], [{"step": 0, "data": {"val/x": 1.0}}]])
+    assert [record["step"] for record in merged] == [1]
+
+
+def test_only_finite_numbers_are_kept():
+    assert set(merge_attempts([[logged(1, 0.5)]])[0]) == {"step", "attempt", REWARD, PEARSON}
+
+
+def write_run(folder, steps: int, accs: dict[str, float]):
+    (folder / "attempts").mkdir(parents=True)
+    (folder / "plan.json").write_text(json.dumps({"model": "qwen2_5_vl", "seed": 0, "steps": 12}))
+    lines = [json.dumps(logged(step, step / 100)) for step in range(1, steps + 1)]
+    (folder / "attempts/grpo_1.jsonl").write_text("\n".join(lines).replace("NaN", "null") + "\n")
+    for name, acc in accs.items():
+        where = folder / "eval" / name
+        where.mkdir(parents=True)
+        score = {"acc": acc, "format": 1.0}
+        pairs = {"medvidbench/AVOS/tal": {**score, "n": 4}}
+        (where / "scores.json").write_text(json.dumps({"overall": score, "pairs": pairs}))
+        rows = [
+            {"data_source": "medvidbench/AVOS/tal", "index": i, "sample": 0, "video": f"AVOS/{i}", "acc": acc}
+            for i in range(4)
+        ]
+        (where / "answers.jsonl").write_text("\n".join(json.dumps(row) for row in [{"header": 1}, *rows]))
+
+
+def test_the_summary_of_a_whole_run(tmp_path):
+    write_run(tmp_path, 12, {"sft": 0.25, "medgrpo": 0.5})
+    summary = summarise(tmp_path, wall_s=10.0)
+    assert summary["status"] == "complete"
+    assert (summary["steps"], summary["pairs"], summary["wall_s"]) == (12, 1, 10.0)
+    assert abs(summary["reward_first5"] - 0.03) < 1e-12 and abs(summary["reward_last5"] - 0.10) < 1e-12
+    assert summary["acc_change"]["acc_change"] == 0.25 and summary["acc_change"]["low"] == 0.25
+    assert summary["resumed_from"] is None and summary["probs_pearson_min"] == 0.9995
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 12
+    assert "AVOS/tal" in table(summary) and "above 0" in table(summary)
+
+
+def test_a_run_that_stopped_early_is_not_complete(tmp_path):
+    write_run(tmp_path, 7, {"sft": 0.25})
+    summary = summarise(tmp_path)
+    assert summary["status"] == "incomplete" and summary["medgrpo"] is None
+    assert "steps" in table(summary)
+
+
+def test_an_interval_that_touches_zero_says_so():
+    assert "no change shown" in verdict({"acc_change": 0.1, "low": -0.1, "high": 0.3, "videos": 9})
+    assert "above 0" in verdict({"acc_change": 0.2, "low": 0.1, "high": 0.3, "videos": 9})
+
+
+def test_the_console_keeps_the_few_figures_that_matter():
+    line = "(TaskRunner pid=1) step:3 - medgrpo/pairs_mean/reward:0.51 - actor/grad_norm:2e-05 - timing_s/step:7.25"
+    assert step_line(line) == (3, {"reward": 0.51, "seconds": 7.25})
+    assert step_line("(WorkerDict pid=2) Saved model to global_step_3") is None
