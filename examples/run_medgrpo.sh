@@ -103,7 +103,7 @@ else
   rm -rf "$RUN/sft"
   VERL_FILE_LOGGER_PATH=$RUN/sft_metrics.jsonl logged sft torchrun --standalone --nproc_per_node=1 \
     -m verl.trainer.sft_trainer --config-path="$ROOT/recipes/medgrpo/config" --config-name=sft_cpu \
-    data.seed="$SEED" trainer.seed="$SEED" trainer.total_training_steps="$SFT_STEPS" \
+    trainer.total_training_steps="$SFT_STEPS" \
     trainer.experiment_name=sft trainer.default_local_dir="$RUN/sft"
 fi
 

@@ -177,7 +177,10 @@ _environment_pip() {
   # The first one names the package; the last may be general advice.
   error=$(grep -aE -m 1 '^ *(ERROR|error):' "$log") || error=$(tail -n 1 "$log")
   _environment_say "pip: ${error:-ended with status $status}"
-  _environment_say "a package could not be had: pip takes them from where its settings point" \
+  local reason="a package could not be had"
+  # pip calls a package that no index offers a conflict with the pinned set.
+  ! grep -aq 'Retrying (' "$log" || reason="the package index did not answer"
+  _environment_say "$reason: pip takes packages from where its settings point" \
     "(PIP_INDEX_URL, PIP_FIND_LINKS, PIP_CERT, pip.conf); its whole output is in $log"
   return 1
 }

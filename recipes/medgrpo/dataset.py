@@ -41,7 +41,9 @@ class DataError(ValueError):
     """A parquet file or one of its rows is not what the preprocessor writes."""
 
 
-def read_rows(files: str | Iterable[str], tasks: Iterable[str] | None = None, max_tokens: int | None = None) -> pa.Table:
+def read_rows(
+    files: str | Iterable[str], tasks: Iterable[str] | None = None, max_tokens: int | None = None
+) -> pa.Table:
     """The rows of some parquet files, of the named tasks, whose stored prompt length fits.
 
     Rows without a stored length (`extra_info.token_length`, written with `--tokenizer`) are kept.

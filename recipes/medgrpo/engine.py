@@ -162,7 +162,9 @@ class TransformersEngine:
     def _decode(self, requests, settings, cache, logits, attention, reach) -> list[Answer]:
         draws = torch.stack(
             [
-                torch.rand(settings.max_new_tokens, generator=torch.Generator().manual_seed(r.seed), dtype=torch.float64)
+                torch.rand(
+                    settings.max_new_tokens, generator=torch.Generator().manual_seed(r.seed), dtype=torch.float64
+                )
                 for r in requests
             ]
         ).to(logits.device)

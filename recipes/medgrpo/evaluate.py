@@ -68,8 +68,8 @@ def paired_difference(
 ) -> dict[str, float]:
     """Mean over pairs of the change in accuracy, averaged over runs, with a 95 % bootstrap interval over videos.
 
-    `runs` holds (records before, records after) of one or several independent runs. Videos are drawn with
-    replacement inside each run and source, so that no pair runs empty for lack of its source.
+    `runs` holds (records before, records after) of one or several independent runs; the videos of each run are
+    drawn with replacement. Not within sources: with a few videos each that would understate the spread.
     """
     rng = np.random.default_rng(seed)
     draws = np.zeros(resamples)
@@ -85,11 +85,7 @@ def paired_difference(
             totals[at] += change
             counts[at] += 1
         estimate += float(np.mean(totals.sum(0) / counts.sum(0))) / len(runs)
-        weights = np.zeros((resamples, len(videos)))
-        sources = np.array([video.split("/", 1)[0] for video in videos])
-        for source in sorted(set(sources)):
-            members = np.flatnonzero(sources == source)
-            weights[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), resamples)
+        weights = rng.multinomial(len(videos), np.full(len(videos), 1 / len(videos)), resamples)
         drawn = weights @ counts
         # A pair whose videos were not drawn at all is left out of that resample's mean.
         means = np.divide(weights @ totals, drawn, out=np.full(drawn.shape, np.nan), where=drawn > 0)
@@ -108,7 +104,9 @@ def main(argv: list[str] | None = None) -> int:
     judge = judge_label(args.judge, args.judge_model)
     write_json(args.output / "scores.json", {"overall": overall(scores), "pairs": scores, "judge": judge})
     means = overall(scores)
-    print(f"{args.output}: {len(records)} answers, mean over pairs: acc {means['acc']:.3f}, format {means['format']:.3f}")
+    print(
+        f"{args.output}: {len(records)} answers, mean over pairs: acc {means['acc']:.3f}, format {means['format']:.3f}"
+    )
     return 0
 
 

@@ -110,9 +110,10 @@ def sample_and_score(
     settings = SamplingSettings(max_new_tokens, temperature)
     partial.parent.mkdir(parents=True, exist_ok=True)
     write_json_lines(partial, [{"header": header}, *done])
-    with open(partial, "a", encoding="utf-8") as file, tqdm(
-        total=len(jobs), initial=len(done), unit="answer", desc=output.stem, mininterval=2
-    ) as progress:
+    with (
+        open(partial, "a", encoding="utf-8") as file,
+        tqdm(total=len(jobs), initial=len(done), unit="answer", desc=output.stem, mininterval=2) as progress,
+    ):
         for batch in _batches(jobs[len(done) :], batch_size):
             rows = {number: table.slice(number, 1).to_pylist()[0] for number in {row for row, _ in batch}}
             prompts = {}
@@ -163,7 +164,9 @@ def add_arguments(parser: argparse.ArgumentParser, samples: int) -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--judge", choices=JUDGES, default="offline", help="of captions; the training's judge")
-    parser.add_argument("--judge-base-url", help="of the OpenAI-compatible endpoint; its key comes from the environment")
+    parser.add_argument(
+        "--judge-base-url", help="of the OpenAI-compatible endpoint; its key comes from the environment"
+    )
     parser.add_argument("--judge-model", help="model name at that endpoint")
 
 

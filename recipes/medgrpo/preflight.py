@@ -46,7 +46,9 @@ def check_data(folder: Path, tasks: list[str] | None, family: str | None) -> tup
         # Boxes are written in the model's own space: those of another family are wrong without an error.
         families = {info["model_family"] for info in table["extra_info"].to_pylist()}
         if family is not None and families != {family}:
-            problems.append(f"{file}: made for {' and '.join(sorted(families))}, the model is {family}: preprocess again")
+            problems.append(
+                f"{file}: made for {' and '.join(sorted(families))}, the model is {family}: preprocess again"
+            )
     if not problems and not sources:
         problems.append(f"{folder}: no row of the tasks {' '.join(tasks or [])}")
     return problems, sources

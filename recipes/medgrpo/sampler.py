@@ -118,8 +118,8 @@ class MedGRPOSampler(ReplayBuffer):
         mean = float(np.mean(self.failed_shares))
         if len(self.failed_shares) == self.failed_shares.maxlen and mean > self.max_failed_share:
             raise RolloutFailure(
-                f"step {step}: {mean:.0%} of the rollouts of the last {len(self.failed_shares)} steps failed, more than "
-                f"max_failed_share={self.max_failed_share:.0%}; their errors are in the log above"
+                f"step {step}: {mean:.0%} of the rollouts of the last {len(self.failed_shares)} steps failed, more "
+                f"than max_failed_share={self.max_failed_share:.0%}; their errors are in the log above"
             )
 
     @staticmethod

@@ -101,7 +101,9 @@ def summarise(run: Path, wall_s: float | None = None) -> dict:
 def verdict(change: dict) -> str:
     low, high = change["low"], change["high"]
     judged = "above 0" if low > 0 else "below 0" if high < 0 else "touches 0: no change shown"
-    return f"{change['acc_change']:+.3f}  95 % interval {low:+.3f} to {high:+.3f} over {change['videos']} videos, {judged}"
+    return (
+        f"{change['acc_change']:+.3f}  95 % interval {low:+.3f} to {high:+.3f} over {change['videos']} videos, {judged}"
+    )
 
 
 def table(summary: dict) -> str:

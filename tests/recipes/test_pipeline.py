@@ -5,6 +5,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -25,6 +26,7 @@ SMALL = {
     "CALIBRATION_SAMPLES": "2",
     "EVAL_SAMPLES": "1",
 }
+PAIR = re.compile(r"medgrpo/\w+/\w+/reward")
 OVERRIDES = ["actor_rollout_ref.rollout.n=2", "data.max_response_length=24"]
 
 
@@ -54,7 +56,7 @@ def check_whole(folder: Path, steps: int) -> dict:
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in metrics] == list(range(1, steps + 1))
     for record in metrics:
-        pairs = {name.split("/")[1:3][0] + "/" + name.split("/")[2] for name in record if name.count("/") == 3}
+        pairs = {name.removeprefix("medgrpo/").removesuffix("/reward") for name in record if PAIR.fullmatch(name)}
         assert len(pairs) == 23
         assert all(f"medgrpo/{pair}/{part}" in record for pair in pairs for part in ("reward", "acc", "format"))
     return summary
