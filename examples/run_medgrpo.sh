@@ -19,8 +19,8 @@ OUTPUT_DIR=${OUTPUT_DIR:-$ROOT/outputs/${MODEL}_seed$SEED}
 VIDEOS=${VIDEOS:-60}                  # synthetic videos per source
 ROWS=${ROWS:-160}                     # rows per dataset-task pair
 SFT_STEPS=${SFT_STEPS:-300}
-STEPS=${STEPS:-24}                    # GRPO steps
-SAVE_FREQ=${SAVE_FREQ:-8}
+STEPS=${STEPS:-25}                    # GRPO steps
+SAVE_FREQ=${SAVE_FREQ:-5}
 CALIBRATION_ROWS=${CALIBRATION_ROWS:-8}
 CALIBRATION_SAMPLES=${CALIBRATION_SAMPLES:-4}
 EVAL_SAMPLES=${EVAL_SAMPLES:-2}       # answers per held-out row
@@ -62,8 +62,9 @@ export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 export RAY_worker_niceness=0
 export RAY_USAGE_STATS_ENABLED=0 RAY_DEDUP_LOGS=0 HYDRA_FULL_ERROR=1 PYTHONWARNINGS=ignore PYTHONUNBUFFERED=1
 export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-lo} OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
-# Waiting threads must not spin: several processes share few cores here.
-export OMP_WAIT_POLICY=${OMP_WAIT_POLICY:-PASSIVE}
+# Threads that wait may spin a little, not long: several processes share few cores, and with the default a machine
+# that is busy with something else runs some steps twenty times slower.
+export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-20000}
 unset RAY_ADDRESS
 
 # A killed script must not leave a trainer behind that writes into the same folder.
@@ -75,10 +76,17 @@ logged() {
   shift
   printf '\n# %s\n' "$*" >>"$log"
   if ! with_parent "$@" 2>&1 | tee -a "$log" | python -m recipes.medgrpo.console; then
-    grep -aE '^[^ ]*(Error|Exception|Failure|Killed)[^ ]*:|Error: ' "$log" | grep -av 'not available' | tail -n 3 >&2 || true
+    # The errors' own lines, each once; the traceback around them is in the log.
+    grep -aoE '([A-Za-z_.]+\.)?[A-Z][A-Za-z]*(Error|Exception|Failure|Killed)\b: .*' "$log" |
+      grep -av 'ModuleNotFoundError' | tail -n 40 | sort | uniq -c | sort -rn | head -n 4 | cut -c 1-300 >&2 || true
     fail "this stage failed; its whole output is in $log"
   fi
 }
+
+if (($# == 0)) && python -m recipes.medgrpo.summary --show "$RUN"; then
+  echo "This run is complete; nothing is left to do. Another SEED or OUTPUT_DIR starts another."
+  exit 0
+fi
 
 stage "1/7 synthetic MedVidBench (seed $SEED)"
 python "$ROOT/data_preprocess/synthetic.py" --output synthetic --seed "$SEED" \

@@ -10,6 +10,7 @@ Qwen3-VL's processor samples the frames away.
 Settings under `data.medgrpo` (all optional):
 
     tasks       task names to train on; null is all of them
+    rows_per_pair   train on at most this many rows of every pair, drawn by `seed`; null is all of them
     steps       optimiser steps that the schedule must last for; null is one pass over the rows
     mix         "pairs" or "tasks": what gets an equal share of every batch
     seed        of the schedule
@@ -33,7 +34,7 @@ from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.tokenizer import build_multimodal_processor_inputs
 
-from recipes.medgrpo.schedule import balanced_order
+from recipes.medgrpo.schedule import balanced_order, choose_rows
 from recipes.medgrpo.video import clips_of
 
 
@@ -96,6 +97,10 @@ class MedVidDataset(RLHFDataset):
         if 0 < self.max_samples < self.dataframe.num_rows:
             self.dataframe = self.dataframe.slice(0, self.max_samples)
         split = self.dataframe["extra_info"][0].as_py()["split"]
+        if split == "train" and options.get("rows_per_pair"):
+            pairs = self.dataframe["data_source"].to_pylist()
+            subset = choose_rows(pairs, int(options["rows_per_pair"]), int(options.get("seed") or 0))
+            self.dataframe = self.dataframe.take(subset)
         rows = self.dataframe.num_rows
         if split == "train":
             batch = int(self.config.train_batch_size)

@@ -14,17 +14,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import recipes.medgrpo.plugin  # noqa: F401  isort: skip
 
 import numpy as np
-import pyarrow as pa
 from tqdm import tqdm
 
 from recipes.medgrpo.files import data_fingerprint, model_fingerprint, read_json_lines, write_json_lines
+from recipes.medgrpo.schedule import choose_rows
 from reward_score.medgrpo import score_many
 
 # Whose opinion of a caption a file of scores or statistics holds: an answer is judged by one of these.
@@ -47,18 +46,6 @@ def judge_label(judge: str, model: str | None = None) -> str:
 def row_seed(seed: int, index: int, sample: int) -> int:
     """The seed of one answer: the same row and sample number draw the same numbers from any checkpoint."""
     return int(np.random.SeedSequence([seed, index, sample]).generate_state(1, np.uint64)[0] >> 1)
-
-
-def choose_rows(table: pa.Table, rows_per_pair: int | None, seed: int) -> list[int]:
-    """Row numbers: all, or at most `rows_per_pair` of every pair, drawn at random."""
-    if rows_per_pair is None:
-        return list(range(table.num_rows))
-    members: dict[str, list[int]] = defaultdict(list)
-    for number, source in enumerate(table["data_source"].to_pylist()):
-        members[source].append(number)
-    rng = np.random.default_rng(seed)
-    chosen = [rng.permutation(members[pair])[:rows_per_pair] for pair in sorted(members)]
-    return sorted(int(number) for number in np.concatenate(chosen))
 
 
 def _batches(jobs: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
@@ -106,7 +93,9 @@ def sample_and_score(
             break
     table = read_rows(data, tasks)
     engine = TransformersEngine.load(model, device)
-    jobs = [(row, k) for row in choose_rows(table, rows_per_pair, seed) for k in range(samples)]
+    jobs = [
+        (row, k) for row in choose_rows(table["data_source"].to_pylist(), rows_per_pair, seed) for k in range(samples)
+    ]
     settings = SamplingSettings(max_new_tokens, temperature)
     partial.parent.mkdir(parents=True, exist_ok=True)
     write_json_lines(partial, [{"header": header}, *done])

@@ -48,6 +48,16 @@ def quotas(pairs: Sequence[str], batch_size: int, mix: str = "pairs") -> dict[st
     return result
 
 
+def choose_rows(row_pairs: Sequence[str], rows_per_pair: int | None, seed: int = 0) -> list[int]:
+    """Row numbers in file order: all, or at most `rows_per_pair` of every pair, drawn at random."""
+    if rows_per_pair is None:
+        return list(range(len(row_pairs)))
+    row_pairs = np.asarray(row_pairs, dtype=object)
+    rng = np.random.default_rng(seed)
+    chosen = [rng.permutation(np.flatnonzero(row_pairs == pair))[:rows_per_pair] for pair in sorted(set(row_pairs))]
+    return sorted(int(number) for number in np.concatenate(chosen))
+
+
 def balanced_order(
     row_pairs: Sequence[str], batch_size: int, batches: int, seed: int = 0, mix: str = "pairs"
 ) -> np.ndarray:

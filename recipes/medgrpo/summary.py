@@ -4,6 +4,7 @@
 """What a run leaves: `metrics.jsonl` and `summary.json`, and the same as a table.
 
     python -m recipes.medgrpo.summary --run outputs/NAME [--wall-s 512]        one run
+    python -m recipes.medgrpo.summary --show outputs/NAME                      its table again
     python -m recipes.medgrpo.summary --pool outputs/A outputs/B outputs/C     several seeds together
 
 A run that was interrupted has one metrics file per attempt (verl's file logger starts its file anew); the attempts
@@ -148,6 +149,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--run", type=Path)
+    what.add_argument("--show", type=Path, help="fails when the run is not complete")
     what.add_argument("--pool", type=Path, nargs="+")
     parser.add_argument("--wall-s", type=float, help="seconds that the run took so far")
     args = parser.parse_args(argv)
@@ -155,6 +157,13 @@ def main(argv: list[str] | None = None) -> int:
         result = pool(args.pool)
         for run, change in [*result["runs"].items(), ("mean of the runs", result["mean"])]:
             print(f"{run:<28}{verdict(change)}")
+        return 0
+    if args.show:
+        file = args.show / "summary.json"
+        summary = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        if summary.get("status") != "complete":
+            return 1
+        print(table(summary))
         return 0
     summary = summarise(args.run, args.wall_s)
     write_json(args.run / "summary.json", summary)

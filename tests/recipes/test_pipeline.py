@@ -6,6 +6,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -62,13 +63,23 @@ def check_whole(folder: Path, steps: int) -> dict:
     return summary
 
 
-def test_qwen3_vl_goes_through_every_stage(tmp_path):
+def test_qwen3_vl_goes_through_every_stage_and_says_why_it_cannot_go_on(tmp_path):
     run, log = tmp_path / "run", tmp_path / "log"
     finish(start(run, "qwen3_vl", 2, log), log)
     summary = check_whole(run, 2)
     assert summary["resumed_from"] is None
     statistics = json.loads((run / "statistics.json").read_text())
     assert len(statistics["pairs"]) == 23
+
+
+    # Frames that vanish under a finished preparation: every rollout fails, and the run must end instead of waiting.
+    shutil.rmtree(run / "grpo")
+    shutil.rmtree(run / "data/frames")
+    (run / "summary.json").unlink()
+    process = start(run, "qwen3_vl", 2, log)
+    assert process.wait(timeout=300) != 0
+    tail = log.read_text()[-3000:]
+    assert "every rollout failed" in tail and "cannot read this frame" in tail, tail
 
 
 def test_qwen2_5_vl_killed_in_grpo_resumes_and_ends_with_the_same_steps(tmp_path):
