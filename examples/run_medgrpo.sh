@@ -9,143 +9,149 @@
 # Started again it skips what is done, and GRPO resumes at its last checkpoint.
 set -euo pipefail
 
-ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=examples/lib/environment.sh
-source "$ROOT/examples/lib/environment.sh"
+# Read whole before anything runs: bash follows later changes of a running script line by line.
+main() {
+  ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+  # shellcheck source=examples/lib/environment.sh
+  source "$ROOT/examples/lib/environment.sh"
 
-MODEL=${MODEL:-qwen2_5_vl}            # qwen2_5_vl or qwen3_vl
-SEED=${SEED:-0}                       # of the data, the weights, the schedule and every draw
-OUTPUT_DIR=${OUTPUT_DIR:-$ROOT/outputs/${MODEL}_seed$SEED}
-VIDEOS=${VIDEOS:-60}                  # synthetic videos per source
-ROWS=${ROWS:-160}                     # rows per dataset-task pair
-SFT_STEPS=${SFT_STEPS:-300}
-STEPS=${STEPS:-25}                    # GRPO steps
-SAVE_FREQ=${SAVE_FREQ:-5}
-CALIBRATION_ROWS=${CALIBRATION_ROWS:-8}
-CALIBRATION_SAMPLES=${CALIBRATION_SAMPLES:-4}
-EVAL_SAMPLES=${EVAL_SAMPLES:-2}       # answers per held-out row
+  MODEL=${MODEL:-qwen2_5_vl}            # qwen2_5_vl or qwen3_vl
+  SEED=${SEED:-0}                       # of the data, the weights, the schedule and every draw
+  OUTPUT_DIR=${OUTPUT_DIR:-$ROOT/outputs/${MODEL}_seed$SEED}
+  VIDEOS=${VIDEOS:-60}                  # synthetic videos per source
+  ROWS=${ROWS:-160}                     # rows per dataset-task pair
+  SFT_STEPS=${SFT_STEPS:-300}
+  STEPS=${STEPS:-25}                    # GRPO steps
+  SAVE_FREQ=${SAVE_FREQ:-5}
+  CALIBRATION_ROWS=${CALIBRATION_ROWS:-8}
+  CALIBRATION_SAMPLES=${CALIBRATION_SAMPLES:-4}
+  EVAL_SAMPLES=${EVAL_SAMPLES:-2}       # answers per held-out row
 
-fail() { printf 'run_medgrpo: %s\n' "$*" >&2; exit 2; }
-stage() { printf '\n== %s\n' "$*"; }
+  fail() { printf 'run_medgrpo: %s\n' "$*" >&2; exit 2; }
+  stage() { printf '\n== %s\n' "$*"; }
 
-case $MODEL in qwen2_5_vl | qwen3_vl) ;; *) fail "MODEL is '$MODEL', expected qwen2_5_vl or qwen3_vl" ;; esac
-[[ $SEED =~ ^[0-9]+$ ]] || fail "SEED is '$SEED', expected a whole number"
+  case $MODEL in qwen2_5_vl | qwen3_vl) ;; *) fail "MODEL is '$MODEL', expected qwen2_5_vl or qwen3_vl" ;; esac
+  [[ $SEED =~ ^[0-9]+$ ]] || fail "SEED is '$SEED', expected a whole number"
 
-if [[ -n ${MODEL_PATH:-} ]] && command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then
-  case $MODEL in qwen2_5_vl) recipe=run_medgrpo_qwen2_5_vl_7b.sh ;; *) recipe=run_medgrpo_qwen3_vl_4b.sh ;; esac
-  echo "GPUs and MODEL_PATH are there: running examples/$recipe"
-  exec bash "$ROOT/examples/$recipe" "$@"
-fi
-echo "Running the whole pipeline on the CPU with a tiny $MODEL (the 8-GPU recipes need GPUs and MODEL_PATH)."
-
-ensure_environment cpu
-SECONDS=0
-RUN=$OUTPUT_DIR
-mkdir -p "$RUN/logs" "$RUN/attempts" 2>/dev/null || fail "$RUN: cannot be made, set OUTPUT_DIR to a folder that can be written"
-RUN=$(cd "$RUN" && pwd)
-cd "$RUN"
-exec 9>"$RUN/.lock"
-flock -n 9 || fail "$RUN: another run is at work here"
-
-PLAN=$(printf '{"model": "%s", "seed": %s, "steps": %s, "sft_steps": %s, "videos": %s, "rows": %s}' \
-  "$MODEL" "$SEED" "$STEPS" "$SFT_STEPS" "$VIDEOS" "$ROWS")
-if [[ -f plan.json && $(<plan.json) != "$PLAN" ]]; then
-  fail "$RUN: holds another run ($(<plan.json)); choose another OUTPUT_DIR or remove it"
-fi
-printf '%s\n' "$PLAN" >plan.json.partial && mv plan.json.partial plan.json
-
-export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
-export VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin VERL_PLATFORM=cpu
-export MEDGRPO_DATA=$RUN/data MEDGRPO_MODEL=$RUN/model MEDGRPO_STATISTICS=$RUN/statistics.json
-export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 TOKENIZERS_PARALLELISM=false
-# Ray puts its workers behind every other process of the machine (nice 15).
-export RAY_worker_niceness=0
-export RAY_USAGE_STATS_ENABLED=0 RAY_DEDUP_LOGS=0 HYDRA_FULL_ERROR=1 PYTHONWARNINGS=ignore PYTHONUNBUFFERED=1
-export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-lo} OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
-# Threads that wait may spin a little, not long: several processes share few cores, and with the default a machine
-# that is busy with something else runs some steps twenty times slower.
-export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-20000}
-unset RAY_ADDRESS
-
-# A killed script must not leave a trainer behind that writes into the same folder.
-with_parent() { if command -v setpriv >/dev/null; then setpriv --pdeathsig KILL "$@"; else "$@"; fi; }
-
-# logged NAME COMMAND...: everything to logs/NAME.log, a line per step to the terminal, the error where it fails.
-logged() {
-  local log=$RUN/logs/$1.log
-  shift
-  printf '\n# %s\n' "$*" >>"$log"
-  if ! with_parent "$@" 2>&1 | tee -a "$log" | python -m recipes.medgrpo.console; then
-    # The errors' own lines, each once; the traceback around them is in the log.
-    grep -aoE '([A-Za-z_.]+\.)?[A-Z][A-Za-z]*(Error|Exception|Failure|Killed)\b: .*' "$log" |
-      grep -av 'ModuleNotFoundError' | tail -n 40 | sort | uniq -c | sort -rn | head -n 4 | cut -c 1-300 >&2 || true
-    fail "this stage failed; its whole output is in $log"
+  if [[ -n ${MODEL_PATH:-} ]] && command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then
+    case $MODEL in qwen2_5_vl) recipe=run_medgrpo_qwen2_5_vl_7b.sh ;; *) recipe=run_medgrpo_qwen3_vl_4b.sh ;; esac
+    echo "GPUs and MODEL_PATH are there: running examples/$recipe"
+    exec bash "$ROOT/examples/$recipe" "$@"
   fi
+  echo "Running the whole pipeline on the CPU with a tiny $MODEL (the 8-GPU recipes need GPUs and MODEL_PATH)."
+
+  ensure_environment cpu
+  SECONDS=0
+  RUN=$OUTPUT_DIR
+  mkdir -p "$RUN/logs" "$RUN/attempts" 2>/dev/null || fail "$RUN: cannot be made, set OUTPUT_DIR to a folder that can be written"
+  RUN=$(cd "$RUN" && pwd)
+  cd "$RUN"
+  exec 9>"$RUN/.lock"
+  flock -n 9 || fail "$RUN: another run is at work here"
+
+  PLAN=$(printf '{"model": "%s", "seed": %s, "steps": %s, "sft_steps": %s, "videos": %s, "rows": %s}' \
+    "$MODEL" "$SEED" "$STEPS" "$SFT_STEPS" "$VIDEOS" "$ROWS")
+  if [[ -f plan.json && $(<plan.json) != "$PLAN" ]]; then
+    fail "$RUN: holds another run ($(<plan.json)); choose another OUTPUT_DIR or remove it"
+  fi
+  printf '%s\n' "$PLAN" >plan.json.partial && mv plan.json.partial plan.json
+
+  export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
+  export VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin VERL_PLATFORM=cpu
+  export MEDGRPO_DATA=$RUN/data MEDGRPO_MODEL=$RUN/model MEDGRPO_STATISTICS=$RUN/statistics.json
+  export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+  # Ray puts its workers behind every other process of the machine (nice 15).
+  export RAY_worker_niceness=0
+  export RAY_USAGE_STATS_ENABLED=0 RAY_DEDUP_LOGS=0 HYDRA_FULL_ERROR=1 PYTHONWARNINGS=ignore PYTHONUNBUFFERED=1
+  export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-lo} OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
+  # Threads that wait may spin a little, not long: several processes share few cores, and with the default a machine
+  # that is busy with something else runs some steps twenty times slower.
+  export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-20000}
+  unset RAY_ADDRESS
+
+  # A killed script must not leave a trainer behind that writes into the same folder.
+  with_parent() { if command -v setpriv >/dev/null; then setpriv --pdeathsig KILL "$@"; else "$@"; fi; }
+
+  # logged NAME COMMAND...: everything to logs/NAME.log, a line per step to the terminal, the error where it fails.
+  logged() {
+    local log=$RUN/logs/$1.log
+    shift
+    printf '\n# %s\n' "$*" >>"$log"
+    if ! with_parent "$@" 2>&1 | tee -a "$log" | python -m recipes.medgrpo.console; then
+      # The errors' own lines, each once; the traceback around them is in the log.
+      grep -aoE '([A-Za-z_.]+\.)?[A-Z][A-Za-z]*(Error|Exception|Failure|Killed)\b: .*' "$log" |
+        grep -av 'ModuleNotFoundError' | tail -n 40 | sort | uniq -c | sort -rn | head -n 4 | cut -c 1-300 >&2 || true
+      fail "this stage failed; its whole output is in $log"
+    fi
+  }
+
+  if (($# == 0)) && python -m recipes.medgrpo.summary --show "$RUN"; then
+    echo "This run is complete; nothing is left to do. Another SEED or OUTPUT_DIR starts another."
+    exit 0
+  fi
+
+  stage "1/7 synthetic MedVidBench (seed $SEED)"
+  python "$ROOT/data_preprocess/synthetic.py" --output synthetic --seed "$SEED" \
+    --videos-per-source "$VIDEOS" --rows-per-pair "$ROWS"
+
+  stage "2/7 annotations to parquet"
+  case $MODEL in qwen2_5_vl) PIXELS=(3136 6272) ;; *) PIXELS=(4096 8192) ;; esac
+  python "$ROOT/data_preprocess/medvidbench.py" --annotations synthetic/train_annotations.json \
+    --frames-root synthetic/frames --output data --model-family "$MODEL" \
+    --min-pixels "${PIXELS[0]}" --max-pixels "${PIXELS[1]}" --val-fraction 0.1 --seed "$SEED" >logs/preprocess.log ||
+    fail "preprocessing failed"
+  tail -n 1 logs/preprocess.log
+
+  stage "3/7 a tiny random $MODEL"
+  python -m recipes.medgrpo.tiny_model --family "$MODEL" --text data/train.parquet --output model --seed "$SEED" 2>/dev/null
+
+  SFT=$RUN/sft/global_step_$SFT_STEPS/huggingface
+  stage "4/7 SFT, $SFT_STEPS steps on verl's SFT trainer"
+  if [[ -f $RUN/sft/latest_checkpointed_iteration.txt && -f $SFT/config.json ]]; then
+    echo "already done"
+  else
+    rm -rf "$RUN/sft"
+    VERL_FILE_LOGGER_PATH=$RUN/sft_metrics.jsonl logged sft torchrun --standalone --nproc_per_node=1 \
+      -m verl.trainer.sft_trainer --config-path="$ROOT/recipes/medgrpo/config" --config-name=sft_cpu \
+      trainer.total_training_steps="$SFT_STEPS" \
+      trainer.experiment_name=sft trainer.default_local_dir="$RUN/sft"
+  fi
+
+  stage "5/7 calibration: what the SFT model's answers earn"
+  if [[ -f statistics.json ]]; then
+    echo "already done"
+  else
+    python -m recipes.medgrpo.calibrate --model "$SFT" --data data/train.parquet --output statistics.json \
+      --rows-per-pair "$CALIBRATION_ROWS" --samples "$CALIBRATION_SAMPLES" --seed "$SEED"
+  fi
+
+  GRPO=$RUN/grpo/global_step_$STEPS
+  stage "6/7 MedGRPO, $STEPS steps on verl's GRPO trainer"
+  MEDGRPO_MODEL=$SFT
+  if [[ -f $GRPO/data.pt && -f $GRPO/actor/huggingface/config.json ]]; then
+    echo "already done"
+  else
+    from=$(python -m recipes.medgrpo.preflight --data data --statistics statistics.json --checkpoints grpo \
+      --model-family "$MODEL")
+    ((from == 0)) || echo "resuming after step $from"
+    attempt=$(($(find attempts -name 'grpo_*.jsonl' | wc -l) + 1))
+    VERL_FILE_LOGGER_PATH=$RUN/attempts/grpo_$attempt.jsonl logged grpo python -m verl.trainer.main_ppo \
+      --config-path="$ROOT/recipes/medgrpo/config" --config-name=medgrpo_cpu \
+      data.seed="$SEED" actor_rollout_ref.rollout.seed="$SEED" \
+      trainer.total_training_steps="$STEPS" trainer.save_freq="$SAVE_FREQ" \
+      trainer.experiment_name=grpo trainer.default_local_dir="$RUN/grpo" "$@"
+  fi
+
+  stage "7/7 evaluation on held-out videos"
+  for name in sft medgrpo; do
+    case $name in sft) checkpoint=$SFT ;; *) checkpoint=$GRPO/actor/huggingface ;; esac
+    python -m recipes.medgrpo.evaluate --model "$checkpoint" --data data/val.parquet --output "eval/$name" \
+      --samples "$EVAL_SAMPLES" --seed "$SEED"
+  done
+
+  printf '\n'
+  python -m recipes.medgrpo.summary --run "$RUN" --wall-s "$SECONDS"
 }
 
-if (($# == 0)) && python -m recipes.medgrpo.summary --show "$RUN"; then
-  echo "This run is complete; nothing is left to do. Another SEED or OUTPUT_DIR starts another."
-  exit 0
-fi
-
-stage "1/7 synthetic MedVidBench (seed $SEED)"
-python "$ROOT/data_preprocess/synthetic.py" --output synthetic --seed "$SEED" \
-  --videos-per-source "$VIDEOS" --rows-per-pair "$ROWS"
-
-stage "2/7 annotations to parquet"
-case $MODEL in qwen2_5_vl) PIXELS=(3136 6272) ;; *) PIXELS=(4096 8192) ;; esac
-python "$ROOT/data_preprocess/medvidbench.py" --annotations synthetic/train_annotations.json \
-  --frames-root synthetic/frames --output data --model-family "$MODEL" \
-  --min-pixels "${PIXELS[0]}" --max-pixels "${PIXELS[1]}" --val-fraction 0.1 --seed "$SEED" >logs/preprocess.log ||
-  fail "preprocessing failed"
-tail -n 1 logs/preprocess.log
-
-stage "3/7 a tiny random $MODEL"
-python -m recipes.medgrpo.tiny_model --family "$MODEL" --text data/train.parquet --output model --seed "$SEED" 2>/dev/null
-
-SFT=$RUN/sft/global_step_$SFT_STEPS/huggingface
-stage "4/7 SFT, $SFT_STEPS steps on verl's SFT trainer"
-if [[ -f $RUN/sft/latest_checkpointed_iteration.txt && -f $SFT/config.json ]]; then
-  echo "already done"
-else
-  rm -rf "$RUN/sft"
-  VERL_FILE_LOGGER_PATH=$RUN/sft_metrics.jsonl logged sft torchrun --standalone --nproc_per_node=1 \
-    -m verl.trainer.sft_trainer --config-path="$ROOT/recipes/medgrpo/config" --config-name=sft_cpu \
-    trainer.total_training_steps="$SFT_STEPS" \
-    trainer.experiment_name=sft trainer.default_local_dir="$RUN/sft"
-fi
-
-stage "5/7 calibration: what the SFT model's answers earn"
-if [[ -f statistics.json ]]; then
-  echo "already done"
-else
-  python -m recipes.medgrpo.calibrate --model "$SFT" --data data/train.parquet --output statistics.json \
-    --rows-per-pair "$CALIBRATION_ROWS" --samples "$CALIBRATION_SAMPLES" --seed "$SEED"
-fi
-
-GRPO=$RUN/grpo/global_step_$STEPS
-stage "6/7 MedGRPO, $STEPS steps on verl's GRPO trainer"
-MEDGRPO_MODEL=$SFT
-if [[ -f $GRPO/data.pt && -f $GRPO/actor/huggingface/config.json ]]; then
-  echo "already done"
-else
-  from=$(python -m recipes.medgrpo.preflight --data data --statistics statistics.json --checkpoints grpo \
-    --model-family "$MODEL")
-  ((from == 0)) || echo "resuming after step $from"
-  attempt=$(($(find attempts -name 'grpo_*.jsonl' | wc -l) + 1))
-  VERL_FILE_LOGGER_PATH=$RUN/attempts/grpo_$attempt.jsonl logged grpo python -m verl.trainer.main_ppo \
-    --config-path="$ROOT/recipes/medgrpo/config" --config-name=medgrpo_cpu \
-    data.seed="$SEED" actor_rollout_ref.rollout.seed="$SEED" \
-    trainer.total_training_steps="$STEPS" trainer.save_freq="$SAVE_FREQ" \
-    trainer.experiment_name=grpo trainer.default_local_dir="$RUN/grpo" "$@"
-fi
-
-stage "7/7 evaluation on held-out videos"
-for name in sft medgrpo; do
-  case $name in sft) checkpoint=$SFT ;; *) checkpoint=$GRPO/actor/huggingface ;; esac
-  python -m recipes.medgrpo.evaluate --model "$checkpoint" --data data/val.parquet --output "eval/$name" \
-    --samples "$EVAL_SAMPLES" --seed "$SEED"
-done
-
-printf '\n'
-python -m recipes.medgrpo.summary --run "$RUN" --wall-s "$SECONDS"
+main "$@"
+exit
