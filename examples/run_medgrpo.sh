@@ -21,7 +21,7 @@ main() {
   VIDEOS=${VIDEOS:-60}                  # synthetic videos per source
   ROWS=${ROWS:-160}                     # rows per dataset-task pair
   SFT_STEPS=${SFT_STEPS:-300}
-  STEPS=${STEPS:-25}                    # GRPO steps
+  STEPS=${STEPS:-20}                    # GRPO steps
   SAVE_FREQ=${SAVE_FREQ:-5}
   CALIBRATION_ROWS=${CALIBRATION_ROWS:-8}
   CALIBRATION_SAMPLES=${CALIBRATION_SAMPLES:-4}
