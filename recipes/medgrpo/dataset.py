@@ -57,12 +57,15 @@ def read_rows(
     if "data_source" not in table.column_names:
         raise DataError(f"{', '.join(files)}: no column data_source; expected the preprocessor's parquet")
     if tasks is not None:
-        wanted = pa.array([str(task) for task in tasks])
-        table = table.filter(pc.is_in(table["ability"], value_set=wanted))
+        wanted = [str(task) for task in tasks]
+        unknown = sorted(set(wanted) - set(table["ability"].unique().to_pylist()))
+        if unknown:
+            raise DataError(f"{', '.join(files)}: no row of the task {', '.join(unknown)}")
+        table = table.filter(pc.is_in(table["ability"], value_set=pa.array(wanted)))
     extra = table.schema.field("extra_info").type
     if max_tokens is not None and extra.get_field_index("token_length") >= 0:
         lengths = pc.struct_field(table["extra_info"], "token_length")
-        table = table.filter(pc.or_(pc.is_null(lengths), pc.less_equal(lengths, max_tokens)))
+        table = table.filter(pc.less_equal(pc.fill_null(lengths, 0), max_tokens))
     if table.num_rows == 0:
         raise DataError(f"{', '.join(files)}: no row left (tasks {tasks and list(tasks)}, at most {max_tokens} tokens)")
     return table.combine_chunks()
@@ -70,6 +73,9 @@ def read_rows(
 
 def split_content(messages: list[dict], videos: list[dict]) -> list[dict]:
     """Chat messages whose `<video>` marks have become parts that the processors understand."""
+    marks = sum(message["content"].count("<video>") for message in messages if isinstance(message["content"], str))
+    if marks != len(videos):
+        raise DataError(f"a row's prompt has {marks} <video> marks and the row {len(videos)} videos")
     clips = iter(videos)
     result = []
     for message in messages:
@@ -81,8 +87,6 @@ def split_content(messages: list[dict], videos: list[dict]) -> list[dict]:
                 for piece in pieces
             ]
         result.append({"role": message["role"], "content": content})
-    if next(clips, None) is not None:
-        raise DataError("more videos than <video> marks in a row's prompt")
     return result
 
 

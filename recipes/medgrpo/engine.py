@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 import torch
 from transformers import DynamicCache
 
+from recipes.medgrpo.positions import rope_index
+
 VIDEO_TOKEN_TYPE = 2
 IMAGE_TOKEN_TYPE = 1
 
@@ -41,15 +43,15 @@ class Request:
     seed: int
     key: str = field(default="", compare=False)
 
-    def group(self) -> tuple:
-        """What requests must agree in to share a prefill."""
+    def group_key(self) -> str:
+        """The same for requests that can share a prefill: `key`, or a digest of the prompt and its clips."""
         if self.key:
-            return (self.key,)
-        digest = hashlib.blake2b(digest_size=16)
+            return self.key
+        digest = hashlib.blake2b(repr(self.prompt_ids).encode(), digest_size=16)
         for frames, metadata in self.videos:
             digest.update(frames.contiguous().numpy().tobytes())
             digest.update(repr(sorted(metadata.items())).encode())
-        return tuple(self.prompt_ids), digest.hexdigest()
+        return digest.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -110,22 +112,23 @@ class TransformersEngine:
         types = torch.zeros_like(ids)
         types[ids == config.image_token_id] = IMAGE_TOKEN_TYPE
         types[ids == config.video_token_id] = VIDEO_TOKEN_TYPE
-        extra = {}
-        hook = getattr(self.processor, "get_rope_index_kwargs", None)
-        if hook is not None and metadata:
+        if config.model_type == "qwen2_5_vl":
+            # By our own function, whatever this process's transformers has: the rollout knows the times.
             patch = self.processor.video_processor.temporal_patch_size
-            extra = hook({"second_per_grid_ts": [patch / float(item["fps"]) for item in metadata]})
-        vision, _ = self.model.model.get_rope_index(
-            input_ids=ids, mm_token_type_ids=types, video_grid_thw=grids, attention_mask=attention, **extra
-        )
+            seconds = [patch / float(item["fps"]) for item in metadata]
+            vision, _ = rope_index(self.model, ids, types, None, grids, seconds, attention)
+        else:
+            vision, _ = self.model.model.get_rope_index(
+                input_ids=ids, mm_token_type_ids=types, video_grid_thw=grids, attention_mask=attention
+            )
         count = (attention.cumsum(-1) - 1).clamp(min=0)
         return torch.cat([count[None], vision.to(count)])
 
     @torch.inference_mode()
     def generate(self, requests: Sequence[Request], settings: SamplingSettings) -> list[Answer]:
         """Answers in the order of `requests`."""
-        groups: dict[tuple, int] = {}
-        member = [groups.setdefault(request.group(), len(groups)) for request in requests]
+        groups: dict[str, int] = {}
+        member = [groups.setdefault(request.group_key(), len(groups)) for request in requests]
         firsts: list[Request] = []
         for request, number in zip(requests, member, strict=True):
             if number == len(firsts):
@@ -172,19 +175,23 @@ class TransformersEngine:
         log_probs: list[list[float]] = [[] for _ in requests]
         rows = torch.arange(len(requests), device=logits.device)
         count = attention.sum(-1)
+        ended = torch.zeros_like(rows, dtype=torch.bool)
         for step in range(settings.max_new_tokens):
             chosen, scores = self._choose(logits, settings, draws[rows, step])
             for row, token, score in zip(rows.tolist(), chosen.tolist(), scores.tolist(), strict=True):
                 tokens[row].append(token)
                 log_probs[row].append(score)
-            going = chosen != self.end
+            going = ~ended & (chosen != self.end)
+            ended = ~going
             if step + 1 == settings.max_new_tokens or not bool(going.any()):
                 break
             # Finished rows ride along until a quarter of the batch is done: selecting copies the whole cache.
             if int(going.sum()) <= 0.75 * len(going):
                 keep = going.nonzero()[:, 0]
                 cache.batch_select_indices(keep)
-                rows, chosen, attention, reach, count = (x[keep] for x in (rows, chosen, attention, reach, count))
+                rows, chosen, attention, reach, count, ended = (
+                    x[keep] for x in (rows, chosen, attention, reach, count, ended)
+                )
             attention = torch.cat([attention, attention.new_ones(len(rows), 1)], dim=1)
             positions = torch.stack([count, reach, reach, reach])[..., None]
             out = self.model(

@@ -55,6 +55,8 @@ def _match(before: Sequence[dict], after: Sequence[dict]) -> list[tuple[str, str
         return {(record["data_source"], record["index"], record["sample"]): record for record in records}
 
     first, second = keyed(before), keyed(after)
+    if len(first) != len(before) or len(second) != len(after):
+        raise ComparisonError("an evaluation holds the same row and sample twice: is it of one parquet file?")
     if first.keys() != second.keys():
         raise ComparisonError(
             f"the two evaluations share {len(first.keys() & second.keys())} of {len(first)} and {len(second)} answers: "

@@ -75,8 +75,10 @@ def data_fingerprint(path: Path) -> str:
 
 def model_fingerprint(path: Path) -> str:
     """sha256 over the weights and the config of a checkpoint in HF format."""
-    files = sorted(Path(path).glob("*.safetensors")) + [Path(path) / "config.json"]
-    return _digest(files)
+    weights = sorted(Path(path).glob("*.safetensors"))
+    if not weights:
+        raise FileNotFoundError(f"{path}: no *.safetensors here, expected a checkpoint in HF format")
+    return _digest([*weights, Path(path) / "config.json"])
 
 
 def code_fingerprint() -> str:

@@ -32,7 +32,8 @@ def _read_frame(path: str, size: tuple[int, int] | None) -> np.ndarray:
             if size is not None and image.size != size:
                 image = image.resize(size, Image.Resampling.BICUBIC)
             return np.asarray(image)
-    except OSError as error:
+    # PIL raises each of these for some broken file.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FrameReadError(f"{path}: cannot read this frame: {error}") from error
 
 
@@ -45,15 +46,20 @@ def decode_clip(video: dict) -> tuple[torch.Tensor, dict]:
     paths: Sequence[str] = [str(path) for path in video["video"]]
     if not paths:
         raise FrameReadError("a clip without frames")
+    if not video.get("sample_fps") or float(video["sample_fps"]) <= 0:
+        raise FrameReadError(
+            f"{paths[0]}: sample_fps of this clip is {video.get('sample_fps')!r}, expected frames a second"
+        )
     size = None
     if video.get("resized_width") and video.get("resized_height"):
         size = (int(video["resized_width"]), int(video["resized_height"]))
     frames = [_read_frame(path, size) for path in paths]
     if len({frame.shape for frame in frames}) > 1:
         raise FrameReadError(f"{paths[0]}: the frames of this clip differ in size: {sorted({f.shape for f in frames})}")
-    frames += [frames[-1]] * (-len(frames) % TEMPORAL_PATCH)
-    fps = float(video["sample_fps"])
-    metadata = {"fps": fps, "frames_indices": list(range(len(frames))), "total_num_frames": len(frames)}
+    # A copy of the last frame has the last frame's time.
+    times = list(range(len(frames))) + [len(frames) - 1] * (-len(frames) % TEMPORAL_PATCH)
+    frames = [frames[at] for at in times]
+    metadata = {"fps": float(video["sample_fps"]), "frames_indices": times, "total_num_frames": len(frames)}
     return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous(), metadata
 
 
@@ -67,7 +73,7 @@ class ClipCache:
         self._clips: OrderedDict[tuple, _Slot] = OrderedDict()
 
     def get(self, video: dict) -> tuple[torch.Tensor, dict]:
-        key = (tuple(video["video"]), video["sample_fps"], video.get("resized_width"), video.get("resized_height"))
+        key = (tuple(video["video"]), video.get("sample_fps"), video.get("resized_width"), video.get("resized_height"))
         with self._lock:
             slot = self._clips.get(key)
             if slot is None:

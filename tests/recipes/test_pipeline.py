@@ -71,7 +71,6 @@ def test_qwen3_vl_goes_through_every_stage_and_says_why_it_cannot_go_on(tmp_path
     statistics = json.loads((run / "statistics.json").read_text())
     assert len(statistics["pairs"]) == 23
 
-
     # Frames that vanish under a finished preparation: every rollout fails, and the run must end instead of waiting.
     shutil.rmtree(run / "grpo")
     shutil.rmtree(run / "data/frames")

@@ -10,11 +10,12 @@ each of them: an unanswered request would let the trainer wait for ever.
 from __future__ import annotations
 
 import asyncio
-import itertools
+import hashlib
 import os
+from collections import Counter
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import ray
 import torch
 from verl.utils.config import omega_conf_to_dataclass
@@ -43,7 +44,7 @@ class TransformersServer:
 
         self.config = omega_conf_to_dataclass(config)
         model_config: HFModelConfig = omega_conf_to_dataclass(model_config, dataclass_type=HFModelConfig)
-        torch.set_num_threads(os.cpu_count() or 1)
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
         model = AutoModelForImageTextToText.from_pretrained(
             model_config.local_path, config=model_config.hf_config, dtype=torch.float32
         )
@@ -51,7 +52,8 @@ class TransformersServer:
         self.engine = TransformersEngine(model, model_config.processor, banned)
         self.replica_rank = replica_rank
         self.global_steps: int | None = None
-        self.served = itertools.count()
+        # How often each prompt was asked since the weights came.
+        self.asked: Counter[str] = Counter()
         self.lock = asyncio.Lock()
         self.waiting: list[tuple[Request, SamplingSettings, asyncio.Future]] = []
         self.arrived = 0.0
@@ -64,8 +66,9 @@ class TransformersServer:
         async with self.lock:
             model = self.engine.model
             missing, unexpected = model.load_state_dict(state, strict=False)
-            tied = set(getattr(model, "_tied_weights_keys", None) or [])
-            missing = [name for name in missing if name not in tied]
+            if model.config.tie_word_embeddings:
+                tied = set(model._tied_weights_keys or [])
+                missing = [name for name in missing if name not in tied]
             if missing or unexpected:
                 raise RuntimeError(
                     f"actor and rollout hold different models: missing {missing[:3]}, unexpected {unexpected[:3]}"
@@ -73,8 +76,7 @@ class TransformersServer:
             model.tie_weights()
             if global_steps is not None:
                 self.global_steps = global_steps
-                # The draws of a step do not depend on how many steps ran before it in this process.
-                self.served = itertools.count()
+                self.asked.clear()
 
     async def generate(
         self, prompt_ids, sampling_params: dict[str, Any], request_id: str, image_data=None, video_data=None, **kwargs
@@ -83,7 +85,7 @@ class TransformersServer:
             raise NotImplementedError("the CPU rollout serves video rows only")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future = loop.create_future()
-        request = Request(normalize_token_ids(prompt_ids), video_data or [], self._next_seed())
+        request = self._seeded(Request(normalize_token_ids(prompt_ids), video_data or [], seed=0))
         self.waiting.append((request, self._settings(sampling_params), answer))
         self.arrived = loop.time()
         if self.worker is None or self.worker.done():
@@ -96,9 +98,14 @@ class TransformersServer:
             extra_fields={"global_steps": self.global_steps},
         )
 
-    def _next_seed(self) -> int:
-        key = [int(self.config.seed or 0), self.replica_rank, self.global_steps or 0, next(self.served)]
-        return int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0] >> 1)
+    def _seeded(self, request: Request) -> Request:
+        """With a seed of its own: it follows from what is asked and how often, not from who asked first."""
+        group = request.group_key()
+        number = self.asked[group]
+        self.asked[group] += 1
+        text = repr((int(self.config.seed or 0), self.global_steps, group, number))
+        seed = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+        return replace(request, seed=seed, key=group)
 
     def _settings(self, parameters: dict[str, Any]) -> SamplingSettings:
         limit = parameters.get("max_tokens") or parameters.get("max_new_tokens") or self.config.response_length
@@ -122,12 +129,18 @@ class TransformersServer:
                 async with self.lock:
                     requests = [request for request, _, _ in batch]
                     answers = await loop.run_in_executor(None, self.engine.generate, requests, settings)
+                if len(answers) != len(batch):
+                    raise RuntimeError(f"the engine gave {len(answers)} answers to {len(batch)} requests")
             except Exception as error:
-                for *_, answer in batch:
-                    answer.set_exception(error)
-                continue
+                answers = [error] * len(batch)
             for (*_, answer), result in zip(batch, answers, strict=True):
-                answer.set_result(result)
+                # A request that its caller gave up is done already.
+                if answer.done():
+                    continue
+                if isinstance(result, Exception):
+                    answer.set_exception(result)
+                else:
+                    answer.set_result(result)
 
     async def _nothing(self, *args, **kwargs) -> None:
         """Steps of a GPU server's life that a CPU server has no use for."""
