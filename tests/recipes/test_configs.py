@@ -68,6 +68,7 @@ SIZE = {
     "data.max_response_length",
     "data.train_batch_size",
     "data.val_batch_size",
+    "data.medgrpo.rows_per_pair",
     "data.medgrpo.steps",
     "actor_rollout_ref.actor.ppo_mini_batch_size",
     "actor_rollout_ref.actor.ppo_max_token_len_per_gpu",
@@ -85,6 +86,8 @@ SIZE = {
 # A random tiny model must move in minutes, on all tasks; a judge needs a network.
 METHOD = {
     "actor_rollout_ref.actor.optim.lr",
+    "actor_rollout_ref.actor.optim.optimizer",
+    "actor_rollout_ref.actor.optim.override_optimizer_config",
     "actor_rollout_ref.actor.optim.lr_warmup_steps",
     "actor_rollout_ref.actor.optim.weight_decay",
     "data.medgrpo.mix",

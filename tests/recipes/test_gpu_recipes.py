@@ -237,7 +237,8 @@ def test_a_start_checks_first_and_then_trains_in_the_output_folder(machine, tmp_
     assert done.returncode == 0, done.stderr[-2000:]
     assert environment == "environment gpu"
     assert f"--data {tmp_path}/data --statistics {tmp_path}/statistics.json" in preflight
-    assert f"--checkpoints {tmp_path}/out/checkpoints --judge openai" in preflight
+    assert f"--checkpoints {tmp_path}/out/checkpoints --model-family qwen" in preflight
+    assert "--judge openai --judge-model" in preflight
     assert "--tasks tal stg vs rc" in preflight
     assert trainer.startswith("python -m verl.trainer.main_ppo ") and " data.seed=5 | " in trainer
     module, log, platform, folder = trainer.split(" | ")[1].split()
