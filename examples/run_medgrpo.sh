@@ -69,8 +69,11 @@ main() {
   export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-20000}
   unset RAY_ADDRESS
 
-  # A killed script must not leave a trainer behind that writes into the same folder.
-  with_parent() { if command -v setpriv >/dev/null; then setpriv --pdeathsig KILL "$@"; else "$@"; fi; }
+  # A killed script must not leave a trainer behind that writes into the same folder. Only for a part of a pipeline:
+  # there `exec` makes the command this shell's own child.
+  with_parent() {
+    if command -v setpriv >/dev/null; then exec setpriv --pdeathsig KILL "$@"; else exec "$@"; fi
+  }
 
   # logged NAME COMMAND...: everything to logs/NAME.log, a line per step to the terminal, the error where it fails.
   logged() {
@@ -78,9 +81,12 @@ main() {
     shift
     printf '\n# %s\n' "$*" >>"$log"
     if ! with_parent "$@" 2>&1 | tee -a "$log" | python -m recipes.medgrpo.console; then
-      # The errors' own lines, each once; the traceback around them is in the log.
-      grep -aoE '([A-Za-z_.]+\.)?[A-Z][A-Za-z]*(Error|Exception|Failure|Killed)\b: .*' "$log" |
-        grep -av 'ModuleNotFoundError' | tail -n 40 | sort | uniq -c | sort -rn | head -n 4 | cut -c 1-300 >&2 || true
+      # What was said most often, and what was said last: the cause and the end.
+      local errors
+      errors=$(grep -aoE '([A-Za-z_]+\.)*[A-Z][A-Za-z]*(Error|Exception|Failure|Killed)\b: .*' "$log" |
+        grep -av 'ModuleNotFoundError' | tail -n 200 | cut -c 1-300) || true
+      sort <<<"$errors" | uniq -c | sort -rn | head -n 1 | sed -E 's/^ *[0-9]+ /  /' >&2
+      tail -n 1 <<<"$errors" | sed 's/^/  /' >&2
       fail "this stage failed; its whole output is in $log"
     fi
   }
