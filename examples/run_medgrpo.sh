@@ -85,7 +85,7 @@ main() {
       local errors
       errors=$(grep -aoE '([A-Za-z_]+\.)*[A-Z][A-Za-z]*(Error|Exception|Failure|Killed)\b: .*' "$log" |
         grep -av 'ModuleNotFoundError' | tail -n 200 | cut -c 1-300) || true
-      sort <<<"$errors" | uniq -c | sort -rn | head -n 1 | sed -E 's/^ *[0-9]+ /  /' >&2
+      sort <<<"$errors" | uniq -c | sort -rn | sed -nE '1s/^ *[0-9]+ /  /p' >&2
       tail -n 1 <<<"$errors" | sed 's/^/  /' >&2
       fail "this stage failed; its whole output is in $log"
     fi
