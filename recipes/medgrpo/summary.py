@@ -73,7 +73,7 @@ def summarise(run: Path, wall_s: float | None = None) -> dict:
     planned = json.loads((run / "plan.json").read_text(encoding="utf-8"))
     rewards = [record[REWARD] for record in metrics]
     done = bool(metrics) and metrics[-1]["step"] == planned["steps"] and None not in scores.values()
-    last_attempt = [record["step"] for record in metrics if record["attempt"] > 1]
+    later = [record["step"] for record in metrics if record["attempt"] > 1]
     summary = {
         "status": "complete" if done else "incomplete",
         "wall_s": wall_s,
@@ -86,7 +86,8 @@ def summarise(run: Path, wall_s: float | None = None) -> dict:
         "reward_first5": float(np.mean(rewards[:ENDS])) if rewards else None,
         "reward_last5": float(np.mean(rewards[-ENDS:])) if rewards else None,
         "probs_pearson_min": min((record[PEARSON] for record in metrics if PEARSON in record), default=None),
-        "resumed_from": min(last_attempt) - 1 if last_attempt else None,
+        # An attempt that had no checkpoint to go on from started anew.
+        "resumed_from": (min(later) - 1 or None) if later else None,
         "failed_rollouts": int(sum(record.get("medgrpo/rollouts/failed", 0) for record in metrics)),
         "judge": "offline-lexical-v1 (word overlap, not a language model)",
     }
