@@ -60,6 +60,13 @@ def test_the_summary_of_a_whole_run(tmp_path):
     assert "AVOS/tal" in table(summary) and "above 0" in table(summary)
 
 
+def test_an_attempt_without_a_checkpoint_to_go_on_from_is_no_resume(tmp_path):
+    write_run(tmp_path, 12, {"sft": 0.25, "medgrpo": 0.5})
+    (tmp_path / "attempts/grpo_1.jsonl").rename(tmp_path / "attempts/grpo_2.jsonl")
+    (tmp_path / "attempts/grpo_1.jsonl").write_text("")
+    assert summarise(tmp_path)["resumed_from"] is None
+
+
 def test_a_run_that_stopped_early_is_not_complete(tmp_path):
     write_run(tmp_path, 7, {"sft": 0.25})
     summary = summarise(tmp_path)
