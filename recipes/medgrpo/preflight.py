@@ -18,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recipes.medgrpo.checkpoints import repair_tracker
@@ -44,7 +45,7 @@ def check_data(folder: Path, tasks: list[str] | None, family: str | None) -> tup
         pairs = set(zip(table["data_source"].to_pylist(), table["ability"].to_pylist(), strict=True))
         sources |= {source for source, task in pairs if tasks is None or task in tasks}
         # Boxes are written in the model's own space: those of another family are wrong without an error.
-        families = {info["model_family"] for info in table["extra_info"].to_pylist()}
+        families = set(pc.struct_field(table["extra_info"], "model_family").unique().to_pylist())
         if family is not None and families != {family}:
             problems.append(
                 f"{file}: made for {' and '.join(sorted(families))}, the model is {family}: preprocess again"
