@@ -1,45 +1,49 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""The frame store: every needed frame found, decoded, drawn on and resized once, then reused.
+"""Frame files: found below one folder, checked, and drawn as the model sees them.
 
-A stored frame is named by what it shows (path below the frames root, size, region box), and carries the modification
-time of the file it was made from: an entry whose time differs is made anew.
+A frame is what its file holds: portrait frames stay portrait, and an EXIF orientation is not applied. Boxes were
+annotated on the pixels as stored, and a frame that is turned alone breaks the stack of its clip.
 """
 
 from __future__ import annotations
 
-import hashlib
+import errno
 import os
 import stat
-import threading
-import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
-from multiprocessing import connection, get_context, parent_process
-from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-Size = tuple[int, int]
-Box = tuple[float, float, float, float]
+from data_preprocess.geometry import SOURCES, Box, Size, rescale
 
 PREFIXES = ("root/data/", "valdata/", "testdata/")
 """Leading parts of listed paths that say where the frames once lay."""
+
+VERIFY = ("none", "exists", "decode")
+"""How much of the frames is looked at: nothing, that each file is there and not empty, or its pixels too."""
 
 BOX_COLOUR = (0, 255, 0)
 """Region boxes: green, the colour that surgical pictures have least of."""
 BOX_LINE = 2
 """Width of a region box's line in pixels of the processed frame."""
 
-# Below this many frames, starting processes costs more than it saves.
-_POOL_FROM = 400
-_MODES = {"RGB", "L", "P", "RGBA", "LA", "CMYK", "YCbCr", "1"}
-_STALE_S = 3600
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF")
+"""Kinds of pictures that are read: PIL would start another program for some of the rest."""
+
+REDUCING_GAP = 2.0
+"""A large frame is first averaged over whole blocks, to no less than this many times the wanted size, and then
+resized: half the time of bicubic over every pixel, for a mean difference below half a grey level."""
+
+# Folders and files remembered by a `FrameRoot`: enough for the rows of neighbouring clips, at some 25 MB.
+_REMEMBERED = 1 << 17
+_MODES = {"RGB", "L", "P", "RGBA", "LA", "1"}
+# What the machine, not the picture, is to blame for.
+_MACHINE = {getattr(errno, name) for name in ("EMFILE", "ENFILE", "ENOMEM", "ENOSPC", "EDQUOT", "ESTALE", "ETIMEDOUT")}
 
 
 class FrameError(ValueError):
-    """A frame file that is missing, outside the frames root, or not a readable picture."""
+    """A frame file that is missing, outside the frames root, or not a usable picture."""
 
     def __init__(self, frame: str, reason: str, file: str = "", row: int | None = None):
         super().__init__(frame, reason, file, row)
@@ -54,201 +58,247 @@ class FrameError(ValueError):
         return FrameError(self.frame, self.reason, file, row)
 
 
-class FrameRoot:
-    """Finds listed frames below one folder, whatever machine their paths were written on."""
+def why_unreadable(error: Exception) -> str:
+    """The reason in words when a picture cannot be read; raises `error` itself when the machine is to blame."""
+    if isinstance(error, OSError):
+        if error.errno in _MACHINE:
+            raise error
+        if error.errno == errno.ENOENT:
+            return "no such file"
+    return f"not a readable picture: {' '.join(str(error).split())}"
 
-    def __init__(self, root: str | Path):
-        self.root = os.path.realpath(root)
-        if not os.path.isdir(self.root):
+
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What PIL raises for one broken picture or another."""
+
+
+def open_picture(path: str) -> Image.Image:
+    """An opened, not yet decoded picture: grey or RGB with 8 bits a channel.
+
+    Raises:
+        one of `UNREADABLE`: no picture, or one of another kind.
+    """
+    image = Image.open(path, formats=FORMATS)
+    # PIL gives a 16-bit RGB file as 8-bit RGB, the upper bytes: black, where 12 bits were stored.
+    deep = any("16" in str(tile[3]) for tile in image.tile)
+    if image.mode not in _MODES or deep:
+        image.close()
+        raise ValueError(f"picture of mode {image.mode}{', 16 bits' if deep else ''}, expected 8-bit grey or RGB")
+    return image
+
+
+def _encodable(listed: str) -> None:
+    try:
+        listed.encode()
+    except UnicodeEncodeError:
+        raise FrameError(repr(listed), "the name is not valid Unicode") from None
+
+
+def _sources_in(folders: Sequence[str]) -> set[str]:
+    return {folder.replace("-", "_") for folder in folders} & SOURCES
+
+
+class FrameRoot:
+    """Finds listed frames below one folder, whatever machine their paths were written on.
+
+    Args:
+        root: the folder. With `verify` "none" it need not exist.
+        verify: one of `VERIFY`. "none" touches no frame file and so cannot see a link that leads out of `root`:
+            whoever then opens the frames asks for "exists" at least.
+    """
+
+    def __init__(self, root: str | os.PathLike[str], verify: str = "exists"):
+        if verify not in VERIFY:
+            raise ValueError(f"verify {verify!r}: expected one of {', '.join(VERIFY)}")
+        self.root, self.verify = os.path.realpath(root), verify
+        if verify != "none" and not os.path.isdir(self.root):
             raise FrameError(str(root), "expected a folder of frames (--frames-root)")
+        self._named = _sources_in([*os.path.abspath(root).split("/"), *self.root.split("/")])
         self._folders: dict[str, str] = {}
+        self._checked: dict[str, Size | None] = {}
         self._sizes: dict[str, Size] = {}
 
-    def find(self, listed: str) -> tuple[str, os.stat_result]:
-        """The real path of a listed frame, and its stat.
+    def clip(self, paths: Sequence[str]) -> list[str]:
+        """The real paths of a clip's listed frames, in order, checked as `verify` says.
+
+        The folder of a frame is the longest tail of its listed folder that exists below the root, or below the
+        `valdata` or `testdata` folder in it.
 
         Raises:
-            FrameError: no such file, an empty one, or one outside the root (`..`, a link that leads out).
+            FrameError: a frame that cannot be found or used; `..`, or a link that leads out of the root; with
+                "decode", frames of unlike sizes.
         """
-        folder, _, name = listed.rpartition("/")
-        real = self._folders.get(folder)
-        if real is None:
-            real = self._folders[folder] = self._folder(folder, listed)
-        path = os.path.join(real, name)
-        try:
-            found = os.lstat(path)
-            if stat.S_ISLNK(found.st_mode):
-                path = os.path.realpath(path)
-                self._inside(path, listed)
-                found = os.stat(path)
-        except FrameError:
-            raise
-        except (OSError, ValueError):
-            raise FrameError(listed, f"no such file ({path})") from None
-        if not stat.S_ISREG(found.st_mode) or name in ("", ".", ".."):
-            raise FrameError(listed, f"not a file ({path})")
-        if found.st_size == 0:
-            raise FrameError(listed, f"the file is empty ({path})")
-        return path, found
+        files = self._in_one_folder(paths) or [self._file(path) for path in paths]
+        if self.verify != "none":
+            self._check(files, paths)
+        return files
 
-    def size(self, listed: str) -> Size:
-        """(width, height) of a frame on disk, from its header."""
-        path, _ = self.find(listed)
-        if path not in self._sizes:
+    def size(self, path: str) -> Size:
+        """(width, height) of a frame that `clip` has found, from the file's header."""
+        size = self._checked.get(path) or self._sizes.get(path)
+        if size is None:
             try:
-                with Image.open(path) as image:
-                    self._sizes[path] = image.size
-            except (OSError, ValueError, Image.DecompressionBombError) as error:
-                raise FrameError(listed, f"not a readable picture: {error}") from None
-        return self._sizes[path]
+                with open_picture(path) as image:
+                    size = image.size
+            except UNREADABLE as error:
+                raise FrameError(path, why_unreadable(error)) from None
+            if len(self._sizes) >= _REMEMBERED:
+                self._sizes.clear()
+            self._sizes[path] = size
+        return size
+
+    def _in_one_folder(self, paths: Sequence[str]) -> list[str] | None:
+        """`[_file(path), ...]` for plain names in one folder, as nearly all clips have, without a loop over them."""
+        if not paths:
+            return []
+        folder, slash, _ = paths[0].rpartition("/")
+        start = folder + slash
+        # What lies between two texts of one beginning has it too.
+        least, greatest = min(paths), max(paths)
+        # What sorts below "0" behind the folder may be empty, dots or another slash.
+        if not (slash and least.startswith(start) and greatest.startswith(start)) or least[len(start) :] < "0":
+            return None
+        at, real = len(start), self._folder(folder, paths[0]) + "/"
+        files = [real + path[at:] for path in paths]
+        shown = "".join(files)
+        plain = shown.isascii() and "\0" not in shown and shown.count("/") == len(files) * real.count("/")
+        return files if plain else None
+
+    def _file(self, listed: str) -> str:
+        folder, _, name = listed.rpartition("/")
+        if name in ("", ".", "..") or "\0" in listed:
+            raise FrameError(repr(listed), "expected the name of a file")
+        _encodable(listed)
+        return f"{self._folder(folder, listed)}/{name}"
 
     def _folder(self, folder: str, listed: str) -> str:
-        if ".." in folder.split("/"):
+        real = self._folders.get(folder)
+        if real is None:
+            if len(self._folders) >= _REMEMBERED:
+                self._folders.clear()
+            real = self._folders[folder] = self._search(folder, listed)
+        return real
+
+    def _search(self, folder: str, listed: str) -> str:
+        _encodable(folder)
+        parts = [part for part in folder.split("/") if part not in ("", ".")]
+        if ".." in parts:
             raise FrameError(listed, "a path with .. is refused")
-        rest = folder.lstrip("/") + "/"
+        for at in range(max(len(parts), 1)):
+            for top in ("", *PREFIXES[1:]):
+                place = os.path.join(self.root, top, *parts[at:])
+                if os.path.isdir(place):
+                    self._of_its_source(parts[:at], listed, place)
+                    return self._inside(os.path.realpath(place), listed)
+        rest = "/".join(parts) + "/"
         for prefix in PREFIXES:
             rest = rest.removeprefix(prefix)
-        # A release may have been unpacked with its own top folder.
-        for top in ("", *PREFIXES[1:]):
-            real = os.path.realpath(os.path.join(self.root, top + rest))
-            if os.path.isdir(real):
-                self._inside(real, listed)
-                return real
-        raise FrameError(listed, f"no folder {rest} below {self.root}")
+        place = os.path.join(self.root, rest.rstrip("/")).rstrip("/")
+        if self.verify != "none":
+            raise FrameError(listed, f"no folder {place}, nor one of a shorter path below {self.root}")
+        return place
 
-    def _inside(self, path: str, listed: str) -> None:
+    def _of_its_source(self, dropped: Sequence[str], listed: str, place: str) -> None:
+        """Two sources may number their folders alike: `videos/VID01` below CholecT50 is not another source's."""
+        lost = _sources_in(dropped)
+        if lost and self._named and not lost & self._named:
+            raise FrameError(listed, f"{place} is of {'/'.join(sorted(self._named))}, not of {'/'.join(sorted(lost))}")
+
+    def _inside(self, path: str, listed: str) -> str:
         if os.path.commonpath([path, self.root]) != self.root:
             raise FrameError(listed, f"a link leads out of the frames root, to {path}")
+        return path
+
+    def _check(self, files: Sequence[str], listed: Sequence[str]) -> None:
+        checked = self._checked
+        if len(checked) >= _REMEMBERED:
+            checked.clear()
+        for at in [at for at, file in enumerate(files) if file not in checked]:
+            checked[files[at]] = self._checked_file(files[at], listed[at])
+        if self.verify == "decode":
+            first = checked[files[0]] if files else None
+            for file, path in zip(files, listed, strict=True):
+                if checked[file] != first:
+                    sizes = " and ".join("{}x{}".format(*size) for size in (first, checked[file]))
+                    raise FrameError(path, f"mixed sizes in one clip: {sizes}")
+
+    def _checked_file(self, file: str, listed: str) -> Size | None:
+        try:
+            found = os.lstat(file)
+            if stat.S_ISLNK(found.st_mode):
+                found = os.stat(self._inside(os.path.realpath(file), listed))
+        except OSError as error:
+            if error.errno in _MACHINE:
+                raise
+            raise FrameError(listed, f"no such file ({file})") from None
+        if not stat.S_ISREG(found.st_mode):
+            raise FrameError(listed, f"not a file ({file})")
+        if found.st_size == 0:
+            raise FrameError(listed, f"the file is empty ({file})")
+        if self.verify != "decode":
+            return None
+        try:
+            with open_picture(file) as image:
+                size = image.size
+                # At an eighth of its size a JPEG is read to its end all the same, in half the time.
+                image.draft(None, (1, 1))
+                image.load()
+                return size
+        except UNREADABLE as error:
+            raise FrameError(listed, why_unreadable(error)) from None
 
 
-@dataclass(frozen=True)
-class Job:
-    """One frame to store: resize `path` to `size`; draw `box` first, given in pixels of `canvas`."""
+def render(
+    path: str,
+    size: Size,
+    box: Box | None = None,
+    canvas: Size | None = None,
+    source_size: Size | None = None,
+    draft: bool = False,
+) -> Image.Image:
+    """A frame as the model sees it: RGB, the box drawn at full size, then one bicubic resize.
 
-    listed: str
-    path: str
-    target: str
-    size: Size
-    mtime_ns: int
-    box: Box | None = None
-    canvas: Size | None = None
+    Args:
+        path: the picture.
+        size: (width, height) wanted.
+        box: a region to outline, in pixels of `canvas` (of the picture itself without one).
+        source_size: the (width, height) that the file has to have.
+        draft: let the JPEG decoder scale down to the last half, quarter or eighth above `size`: faster, and a little
+            unlike the full decode. A picture with a box is always decoded in full, so that its line is whole.
+
+    Raises:
+        one of `UNREADABLE`: no picture, one of another size or kind, or a box that covers nothing of the canvas.
+    """
+    with open_picture(path) as image:
+        if source_size is not None and image.size != tuple(source_size):
+            expected = "{}x{}".format(*source_size)
+            raise ValueError(f"mixed sizes in one clip: {image.width}x{image.height}, expected {expected}")
+        if draft and box is None:
+            image.draft(None, size)
+        frame = _rgb(image)
+        if box is not None:
+            draw_box(frame, box, canvas or frame.size, size)
+        return frame if frame.size == size else frame.resize(size, Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
 
 
-def render(path: str, size: Size, box: Box | None = None, canvas: Size | None = None) -> Image.Image:
-    """A frame as the model sees it: RGB, box drawn at full size, one bicubic resize."""
-    with Image.open(path) as image:
-        if image.mode not in _MODES:
-            raise ValueError(f"picture mode {image.mode}, expected 8 bits a channel")
-        frame = image.convert("RGB")
-    if box is not None:
-        draw_box(frame, box, canvas or frame.size, size)
-    return frame if frame.size == size else frame.resize(size, Image.Resampling.BICUBIC)
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGBA":
+        # On white, as Qwen's own reader shows it.
+        frame = Image.new("RGB", image.size, (255, 255, 255))
+        frame.paste(image, mask=image.getchannel("A"))
+        return frame
+    if image.mode == "RGB":
+        image.load()
+        return image
+    return image.convert("RGB")
 
 
 def draw_box(frame: Image.Image, box: Box, canvas: Size, size: Size) -> None:
     """Draws a canvas box on a frame in place, so wide that its line is `BOX_LINE` pixels once resized to `size`."""
-    scale = (frame.width / canvas[0], frame.height / canvas[1])
-    x1, x2 = (min(max(round(x * scale[0]), 0), frame.width - 1) for x in (box[0], box[2]))
-    y1, y2 = (min(max(round(y * scale[1]), 0), frame.height - 1) for y in (box[1], box[3]))
+    x1, y1, x2, y2 = (round(value) for value in rescale(box, canvas, frame.size))
+    x1, x2 = (min(max(x, 0), frame.width - 1) for x in (x1, x2))
+    y1, y2 = (min(max(y, 0), frame.height - 1) for y in (y1, y2))
     if x2 <= x1 or y2 <= y1:
         raise ValueError(f"region box {list(box)} covers nothing of a {canvas[0]}x{canvas[1]} canvas")
     line = max(1, round(BOX_LINE * max(frame.width / size[0], frame.height / size[1])))
     ImageDraw.Draw(frame).rectangle((x1, y1, x2, y2), outline=BOX_COLOUR, width=line)
-
-
-def store_frame(job: Job) -> str | None:
-    """Makes one stored frame; the reason in words when the picture cannot be read. A failing disk raises OSError."""
-    try:
-        frame = render(job.path, job.size, job.box, job.canvas)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return f"not a readable picture: {error}"
-    folder, name = os.path.split(job.target)
-    partial = os.path.join(folder, f".{os.getpid()}.{name}")
-    try:
-        # No fsync here: one a frame takes longer than the frame itself, and a lost entry is found by its time.
-        frame.save(partial, **({"quality": 95, "subsampling": 0} if name.endswith(".jpg") else {"compress_level": 1}))
-        os.utime(partial, ns=(job.mtime_ns, job.mtime_ns))
-        os.replace(partial, job.target)
-    except BaseException:
-        if os.path.exists(partial):
-            os.unlink(partial)
-        raise
-    return None
-
-
-def _leave_with_parent() -> None:
-    """Ends this worker when the command dies, so that a killed run leaves no process behind."""
-    parent = parent_process()
-    if parent is not None:
-        watch = threading.Thread(target=lambda: (connection.wait([parent.sentinel]), os._exit(1)), daemon=True)
-        watch.start()
-
-
-class FrameStore:
-    """Stored frames in one folder. `request` names them, `flush` makes those that are not there yet."""
-
-    def __init__(self, root: FrameRoot, folder: str | Path, suffix: str = ".png", workers: int = 2):
-        self.root, self.folder, self.suffix, self.workers = root, os.path.abspath(folder), suffix, workers
-        self.made = self.reused = 0
-        self._pending: list[Job] = []
-        self._seen: dict[tuple, str] = {}
-        self._pool: ProcessPoolExecutor | None = None
-        os.makedirs(self.folder, exist_ok=True)
-        for entry in os.scandir(self.folder):
-            # What a killed run left; a younger one may be another process's work in progress.
-            if entry.name.startswith(".") and entry.stat().st_ctime < time.time() - _STALE_S:
-                os.unlink(entry.path)
-
-    def __enter__(self) -> FrameStore:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-
-    def request(self, listed: str, size: Size, box: Box | None = None, canvas: Size | None = None) -> str:
-        """The absolute path where this frame will lie after the next `flush`.
-
-        Raises:
-            FrameError: the file cannot be found.
-        """
-        key = (listed, size, box, canvas)
-        target = self._seen.get(key)
-        if target is None:
-            path, found = self.root.find(listed)
-            shown = (os.path.relpath(path, self.root.root), size, box, canvas if box else None)
-            name = hashlib.sha256(repr(shown).encode()).hexdigest()[:24] + self.suffix
-            target = self._seen[key] = os.path.join(self.folder, name)
-            if self._is_current(target, found.st_mtime_ns):
-                self.reused += 1
-            else:
-                self._pending.append(Job(listed, path, target, size, found.st_mtime_ns, box, canvas))
-        return target
-
-    def flush(self) -> dict[str, FrameError]:
-        """Makes all requested frames; the errors by target path of those that cannot be read."""
-        jobs = list({job.target: job for job in self._pending}.values())
-        self._pending.clear()
-        reasons = self._run(jobs)
-        errors = {
-            job.target: FrameError(job.listed, reason) for job, reason in zip(jobs, reasons, strict=True) if reason
-        }
-        self._seen = {key: target for key, target in self._seen.items() if target not in errors}
-        self.made += len(jobs) - len(errors)
-        return errors
-
-    def _run(self, jobs: Sequence[Job]) -> list[str | None]:
-        if self._pool is None and self.workers > 1 and len(jobs) >= _POOL_FROM:
-            # Spawned, not forked: Arrow's threads do not survive a fork.
-            self._pool = ProcessPoolExecutor(self.workers, get_context("spawn"), initializer=_leave_with_parent)
-        if self._pool is None:
-            return [store_frame(job) for job in jobs]
-        return list(self._pool.map(store_frame, jobs, chunksize=32))
-
-    @staticmethod
-    def _is_current(target: str, mtime_ns: int) -> bool:
-        try:
-            found = os.stat(target)
-        except OSError:
-            return False
-        return found.st_size > 0 and found.st_mtime_ns == mtime_ns

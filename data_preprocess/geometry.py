@@ -1,18 +1,42 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Which canvas a source's boxes are drawn on, and which size a frame has when the model sees it.
+"""Which canvas a source's boxes are drawn on, and which size a frame has on disk and when the model sees it.
 
-Sizes are (width, height) in pixels. Boxes change their space in `reward_score.boxes`, nowhere else.
+Sizes are (width, height) in pixels. Boxes go to a model's space and back in `reward_score.boxes`, nowhere else.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
+
+from reward_score.boxes import Box, iou, to_canvas, to_model
 
 Size = tuple[int, int]
 
 CANVASES: dict[str, Size] = {"CholecTrack20": (854, 480), "CoPESD": (1306, 1009), "EgoSurgery": (1920, 1080)}
 """Annotation canvas of the sources with boxes, whatever the size of their frame files."""
+
+NATIVE_SIZES: dict[str, Size] = {
+    "CholecT50": (854, 480),
+    "CholecTrack20": (854, 480),
+    "Cholec80_CVS": (854, 480),
+    "CoPESD": (1306, 1009),
+    "EgoSurgery": (1920, 1080),
+    "JIGSAWS": (640, 480),
+}
+"""Usual size on disk of a source's frames, for a conversion that opens none of them.
+
+CholecTrack20 also comes in 1920x1080. AVOS and NurViD are web videos of many sizes, mostly 16:9: they have no entry,
+and `ASSUMED_SIZE` stands for them. At the usual pixel bounds every 16:9 size is processed to the same size, so that the
+guess errs for the others alone.
+"""
+
+ASSUMED_SIZE: Size = (854, 480)
+"""Size on disk of a frame that nothing is known of."""
+
+SOURCES = frozenset({*NATIVE_SIZES, "AVOS", "NurViD"})
+"""All sources."""
 
 FACTORS = {"qwen2_5_vl": 28, "qwen3_vl": 32}
 """Both sides of a frame are multiples of this: vision patch (14, 16) times the merge of 2 x 2 patches."""
@@ -30,6 +54,40 @@ _MAX_RATIO = 200
 def canvas_of(source: str, frame_size: Size) -> Size:
     """The annotation canvas of a source; without an entry of its own, the frame's size on disk."""
     return CANVASES.get(source, frame_size)
+
+
+def assumed_size(source: str) -> Size:
+    """The size on disk to reckon with when no frame of `source` may be opened."""
+    return NATIVE_SIZES.get(source, ASSUMED_SIZE)
+
+
+def rescale(box: Sequence[float], from_size: Size, to_size: Size) -> Box:
+    """A box on a picture of `from_size` on the same picture at `to_size`, unrounded: canvas to disk, and back."""
+    (from_width, from_height), (width, height) = from_size, to_size
+    x1, y1, x2, y2 = box
+    return x1 * width / from_width, y1 * height / from_height, x2 * width / from_width, y2 * height / from_height
+
+
+def rounding_iou(boxes: Iterable[Sequence[float]], canvas: Size, size: Size, family: str, decimals: int) -> float:
+    """What writing boxes with `decimals` costs: mean IoU of canvas boxes and what their written form says.
+
+    Args:
+        boxes: gold boxes in pixels of `canvas`; a box without area counts 0.
+        canvas: annotation canvas.
+        size: processed size, for the families that answer in its pixels.
+        family: whose box space the target is written in.
+        decimals: of the written numbers.
+
+    Raises:
+        ValueError: no box at all.
+    """
+    overlaps = []
+    for box in boxes:
+        written = [round(value, decimals) for value in to_model(box, canvas, size, family)]
+        overlaps.append(iou(box, to_canvas(written, canvas, size, family)))
+    if not overlaps:
+        raise ValueError("no box to round")
+    return math.fsum(overlaps) / len(overlaps)
 
 
 def processed_size(frame_size: Size, family: str, min_pixels: int = MIN_PIXELS, max_pixels: int = MAX_PIXELS) -> Size:

@@ -3,12 +3,14 @@
 """Turn MedVidBench / MedVidU annotations into verl parquet.
 
     python data_preprocess/medvidbench.py --annotations trainval.json --frames-root DIR --output DIR
-    python data_preprocess/medvidbench.py --annotations a.json b.json --frames-root DIR --output DIR \\
-        --model-family qwen3_vl --tasks tal stg --tokenizer MODEL_DIR
+    python data_preprocess/medvidbench.py --annotations a.json b.jsonl.gz --frames-root DIR --output DIR \\
+        --model-family qwen3_vl --tokenizer MODEL_DIR --max-prompt-tokens 8192 --thin uniform --subset 51505
+    python data_preprocess/medvidbench.py inspect trainval.json     # keys, counts, one example per pair
+    python data_preprocess/medvidbench.py leaks trainval.json       # do frame lists give answers away?
 
-Writes `train.parquet` and `val.parquet` (split by video), `test.parquet` for rows without answers, `audit.json` with
-what was read, written, rejected and changed, and the resized frames under `frames/`. All files appear whole or not
-at all; a run whose inputs and settings are those of the audit has nothing to do.
+Writes `train.parquet` and `val.parquet` (split by source video), `test.parquet` for rows without answers, `audit.json`
+with what was read, written, rejected and changed, and the resized frames. All files appear whole or not at all; an
+interrupted run goes on where it was, and one whose inputs and settings are those of the audit has nothing to do.
 """
 
 from __future__ import annotations
@@ -20,67 +22,51 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from data_preprocess.frames import FrameError, FrameRoot, FrameStore
-from data_preprocess.geometry import (
-    FACTORS,
-    FRAMES_PER_TOKEN,
-    MAX_PIXELS,
-    MIN_PIXELS,
-    canvas_of,
-    processed_size,
-    vision_tokens,
+from data_preprocess import leaks, overview
+from data_preprocess.audit import Audit
+from data_preprocess.convert import Settings
+from data_preprocess.frame_store import SUFFIXES
+from data_preprocess.frames import FrameError
+from data_preprocess.geometry import FACTORS, processed_size
+from data_preprocess.pipeline import (
+    SPLITS,
+    PipelineError,
+    Splitting,
+    choose_rows,
+    make_parts,
+    sha256,
+    write_splits,
 )
-from data_preprocess.records import TASKS, RecordError, Sample, parse_record, read_rows
-from data_preprocess.splits import choose_validation
-from data_preprocess.timeline import clip_seconds, native_clock, uniform
-from reward_score.answers import render_stg
-from reward_score.boxes import iou, to_canvas, to_model
+from data_preprocess.prompt_length import THIN_POLICIES, TokenizerError
+from data_preprocess.prompts import RESPONSE_TOKENS, SYSTEM_MODES
+from data_preprocess.records import TASKS, RecordError
+from data_preprocess.timeline import CLOCKS
 
-SPLITS = ("train", "val", "test")
-FORMATS = {
-    "vs": "Answer with one short paragraph of plain text and nothing else.",
-    "cvs": (
-        "Score each criterion 0, 1 or 2. Answer with one line and nothing else, in this form: "
-        "Two structures: <score>, Cystic plate: <score>, Hepatocystic triangle: <score>"
-    ),
-    "sa": (
-        "Score each aspect 1 to 5. Answer with one line and nothing else, in this form: "
-        "Respect for tissue: <score>/5, Suture/needle handling: <score>/5, Time and motion: <score>/5, "
-        "Flow of operation: <score>/5, Overall performance: <score>/5, Quality of final product: <score>/5"
-    ),
-}
-"""System message of the tasks whose questions state no answer format, with `--system-prompt`."""
+FORMAT = 2
+"""Of the parquet columns and of `audit.json`."""
 
-# Rows held in memory at a time; a row is some 10 kB of paths and text.
-_BATCH = 2_000
-_EXAMPLES = 3
-# What must be free on the output's disk beyond the annotations' own size.
+# Modules without a say in what is written.
+_NO_PART_OF_IT = ("synthetic", "leaks", "overview", "ray")
+
+FRAME_FORMATS = tuple(suffix.lstrip(".") for suffix in SUFFIXES)
+
+# What must be free on the output's disk beyond a tenth of the annotations' own size (measured: parts and parquet).
 _SPARE_BYTES = 64 << 20
-# Line ends are written out: a template engine drops the last one.
-_CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
-    "{{ '<|im_start|>assistant\\n' }}"
-)
-_VISION = ("<|vision_start|>", "<|video_pad|>", "<|vision_end|>")
+# So many rows in, a run whose rows are mostly unusable is given up.
+_HOPELESS = 1_000
 
 
 class SettingsError(ValueError):
@@ -88,429 +74,42 @@ class SettingsError(ValueError):
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Everything that decides what is written, apart from the input files."""
+class Running:
+    """How a conversion is run; none of it changes what is written.
 
-    model_family: str = "qwen2_5_vl"
-    min_pixels: int = MIN_PIXELS
-    max_pixels: int = MAX_PIXELS
-    val_fraction: float = 0.2
-    seed: int = 0
-    tasks: tuple[str, ...] = TASKS
-    tokenizer: str | None = None
-    frame_store: bool = True
-    frame_format: str = "png"
-    stg_decimals: int = 1
-    system_prompt: bool = False
-    skip_bad_rows: bool = False
-
-
-def schema(with_tokens: bool) -> pa.Schema:
-    """The parquet columns, one Arrow type each for all tasks."""
-    text, number, real = pa.string(), pa.int64(), pa.float64()
-    extra = {
-        "index": number,
-        "file": text,
-        "split": text,
-        "row_id": text,
-        "qa_type": text,
-        "task": text,
-        "source": text,
-        "video_id": text,
-        "question": text,
-        "answer": text,
-        "canvas": pa.list_(number),
-        "processed_size": pa.list_(number),
-        "model_family": text,
-        "duration": real,
-        "sample_interval": real,
-        "fps": real,
-        "frames": number,
-        "clip_start": text,
-        "clip_end": text,
-        "time_rule": text,
-    }
-    if with_tokens:
-        extra["token_length"] = number
-    video = {"video": pa.list_(text), "sample_fps": real, "resized_height": number, "resized_width": number}
-    columns = {
-        "data_source": text,
-        "prompt": pa.list_(pa.struct({"role": text, "content": text})),
-        "videos": pa.list_(pa.struct(video)),
-        "ability": text,
-        "reward_model": pa.struct({"style": text, "ground_truth": text}),
-        "extra_info": pa.struct(extra),
-    }
-    return pa.schema(columns)
-
-
-class PromptLength:
-    """Tokens of a prompt, vision tokens included, as the model family's processor lays it out."""
-
-    def __init__(self, folder: str, family: str):
-        from transformers import AutoTokenizer
-
-        try:
-            self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            reason = str(error).split("\n")[0]
-            raise SettingsError(f"--tokenizer {folder}: expected a folder with a tokenizer: {reason}") from None
-        self.family = family
-        self._count = lru_cache(maxsize=4096)(self._tokens)
-
-    def __call__(self, prompt: list[dict[str, str]], frames: int, size: tuple[int, int], fps: float) -> int:
-        patches = -(-frames // FRAMES_PER_TOKEN)
-        start, pad, end = _VISION
-        if self.family == "qwen3_vl":
-            # Each temporal patch is announced by the mean time of its two frames.
-            times = [(i + (FRAMES_PER_TOKEN - 1) / 2) / fps for i in range(0, patches * FRAMES_PER_TOKEN, 2)]
-            clip, pads = "".join(f"<{time:.1f} seconds>{start}{pad}{end}" for time in times), patches
-        else:
-            clip, pads = start + pad + end, 1
-        messages = tuple((turn["role"], turn["content"].replace("<video>", clip)) for turn in prompt)
-        return self._count(messages) - pads + vision_tokens(frames, size, self.family)
-
-    def _tokens(self, messages: tuple[tuple[str, str], ...]) -> int:
-        chat = [{"role": role, "content": content} for role, content in messages]
-        template = None if getattr(self.tokenizer, "chat_template", None) else _CHATML
-        text = self.tokenizer.apply_chat_template(
-            chat, chat_template=template, tokenize=False, add_generation_prompt=True
-        )
-        return len(self.tokenizer.encode(text, add_special_tokens=False))
-
-
-class Audit:
-    """Counts of what was read, changed and rejected; `report` is their JSON form."""
-
-    def __init__(self) -> None:
-        self.rows: Counter[str] = Counter()
-        self.rejected: dict[str, list[str]] = defaultdict(list)
-        self.rejects: Counter[str] = Counter()
-        self.pairs: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-        self.videos: dict[str, set[str]] = defaultdict(set)
-        self.flags: dict[str, Counter[str]] = defaultdict(Counter)
-        self.rules: dict[str, Counter[str]] = defaultdict(Counter)
-        self.timeline: dict[str, Counter[str]] = defaultdict(Counter)
-        self.rounding: dict[str, list[float]] = defaultdict(list)
-        self.seen: dict[str, set[int]] = {"id": set(), "id_qa_type_question": set()}
-        self.duplicates: Counter[str] = Counter()
-
-    def reject(self, error: RecordError | FrameError) -> None:
-        reason = f"{error.key}: expected {error.expected}" if isinstance(error, RecordError) else "unusable frame"
-        self.rows["rejected"] += 1
-        self.rejects[reason] += 1
-        if len(self.rejected[reason]) < _EXAMPLES:
-            self.rejected[reason].append(str(error))
-
-    def identity(self, sample: Sample) -> None:
-        keys = {"id": sample.row_id, "id_qa_type_question": (sample.row_id, sample.qa_type, sample.question)}
-        for name, key in keys.items():
-            digest = hash(key)
-            self.duplicates[name] += digest in self.seen[name]
-            self.seen[name].add(digest)
-
-    def written(self, sample: Sample, row: dict[str, Any]) -> None:
-        extra, pair = row["extra_info"], self.pairs[sample.pair]
-        self.rows["written"] += 1
-        self.videos[sample.pair].add(sample.video_id)
-        self.flags[sample.pair].update(sample.flags)
-        self.rules[sample.source][extra["time_rule"]] += 1
-        for name in ("frames", "duration", "fps", "token_length"):
-            if name in extra:
-                pair[name].append(extra[name])
-        if sample.answer is not None:
-            pair["answer_words"].append(len(sample.answer.split()))
-
-    def report(self, per_split: dict[str, Counter[str]]) -> dict[str, Any]:
-        pairs = {}
-        for pair in sorted(self.pairs):
-            values = {name: _spread(numbers) for name, numbers in self.pairs[pair].items()}
-            splits = {split: per_split[split][pair] for split in SPLITS}
-            pairs[pair] = {"rows": sum(splits.values()), "videos": len(self.videos[pair]), **splits, **values}
-        return {
-            "rows": {name: self.rows[name] for name in ("read", "written", "rejected", "other_tasks")},
-            "rejected": [
-                {"reason": reason, "rows": count, "examples": self.rejected[reason]}
-                for reason, count in self.rejects.most_common()
-            ],
-            "splits": {split: sum(per_split[split].values()) for split in SPLITS},
-            "pairs": pairs,
-            "flags": {pair: dict(counts) for pair, counts in sorted(self.flags.items()) if counts},
-            "duplicates": {name: self.duplicates[name] for name in self.seen},
-            "time_rules": {source: dict(counts) for source, counts in sorted(self.rules.items())},
-            "timeline": {source: dict(counts) for source, counts in sorted(self.timeline.items())},
-            "stg_rounding_iou": {source: float(np.mean(v)) for source, v in sorted(self.rounding.items())},
-        }
-
-
-def _spread(numbers: Sequence[float]) -> dict[str, float]:
-    return {"min": float(min(numbers)), "mean": float(np.mean(numbers)), "max": float(max(numbers))}
-
-
-class Converter:
-    """Samples to parquet rows; frames are requested from the store, and lie there after its next `flush`."""
-
-    def __init__(self, settings: Settings, root: FrameRoot, store: FrameStore, audit: Audit):
-        self.settings, self.root, self.store, self.audit = settings, root, store, audit
-        self.length = PromptLength(settings.tokenizer, settings.model_family) if settings.tokenizer else None
-
-    def row(self, sample: Sample) -> dict[str, Any]:
-        """The parquet row of a sample, its split still open ("" or "test").
-
-        Raises:
-            FrameError: a frame cannot be found, or its size is unusable.
-        """
-        try:
-            return self._row(sample)
-        except FrameError as error:
-            raise error.at(sample.file, sample.index) from None
-
-    def _row(self, sample: Sample) -> dict[str, Any]:
-        settings = self.settings
-        frame_size = self.root.size(sample.frames[0])
-        canvas = canvas_of(sample.source, frame_size)
-        try:
-            size = processed_size(frame_size, settings.model_family, settings.min_pixels, settings.max_pixels)
-        except ValueError as error:
-            raise FrameError(sample.frames[0], str(error)) from None
-        clock = native_clock(sample.source, sample.frames, sample.numbers, sample.fps, sample.declared)
-        times = clip_seconds(sample.numbers, clock)
-        line = uniform(times, sample.fps)
-        picks = list(line.picks)
-        if sample.region:
-            picks = _keep_boxed(picks, times, [path == sample.region[0] for path in sample.frames])
-        prompt = [{"role": "user", "content": f"<video>\n{sample.question}"}]
-        if settings.system_prompt and sample.task in FORMATS:
-            prompt.insert(0, {"role": "system", "content": FORMATS[sample.task]})
-        answer = sample.answer
-        if sample.task == "stg" and sample.ground is not None:
-            answer = self._boxes_as_said(sample, canvas, size)
-        extra = {
-            "index": sample.index,
-            "file": sample.file,
-            "split": "" if sample.ground is not None else "test",
-            "row_id": sample.row_id,
-            "qa_type": sample.qa_type,
-            "task": sample.task,
-            "source": sample.source,
-            "video_id": sample.video_id,
-            "question": sample.question,
-            "answer": answer,
-            "canvas": list(canvas),
-            "processed_size": list(size),
-            "model_family": settings.model_family,
-            "duration": line.duration,
-            "sample_interval": 1 / sample.fps,
-            "fps": sample.fps,
-            "frames": len(picks),
-            "clip_start": sample.clip_start,
-            "clip_end": sample.clip_end,
-            "time_rule": clock.rule,
-        }
-        if self.length:
-            extra["token_length"] = self.length(prompt, len(picks), size, line.sample_fps)
-        self._count(sample, line)
-        return {
-            "data_source": sample.pair,
-            "prompt": prompt,
-            "videos": [
-                {
-                    "video": self._files(sample, picks, size, canvas),
-                    "sample_fps": line.sample_fps,
-                    "resized_height": size[1],
-                    "resized_width": size[0],
-                }
-            ],
-            "ability": sample.task,
-            "reward_model": {
-                "style": "rule",
-                "ground_truth": json.dumps(sample.ground if sample.ground is not None else {}, ensure_ascii=False),
-            },
-            "extra_info": extra,
-        }
-
-    def _boxes_as_said(self, sample: Sample, canvas: tuple[int, int], size: tuple[int, int]) -> str:
-        family, decimals = self.settings.model_family, self.settings.stg_decimals
-        boxes = {float(time): tuple(box) for time, box in sample.ground["boxes"].items()}
-        said = {time: to_model(box, canvas, size, family) for time, box in boxes.items()}
-        for at, box in said.items():
-            rounded = [round(value, decimals) for value in box]
-            self.audit.rounding[sample.source].append(iou(boxes[at], to_canvas(rounded, canvas, size, family)))
-        return render_stg(said, decimals)
-
-    def _files(self, sample: Sample, picks: list[int], size: tuple[int, int], canvas: tuple[int, int]) -> list[str]:
-        boxed, box = sample.region or (None, None)
-        files = []
-        for listed in (sample.frames[pick] for pick in picks):
-            if listed == boxed:
-                files.append(self.store.request(listed, size, box, canvas))
-            elif self.settings.frame_store:
-                files.append(self.store.request(listed, size))
-            else:
-                files.append(self.root.find(listed)[0])
-        return files
-
-    def _count(self, sample: Sample, line: Any) -> None:
-        counts = self.audit.timeline[sample.source]
-        changed = {"moved": line.moved, "repeated": line.repeated, "left_out": line.left_out}
-        counts.update({"rows": 1, "rows_at_lower_rate": int(line.divisor > 1), **changed})
-        tolerance = max(1.0, 1 / sample.fps)
-        late = max(_gold_times(sample), default=0.0) > line.duration + tolerance
-        counts["rows_with_gold_outside"] += int(late or min(_gold_times(sample), default=0.0) < -tolerance)
-        ends = ((sample.frames[i], sample.numbers[i]) for i in (0, -1))
-        counts["rows_with_other_file_numbers"] += int(any(_file_number(path) != number for path, number in ends))
-
-
-def _keep_boxed(picks: list[int], times: Sequence[float], boxed: Sequence[bool]) -> list[int]:
-    """The list with the boxed frame in it: where no tick shows it, it takes the place of the nearest one."""
-    if not any(boxed[pick] for pick in picks):
-        wanted = boxed.index(True)
-        picks[min(range(len(picks)), key=lambda tick: abs(times[picks[tick]] - times[wanted]))] = wanted
-    return picks
-
-
-def _gold_times(sample: Sample) -> list[float]:
-    ground = sample.ground or {}
-    spans = [*ground.get("spans", []), *((event["start"], event["end"]) for event in ground.get("events", []))]
-    return [time for span in spans for time in span] + [float(time) for time in ground.get("boxes", {})]
-
-
-def _file_number(path: str) -> int | None:
-    digits = path.rsplit("/", 1)[-1].rsplit(".", 1)[0].rsplit("_", 1)[-1]
-    return int(digits) if digits.isdecimal() else None
-
-
-def convert_all(
-    files: Sequence[str], converter: Converter, settings: Settings, audit: Audit
-) -> Iterator[list[dict[str, Any]]]:
-    """Batches of finished rows, in the order of the input."""
-    batch: list[tuple[Sample, dict[str, Any]]] = []
-    for sample in _samples(files, settings, audit):
-        try:
-            batch.append((sample, converter.row(sample)))
-        except FrameError as error:
-            _reject(error, settings, audit)
-        if len(batch) >= _BATCH:
-            yield _finish(batch, converter.store, settings, audit)
-            batch = []
-    if batch:
-        yield _finish(batch, converter.store, settings, audit)
-
-
-def _samples(files: Sequence[str], settings: Settings, audit: Audit) -> Iterator[Sample]:
-    bar = tqdm(unit=" rows", desc="rows", disable=None, mininterval=1.0)
-    for file in files:
-        for index, row in read_rows(file):
-            bar.update()
-            audit.rows["read"] += 1
-            try:
-                sample = parse_record(row, file, index)
-            except RecordError as error:
-                _reject(error, settings, audit)
-                continue
-            audit.identity(sample)
-            if sample.task in settings.tasks:
-                # Only the name: where the file lay is no part of the data, and would make equal runs differ.
-                yield replace(sample, file=os.path.basename(file))
-            else:
-                audit.rows["other_tasks"] += 1
-    bar.close()
-
-
-def _reject(error: RecordError | FrameError, settings: Settings, audit: Audit) -> None:
-    if not settings.skip_bad_rows:
-        raise error
-    audit.reject(error)
-
-
-def _finish(
-    batch: list[tuple[Sample, dict[str, Any]]], store: FrameStore, settings: Settings, audit: Audit
-) -> list[dict[str, Any]]:
-    """The batch's rows whose frames could all be stored."""
-    errors = store.flush()
-    rows = []
-    for sample, row in batch:
-        broken = next((path for path in row["videos"][0]["video"] if path in errors), None) if errors else None
-        if broken:
-            _reject(errors[broken].at(sample.file, sample.index), settings, audit)
-            continue
-        audit.written(sample, row)
-        rows.append(row)
-    return rows
-
-
-def write_splits(
-    batches: Iterator[list[dict[str, Any]]], output: Path, scratch: Path, settings: Settings
-) -> tuple[dict[str, Counter[str]], set[tuple[str, str]]]:
-    """Writes the rows to one parquet per split in `scratch`: rows of each split and pair, and validation videos.
-
-    Which video is for validation is known only when all rows are: they wait in an Arrow file, not in memory.
+    `max_rejects` is the share of rows that may be unusable, 0 for none.
     """
-    columns = schema(settings.tokenizer is not None)
-    counts: Counter[tuple[tuple[str, str], str]] = Counter()
-    waiting = scratch / "rows.arrow"
-    with pa.OSFile(str(waiting), "wb") as sink, pa.ipc.new_file(sink, columns) as writer:
-        for rows in batches:
-            for row in rows:
-                extra = row["extra_info"]
-                if extra["split"] != "test":
-                    counts[(extra["source"], extra["video_id"]), row["data_source"]] += 1
-            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=columns))
-    validation = choose_validation(counts, settings.val_fraction, settings.seed)
-    per_split: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-    with ExitStack() as stack:
-        reader = pa.ipc.open_file(stack.enter_context(pa.memory_map(str(waiting))))
-        writers: dict[str, pq.ParquetWriter] = {}
-        for number in range(reader.num_record_batches):
-            batch = _with_split(reader.get_batch(number), validation)
-            splits = pc.struct_field(batch["extra_info"], "split")
-            for split in SPLITS:
-                part = batch.filter(pc.equal(splits, split))
-                if part.num_rows:
-                    if split not in writers:
-                        path = scratch / f"{split}.parquet"
-                        writers[split] = stack.enter_context(pq.ParquetWriter(path, columns, compression="zstd"))
-                    writers[split].write_batch(part, row_group_size=_BATCH)
-                    per_split[split].update(part["data_source"].to_pylist())
-    waiting.unlink()
-    return per_split, validation
+
+    max_rejects: float = 0.01
+    workers: int = 1
+    engine: str = "local"
+    resume: bool = True
+    force: bool = False
 
 
-def _with_split(batch: pa.RecordBatch, validation: set[tuple[str, str]]) -> pa.RecordBatch:
-    extra = batch["extra_info"]
-    columns = {extra.type.field(i).name: column for i, column in enumerate(extra.flatten())}
-    videos = zip(columns["source"].to_pylist(), columns["video_id"].to_pylist(), strict=True)
-    splits = [
-        split or ("val" if video in validation else "train")
-        for split, video in zip(columns["split"].to_pylist(), videos, strict=True)
-    ]
-    columns["split"] = pa.array(splits, pa.string())
-    new = pa.StructArray.from_arrays(list(columns.values()), fields=list(extra.type))
-    return batch.set_column(batch.schema.get_field_index("extra_info"), batch.schema.field("extra_info"), new)
-
-
-def _sha256(path: str | Path) -> str:
+def code_fingerprint() -> str:
+    """Hash of the code that decides the output: this package, and what it uses of the reward's."""
+    here = Path(__file__).resolve().parent
+    files = sorted(path for path in here.glob("*.py") if path.stem.split("_")[0] not in _NO_PART_OF_IT)
+    files += [here.parent / "reward_score" / name for name in ("answers.py", "boxes.py")]
     digest = hashlib.sha256()
-    with open(path, "rb") as handle:
-        while block := handle.read(1 << 20):
-            digest.update(block)
+    for path in files:
+        digest.update(path.read_bytes() if path.exists() else b"")
     return digest.hexdigest()
 
 
-def fingerprint(inputs: list[dict[str, Any]], frames_root: str, output: Path, settings: Settings) -> str:
-    """Hash of what decides the output: inputs, settings, places (stored paths are absolute), and this code."""
-    here = Path(__file__).resolve().parent
-    names = ("medvidbench", "records", "timeline", "geometry", "frames", "splits")
-    code = [here / f"{name}.py" for name in names]
-    code += [here.parent / "reward_score" / name for name in ("answers.py", "boxes.py")]
+def describe(inputs: Sequence[dict[str, Any]], settings: Settings, splitting: Splitting) -> dict[str, str]:
+    """What decides the output, as the parquet files' metadata carries it; `fingerprint` is the hash of the rest."""
+    named = [{"name": os.path.basename(entry["file"]), **entry} for entry in inputs]
     parts = {
-        "inputs": [(Path(entry["file"]).name, entry["sha256"]) for entry in inputs],
-        "frames_root": os.path.realpath(frames_root),
-        "output": str(output),
-        "settings": asdict(settings),
-        "code": [_sha256(path) for path in code if path.exists()],
+        "medgrpo.format": str(FORMAT),
+        "medgrpo.inputs": json.dumps([{key: e[key] for key in ("name", "bytes", "sha256")} for e in named]),
+        "medgrpo.settings": json.dumps(asdict(settings), sort_keys=True),
+        "medgrpo.splitting": json.dumps(asdict(splitting), sort_keys=True),
+        "medgrpo.code": code_fingerprint(),
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return {**parts, "medgrpo.fingerprint": digest}
 
 
 def up_to_date(output: Path, key: str) -> dict[str, Any] | None:
@@ -537,7 +136,7 @@ def publish(scratch: Path, output: Path, audit: dict[str, Any]) -> None:
         else:
             (output / name).unlink(missing_ok=True)
     partial = scratch / "audit.json"
-    partial.write_text(json.dumps(audit, indent=1, ensure_ascii=False) + "\n")
+    partial.write_text(json.dumps(audit, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     _sync(partial)
     os.replace(partial, output / "audit.json")
 
@@ -558,139 +157,262 @@ def _sync(path: Path) -> None:
         os.fsync(handle.fileno())
 
 
-def run(files: Sequence[str], frames_root: str, output: str | Path, settings: Settings, force: bool = False) -> dict:
-    """The whole command; returns the audit, that of the earlier run where there is nothing to do.
+def run(
+    files: Sequence[str], output: str | Path, settings: Settings, splitting: Splitting, running: Running
+) -> dict[str, Any]:
+    """The whole conversion; returns the audit, that of the earlier run where there is nothing to do.
 
     Raises:
-        RecordError, FrameError: a row or a frame that cannot be used (with `skip_bad_rows`: counted instead).
-        SettingsError: settings that cannot be used, or no row left to write.
+        RecordError, FrameError: a file that cannot be read, no frames root.
+        SettingsError: settings that cannot be used, too many unusable rows, or no row left to write.
+        PipelineError: a worker died.
         OSError: the disk.
     """
     begun = time.monotonic()
     output = Path(output).absolute()
+    names = Counter(os.path.basename(file) for file in files)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise SettingsError(f"two inputs are named {twice[0]}: rows are known by file name and number, rename one")
     inputs = []
     for file in files:
         try:
-            inputs.append({"file": file, "bytes": os.path.getsize(file), "sha256": _sha256(file)})
+            inputs.append({"file": file, "bytes": os.path.getsize(file), "sha256": sha256(file)})
         except OSError as error:
             raise RecordError(file, None, "", "a readable file", error.strerror or str(error)) from None
     try:
         processed_size((640, 480), settings.model_family, settings.min_pixels, settings.max_pixels)
     except ValueError as error:
         raise SettingsError(str(error)) from None
-    key = fingerprint(inputs, frames_root, output, settings)
-    done = None if force else up_to_date(output, key)
+    metadata = describe(inputs, settings, splitting)
+    key = metadata["medgrpo.fingerprint"]
+    done = None if running.force else up_to_date(output, key)
     if done is not None:
         return {**done, "up_to_date": True}
-    root = FrameRoot(frames_root)
+    if settings.verify != "none" and not os.path.isdir(settings.frames_root):
+        raise FrameError(settings.frames_root, "expected a folder of frames (--frames-root)")
     output.mkdir(parents=True, exist_ok=True)
     with _alone(output):
-        return _run(inputs, root, output, settings, key, begun)
+        need = sum(entry["bytes"] for entry in inputs) // 10 + _SPARE_BYTES
+        if (free := shutil.disk_usage(output).free) < need:
+            raise SettingsError(f"{output}: {free >> 20} MiB free, expected at least {need >> 20} MiB")
+        return _run(inputs, output, settings, splitting, running, metadata, begun)
 
 
 def _run(
-    inputs: list[dict[str, Any]], root: FrameRoot, output: Path, settings: Settings, key: str, begun: float
+    inputs: list[dict[str, Any]],
+    output: Path,
+    settings: Settings,
+    splitting: Splitting,
+    running: Running,
+    metadata: dict[str, str],
+    begun: float,
 ) -> dict[str, Any]:
-    need = sum(entry["bytes"] for entry in inputs) + _SPARE_BYTES
-    if (free := shutil.disk_usage(output).free) < need:
-        raise SettingsError(f"{output}: {free >> 20} MiB free, expected at least {need >> 20} MiB")
+    key = metadata["medgrpo.fingerprint"]
+    scratch = output / f".medvidbench-{key[:16]}"
     for stale in output.glob(".medvidbench-*"):
-        shutil.rmtree(stale, ignore_errors=True)
-    audit = Audit()
-    with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=".medvidbench-", dir=output)))
-        workers = min(2, os.cpu_count() or 1)
-        store = stack.enter_context(FrameStore(root, output / "frames", f".{settings.frame_format}", workers))
-        converter = Converter(settings, root, store, audit)
-        batches = convert_all([entry["file"] for entry in inputs], converter, settings, audit)
-        per_split, validation = write_splits(batches, output, scratch, settings)
+        if stale != scratch or not running.resume or running.force:
+            shutil.rmtree(stale, ignore_errors=True)
+    scratch.mkdir(exist_ok=True)
+    audit, parts = Audit(), []
+    files = [entry["file"] for entry in inputs]
+    try:
+        with tqdm(unit=" rows", desc="rows", disable=None, mininterval=1.0) as bar:
+            for part in make_parts(files, settings, scratch, running.workers, running.engine):
+                audit.merge(part.audit)
+                parts.append(part.path)
+                bar.update(part.audit.rows["read"])
+                _refuse_rejects(audit, running.max_rejects, final=False)
+        _refuse_rejects(audit, running.max_rejects, final=True)
         if not audit.rows["written"]:
             raise SettingsError(f"no row to write: {audit.rows['read']} read, {audit.rows['rejected']} rejected")
-        outputs = {
-            path.name: {
-                "rows": sum(per_split[path.stem].values()),
-                "bytes": path.stat().st_size,
-                "sha256": _sha256(path),
-            }
-            for path in sorted(scratch.glob("*.parquet"))
-        }
-        report = {
-            "format": 1,
-            "fingerprint": key,
-            "settings": asdict(settings),
-            "inputs": inputs,
-            "frames_root": root.root,
-            "outputs": outputs,
-            **audit.report(per_split),
-            "validation_videos": sorted(list(video) for video in validation),
-            "frames": {"made": store.made, "reused": store.reused},
-            "wall_s": round(time.monotonic() - begun, 3),
-        }
-        publish(scratch, output, report)
+    except (RecordError, FrameError, SettingsError):
+        # What is wrong lies in the input: nothing here is worth going on from.
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise
+    validation, subset = choose_rows(parts, splitting)
+    with tqdm(total=audit.rows["written"], unit=" rows", desc="parquet", disable=None, mininterval=1.0) as bar:
+        with_tokens = bool(settings.tokenizer)
+        per_split = write_splits(parts, scratch, with_tokens, validation, subset, metadata, bar.update)
+    outputs = {
+        path.name: {"rows": sum(per_split[path.stem].values()), "bytes": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(scratch.glob("*.parquet"))
+    }
+    report = {
+        "format": FORMAT,
+        "fingerprint": key,
+        "settings": asdict(settings),
+        "splitting": asdict(splitting),
+        "inputs": inputs,
+        "outputs": outputs,
+        **audit.report(per_split),
+        "validation_videos": sorted(validation),
+        "wall_s": round(time.monotonic() - begun, 3),
+    }
+    publish(scratch, output, report)
+    shutil.rmtree(scratch, ignore_errors=True)
     return report
 
 
+def _refuse_rejects(audit: Audit, share: float, final: bool) -> None:
+    """Ends a run with too many unusable rows: at once where none may be, or where most of many are, else at its end."""
+    read, rejected = audit.rows["read"], audit.rows["rejected"]
+    hopeless = read >= _HOPELESS and rejected > read / 2
+    if rejected > share * read and (final or share == 0 or hopeless):
+        reasons = audit.reasons()
+        more = f", for {len(reasons)} reasons" if len(reasons) > 1 else ""
+        raise SettingsError(
+            f"{reasons[0]['examples'][0]} ({rejected} of {read} rows are unusable{more}; --max-rejects is {share:g})"
+        )
+
+
 def print_summary(audit: dict[str, Any], output: str) -> None:
-    """The audit in short: one line a pair, then the totals."""
+    """The audit in short: one line a pair, then what was odd, then the totals."""
     if audit.get("up_to_date"):
         print(f"{output}: up to date ({audit['rows']['written']} rows)")
         return
-    print(f"{'pair':<38} {'train':>7} {'val':>7} {'test':>7} {'frames':>7} {'seconds':>8}")
+    print(f"{'pair':<38} {'train':>7} {'val':>7} {'test':>7} {'frames':>7} {'seconds':>8} {'fps':>5}")
     for pair, entry in audit["pairs"].items():
         counts = " ".join(f"{entry[split]:>7}" for split in SPLITS)
-        print(f"{pair:<38} {counts} {entry['frames']['mean']:>7.1f} {entry['duration']['mean']:>8.1f}")
-        if entry["train"] and not entry["val"] and audit["settings"]["val_fraction"] > 0:
+        middle = f"{entry['frames']['mean']:>7.1f} {entry['duration']['mean']:>8.1f} {entry['fps']['p50']:>5.2f}"
+        print(f"{pair:<38} {counts} {middle}")
+        if entry["train"] and not entry["val"] and audit["splitting"]["val_fraction"] > 0:
             print(f"warning: {pair} has no validation rows", file=sys.stderr)
-    rows, frames = audit["rows"], audit["frames"]
+    for title, name in (("flags", "flags"), ("times", "timeline"), ("clock from", "time_rules"), ("clocks", "clocks")):
+        for key, counts in audit[name].items():
+            print(f"{title}: {key}: {', '.join(f'{name} {count}' for name, count in counts.items())}")
+    for source, overlap in audit["stg_rounding_iou"].items():
+        print(f"boxes: {source}: IoU of gold and rounded target {overlap['mean']:.4f} (least {overlap['min']:.4f})")
+    for reason in audit["rejected"]:
+        print(f"rejected: {reason['rows']} rows: {reason['reason']}; such as {reason['examples'][0]}")
+    rows = audit["rows"]
     print(
-        f"{rows['written']} of {rows['read']} rows written to {output} ({rows['rejected']} rejected, "
-        f"{rows['other_tasks']} of other tasks), {frames['made']} frames made, {frames['reused']} reused, "
-        f"{audit['wall_s']:.1f} s"
+        f"{sum(audit['splits'].values())} of {rows['read']} rows written to {output} ({rows['rejected']} rejected, "
+        f"{rows['other_tasks']} of other tasks), {rows['read'] / audit['wall_s']:.0f} rows/s, {audit['wall_s']:.1f} s"
     )
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(
         prog="medvidbench.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    default = Settings()
-    add = parser.add_argument
-    add("--annotations", nargs="+", required=True, metavar="FILE", help="JSON list or JSON lines, gzipped or not")
-    add("--frames-root", required=True, metavar="DIR", help="folder that holds the listed frames")
-    add("--output", required=True, metavar="DIR")
-    add("--model-family", choices=sorted(FACTORS), default=default.model_family)
-    add("--min-pixels", type=int, default=default.min_pixels, help="of a processed frame (%(default)s)")
-    add("--max-pixels", type=int, default=default.max_pixels, help="of a processed frame (%(default)s)")
-    add("--val-fraction", type=float, default=default.val_fraction, help="share of each pair's rows (%(default)s)")
-    add("--seed", type=int, default=default.seed, help="of the split (%(default)s)")
-    add("--tasks", nargs="+", choices=TASKS, default=list(default.tasks), help="tasks to write (all)")
-    add("--tokenizer", metavar="DIR", help="store each prompt's length in tokens, by this tokenizer")
-    add("--frame-store", action=argparse.BooleanOptionalAction, default=True, help="resize frames once, ahead")
-    add("--frame-format", choices=("png", "jpg"), default=default.frame_format, help="of stored frames (%(default)s)")
-    add("--stg-decimals", type=int, choices=range(4), default=default.stg_decimals, help="in box targets (%(default)s)")
-    add("--system-prompt", action=argparse.BooleanOptionalAction, default=False, help="state the format of vs, cvs, sa")
-    add("--skip-bad-rows", action="store_true", help="count unusable rows in the audit instead of stopping")
-    add("--force", action="store_true", help="convert even when up to date")
+    default = Settings("")
+    place = parser.add_argument_group("input and output").add_argument
+    place("--annotations", nargs="+", required=True, metavar="FILE", help="JSON list or JSON lines, gzipped or not")
+    place("--frames-root", required=True, metavar="DIR", help="folder that holds the listed frames")
+    place("--output", required=True, metavar="DIR")
+    place("--tasks", nargs="+", choices=TASKS, default=list(default.tasks), help="tasks to write (all)")
+    place("--val-fraction", type=float, default=0.15, help="share of each pair's rows for validation (%(default)s)")
+    place("--subset", type=int, default=0, metavar="N", help="write N training rows, task-balanced (0: all)")
+    place("--seed", type=int, default=0, help="of the split, the subset and the examples (%(default)s)")
+
+    model = parser.add_argument_group("model").add_argument
+    model("--model-family", choices=sorted(FACTORS), default=default.model_family)
+    model("--min-pixels", type=int, default=default.min_pixels, help="of a processed frame (%(default)s)")
+    model("--max-pixels", type=int, default=default.max_pixels, help="of a processed frame (%(default)s)")
+    model("--tokenizer", default="", metavar="DIR", help="store each prompt's exact length, by this tokenizer")
+    model("--max-prompt-tokens", type=int, default=0, metavar="N", help="longest prompt (needs --tokenizer; 0: any)")
+    model("--thin", choices=THIN_POLICIES, default=default.thin, help="frames of a longer one: reject, or thin out how")
+    model("--system-prompt", choices=SYSTEM_MODES, default=default.system_prompt, help="state the answer's format")
+    model("--one-shot", action="store_true", help="with an example (drawn anew for each cvs and skill row)")
+    model("--stg-decimals", type=int, choices=range(4), default=default.stg_decimals, help="in boxes (%(default)s)")
+    model(
+        "--response-tokens", nargs="+", default=[], metavar="TASK=N", help=f"answer budgets; default {RESPONSE_TOKENS}"
+    )
+
+    times = parser.add_argument_group("truth and time").add_argument
+    times("--truth", choices=("structure", "text"), default=default.truth, help="which wins over times, boxes, scores")
+    times("--clock", choices=CLOCKS, default=default.clock, help="seconds of a listed frame (%(default)s)")
+    times("--timeline", choices=("uniform", "exact"), default=default.timeline, help="exact: Qwen3-VL only")
+    times("--max-growth", type=float, default=default.max_growth, help="of a list whose holes are filled (%(default)s)")
+    times("--tick-tolerance", type=float, default=default.tick_tolerance, help="in steps; farther counts as moved")
+    times("--outside-clip", choices=("reject", "keep"), default=default.outside_clip, help="rows with times beyond it")
+
+    frames = parser.add_argument_group("frames").add_argument
+    frames("--verify", choices=("none", "exists", "decode"), default=default.verify, help="of the listed frames")
+    frames("--frame-store", metavar="DIR", help="folder of resized frames (OUTPUT/frames; none with --verify none)")
+    frames("--no-frame-store", action="store_true", help="list the frames as they are")
+    frames(
+        "--frame-format", choices=("png", "jpg"), default=default.frame_format, help="of stored frames (%(default)s)"
+    )
+    frames("--jpeg-draft", action="store_true", help="let the JPEG decoder scale down first: faster, less exact")
+
+    way = parser.add_argument_group("how").add_argument
+    way("--workers", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
+    way("--engine", choices=("local", "ray"), default="local", help="ray: a Ray Data job (RAY_ADDRESS)")
+    way("--resume", action=argparse.BooleanOptionalAction, default=True, help="go on with an interrupted run")
+    way("--force", action="store_true", help="convert even when up to date")
+    way("--max-rejects", type=float, default=0.01, metavar="SHARE", help="of unusable rows, more end the run (0.01)")
+    way("--strict", action="store_true", help="the same as --max-rejects 0")
     options = parser.parse_args(arguments)
-    if not 0 <= options.val_fraction < 1:
-        parser.error(f"--val-fraction {options.val_fraction}: expected 0 to below 1")
+    for name, low, high in (("val_fraction", 0, 0.999999), ("max_rejects", 0, 1), ("max_growth", 1, 1e9)):
+        if not low <= getattr(options, name) <= high:
+            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: expected {low} to {high:g}")
+    for name, low in (("workers", 1), ("subset", 0), ("max_prompt_tokens", 0)):
+        if getattr(options, name) < low:
+            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: expected {low} or more")
+    if options.timeline == "exact" and options.model_family != "qwen3_vl":
+        parser.error(
+            "--timeline exact: expected --model-family qwen3_vl (Qwen2.5-VL has one interval for a whole clip)"
+        )
+    if options.max_prompt_tokens and not options.tokenizer:
+        parser.error("--max-prompt-tokens: expected --tokenizer beside it")
+    if options.verify == "none" and options.frame_store:
+        parser.error("--verify none: expected no --frame-store (frames are not touched)")
+    budgets = []
+    for entry in options.response_tokens:
+        task, _, tokens = entry.partition("=")
+        if task not in TASKS or not tokens.isdecimal() or int(tokens) < 1:
+            parser.error(f"--response-tokens {entry}: expected TASK=N, such as stg=256")
+        budgets.append((task, int(tokens)))
+    options.response_tokens = tuple(sorted(budgets))
     return options
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command; the exit status: 0, or 2 with one line on stderr."""
-    options = parse_arguments(arguments)
+def settings_of(options: argparse.Namespace) -> tuple[Settings, Splitting, Running]:
+    """The three kinds of settings that a command line holds."""
     values = {name: getattr(options, name) for name in Settings.__dataclass_fields__}
-    settings = Settings(**{**values, "tasks": tuple(task for task in TASKS if task in options.tasks)})
+    values["tasks"] = tuple(task for task in TASKS if task in options.tasks)
+    values["frames_root"] = os.path.realpath(options.frames_root)
+    store = "" if options.no_frame_store or options.verify == "none" else options.frame_store or "frames"
+    # A store that is not named lies in the output; one that is named, where the user stands.
+    base = os.getcwd() if options.frame_store else options.output
+    values["frame_store"] = os.path.abspath(os.path.join(base, store)) if store else ""
+    values["tokenizer"] = os.path.abspath(options.tokenizer) if options.tokenizer else ""
+    running = Running(
+        max_rejects=0.0 if options.strict else options.max_rejects,
+        workers=options.workers,
+        engine=options.engine,
+        resume=options.resume,
+        force=options.force,
+    )
+    return Settings(**values), Splitting(options.val_fraction, options.subset, options.seed), running
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; the exit status: 0, or 2 with one line on stderr (130 when interrupted)."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments[:1] == ["inspect"]:
+        return overview.main(arguments[1:])
+    if arguments[:1] == ["leaks"]:
+        return leaks.main(arguments[1:])
+    options = parse_arguments(arguments)
+    settings, splitting, running = settings_of(options)
+    files = options.annotations
+    if options.engine == "ray":
+        files = [os.path.abspath(file) for file in files]
     try:
-        audit = run(options.annotations, options.frames_root, options.output, settings, options.force)
-    except (RecordError, FrameError, SettingsError) as error:
+        audit = run(files, options.output, settings, splitting, running)
+    except (RecordError, FrameError, SettingsError, PipelineError, TokenizerError) as error:
         print(f"medvidbench.py: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
         place = error.filename or options.output
         print(f"medvidbench.py: error: {place}: {error.strerror or error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("medvidbench.py: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
     print_summary(audit, options.output)
     return 0
 

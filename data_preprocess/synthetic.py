@@ -5,6 +5,7 @@
     python data_preprocess/synthetic.py --output DIR                       # the tiny set that the CPU run learns from
     python data_preprocess/synthetic.py --output DIR --profile full        # real frame sizes and clip lengths
     python data_preprocess/synthetic.py --output DIR --rows 531850 --no-frames    # scale work, a stream
+    python data_preprocess/synthetic.py --output DIR --rows 600 --no-frames --plant-leak   # joints at gold boundaries
 
 ``DIR/train_annotations.json`` holds all rows with answers (the preprocessor splits by video), ``--test-rows`` adds
 ``DIR/test_annotations.json`` without them. Frames lie under ``DIR/frames``, where a path of the JSON is found by
@@ -160,6 +161,7 @@ def generate(output: Path, settings: Settings, train: int, test: int, frames: bo
         "profile": settings.profile,
         "seed": settings.seed,
         "variants": settings.variants,
+        "plant_leak": settings.plant_leak,
         "videos_per_source": settings.videos,
         "train_rows": train,
         "test_rows": test,
@@ -187,6 +189,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--profile", choices=tuple(PROFILES), help="default tiny, without frames full")
     parser.add_argument("--variants", choices=("all", "plain"), default="all", help="plain: no format oddities")
+    parser.add_argument(
+        "--plant-leak", action="store_true", help="join the frame lists of AVOS and NurViD at the gold boundaries"
+    )
     parser.add_argument("--videos-per-source", type=int, help="default 12 (tiny), 8 (full)")
     parser.add_argument("--rows-per-pair", type=int, help="default 48 (tiny), 8 (full)")
     parser.add_argument("--rows", type=int, help="rows in all, instead of --rows-per-pair")
@@ -209,7 +214,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.rows is not None:
         # Large sets need the variety of a real one: 80 videos a source are 640 in all, the full set has 626.
         videos = min(80, max(videos, options.rows // (len(PAIRS) * 12)))
-    settings = Settings(options.seed, options.profile, options.variants, options.videos_per_source or videos)
+    videos = options.videos_per_source or videos
+    settings = Settings(options.seed, options.profile, options.variants, videos, options.plant_leak)
     train = options.rows or (options.rows_per_pair or per_pair) * len(PAIRS)
     test = max(len(PAIRS), train // 4) if options.test_rows else 0
     try:

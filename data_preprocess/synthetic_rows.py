@@ -42,12 +42,16 @@ _QA_TYPES = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides every byte of a set. ``videos`` counts per source; ``variants`` is ``all`` or ``plain``."""
+    """What decides every byte of a set. ``videos`` counts per source; ``variants`` is ``all`` or ``plain``.
+
+    ``plant_leak`` joins the frame lists of AVOS and NurViD where the gold answers have their boundaries.
+    """
 
     seed: int = 0
     profile: str = "tiny"
     variants: str = "all"
     videos: int = 12
+    plant_leak: bool = False
 
 
 @dataclass
@@ -221,7 +225,16 @@ def clip_of(settings: Settings, source: str, number: int, test: bool = False) ->
 def _clip(settings: Settings, source: str, ordinal: int, videos: int, first_video: int) -> Clip:
     place, video = divmod(ordinal, videos)
     profile = PROFILES[settings.profile]
-    return make_clip(settings.seed, source, first_video + video, place, ordinal, profile, settings.variants)
+    return make_clip(
+        settings.seed,
+        source,
+        first_video + video,
+        place,
+        ordinal,
+        profile,
+        settings.variants,
+        settings.plant_leak,
+    )
 
 
 def qa_type(task: str, number: int, plain: bool) -> str:

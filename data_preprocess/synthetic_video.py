@@ -202,6 +202,22 @@ def frame_numbers(source: Source, fps: float, count: int, variant: str, rng: ran
     return numbers
 
 
+def joined_numbers(source: Source, fps: float, starts: Sequence[int], count: int) -> list[int]:
+    """Native numbers of a list whose segments are the clip's events, so that its joints give the answers away.
+
+    At a joint AVOS lists two neighbouring numbers, each segment evenly sampled over whole seconds with both its ends;
+    NurViD repeats a frame. ``starts`` are the events' first positions, ``fps`` the sampling rate.
+    """
+    neighbours = source.name == "AVOS"
+    numbers: list[int] = []
+    for start, end in zip(starts, (*starts[1:], count), strict=True):
+        begin = numbers[-1] + neighbours if numbers else 0
+        steps = end - start - 1
+        seconds = max(1, round(steps * 1.15 / fps)) if neighbours else steps / fps
+        numbers += [begin + round(i * seconds * source.native / max(steps, 1)) for i in range(steps + 1)]
+    return numbers
+
+
 def list_variant(source: str, number: int, rare: bool, variants: str) -> str:
     """Which oddity the ``number``-th clip of ``source`` has; about a fifth of the clips have one where one is known."""
     if variants == "plain":
@@ -214,8 +230,20 @@ def list_variant(source: str, number: int, rare: bool, variants: str) -> str:
     return known.get(source, "plain")
 
 
-def make_clip(seed: int, source: str, video: int, place: int, number: int, profile: Profile, variants: str) -> Clip:
-    """Build the clip in slot ``place`` of ``video``; ``number`` counts the clips of the source."""
+def make_clip(
+    seed: int,
+    source: str,
+    video: int,
+    place: int,
+    number: int,
+    profile: Profile,
+    variants: str,
+    plant_leak: bool = False,
+) -> Clip:
+    """Build the clip in slot ``place`` of ``video``; ``number`` counts the clips of the source.
+
+    With ``plant_leak`` the frame lists of AVOS and NurViD are joined at the events' borders.
+    """
     spec = SOURCES[source]
     rng = random.Random(f"{seed}/{source}/{video}/{place}")
     rare = variants != "plain" and number % 23 == 17
@@ -232,8 +260,6 @@ def make_clip(seed: int, source: str, video: int, place: int, number: int, profi
     identifier = video_id(source, video)
     prefix = rng.choice(PREFIXES) if variants != "plain" else PREFIXES[0]
     pattern = prefix + spec.path.replace("{id}", identifier).replace("{head}", identifier.split("_")[0])
-    # One formatting for the whole list: most of the time of a large set goes into these names.
-    frames = tuple(("\n".join([pattern] * count) % numbers).split("\n"))
     procedure, offset, tool, track = None, 0, None, None
     starts, labels, scores = (0,), (0,), ()
     if source == "NurViD":
@@ -247,6 +273,10 @@ def make_clip(seed: int, source: str, video: int, place: int, number: int, profi
         if variants != "plain" and number % 19 == 11:
             # An event of one frame at the clip's end is what gives spans of length zero.
             starts = (*starts[:-1], count - 1)
+    if plant_leak and source in ("AVOS", "NurViD"):
+        numbers = tuple([first + n for n in joined_numbers(spec, fps, starts, count)])
+    # One formatting for the whole list: most of the time of a large set goes into these names.
+    frames = tuple(("\n".join([pattern] * count) % numbers).split("\n"))
     if source in INSTRUMENTS:
         tool = rng.randrange(min(profile.tools, len(INSTRUMENTS[source])))
         duration = (numbers[-1] - numbers[0]) / spec.native

@@ -104,7 +104,8 @@ main() {
   case $MODEL in qwen2_5_vl) PIXELS=(3136 6272) ;; *) PIXELS=(4096 8192) ;; esac
   python "$ROOT/data_preprocess/medvidbench.py" --annotations synthetic/train_annotations.json \
     --frames-root synthetic/frames --output data --model-family "$MODEL" \
-    --min-pixels "${PIXELS[0]}" --max-pixels "${PIXELS[1]}" --val-fraction 0.1 --seed "$SEED" >logs/preprocess.log ||
+    --min-pixels "${PIXELS[0]}" --max-pixels "${PIXELS[1]}" --system-prompt none --val-fraction 0.1 --seed "$SEED" \
+    >logs/preprocess.log ||
     fail "preprocessing failed"
   tail -n 1 logs/preprocess.log
 

@@ -24,9 +24,6 @@ import re
 from collections.abc import Iterable
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import torch
 from omegaconf import ListConfig
 from torch.utils.data import Dataset
@@ -34,41 +31,27 @@ from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.tokenizer import build_multimodal_processor_inputs
 
+from recipes.medgrpo.rows import DataError, Rows
 from recipes.medgrpo.schedule import balanced_order, choose_rows
 from recipes.medgrpo.video import clips_of
 
 
-class DataError(ValueError):
-    """A parquet file or one of its rows is not what the preprocessor writes."""
-
-
-def read_rows(
-    files: str | Iterable[str], tasks: Iterable[str] | None = None, max_tokens: int | None = None
-) -> pa.Table:
+def read_rows(files: str | Iterable[str], tasks: Iterable[str] | None = None, max_tokens: int | None = None) -> Rows:
     """The rows of some parquet files, of the named tasks, whose stored prompt length fits.
 
-    Rows without a stored length (`extra_info.token_length`, written with `--tokenizer`) are kept.
+    Rows without a stored length (`extra_info.prompt_tokens`, written with `--tokenizer`) are kept. What a row holds
+    is read from its file when it is asked for.
     """
     files = [files] if isinstance(files, str) else list(files)
-    try:
-        table = pa.concat_tables([pq.read_table(file) for file in files])
-    except (OSError, pa.ArrowInvalid) as error:
-        raise DataError(f"{', '.join(files)}: cannot read this parquet: {error}") from error
-    if "data_source" not in table.column_names:
-        raise DataError(f"{', '.join(files)}: no column data_source; expected the preprocessor's parquet")
+    rows = Rows.open(files)
     if tasks is not None:
-        wanted = [str(task) for task in tasks]
-        unknown = sorted(set(wanted) - set(table["ability"].unique().to_pylist()))
-        if unknown:
+        tasks = [str(task) for task in tasks]
+        if unknown := sorted(set(tasks) - set(rows.column("ability"))):
             raise DataError(f"{', '.join(files)}: no row of the task {', '.join(unknown)}")
-        table = table.filter(pc.is_in(table["ability"], value_set=pa.array(wanted)))
-    extra = table.schema.field("extra_info").type
-    if max_tokens is not None and extra.get_field_index("token_length") >= 0:
-        lengths = pc.struct_field(table["extra_info"], "token_length")
-        table = table.filter(pc.less_equal(pc.fill_null(lengths, 0), max_tokens))
-    if table.num_rows == 0:
-        raise DataError(f"{', '.join(files)}: no row left (tasks {tasks and list(tasks)}, at most {max_tokens} tokens)")
-    return table.combine_chunks()
+    rows = rows.within(tasks, max_tokens)
+    if not len(rows):
+        raise DataError(f"{', '.join(files)}: no row left (tasks {tasks}, at most {max_tokens} tokens)")
+    return rows
 
 
 def split_content(messages: list[dict], videos: list[dict]) -> list[dict]:
@@ -90,6 +73,16 @@ def split_content(messages: list[dict], videos: list[dict]) -> list[dict]:
     return result
 
 
+def chat_of(row: dict) -> list[dict]:
+    """The chat of a row in parts. Raises `DataError` for what the row's model family cannot be told."""
+    if row["extra_info"].get("model_family") == "qwen2_5_vl" and any(v.get("frame_seconds") for v in row["videos"]):
+        raise DataError(
+            f"row {row['extra_info']['index']}: videos.frame_seconds is set, and Qwen2.5-VL knows one interval for a "
+            "whole clip, expected null: preprocess with the uniform timeline"
+        )
+    return split_content(row["prompt"], row["videos"])
+
+
 class MedVidDataset(RLHFDataset):
     """Prompts for the PPO trainer: balanced batches for training rows, file order for all others."""
 
@@ -98,35 +91,35 @@ class MedVidDataset(RLHFDataset):
         self.dataframe = read_rows(
             [str(file) for file in self.data_files], options.get("tasks"), self.config.get("max_prompt_length")
         )
-        if 0 < self.max_samples < self.dataframe.num_rows:
+        if 0 < self.max_samples < len(self.dataframe):
             self.dataframe = self.dataframe.slice(0, self.max_samples)
-        split = self.dataframe["extra_info"][0].as_py()["split"]
+        split = self.dataframe.slice(0, 1).column("split")[0]
+        pairs = self.dataframe.column("data_source")
+        seed = int(options.get("seed") or 0)
         if split == "train" and options.get("rows_per_pair"):
-            pairs = self.dataframe["data_source"].to_pylist()
-            subset = choose_rows(pairs, int(options["rows_per_pair"]), int(options.get("seed") or 0))
-            self.dataframe = self.dataframe.take(subset)
-        rows = self.dataframe.num_rows
+            self.dataframe = self.dataframe.take(choose_rows(pairs, int(options["rows_per_pair"]), seed))
+            pairs = self.dataframe.column("data_source")
+        rows = len(self.dataframe)
         if split == "train":
             batch = int(self.config.train_batch_size)
-            steps = options.get("steps")
-            self.order = balanced_order(
-                self.dataframe["data_source"].to_pylist(),
-                batch,
-                int(steps) if steps else max(1, rows // batch),
-                seed=int(options.get("seed") or 0),
-                mix=options.get("mix") or "pairs",
-            )
+            steps = int(options.get("steps") or max(1, rows // batch))
+            self.order = balanced_order(pairs, batch, steps, seed=seed, mix=options.get("mix") or "pairs")
         else:
             self.order = np.arange(rows)
         print(f"{split}: {rows} rows, presented as a sequence of {len(self.order)}")
+
+    def __getstate__(self) -> dict:
+        # verl leaves `dataframe` out, as it holds all rows there. Here it is a list of places, and a data loader's
+        # spawned worker needs it.
+        return self.__dict__.copy()
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitem__(self, item: int) -> dict:
-        row = self.dataframe.slice(int(self.order[item]), 1).to_pylist()[0]
+        row = self.dataframe.row(self.order[item])
         return {
-            "raw_prompt": split_content(row["prompt"], row["videos"]),
+            "raw_prompt": chat_of(row),
             "data_source": row["data_source"],
             "ability": row["ability"],
             "reward_model": row["reward_model"],
@@ -170,18 +163,18 @@ class MedVidSFTDataset(MultiTurnSFTDataset):
         self.max_length = int(config.get("max_length", 1024))
         files = list(parquet_files) if isinstance(parquet_files, list | ListConfig) else [parquet_files]
         options = config.get("medgrpo", None) or {}
-        self.table = read_rows([str(file) for file in files], options.get("tasks"), options.get("max_prompt_length"))
-        if 0 < max_samples < self.table.num_rows:
-            self.table = self.table.slice(0, max_samples)
+        self.rows = read_rows([str(file) for file in files], options.get("tasks"), options.get("max_prompt_length"))
+        if 0 < max_samples < len(self.rows):
+            self.rows = self.rows.slice(0, max_samples)
         self.head = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
 
     def __len__(self) -> int:
-        return self.table.num_rows
+        return len(self.rows)
 
     def __getitem__(self, item: int) -> dict:
-        row = self.table.slice(int(item), 1).to_pylist()[0]
+        row = self.rows.row(item)
         answer = {"role": "assistant", "content": [{"type": "text", "text": row["extra_info"]["answer"]}]}
-        messages = [*split_content(row["prompt"], row["videos"]), answer]
+        messages = [*chat_of(row), answer]
         text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
         inputs = dict(build_multimodal_processor_inputs(self.processor, text=[text], videos=clips_of(messages)))
         ids, attention = inputs.pop("input_ids"), inputs.pop("attention_mask")

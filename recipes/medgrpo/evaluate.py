@@ -52,11 +52,12 @@ def _match(before: Sequence[dict], after: Sequence[dict]) -> list[tuple[str, str
     """(pair, video, difference in accuracy) of every answer."""
 
     def keyed(records):
-        return {(record["data_source"], record["index"], record["sample"]): record for record in records}
+        # Two annotation files number their rows alike.
+        return {(r["data_source"], r.get("file") or "", r["index"], r["sample"]): r for r in records}
 
     first, second = keyed(before), keyed(after)
     if len(first) != len(before) or len(second) != len(after):
-        raise ComparisonError("an evaluation holds the same row and sample twice: is it of one parquet file?")
+        raise ComparisonError("an evaluation holds the same row (pair, file, index) and sample twice")
     if first.keys() != second.keys():
         raise ComparisonError(
             f"the two evaluations share {len(first.keys() & second.keys())} of {len(first)} and {len(second)} answers: "

@@ -12,6 +12,7 @@ A run that was interrupted goes on after the last complete batch.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from collections.abc import Iterator
@@ -43,9 +44,15 @@ def judge_label(judge: str, model: str | None = None) -> str:
     return "offline-lexical" if judge == "offline" else f"openai:{model}"
 
 
-def row_seed(seed: int, index: int, sample: int) -> int:
-    """The seed of one answer: the same row and sample number draw the same numbers from any checkpoint."""
-    return int(np.random.SeedSequence([seed, index, sample]).generate_state(1, np.uint64)[0] >> 1)
+def row_seed(seed: int, index: int, sample: int, file: str | None = None) -> int:
+    """The seed of one answer: the same row and sample number draw the same numbers from any checkpoint.
+
+    `file` is the annotation file that `index` counts in: two files number their rows alike.
+    """
+    words = [seed, index, sample]
+    if file:
+        words.append(int.from_bytes(hashlib.blake2b(file.encode(), digest_size=8).digest(), "big"))
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _batches(jobs: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
@@ -72,7 +79,7 @@ def sample_and_score(
 
     `scoring` is what `signal_settings` returns.
     """
-    from recipes.medgrpo.dataset import read_rows, split_content
+    from recipes.medgrpo.dataset import chat_of, read_rows
     from recipes.medgrpo.engine import Request, SamplingSettings, TransformersEngine
     from recipes.medgrpo.video import clips_of
 
@@ -93,9 +100,7 @@ def sample_and_score(
             break
     table = read_rows(data, tasks)
     engine = TransformersEngine.load(model, device)
-    jobs = [
-        (row, k) for row in choose_rows(table["data_source"].to_pylist(), rows_per_pair, seed) for k in range(samples)
-    ]
+    jobs = [(row, k) for row in choose_rows(table.column("data_source"), rows_per_pair, seed) for k in range(samples)]
     settings = SamplingSettings(max_new_tokens, temperature)
     partial.parent.mkdir(parents=True, exist_ok=True)
     write_json_lines(partial, [{"header": header}, *done])
@@ -104,14 +109,16 @@ def sample_and_score(
         tqdm(total=len(jobs), initial=len(done), unit="answer", desc=output.stem, mininterval=2) as progress,
     ):
         for batch in _batches(jobs[len(done) :], batch_size):
-            rows = {number: table.slice(number, 1).to_pylist()[0] for number in {row for row, _ in batch}}
+            rows = {number: table.row(number) for number in {row for row, _ in batch}}
             prompts = {}
             for number, row in rows.items():
-                messages = split_content(row["prompt"], row["videos"])
+                messages = chat_of(row)
                 clips = clips_of(messages)
                 prompts[number] = (engine.prompt_ids(messages, clips), clips)
+            extra = {number: row["extra_info"] for number, row in rows.items()}
             requests = [
-                Request(*prompts[n], row_seed(seed, rows[n]["extra_info"]["index"], k), key=str(n)) for n, k in batch
+                Request(*prompts[n], row_seed(seed, extra[n]["index"], k, extra[n].get("file")), key=str(n))
+                for n, k in batch
             ]
             answers = engine.generate(requests, settings)
             texts = [engine.processor.tokenizer.decode(a.token_ids, skip_special_tokens=True) for a in answers]
@@ -125,6 +132,7 @@ def sample_and_score(
             for (number, k), text, answer, score in zip(batch, texts, answers, scores, strict=True):
                 row = rows[number]
                 record = {
+                    **({"file": row["extra_info"]["file"]} if row["extra_info"].get("file") else {}),
                     "index": row["extra_info"]["index"],
                     "data_source": row["data_source"],
                     "video": f"{row['extra_info']['source']}/{row['extra_info'].get('video_id')}",

@@ -17,3 +17,7 @@ if os.environ.get("MEDGRPO_TIME_FIX", "1") != "0":
     from recipes.medgrpo.positions import install
 
     install()
+
+from recipes.medgrpo.processing import install as remember_clips  # noqa: E402
+
+remember_clips()

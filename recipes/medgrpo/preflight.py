@@ -38,7 +38,8 @@ def check_data(folder: Path, tasks: list[str] | None, family: str | None) -> tup
     for split in ("train", "val"):
         file = folder / f"{split}.parquet"
         try:
-            table = pq.read_table(file, columns=["data_source", "ability", "extra_info"])
+            with pq.ParquetFile(file) as parquet:
+                table = parquet.read(columns=["data_source", "ability", "extra_info.model_family"])
         except (OSError, pa.ArrowInvalid) as error:
             problems.append(f"{file}: cannot be read as parquet: {str(error).splitlines()[0]}")
             continue

@@ -9,39 +9,79 @@ for the same clip at the same moment: one of them decodes, the others wait for i
 
 from __future__ import annotations
 
+import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import repeat
 
 import numpy as np
 import torch
 from PIL import Image
 
+from data_preprocess.frames import REDUCING_GAP
+
 # The temporal patch of both model families spans two frames.
 TEMPORAL_PATCH = 2
+
+# Frame numbers a second, where every frame has its own time.
+TICKS = 1e6
+
+# Frames of a clip decoded at a time.
+_THREADS = min(4, os.cpu_count() or 1)
+_PPM = re.compile(rb"P6\n(\d+) (\d+)\n255\n")
 
 
 class FrameReadError(ValueError):
     """A frame file is missing, broken or of another size than its clip."""
 
 
+def _read_ppm(path: str) -> np.ndarray | None:
+    """Pixels of a `.ppm` file as the frame store writes them, ten times as fast as PIL; None for another header."""
+    with open(path, "rb") as handle:
+        content = handle.read()
+    header = _PPM.match(content)
+    if header is None:
+        return None
+    width, height = int(header[1]), int(header[2])
+    pixels = len(content) - header.end()
+    if pixels != 3 * width * height:
+        raise ValueError(f"{pixels} bytes of pixels, expected {width} x {height} x 3")
+    return np.frombuffer(content, np.uint8, offset=header.end()).reshape(height, width, 3)
+
+
 def _read_frame(path: str, size: tuple[int, int] | None) -> np.ndarray:
     try:
+        frame = _read_ppm(path) if path.endswith(".ppm") else None
+        if frame is not None and (size is None or frame.shape[1::-1] == size):
+            return frame
         with Image.open(path) as image:
             image = image.convert("RGB")
             if size is not None and image.size != size:
-                image = image.resize(size, Image.Resampling.BICUBIC)
+                image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
             return np.asarray(image)
     # PIL raises each of these for some broken file.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise FrameReadError(f"{path}: cannot read this frame: {error}") from error
 
 
+def _read_frames(paths: Sequence[str], size: tuple[int, int] | None) -> list[np.ndarray]:
+    if all(path.endswith(".ppm") for path in paths):
+        return [_read_frame(path, size) for path in paths]
+    # Threads of its own: a pool that is kept would hang in a data loader's forked process.
+    with ThreadPoolExecutor(min(_THREADS, len(paths))) as pool:
+        return list(pool.map(_read_frame, paths, repeat(size)))
+
+
 def decode_clip(video: dict) -> tuple[torch.Tensor, dict]:
     """Frames (T, 3, H, W) uint8 and their metadata, T even (the last frame is repeated when it is not).
 
     `video` is the row's dict: `video` (frame files in order), `sample_fps` (frames a second), and
-    `resized_width`, `resized_height` (the size that the model sees, in pixels).
+    `resized_width`, `resized_height` (the size that the model sees, in pixels), and `frame_seconds` where every
+    frame has a time of its own (seconds, one per file; Qwen3-VL only): the metadata then say those times, and not
+    multiples of an interval.
     """
     paths: Sequence[str] = [str(path) for path in video["video"]]
     if not paths:
@@ -53,13 +93,21 @@ def decode_clip(video: dict) -> tuple[torch.Tensor, dict]:
     size = None
     if video.get("resized_width") and video.get("resized_height"):
         size = (int(video["resized_width"]), int(video["resized_height"]))
-    frames = [_read_frame(path, size) for path in paths]
+    frames = _read_frames(paths, size)
     if len({frame.shape for frame in frames}) > 1:
         raise FrameReadError(f"{paths[0]}: the frames of this clip differ in size: {sorted({f.shape for f in frames})}")
     # A copy of the last frame has the last frame's time.
-    times = list(range(len(frames))) + [len(frames) - 1] * (-len(frames) % TEMPORAL_PATCH)
-    frames = [frames[at] for at in times]
-    metadata = {"fps": float(video["sample_fps"]), "frames_indices": times, "total_num_frames": len(frames)}
+    picks = list(range(len(frames))) + [len(frames) - 1] * (-len(frames) % TEMPORAL_PATCH)
+    frames = [frames[at] for at in picks]
+    fps, times = float(video["sample_fps"]), picks
+    if seconds := video.get("frame_seconds"):
+        if len(seconds) != len(paths):
+            raise FrameReadError(
+                f"{paths[0]}: frame_seconds has {len(seconds)} times, expected {len(paths)}, one a frame"
+            )
+        # The processor writes index / fps: microseconds are whole numbers, and exact to any time that it prints.
+        fps, times = TICKS, [round(float(seconds[at]) * TICKS) for at in picks]
+    metadata = {"fps": fps, "frames_indices": times, "total_num_frames": len(frames)}
     return torch.from_numpy(np.stack(frames)).permute(0, 3, 1, 2).contiguous(), metadata
 
 
@@ -73,7 +121,11 @@ class ClipCache:
         self._clips: OrderedDict[tuple, _Slot] = OrderedDict()
 
     def get(self, video: dict) -> tuple[torch.Tensor, dict]:
-        key = (tuple(video["video"]), video.get("sample_fps"), video.get("resized_width"), video.get("resized_height"))
+        key = (
+            tuple(video["video"]),
+            tuple(video.get("frame_seconds") or ()),
+            *(video.get(name) for name in ("sample_fps", "resized_width", "resized_height")),
+        )
         with self._lock:
             slot = self._clips.get(key)
             if slot is None:

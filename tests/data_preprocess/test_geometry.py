@@ -11,7 +11,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_preprocess.geometry import FACTORS, canvas_of, processed_size, vision_tokens
+from data_preprocess.geometry import (
+    CANVASES,
+    FACTORS,
+    NATIVE_SIZES,
+    SOURCES,
+    assumed_size,
+    canvas_of,
+    processed_size,
+    rescale,
+    rounding_iou,
+    vision_tokens,
+)
+from reward_score.boxes import to_canvas, to_model
 
 SIDES = st.integers(min_value=56, max_value=2000)
 
@@ -81,3 +93,64 @@ def test_the_rule_is_qwen_vl_utils(reference, width, height, family, bounds):
 def test_two_frames_share_a_vision_token():
     assert vision_tokens(8, (112, 56), "qwen2_5_vl") == 4 * 4 * 2
     assert vision_tokens(9, (96, 64), "qwen3_vl") == 5 * 3 * 2
+
+
+def test_without_a_look_at_the_disk_a_source_has_its_usual_size():
+    assert assumed_size("JIGSAWS") == (640, 480)
+    assert assumed_size("AVOS") == assumed_size("a source of tomorrow") == (854, 480)
+    assert set(CANVASES) <= set(NATIVE_SIZES) <= SOURCES
+
+
+@pytest.mark.parametrize("family", sorted(FACTORS))
+def test_the_guess_does_not_matter_among_16_to_9_frames(family):
+    """AVOS and NurViD are guessed, CholecTrack20 comes in two sizes."""
+    sizes = {processed_size(size, family) for size in ((854, 480), (640, 360), (1280, 720), (1920, 1080))}
+    assert sizes == {processed_size(assumed_size("AVOS"), family)}
+
+
+CANVAS = st.sampled_from([*CANVASES.values(), (640, 480), (480, 854)])
+# Three pixels over the edge were seen.
+BOX = st.tuples(*[st.floats(-3, 1923, allow_nan=False)] * 4)
+
+
+@settings(max_examples=150, deadline=None)
+@given(box=BOX, canvas=CANVAS, disk=CANVAS, family=st.sampled_from(sorted(FACTORS)))
+def test_unrounded_a_box_comes_back_from_disk_and_from_either_model(box, canvas, disk, family):
+    size = processed_size(disk, family)
+    assert to_canvas(to_model(box, canvas, size, family), canvas, size, family) == pytest.approx(box, abs=1e-6)
+    assert rescale(rescale(box, canvas, disk), disk, canvas) == pytest.approx(box, abs=1e-6)
+
+
+def test_a_canvas_box_on_the_frame_on_disk():
+    assert rescale((427, 120, 854, 480), (854, 480), (1920, 1080)) == (960, 270, 1920, 1080)
+
+
+GOLD = {
+    "CholecTrack20": [(311, 104, 432, 287), (519, 96, 731, 322), (402, 250, 470, 318)],
+    "CoPESD": [(117.54, 339.56, 626.88, 1005.62), (700.12, 410.31, 905.77, 560.02)],
+    "EgoSurgery": [(801, 512, 1011, 766), (1200, 340, 1320, 470)],
+}
+
+
+@pytest.mark.parametrize("source", sorted(GOLD))
+@pytest.mark.parametrize("family", sorted(FACTORS))
+def test_one_decimal_keeps_a_written_box_on_its_gold_one(source, family):
+    canvas = CANVASES[source]
+    size = processed_size(canvas, family)
+    kept = [rounding_iou(GOLD[source], canvas, size, family, decimals) for decimals in (0, 1, 6)]
+    assert kept[0] < kept[1] < kept[2] == pytest.approx(1)
+    assert kept[1] > 0.98
+
+
+def test_whole_pixels_of_a_small_frame_lose_too_much():
+    assert rounding_iou(GOLD["CholecTrack20"], (854, 480), (224, 112), "qwen2_5_vl", 0) < 0.98
+
+
+def test_the_mean_overlap_by_hand():
+    """10x10 pixels of a 100x100 canvas at half the size: 5.2 and 10.2 are written as 5 and 10."""
+    exact, off = (10, 10, 20, 20), (10.4, 10, 20.4, 20)
+    assert rounding_iou([exact], (100, 100), (50, 50), "qwen2_5_vl", 0) == 1
+    assert rounding_iou([exact, off], (100, 100), (50, 50), "qwen2_5_vl", 0) == pytest.approx((1 + 9.6 / 10.4) / 2)
+    assert rounding_iou([(10, 10, 10, 20)], (100, 100), (50, 50), "qwen2_5_vl", 0) == 0
+    with pytest.raises(ValueError, match="no box"):
+        rounding_iou([], (100, 100), (50, 50), "qwen2_5_vl", 0)

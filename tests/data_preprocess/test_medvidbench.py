@@ -2,6 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """The command: annotations and frames in, parquet out."""
 
+import gzip
 import json
 import os
 import signal
@@ -16,7 +17,7 @@ import pytest
 from PIL import Image
 
 from data_preprocess import medvidbench
-from data_preprocess.medvidbench import PromptLength, main
+from data_preprocess.medvidbench import main
 from reward_score.answers import parse_stg
 from reward_score.boxes import iou, to_canvas
 
@@ -73,7 +74,7 @@ def leftovers(place, output="out"):
 
 
 def test_rows_become_verl_columns(place):
-    assert place([record(i, video) for i, video in enumerate("AABBCCDDEE")]) == 0
+    assert place([record(i, video) for i, video in enumerate("AABBCCDDEE")], "--val-fraction", "0.2") == 0
     train, val = table(place, "train"), table(place, "val")
     assert (len(train), len(val)) == (8, 2)
     assert not {row["extra_info"]["video_id"] for row in train} & {row["extra_info"]["video_id"] for row in val}
@@ -97,7 +98,8 @@ def test_rows_become_verl_columns(place):
     assert (extra["canvas"], extra["processed_size"]) == ([1920, 1080], [140, 84])
     assert (extra["duration"], extra["sample_interval"], extra["frames"]) == (4.0, 2.0, 3)
     assert (extra["time_rule"], extra["row_id"], extra["file"]) == ("table", "0", "a.json")
-    assert "token_length" not in extra
+    assert (extra["response_tokens"], extra["vision_tokens"], extra["flags"]) == (32, 2 * 5 * 3, [])
+    assert "prompt_tokens" not in extra and video["frame_seconds"] is None
     assert [row["extra_info"]["index"] for row in train] == sorted(row["extra_info"]["index"] for row in train)
 
 
@@ -112,7 +114,7 @@ def test_box_answers_are_said_in_the_models_space_and_come_back(place, family):
         back = to_canvas(box, extra["canvas"], extra["processed_size"], family)
         assert iou(back, BOXES["0" if at == 0 else "4.0"]) > 0.98
     assert json.loads(row["reward_model"]["ground_truth"])["boxes"]["4.0"] == [500.0, 270.0, 1460.0, 810.0]
-    assert audit(place)["stg_rounding_iou"]["EgoSurgery"] > 0.98
+    assert audit(place)["stg_rounding_iou"]["EgoSurgery"]["min"] > 0.98
     factor = {"qwen2_5_vl": 28, "qwen3_vl": 32}[family]
     assert all(side % factor == 0 for side in extra["processed_size"])
 
@@ -137,7 +139,7 @@ def test_a_hole_is_filled_so_that_times_are_right(place):
     video = row["videos"][0]["video"]
     assert len(video) == row["extra_info"]["frames"] == 5 and row["extra_info"]["duration"] == 8.0
     assert video[1] == video[2] and video[3] == video[4] and len(set(video)) == 3
-    assert audit(place)["timeline"]["EgoSurgery"]["repeated"] == 2
+    assert audit(place)["timeline"]["EgoSurgery"]["frames_repeated"] == 2
 
 
 def test_rows_without_answers_are_test_rows(place):
@@ -177,18 +179,29 @@ def test_a_split_that_is_no_longer_written_does_not_stay(place):
     assert not (place.folder / "out/val.parquet").exists() and len(table(place, "train")) == 5
 
 
-def test_a_bad_row_stops_with_one_line_and_writes_nothing(place, capsys):
+def test_a_bad_row_ends_a_small_run_with_one_line_and_writes_nothing(place, capsys):
+    """One of two rows is far more than the 1 % that may be unusable."""
     assert place([record(0, "A"), record(1, "B", qa_type="quiz")]) == 2
     said = capsys.readouterr().err.strip()
-    assert said.endswith("found quiz") and "a.json: row 1: qa_type: expected one of" in said and "\n" not in said
+    assert "a.json: row 1: qa_type: expected one of" in said and "found quiz (1 of 2 rows are unusable" in said
+    assert "\n" not in said
     assert not list((place.folder / "out").glob("*.parquet")) and not leftovers(place)
+
+
+def test_few_bad_rows_are_counted_and_none_in_strict_mode(place, capsys):
+    rows = [record(i, "ABCDE"[i % 5]) for i in range(120)]
+    rows[70]["qa_type"] = "quiz"
+    assert place(rows, "--strict") == 2
+    assert "row 70" in capsys.readouterr().err and not (place.folder / "out/audit.json").exists()
+    assert place(rows) == 0
+    assert audit(place)["rows"] == {"read": 120, "written": 119, "rejected": 1, "other_tasks": 0}
 
 
 def test_bad_rows_and_frames_can_be_counted_instead(place):
     (place.folder / "frames/EgoSurgery/images/B/B_1_0002.jpg").write_bytes(b"")
     (place.folder / "frames/EgoSurgery/images/C/C_1_0002.jpg").write_bytes(b"\xff\xd8\xff\xe0 not a picture")
     rows = [record(0, "A"), record(1, "B"), record(2, "C"), record(3, "D", qa_type="quiz"), record(4, "E")]
-    assert place(rows, "--skip-bad-rows", "--val-fraction", "0") == 0
+    assert place(rows, "--max-rejects", "0.6", "--val-fraction", "0") == 0
     assert [row["extra_info"]["index"] for row in table(place, "train")] == [0, 4]
     report = audit(place)
     assert report["rows"] == {"read": 5, "written": 2, "rejected": 3, "other_tasks": 0}
@@ -212,14 +225,21 @@ def test_wrong_places_and_settings_are_one_line(place, capsys):
         (("--frames-root", "/nowhere"), "/nowhere"),
         (("--annotations", "/nowhere.json"), "/nowhere.json: expected a readable file"),
         (("--tasks", "tal"), "no row to write"),
-        (("--tokenizer", "/nowhere"), "--tokenizer /nowhere"),
+        (("--tokenizer", "/nowhere"), "/nowhere"),
     ):
         assert place(rows, *options) == 2
         message = capsys.readouterr().err.strip()
         assert said in message and message.count("\n") == 0
-    with pytest.raises(SystemExit) as caught:
-        place(rows, "--val-fraction", "1.5")
-    assert caught.value.code == 2
+    for options, said in (
+        (("--val-fraction", "1.5"), "--val-fraction 1.5"),
+        (("--timeline", "exact"), "--model-family qwen3_vl"),
+        (("--max-prompt-tokens", "100"), "--tokenizer"),
+        (("--response-tokens", "stg"), "TASK=N"),
+        (("--verify", "none", "--frame-store", "x"), "--frame-store"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            place(rows, *options)
+        assert caught.value.code == 2 and said in capsys.readouterr().err
 
 
 def test_an_earlier_output_survives_a_failing_run(place):
@@ -238,7 +258,7 @@ def test_only_the_wanted_tasks_are_written(place):
 def test_the_format_can_be_stated_in_a_system_message(place):
     scores = {"two_structures": 2, "cystic_plate": 1, "hepatocystic_triangle": 0}
     rows = [record(0, "A", "cvs_assessment", "scores", struc_info=[{"cvs_scores": scores}]), record(1, "A")]
-    assert place(rows, "--system-prompt", "--val-fraction", "0") == 0
+    assert place(rows, "--val-fraction", "0") == 0
     cvs, nap = table(place, "train")
     assert [turn["role"] for turn in cvs["prompt"]] == ["system", "user"]
     assert cvs["prompt"][0]["content"].endswith(
@@ -252,7 +272,7 @@ def test_without_a_frame_store_the_files_themselves_are_listed(place):
     assert place([record(0, "A")], "--no-frame-store", "--val-fraction", "0") == 0
     (row,) = table(place, "train")
     assert row["videos"][0]["video"][0] == str(place.folder / "frames/EgoSurgery/images/A/A_1_0001.jpg")
-    assert not os.listdir(place.folder / "out/frames")
+    assert not (place.folder / "out/frames").exists()
 
 
 def test_a_second_writer_is_refused(place, capsys):
@@ -283,10 +303,92 @@ def test_prompt_lengths(place, tokenizer):
     (row,) = table(place, "train")
     # ChatML around the question, each control token and each other character one token; 3 frames of 140x84.
     text = len("user\n" + "\nWhat is next?" + "\n" + "assistant\n") + 3 + 2
-    assert row["extra_info"]["token_length"] == text + 2 * (140 // 28) * (84 // 28)
-    prompt = [{"role": "user", "content": "<video>\nWhat is next?"}]
-    marks = len("<1.0 seconds>") + len("<5.0 seconds>")
-    assert PromptLength(tokenizer, "qwen3_vl")(prompt, 3, (128, 64), 0.5) == text + 2 + marks + 2 * 4 * 2
+    assert row["extra_info"]["prompt_tokens"] == text + 2 * (140 // 28) * (84 // 28)
+
+
+def test_a_prompt_that_is_too_long_is_rejected_or_loses_frames(place, tokenizer, capsys):
+    """Twelve frames are six patches of 15 tokens, three fit: every third frame is left, and the last one."""
+    row = record(0, "A", sampled_video_frames=list(range(1, 13)))
+    row["video"] = row["video"] * 4
+    text = len("user\n" + "\nWhat is next?" + "\n" + "assistant\n") + 3 + 2
+    limit = ("--tokenizer", tokenizer, "--val-fraction", "0", "--max-prompt-tokens", str(text + 3 * 15))
+    assert place([row], *limit) == 2
+    assert f"expected a prompt of at most {text + 45} tokens, found {text + 90} tokens" in capsys.readouterr().err
+    assert place([row], *limit, "--thin", "uniform") == 0
+    (row,) = table(place, "train")
+    extra, (video,) = row["extra_info"], row["videos"]
+    assert extra["prompt_tokens"] == text + 45 and extra["frames"] == len(video["video"]) == 5
+    assert (video["sample_fps"], extra["duration"]) == (0.5 / 3, 22.0)
+    assert audit(place)["timeline"]["EgoSurgery"]["rows_thinned"] == 1
+
+
+def test_times_outside_the_clip_are_refused_or_kept(place, capsys):
+    """The clip lasts 4 s and the frames stand 2 s apart: 6 s is within the tolerance, 60 s is not."""
+    rows = [
+        record(
+            i, "A", "tal", f"0.0-{end} seconds.", struc_info=[{"action": "cut", "spans": [{"start": 0, "end": end}]}]
+        )
+        for i, end in enumerate((6.0, 60.0))
+    ]
+    assert place(rows, "--val-fraction", "0") == 2
+    assert "a.json: row 1: struc_info: expected times within the clip of 4 s" in capsys.readouterr().err
+    assert place(rows, "--val-fraction", "0", "--outside-clip", "keep") == 0
+    assert audit(place)["timeline"]["EgoSurgery"]["rows_with_gold_outside"] == 1
+
+
+def test_frames_can_be_shown_at_their_own_times(place):
+    row = record(0, "A", sampled_video_frames=[1, 2, 5])
+    assert place([row], "--val-fraction", "0", "--model-family", "qwen3_vl", "--timeline", "exact") == 0
+    (video,) = table(place, "train")[0]["videos"]
+    assert len(video["video"]) == 3 and video["frame_seconds"] == [0.0, 2.0, 8.0]
+
+
+def test_a_balanced_subset(place):
+    rows = [record(i, "ABCDE"[i % 5]) for i in range(40)] + [boxed(100 + i, "ABCDE"[i % 5]) for i in range(10)]
+    assert place(rows, "--val-fraction", "0", "--subset", "16") == 0
+    train = table(place, "train")
+    assert sorted(row["ability"] for row in train) == ["nap"] * 8 + ["stg"] * 8
+    assert place(rows, "--val-fraction", "0", "--subset", "16", "--force") == 0 and table(place, "train") == train
+
+
+def test_the_files_say_how_they_were_made(place):
+    assert place([record(0, "A")], "--val-fraction", "0", "--seed", "7") == 0
+    metadata = pq.read_schema(place.folder / "out/train.parquet").metadata
+    assert json.loads(metadata[b"medgrpo.splitting"])["seed"] == 7
+    assert json.loads(metadata[b"medgrpo.settings"])["model_family"] == "qwen2_5_vl"
+    assert metadata[b"medgrpo.fingerprint"].decode() == audit(place)["fingerprint"]
+    (entry,) = json.loads(metadata[b"medgrpo.inputs"])
+    assert entry["name"] == "a.json" and len(entry["sha256"]) == 64
+
+
+def test_two_inputs_of_one_name_are_refused(place, capsys):
+    (place.folder / "b").mkdir()
+    (place.folder / "b/a.json").write_text("[]")
+    both = [str(place.folder / "a.json"), str(place.folder / "b/a.json")]
+    assert place([record(0, "A")], "--annotations", *both) == 2
+    assert "two inputs are named a.json" in capsys.readouterr().err
+
+
+def test_json_lines_and_gzip_give_the_same_rows(place):
+    rows = [record(i, video) for i, video in enumerate("ABCDE")]
+    assert place(rows, "--val-fraction", "0") == 0
+    wanted = [row["reward_model"] for row in table(place, "train")]
+    packed = place.folder / "a.jsonl.gz"
+    packed.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    assert place(rows, "--annotations", str(packed), "--val-fraction", "0", output="gz") == 0
+    assert [row["reward_model"] for row in table(place, "train", "gz")] == wanted
+
+
+def test_inspect_writes_nothing(place, capsys):
+    rows = [record(0, "A"), boxed(1, "A"), record(2, "B", qa_type="quiz")]
+    (place.folder / "a.json").write_text(json.dumps(rows))
+    before = sorted(place.folder.rglob("*"))
+    assert main(["inspect", str(place.folder / "a.json")]) == 0
+    said = capsys.readouterr().out
+    assert "3 rows, 2 readable, 1 not" in said and "medvidbench/EgoSurgery/stg" in said and "row 2: qa_type" in said
+    assert "metadata.video_id" in said and "480" in said
+    assert sorted(place.folder.rglob("*")) == before
+    assert main(["inspect", "/nowhere.json"]) == 2 and "/nowhere.json" in capsys.readouterr().err
 
 
 def test_the_command_runs_from_anywhere_and_a_kill_leaves_no_half_file(place):
@@ -303,7 +405,7 @@ def test_the_command_runs_from_anywhere_and_a_kill_leaves_no_half_file(place):
     done = subprocess.run(arguments, cwd="/", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "4000 of 4000 rows written" in done.stdout and not leftovers(place)
-    assert audit(place)["splits"] == {"train": 3200, "val": 800, "test": 0}
+    assert audit(place)["splits"]["train"] + audit(place)["splits"]["val"] == 4000
 
 
 def leftovers_or_none(place):
@@ -326,8 +428,8 @@ def test_the_synthetic_set_goes_through_whole(tmp_path, family):
     assert len(report["pairs"]) == 23 and report["rows"]["rejected"] == 0 and not report["flags"]
     for pair, entry in report["pairs"].items():
         assert entry["train"] and entry["val"] and entry["test"], pair
-    assert all(counts["rows_with_gold_outside"] == 0 for counts in report["timeline"].values())
-    assert all(counts["rows_with_other_file_numbers"] == 0 for counts in report["timeline"].values())
+    assert all(counts.get("rows_with_gold_outside", 0) == 0 for counts in report["timeline"].values())
+    assert all(counts.get("rows_with_other_file_numbers", 0) == 0 for counts in report["timeline"].values())
     train, val = (pq.read_table(output / f"{split}.parquet").to_pylist() for split in ("train", "val"))
     videos = [{(r["extra_info"]["source"], r["extra_info"]["video_id"]) for r in rows} for rows in (train, val)]
     assert not videos[0] & videos[1]

@@ -3,12 +3,14 @@
 """Annotation rows: every known variant, and what is said of the others."""
 
 import copy
-import gzip
 import json
+import pickle
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from data_preprocess.records import RecordError, parse_record, read_rows
+from data_preprocess.records import RecordError, parse_record
 from reward_score.answers import ASPECTS
 
 SKILL = dict(zip(ASPECTS, [2, 1, 1, 2, 1, 3], strict=True))
@@ -224,34 +226,188 @@ def test_lone_surrogates_are_refused():
     assert "video_id" in refused(json.loads(json.dumps(row()).replace('"v"', '"\\ud800"')))
 
 
-@pytest.mark.parametrize("form", ["list", "lines", "gzip"])
-def test_files_are_lists_or_lines_zipped_or_not(tmp_path, form):
-    records = [{"a": 1.5}, {"a": [2, "ü"]}]
-    path = tmp_path / "rows"
-    text = json.dumps(records, indent=1) if form == "list" else "\n".join(map(json.dumps, records)) + "\n\n"
-    path.write_bytes(gzip.compress(text.encode()) if form == "gzip" else b"\n " * (form == "list") + text.encode())
-    assert list(read_rows(path)) == list(enumerate(records))
+def test_a_row_comes_as_raw_json_or_decoded():
+    assert parse_record(json.dumps(row()).encode(), "a.json", 7) == parse(row())
 
 
 @pytest.mark.parametrize(
-    "content, said",
+    "raw", [b'{"id": NaN}', b"{'id': 1}", b'{"id": "\xff"}', b'{"id": 1', b'{"a": "\\ud800"}', b""]
+)
+def test_a_row_that_is_no_json(raw):
+    with pytest.raises(RecordError, match=r"a\.json: row 7: expected valid JSON, found ") as caught:
+        parse_record(raw, "a.json", 7)
+    assert (caught.value.key, caught.value.row, pickle.loads(pickle.dumps(caught.value)).args) == (
+        "",
+        7,
+        caught.value.args,
+    )
+
+
+def test_a_nest_of_a_thousand_levels_is_refused():
+    nested = b"[" * 3000 + b"]" * 3000
+    with pytest.raises(RecordError, match="row 7: expected valid JSON"):
+        parse_record(json.dumps(row()).encode()[:-1] + b', "more": ' + nested + b"}", "a.json", 7)
+
+
+@pytest.mark.parametrize(
+    "changes, said",
     [
-        (b'[{"a": 1}, {"a": ', "row 1: expected valid JSON"),
-        (b'[{"a": 1}, {"a": NaN}]', "row 1: expected valid JSON"),
-        (b'{"a": 1}\n{"a": \n', "row 1: expected valid JSON"),
-        (b"", "expected a JSON list or JSON lines, found no data"),
-        (b"hello", "expected a JSON list or JSON lines"),
-        (gzip.compress(b'[{"a": 1}]' * 500)[:40], "expected valid JSON"),
+        ({"sampled_video_frames": [15, True, 45, 60, 75]}, "sampled_video_frames: expected numbers, no booleans"),
+        ({"sampled_video_frames": [15, 1.5, 45, 60, 75]}, "sampled_video_frames.1: expected"),
+        ({"sampled_video_frames": [15, None, 45, 60, 75]}, "sampled_video_frames.1: expected a valid integer"),
+        ({"sampled_video_frames": "15"}, "sampled_video_frames: expected a valid list"),
+        ({"sampled_video_frames": [-15, 30, 45, 60, 75]}, "sampled_video_frames: expected numbers from 0"),
+        ({"sampled_video_frames": [15, 30, 45, 60, 10**17]}, "sampled_video_frames: expected numbers from 0"),
+        ({"sampled_video_frames": [15, 30, 20, 60, 75]}, "found 20 after 30, at entry 2"),
+        ({"video": ["a.jpg", "", "b.jpg", "c.jpg", "d.jpg"]}, "video: expected a path in each entry"),
+        ({"video": ["a.jpg", 3, "b.jpg", "c.jpg", {}]}, "video.4: expected a valid string, found {}"),
+        ({"video": "a.jpg"}, "video: expected a valid list"),
+        ({"metadata": {"video_id": "v", "fps": True, "start_frame": "1", "end_frame": "2"}}, "metadata.fps: expected"),
+        ({"metadata": {"video_id": "v", "fps": "0", "start_frame": "1", "end_frame": "2"}}, "metadata.fps: expected"),
+        ({"metadata": {"video_id": "v", "fps": "Infinity", "start_frame": "1", "end_frame": "2"}}, "metadata.fps"),
+        ({"metadata": {"video_id": True, "fps": "1", "start_frame": "1", "end_frame": "2"}}, "metadata.video_id"),
+        ({"metadata": {"video_id": "v" * 5000, "fps": "1", "start_frame": "1", "end_frame": "2"}}, "metadata.video_id"),
+        (
+            {"metadata": {"video_id": "v", "fps": "1", "input_video_start_time": "9", "input_video_end_time": "2"}},
+            "metadata: expected a clip that ends after its start, found 9 to 2",
+        ),
+        (
+            {"metadata": {"video_id": "v", "fps": "1", "input_video_start_time": "a", "input_video_end_time": "2"}},
+            "metadata.start: expected a valid number",
+        ),
+        ({"conversations": []}, "conversations: expected list should have at least 1 item"),
+        (
+            {"conversations": [{"from": "human", "value": "a?"}] * 2},
+            "conversations: expected a human turn, then at most",
+        ),
+        (
+            {"conversations": [{"from": "human", "value": "a?"}] * 3},
+            "conversations: expected list should have at most 2",
+        ),
+        ({"conversations": [{"from": "system", "value": "a?"}]}, "conversations.0.from: expected 'human' or 'gpt'"),
+        (
+            {"conversations": [{"from": "human", "value": "a" * 1_000_001}]},
+            "conversations.0.value: expected string should",
+        ),
+        (
+            {"conversations": [{"from": "human", "value": ["<video>"]}]},
+            "conversations.0.value: expected a valid string",
+        ),
+        ({"conversations": {"from": "human"}}, "conversations: expected a valid list"),
     ],
 )
-def test_broken_files_are_named(tmp_path, content, said):
-    path = tmp_path / "rows.json"
-    path.write_bytes(content)
-    with pytest.raises(RecordError) as caught:
-        list(read_rows(path))
-    assert str(path) in str(caught.value) and said in str(caught.value)
+def test_wrong_types_and_sizes_are_named(changes, said):
+    message = refused(row(**changes))
+    assert message.startswith("a.json: row 7: ") and said in message
+    assert "\n" not in message and len(message) < 300
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(RecordError, match=r"none\.json: expected a readable file, found No such file"):
-        list(read_rows(tmp_path / "none.json"))
+def test_an_answer_without_an_end_is_refused():
+    turns = [{"from": "human", "value": "<video>a?"}, {"from": "gpt", "value": "a" * 1_000_001}]
+    assert "conversations.1.value" in refused(row("video_summary_gpt", conversations=turns))
+
+
+def test_two_thousand_frames_are_frames():
+    paths = [f"/root/data/AVOS/frames_15fps/v/{n}.jpg" for n in range(2000)]
+    sample = parse(row(video=paths, sampled_video_frames=list(range(2000))))
+    assert len(sample.frames) == len(sample.numbers) == 2000
+
+
+@pytest.mark.parametrize("turn", [0, 1])
+def test_text_that_a_tokenizer_would_read_as_commands_is_refused(turn):
+    record = row()
+    record["conversations"][turn]["value"] += "<|im_end|>"
+    said = f"a.json: row 7: conversations.{turn}.value: expected text without control tokens, found <|im_end|>"
+    assert refused(record) == said
+
+
+def test_unicode_names_and_questions_without_a_video_mark():
+    metadata = {"video_id": "手术 é", "fps": 1, "start_frame": "1", "end_frame": "2"}
+    turns = [{"from": "human", "value": "Où? \ud83d\ude00"}, {"from": "gpt", "value": "tying"}]
+    raw = json.dumps(row("next_action", metadata=metadata, conversations=turns, id="ü$1")).encode()
+    sample = parse_record(raw, "a.json", 7)
+    assert (sample.video_id, sample.row_id, sample.question) == ("手术 é", "ü$1", "Où? 😀")
+
+
+def test_unknown_keys_are_kept():
+    assert parse(row(hospital={"id": [1]}, train=False)).extra == {"hospital": {"id": [1]}, "train": False}
+
+
+def test_a_row_that_lost_its_answer_is_flagged():
+    record = row()
+    del record["conversations"][1]
+    sample = parse(record)
+    assert (sample.answer, sample.ground, sample.flags) == (None, None, ("structure_without_answer",))
+
+
+def test_frame_numbers_may_repeat_at_a_joint():
+    assert parse(row(sampled_video_frames=[15, 53, 53, 53, 75])).numbers == (15, 53, 53, 53, 75)
+
+
+def test_an_unknown_truth_is_the_callers_mistake():
+    with pytest.raises(ValueError, match="truth 'both': expected one of structure, text"):
+        parse_record(row(), "a.json", 0, "both")
+
+
+ODD = st.sampled_from(
+    [
+        None,
+        True,
+        -1,
+        0,
+        2**70,
+        1e308,
+        -0.5,
+        "",
+        " ",
+        "nan",
+        "1e400",
+        "3",
+        "x" * 5000,
+        "\x00",
+        [],
+        [[]],
+        [None],
+        {},
+        {"": 1},
+    ]
+)
+REGION = {"start_frame": "/root/data/AVOS/frames_15fps/v/30.jpg", "start_frame_bbox": [1, 2, 3, 4]}
+STG = {"start": 1, "end": 2, "stride": 1, "object": "hook", "bbox_dict": {"1": [1, 2, 3, 4], "2.0": [1, 2, 3, 4]}}
+WHOLE = [
+    row(),
+    row("stg", "1.0 seconds: [1, 2, 3, 4] 2.0 seconds: [1, 2, 3, 4]", [STG]),
+    row("dc", "0.0-2.0 seconds: Clip.", [{"dc_segments": EVENTS[:1]}]),
+    row("dc", "0.0-2.0 seconds: Clip.\n2.0-4.0 seconds: Cut.", [EVENTS]),
+    row("cvs_assessment", "Two structures: 2, Cystic plate: 1, Hepatocystic triangle: 0", {"cvs_scores": CVS}),
+    row("skill_assessment", "none", [{"skill_scores": SKILL}]),
+    row("next_action", "tying"),
+    row("region_caption_gpt", "The hook.", RC_info=REGION),
+]
+
+
+def places(value, path=()):
+    """The path of every value inside a JSON value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inner:
+        yield (*path, key)
+        yield from places(item, (*path, key))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_whatever_stands_anywhere_a_row_is_read_or_refused(data):
+    record = copy.deepcopy(data.draw(st.sampled_from(WHOLE)))
+    for _ in range(data.draw(st.integers(1, 2))):
+        *path, last = data.draw(st.sampled_from(list(places(record))))
+        target = record
+        for key in path:
+            target = target[key]
+        target[last] = copy.deepcopy(data.draw(ODD))
+    try:
+        sample = parse_record(record, "a.json", 7, data.draw(st.sampled_from(["structure", "text"])))
+    except RecordError as error:
+        assert str(error).startswith("a.json: row 7: ") and len(str(error)) < 400 and "\n" not in str(error)
+    else:
+        json.dumps(sample.ground, allow_nan=False)
+        assert len(sample.frames) == len(sample.numbers) > 0 and (sample.answer is None) == (sample.ground is None)

@@ -174,6 +174,46 @@ def test_plain_rows_have_no_oddity() -> None:
             assert row["video"][0].startswith("/root/data/") and isinstance(row["struc_info"], list)
 
 
+def joints(row: dict) -> list[int]:
+    """Places of a list where it repeats a frame or lists the next one."""
+    numbers = row["sampled_video_frames"]
+    return [i for i in range(1, len(numbers)) if numbers[i] - numbers[i - 1] <= (source_of(row) == "AVOS")]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_a_planted_leak_joins_lists_at_the_gold_boundaries(profile: str) -> None:
+    wanted = Settings(profile=profile, plant_leak=True)
+    for source in ("AVOS", "NurViD"):
+        for number in range(48):
+            row, clip = build_row(wanted, source, "dvc", number), clip_of(wanted, source, number)
+            low, high = PROFILES[profile].frames
+            assert low <= len(clip.numbers) <= high and clip.time(-1) + 24 < PROFILES[profile].slot
+            assert len(set(clip.starts)) > 1 and joints(row) == list(clip.starts[1:])
+            events = row["struc_info"]
+            events = events[0].get("dc_segments", events)
+            borders = {round(clip.time(start), 1) for start in clip.starts}
+            assert {event["start"] for event in events} <= borders
+
+
+def test_a_planted_leak_touches_no_other_source_and_no_other_content() -> None:
+    for source, task in PAIRS:
+        for number in range(20):
+            rows = [build_row(Settings(plant_leak=plant), source, task, number) for plant in (False, True)]
+            if source not in ("AVOS", "NurViD"):
+                assert rows[0] == rows[1]
+            else:
+                assert [len(row["video"]) for row in rows] == [len(rows[0]["video"])] * 2
+                assert rows[0]["sampled_video_frames"][0] == rows[1]["sampled_video_frames"][0]
+                assert rows[0]["conversations"][0] == rows[1]["conversations"][0]
+
+
+def test_the_bytes_of_a_set_without_the_leak_are_the_ones_of_always(tmp_path: Path) -> None:
+    """What the switch must not change; a generator that is changed on purpose has another hash here."""
+    assert synthetic.main(["--output", str(tmp_path / "set"), "--rows-per-pair", "6", "--no-frames"]) == 0
+    found = hashlib.sha256((tmp_path / "set" / "train_annotations.json").read_bytes()).hexdigest()
+    assert found == "25df85eb3e1ec64779094c2d2c39637901a92a2a43bd7b8aefa642873b3964de"
+
+
 def test_structure_says_what_the_text_says(annotations: list[dict]) -> None:
     for row in of_task(annotations, "tal"):
         spans = [f"{span['start']:.1f}-{span['end']:.1f}" for span in struc(row)["spans"]]
@@ -352,7 +392,9 @@ def test_a_small_set_of_real_sizes_has_frames_of_real_sizes(tmp_path: Path) -> N
         assert image.size == (1920, 1080) and wanted.canvas == (854, 480)
 
 
-@pytest.mark.parametrize("change", [["--seed", "1"], ["--rows-per-pair", "3"], ["--variants", "plain"]])
+@pytest.mark.parametrize(
+    "change", [["--seed", "1"], ["--rows-per-pair", "3"], ["--variants", "plain"], ["--plant-leak"]]
+)
 def test_other_settings_do_not_overwrite_a_set(tmp_path: Path, capsys: pytest.CaptureFixture, change: list) -> None:
     base = ["--output", str(tmp_path / "set"), "--rows-per-pair", "1", "--no-frames"]
     assert synthetic.main(base) == 0

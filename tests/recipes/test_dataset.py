@@ -2,6 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
 import asyncio
+import pickle
 from collections import Counter
 
 import pyarrow as pa
@@ -32,14 +33,14 @@ def prompts(family, split="train", max_samples=-1, **data):
 def with_lengths(family, path, lengths) -> str:
     rows = pq.read_table(family.data / "train.parquet").slice(0, len(lengths)).to_pylist()
     for row, length in zip(rows, lengths, strict=True):
-        row["extra_info"]["token_length"] = length
+        row["extra_info"]["prompt_tokens"] = length
     pq.write_table(pa.Table.from_pylist(rows), path)
     return str(path)
 
 
 def test_only_the_named_tasks_are_read(dataset, qwen2_5_vl):
     table = dataset.read_rows(str(qwen2_5_vl.data / "train.parquet"), ["tal", "sa"])
-    assert set(table["ability"].to_pylist()) == {"tal", "sa"}
+    assert set(table.column("ability")) == {"tal", "sa"}
 
 
 def test_a_task_that_no_row_has_is_an_error(dataset, qwen2_5_vl):
@@ -55,7 +56,7 @@ def test_a_misspelt_task_among_good_ones_is_an_error(dataset, qwen2_5_vl):
 def test_rows_known_to_be_too_long_are_left_out(dataset, qwen2_5_vl, tmp_path):
     file = with_lengths(qwen2_5_vl, tmp_path / "rows.parquet", [100, 101, None, 99])
     table = dataset.read_rows(file, max_tokens=100)
-    assert [row["token_length"] for row in table["extra_info"].to_pylist()] == [100, None, 99]
+    assert [row["extra_info"]["prompt_tokens"] for row in table.to_pylist()] == [100, None, 99]
     assert dataset.read_rows(file).num_rows == 4
     with pytest.raises(dataset.DataError, match="no row left"):
         dataset.read_rows(with_lengths(qwen2_5_vl, tmp_path / "long.parquet", [9, 9]), max_tokens=8)
@@ -64,6 +65,57 @@ def test_rows_known_to_be_too_long_are_left_out(dataset, qwen2_5_vl, tmp_path):
 def test_several_files_are_one_table(dataset, qwen2_5_vl):
     files = [str(qwen2_5_vl.data / f"{split}.parquet") for split in ("train", "val")]
     assert dataset.read_rows(files).num_rows == sum(pq.read_metadata(file).num_rows for file in files)
+
+
+def test_a_row_is_read_from_its_row_group_in_whichever_process(dataset, qwen2_5_vl, tmp_path):
+    table = pq.read_table(qwen2_5_vl.data / "train.parquet")
+    files = [str(tmp_path / name) for name in ("a.parquet", "b.parquet")]
+    pq.write_table(table.slice(0, 11), files[0], row_group_size=2)
+    pq.write_table(table.slice(11), files[1], row_group_size=3)
+    rows, expected = dataset.read_rows(files), table.to_pylist()
+    order = [12, 0, 11, 10, len(expected) - 1, 1]
+    assert [rows.row(place) for place in order] == [expected[place] for place in order]
+    again = pickle.loads(pickle.dumps(rows.take(order)))
+    assert again.to_pylist() == [expected[place] for place in order]
+    assert again.column("data_source") == [expected[place]["data_source"] for place in order]
+
+
+def test_opening_reads_no_frame_list(dataset, qwen2_5_vl, tmp_path):
+    """What is not needed to choose rows may even be broken until it is asked for."""
+    source = qwen2_5_vl.data / "train.parquet"
+    column = next(
+        column
+        for k in range(pq.read_metadata(source).num_columns)
+        if (column := pq.read_metadata(source).row_group(0).column(k)).path_in_schema.startswith("videos.")
+    )
+    content = bytearray(source.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    content[start : start + column.total_compressed_size] = bytes(column.total_compressed_size)
+    (tmp_path / "broken.parquet").write_bytes(content)
+    rows = dataset.read_rows(str(tmp_path / "broken.parquet"))
+    assert len(rows) == pq.read_metadata(source).num_rows
+    with pytest.raises(dataset.DataError, match="broken.parquet: cannot read row group 0"):
+        rows.row(0)
+
+
+def test_a_dataset_travels_to_another_process(qwen2_5_vl):
+    data = prompts(qwen2_5_vl, "val")
+    data[0]
+    state = data.__getstate__()
+    assert pickle.loads(pickle.dumps(state["dataframe"])).row(2) == data.dataframe.row(2)
+    assert len(pickle.dumps(state["dataframe"])) < 100_000
+
+
+def test_qwen2_5_vl_is_not_given_times_that_it_cannot_be_told(dataset):
+    row = {
+        "prompt": [{"role": "user", "content": "<video>When?"}],
+        "videos": [{"video": ["a", "b"], "sample_fps": 1.0, "frame_seconds": [0.0, 5.0]}],
+        "extra_info": {"index": 7, "model_family": "qwen2_5_vl"},
+    }
+    with pytest.raises(dataset.DataError, match="row 7: videos.frame_seconds"):
+        dataset.chat_of(row)
+    chat = dataset.chat_of({**row, "extra_info": {"index": 7, "model_family": "qwen3_vl"}})
+    assert chat[0]["content"][0]["frame_seconds"] == [0.0, 5.0]
 
 
 def test_a_file_that_is_no_parquet_of_ours_is_named(dataset, tmp_path):
@@ -110,7 +162,7 @@ def test_every_training_batch_is_balanced(qwen2_5_vl):
 
     data = prompts(qwen2_5_vl, train_batch_size=25, medgrpo={"steps": 3, "seed": 1})
     assert len(data) == 75
-    sources = data.dataframe["data_source"].to_pylist()
+    sources = data.dataframe.column("data_source")
     for batch in DataLoader(data, batch_size=25, shuffle=False, collate_fn=collate_fn):
         assert Counter(batch["data_source"]) == quotas(sources, 25)
         assert {"raw_prompt", "reward_model", "extra_info", "index"} <= batch.keys()
@@ -174,7 +226,7 @@ def test_sft_continues_the_prompt_of_rl_with_the_reference_answer(family):
         item, request = data[row], family.request(row)
         prompt = len(request.prompt_ids)
         assert item["input_ids"][:prompt].tolist() == request.prompt_ids
-        reference = data.table["extra_info"][row].as_py()["answer"]
+        reference = data.rows.row(row)["extra_info"]["answer"]
         assert family.processor.tokenizer.decode(item["input_ids"][prompt:]) == f"{reference}<|im_end|>\n"
         # Learned: the answer and its end, neither the prompt nor the line break after it.
         assert item["loss_mask"].tolist() == [0] * prompt + [1] * (len(item["input_ids"]) - prompt - 1) + [0]
@@ -191,14 +243,14 @@ def test_sft_shows_the_frames_and_places_of_rl(family):
 
 def test_sft_counts_what_is_too_long_and_says_which(dataset, qwen2_5_vl):
     data = answers(qwen2_5_vl, max_length=20)
-    index = data.table["extra_info"][2].as_py()["index"]
+    index = data.rows.row(2)["extra_info"]["index"]
     with pytest.raises(dataset.DataError, match=rf"row {index}: \d+ tokens, data.max_length is 20"):
         data[2]
 
 
 def test_sft_trains_on_the_named_tasks(qwen2_5_vl):
     data = answers(qwen2_5_vl, medgrpo={"tasks": ["sa"]})
-    assert set(data.table["ability"].to_pylist()) == {"sa"} and len(data) == data.table.num_rows
+    assert set(data.rows.column("ability")) == {"sa"} and len(data) == len(data.rows)
 
 
 def test_the_loss_is_on_the_last_assistant_turn(dataset):

@@ -36,7 +36,11 @@ def test_an_answer_does_not_depend_on_the_rest_of_the_batch(family, opinionated)
 
 def test_a_clip_belongs_to_its_own_prompt(family, opinionated):
     """Same words, other frames: they share no prefill."""
-    first, second = family.request(0, frames=6), family.request(5, frames=6)
+    first = family.request(0, frames=6)
+    (frames, _), *_ = first.videos
+    others = (family.request(row, frames=6) for row in range(1, 20))
+    alike = (other for other in others if other.videos[0][0].shape == frames.shape)
+    second = next(other for other in alike if not torch.equal(other.videos[0][0], frames))
     swapped = copy.copy(first)
     object.__setattr__(swapped, "videos", second.videos)
     assert first.group_key() != swapped.group_key()
@@ -169,7 +173,7 @@ def test_answers_stop_at_the_end_and_say_so(ending):
 def test_finished_answers_cost_little(ending):
     """The loop ends with the longest answer, and rows that are done make up at most a quarter of its work."""
     engine, requests, endless = ending
-    ended = [request for request, ids in zip(requests, endless, strict=True) if engine.end in ids]
+    ended = [request for request, ids in zip(requests, endless, strict=True) if engine.end in ids[:20]]
     rows = []
     hook = engine.model.register_forward_hook(
         lambda module, args, kwargs, out: rows.append(len(kwargs["input_ids"])), with_kwargs=True
@@ -177,7 +181,7 @@ def test_finished_answers_cost_little(ending):
     lengths = [len(answer.token_ids) for answer in engine.generate(ended, SamplingSettings(24))]
     hook.remove()
     prefill, *steps = rows
-    assert len(steps) == max(lengths) - 1 < 23
+    assert len(steps) == max(lengths) - 1 < 20
     assert sum(steps) <= sum(length - 1 for length in lengths) / 0.75
 
 

@@ -125,10 +125,18 @@ def test_evaluations_of_other_rows_are_not_compared():
         paired_difference([(evaluation(7, 0), evaluation(8, 0))])
 
 
-def test_an_answer_that_is_there_twice_is_not_silently_dropped():
-    """Two annotation files number their rows alike."""
+def two_files(names):
     rows = [{"data_source": "medvidbench/AVOS/tal", "index": 0, "sample": 0, "video": f"AVOS/{v}"} for v in range(2)]
-    before = [{**row, "acc": 0.0} for row in rows]
-    after = [{**row, "acc": acc} for row, acc in zip(rows, (1.0, 0.0), strict=True)]
+    before = [{**row, **name, "acc": 0.0} for row, name in zip(rows, names, strict=True)]
+    return before, [{**row, "acc": acc} for row, acc in zip(before, (1.0, 0.5), strict=True)]
+
+
+def test_rows_of_two_annotation_files_may_have_the_same_number():
+    before, after = two_files([{"file": "a.json"}, {"file": "b.json"}])
+    assert paired_difference([(before, after[::-1])])["acc_change"] == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize("names", [[{}, {}], [{"file": "a.json"}, {"file": "a.json"}]])
+def test_an_answer_that_is_there_twice_is_not_silently_dropped(names):
     with pytest.raises(ComparisonError, match="twice"):
-        paired_difference([(before, after)])
+        paired_difference([two_files(names)])

@@ -92,6 +92,27 @@ def test_a_broken_frame_is_named(clip, tmp_path, damage):
         decode_clip(clip)
 
 
+def test_bare_pixels_of_the_frame_store_are_read_as_pil_reads_them(clip, tmp_path):
+    shown = np.random.default_rng(0).integers(0, 256, (3, 14, 28, 3), dtype=np.uint8)
+    shown[0, 0, 0] = shown[-1, -1, -1] = ord("\n")
+    stored = {**clip, "video": [str(tmp_path / f"{k}.ppm") for k in range(3)]}
+    for path, pixels in zip(stored["video"], shown, strict=True):
+        Image.fromarray(pixels).save(path)
+    frames, _ = decode_clip(stored)
+    assert np.array_equal(frames[:3].permute(0, 2, 3, 1).numpy(), shown)
+    resized, _ = decode_clip({**stored, "resized_width": 56, "resized_height": 42})
+    assert tuple(resized.shape[2:]) == (42, 56)
+    with open(stored["video"][1], "rb") as handle:
+        content = handle.read()
+    # A comment in the header is another writer's.
+    (tmp_path / "1.ppm").write_bytes(content.replace(b"P6\n", b"P6\n# by hand\n", 1))
+    assert np.array_equal(decode_clip(stored)[0].numpy(), frames.numpy())
+    for damaged in (content[:-1], content + b"x", content[:20], b""):
+        (tmp_path / "1.ppm").write_bytes(damaged)
+        with pytest.raises(FrameReadError, match=r"1\.ppm"):
+            decode_clip(stored)
+
+
 def test_a_clip_without_frames_is_an_error(clip):
     with pytest.raises(FrameReadError, match="without frames"):
         decode_clip({**clip, "video": []})

@@ -1,0 +1,191 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What a conversion did, in counts that add up: one `Audit` a block of rows, merged in the order of the blocks."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from data_preprocess.records import Sample
+
+EXAMPLES = 3
+"""Examples kept of every reason for a reject."""
+
+ROWS = ("read", "written", "rejected", "other_tasks")
+QUANTITIES = ("frames", "duration", "fps", "answer_words", "vision_tokens", "prompt_tokens", "answer_tokens")
+"""Numbers kept of every written row, to report their spread per dataset-task pair."""
+
+
+def _counters() -> defaultdict[str, Counter[str]]:
+    return defaultdict(Counter)
+
+
+class Audit:
+    """Counts of what was read, changed, odd and rejected.
+
+    `flags` are per pair; `time_rules`, `timeline`, `clocks` and `rounding` per source. `digests` identify rows by id
+    and by (id, qa_type, question), 8 bytes each, so that duplicates can be counted over all blocks. `frames` counts
+    what the frame store made and reused.
+    """
+
+    def __init__(self) -> None:
+        self.rows: Counter[str] = Counter()
+        self.rejects: Counter[str] = Counter()
+        self.examples: dict[str, list[str]] = {}
+        self.values: dict[str, dict[str, array]] = {}
+        self.videos: dict[str, set[str]] = {}
+        self.flags = _counters()
+        self.time_rules = _counters()
+        self.timeline = _counters()
+        self.clocks = _counters()
+        self.frames: Counter[str] = Counter()
+        self.rounding: dict[str, array] = {}
+        self.digests = {"id": array("Q"), "id_qa_type_question": array("Q")}
+
+    def reject(self, reason: str, error: object) -> None:
+        """Counts a row that is not written; `reason` groups, `error` is the whole line."""
+        self.rows["rejected"] += 1
+        self.rejects[reason] += 1
+        shown = self.examples.setdefault(reason, [])
+        if len(shown) < EXAMPLES:
+            shown.append(str(error))
+
+    def identity(self, sample: Sample) -> None:
+        """Notes who the row says it is."""
+        digest = hashlib.blake2b(sample.row_id.encode(errors="surrogatepass"), digest_size=8)
+        self.digests["id"].append(int.from_bytes(digest.digest(), "big"))
+        digest.update(f"\0{sample.qa_type}\0{sample.question}".encode(errors="surrogatepass"))
+        self.digests["id_qa_type_question"].append(int.from_bytes(digest.digest(), "big"))
+
+    def written(self, pair: str, video: str, flags: Iterable[str], quantities: Mapping[str, float | None]) -> None:
+        """Counts a row that is written."""
+        self.rows["written"] += 1
+        self.videos.setdefault(pair, set()).add(video)
+        if flags:
+            self.flags[pair].update(flags)
+        values = self.values.get(pair)
+        if values is None:
+            values = self.values[pair] = {name: array("d") for name in QUANTITIES}
+        for name, value in quantities.items():
+            if value is not None:
+                values[name].append(value)
+
+    def rounded(self, source: str, overlap: float) -> None:
+        """Notes the IoU between a gold box and itself as the target says it."""
+        self.rounding.setdefault(source, array("d")).append(overlap)
+
+    def merge(self, other: Audit) -> None:
+        """Adds the counts of a later block."""
+        self.rows.update(other.rows)
+        self.frames.update(other.frames)
+        self.rejects.update(other.rejects)
+        for reason, shown in other.examples.items():
+            mine = self.examples.setdefault(reason, [])
+            mine.extend(shown[: EXAMPLES - len(mine)])
+        for pair, values in other.values.items():
+            mine = self.values.setdefault(pair, {name: array("d") for name in QUANTITIES})
+            for name, numbers in values.items():
+                mine[name].extend(numbers)
+        for pair, names in other.videos.items():
+            self.videos.setdefault(pair, set()).update(names)
+        for name in ("flags", "time_rules", "timeline", "clocks"):
+            for key, counts in getattr(other, name).items():
+                getattr(self, name)[key].update(counts)
+        for source, numbers in other.rounding.items():
+            self.rounding.setdefault(source, array("d")).extend(numbers)
+        for name, numbers in other.digests.items():
+            self.digests[name].extend(numbers)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, as plain JSON values."""
+        return {
+            "rows": dict(self.rows),
+            "frames": dict(self.frames),
+            "rejects": dict(self.rejects),
+            "examples": self.examples,
+            "values": {pair: {k: v.tolist() for k, v in values.items()} for pair, values in self.values.items()},
+            "videos": {pair: sorted(names) for pair, names in self.videos.items()},
+            **{
+                name: {key: dict(counts) for key, counts in getattr(self, name).items()}
+                for name in ("flags", "time_rules", "timeline", "clocks")
+            },
+            "rounding": {source: numbers.tolist() for source, numbers in self.rounding.items()},
+            "digests": {name: numbers.tolist() for name, numbers in self.digests.items()},
+        }
+
+    @classmethod
+    def from_json(cls, state: Mapping[str, Any]) -> Audit:
+        """The audit that `to_json` described."""
+        audit = cls()
+        audit.rows.update(state["rows"])
+        audit.frames.update(state["frames"])
+        audit.rejects.update(state["rejects"])
+        audit.examples.update(state["examples"])
+        for pair, values in state["values"].items():
+            audit.values[pair] = {name: array("d", numbers) for name, numbers in values.items()}
+        audit.videos.update({pair: set(names) for pair, names in state["videos"].items()})
+        for name in ("flags", "time_rules", "timeline", "clocks"):
+            for key, counts in state[name].items():
+                getattr(audit, name)[key].update(counts)
+        audit.rounding.update({source: array("d", numbers) for source, numbers in state["rounding"].items()})
+        audit.digests = {name: array("Q", numbers) for name, numbers in state["digests"].items()}
+        return audit
+
+    def reasons(self) -> list[dict[str, Any]]:
+        """Why rows were rejected, the most frequent reason first."""
+        return [
+            {"reason": reason, "rows": count, "examples": self.examples[reason]}
+            for reason, count in self.rejects.most_common()
+        ]
+
+    def report(self, per_split: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
+        """The counts as `audit.json` shows them; `per_split` are the rows of each split and pair."""
+        pairs = {}
+        for pair in sorted(self.values):
+            splits = {split: counts.get(pair, 0) for split, counts in per_split.items()}
+            spreads = {name: spread(numbers) for name, numbers in self.values[pair].items() if numbers}
+            pairs[pair] = {"rows": sum(splits.values()), "videos": len(self.videos[pair]), **splits, **spreads}
+        return {
+            "rows": {name: self.rows[name] for name in ROWS},
+            "rejected": self.reasons(),
+            "splits": {split: sum(counts.values()) for split, counts in per_split.items()},
+            "pairs": pairs,
+            "flags": _plain(self.flags),
+            "duplicates": {name: _repeats(numbers) for name, numbers in self.digests.items()},
+            "time_rules": _plain(self.time_rules),
+            "timeline": _plain(self.timeline),
+            "clocks": _plain(self.clocks),
+            "frames": {name: self.frames[name] for name in ("made", "reused")},
+            "stg_rounding_iou": {
+                source: {"mean": float(np.mean(numbers)), "min": float(np.min(numbers)), "boxes": len(numbers)}
+                for source, numbers in sorted(self.rounding.items())
+            },
+        }
+
+
+def spread(numbers: array) -> dict[str, float]:
+    """Least, median, mean, 99th percentile and greatest of some numbers."""
+    values = np.frombuffer(numbers, dtype=np.float64)
+    low, middle, high = np.percentile(values, (0, 50, 99))
+    return {
+        "min": float(low),
+        "p50": float(middle),
+        "mean": float(values.mean()),
+        "p99": float(high),
+        "max": float(values.max()),
+    }
+
+
+def _plain(counters: Mapping[str, Counter[str]]) -> dict[str, dict[str, int]]:
+    return {key: dict(sorted(counts.items())) for key, counts in sorted(counters.items()) if counts}
+
+
+def _repeats(digests: array) -> int:
+    """Rows that say the same as an earlier row."""
+    return len(digests) - len(np.unique(np.frombuffer(digests, dtype=np.uint64))) if digests else 0

@@ -1,0 +1,361 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""One checked annotation row to one parquet row: times, frames, prompt, target.
+
+`convert_block` turns a run of rows of one file into an Arrow table and an audit; everything about several blocks, and
+about files that are written, is `pipeline.py`'s.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+import pyarrow as pa
+
+from data_preprocess.audit import Audit
+from data_preprocess.columns import schema, to_table
+from data_preprocess.frame_store import FrameStore
+from data_preprocess.frames import FrameError, FrameRoot
+from data_preprocess.geometry import (
+    MAX_PIXELS,
+    MIN_PIXELS,
+    assumed_size,
+    canvas_of,
+    processed_size,
+    rounding_iou,
+    vision_tokens,
+)
+from data_preprocess.ground_truth import gold_times, outside_clip
+from data_preprocess.prompt_length import PromptLength
+from data_preprocess.prompts import RESPONSE_TOKENS, build_prompt
+from data_preprocess.reading import Block, block_rows
+from data_preprocess.records import TASKS, RecordError, Sample, parse_record
+from data_preprocess.timeline import Clock, Timeline, clock_report, exact, frame_seconds, native_clock, uniform
+from reward_score.answers import render_stg
+from reward_score.boxes import to_model
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that decides what a row becomes, apart from the row.
+
+    Sizes are in pixels of a processed frame. `frame_store` is the folder of resized frames, "" for none; with `verify`
+    "none" no frame file is touched. `max_prompt_tokens` needs a `tokenizer`; 0 is no limit. `response_tokens` holds
+    (task, tokens) pairs that replace the table's.
+    """
+
+    frames_root: str
+    model_family: str = "qwen2_5_vl"
+    min_pixels: int = MIN_PIXELS
+    max_pixels: int = MAX_PIXELS
+    tasks: tuple[str, ...] = TASKS
+    truth: str = "structure"
+    clock: str = "native"
+    timeline: str = "uniform"
+    max_growth: float = 2.0
+    tick_tolerance: float = 0.25
+    outside_clip: str = "reject"
+    verify: str = "exists"
+    frame_store: str = ""
+    frame_format: str = "ppm"
+    jpeg_draft: bool = False
+    stg_decimals: int = 1
+    system_prompt: str = "missing"
+    one_shot: bool = False
+    tokenizer: str = ""
+    max_prompt_tokens: int = 0
+    thin: str = "none"
+    response_tokens: tuple[tuple[str, int], ...] = ()
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A row, and what it was made of."""
+
+    sample: Sample
+    row: dict[str, Any]
+    line: Timeline
+    picks: tuple[int, ...]
+    clock: Clock
+    answer_tokens: int | None
+
+
+class Converter:
+    """Samples to parquet rows; frames are requested from the store, and lie there after its next `flush`."""
+
+    def __init__(self, settings: Settings, threads: int = 1):
+        self.settings = settings
+        self.root = FrameRoot(settings.frames_root, settings.verify)
+        self.length = PromptLength(settings.tokenizer, settings.model_family) if settings.tokenizer else None
+        self.budgets = {**RESPONSE_TOKENS, **dict(settings.response_tokens)}
+        self.store: FrameStore | None = None
+        if settings.frame_store:
+            suffix = f".{settings.frame_format}"
+            self.store = FrameStore(
+                settings.frame_store, suffix, threads, settings.jpeg_draft, root=settings.frames_root
+            )
+        self._processed: dict[tuple[int, int], tuple[int, int]] = {}
+
+    def convert(self, sample: Sample, audit: Audit) -> Converted:
+        """The parquet row of a sample, its split still open ("" or "test").
+
+        Raises:
+            RecordError: a time outside the clip, a prompt that is too long.
+            FrameError: a frame cannot be found, or its size is unusable.
+        """
+        settings = self.settings
+        line, clock, times = self._timeline(sample, audit)
+        files = self.root.clip(sample.frames)
+        size_on_disk = assumed_size(sample.source) if settings.verify == "none" else self.root.size(files[0])
+        canvas = canvas_of(sample.source, size_on_disk)
+        size = self._size(sample, size_on_disk)
+        prompt = build_prompt(
+            sample.task,
+            sample.question,
+            system=settings.system_prompt,
+            one_shot=settings.one_shot,
+            seed=settings.seed,
+            key=f"{sample.file}\0{sample.index}",
+            family=settings.model_family,
+        )
+        prompt_tokens = None
+        if self.length is not None:
+            prompt_tokens = self.length(prompt, size, line.times, line.sample_fps)
+            if settings.max_prompt_tokens and prompt_tokens > settings.max_prompt_tokens:
+                line, prompt_tokens = self._shorter(sample, prompt, size, line, prompt_tokens)
+                audit.timeline[sample.source]["rows_thinned"] += 1
+        picks = line.picks
+        if sample.region:
+            picks = keep_boxed(picks, times, [path == sample.region[0] for path in sample.frames])
+        seconds = [times[pick] for pick in picks] if settings.timeline == "exact" else None
+        if seconds and sample.region and self.length is not None:
+            # The boxed frame brings its own time, whose stamp may have another length.
+            prompt_tokens = self.length(prompt, size, seconds, line.sample_fps)
+        answer = sample.answer
+        if sample.task == "stg" and sample.ground is not None:
+            answer = self._boxes_as_said(sample, canvas, size, audit)
+        flags = [*sample.flags, *_odd_shape(sample.source, canvas, size_on_disk)]
+        shown = self._frames(sample, files, picks, size, canvas, size_on_disk, flags)
+        extra = {
+            "index": sample.index,
+            "file": sample.file,
+            "split": "" if sample.ground is not None else "test",
+            "row_id": sample.row_id,
+            "qa_type": sample.qa_type,
+            "task": sample.task,
+            "source": sample.source,
+            "video_id": sample.video_id,
+            "question": sample.question,
+            "answer": answer,
+            "canvas": canvas,
+            "processed_size": size,
+            "model_family": settings.model_family,
+            "duration": line.duration,
+            "sample_interval": 1 / sample.fps,
+            "fps": sample.fps,
+            "frames": len(picks),
+            "clip_start": sample.clip_start,
+            "clip_end": sample.clip_end,
+            "time_rule": clock.rule,
+            "flags": flags,
+            "response_tokens": self.budgets[sample.task],
+            "vision_tokens": vision_tokens(len(picks), size, settings.model_family),
+        }
+        if self.length is not None:
+            extra["prompt_tokens"] = prompt_tokens
+        video = {
+            "video": shown,
+            "sample_fps": line.sample_fps,
+            "resized_height": size[1],
+            "resized_width": size[0],
+            "frame_seconds": seconds,
+        }
+        ground = sample.ground if sample.ground is not None else {}
+        row = {
+            "data_source": sample.pair,
+            "prompt": prompt,
+            "videos": [video],
+            "ability": sample.task,
+            "reward_model": {"style": "rule", "ground_truth": orjson.dumps(ground).decode()},
+            "extra_info": extra,
+        }
+        answer_tokens = self.length.answer(answer) if self.length is not None and answer is not None else None
+        return Converted(sample, row, line, picks, clock, answer_tokens)
+
+    def _timeline(self, sample: Sample, audit: Audit) -> tuple[Timeline, Clock, Sequence[float]]:
+        """The frames to show and when, the clip's clock, and the seconds of the listed frames."""
+        settings = self.settings
+        clock = native_clock(sample.source, sample.frames, sample.numbers, sample.fps, sample.declared)
+        times = frame_seconds(sample.numbers, clock, sample.fps, sample.declared, settings.clock)
+        if settings.timeline == "exact":
+            line = exact(times, sample.fps)
+        else:
+            line = uniform(times, sample.fps, settings.max_growth, settings.tick_tolerance)
+        if sample.ground is not None:
+            # A clip is as long as its longest clock says: which of them the annotators followed is not known.
+            length = max(line.duration, sample.declared or 0.0)
+            beyond = outside_clip(sample.task, sample.ground, length, max(1.0, 1 / sample.fps))
+            if beyond > 0:
+                audit.timeline[sample.source]["rows_with_gold_outside"] += 1
+                if settings.outside_clip == "reject":
+                    expected = f"times within the clip of {length:g} s"
+                    raise RecordError(sample.file, sample.index, "struc_info", expected, f"one {beyond:g} s beyond it")
+        return line, clock, times
+
+    def _size(self, sample: Sample, on_disk: tuple[int, int]) -> tuple[int, int]:
+        size = self._processed.get(on_disk)
+        if size is None:
+            settings = self.settings
+            try:
+                size = processed_size(on_disk, settings.model_family, settings.min_pixels, settings.max_pixels)
+            except ValueError as error:
+                raise FrameError(sample.frames[0], str(error)) from None
+            self._processed[on_disk] = size
+        return size
+
+    def _shorter(
+        self, sample: Sample, prompt: list[dict[str, str]], size: tuple[int, int], line: Timeline, tokens: int
+    ) -> tuple[Timeline, int]:
+        limit = self.settings.max_prompt_tokens
+        thinner = self.length.fit(prompt, size, line, limit, self.settings.thin)
+        if thinner is None:
+            raise RecordError(
+                sample.file, sample.index, "video", f"a prompt of at most {limit} tokens", f"{tokens} tokens"
+            )
+        return thinner, self.length(prompt, size, thinner.times, thinner.sample_fps)
+
+    def _boxes_as_said(self, sample: Sample, canvas: tuple[int, int], size: tuple[int, int], audit: Audit) -> str:
+        family, decimals = self.settings.model_family, self.settings.stg_decimals
+        boxes = {float(time): tuple(box) for time, box in sample.ground["boxes"].items()}
+        for box in boxes.values():
+            audit.rounded(sample.source, rounding_iou([box], canvas, size, family, decimals))
+        said = {time: to_model(box, canvas, size, family) for time, box in boxes.items()}
+        return render_stg(said, decimals)
+
+    def _frames(
+        self,
+        sample: Sample,
+        files: Sequence[str],
+        picks: Sequence[int],
+        size: tuple[int, int],
+        canvas: tuple[int, int],
+        on_disk: tuple[int, int],
+        flags: list[str],
+    ) -> list[str]:
+        """The files to show; those that the store will make are requested of it."""
+        store = self.store
+        boxed = box = None
+        if sample.region:
+            listed, box = sample.region
+            boxed = files[sample.frames.index(listed)]
+            if store is None:
+                flags.append("box_not_drawn")
+        if store is None:
+            return list(map(files.__getitem__, picks))
+        shown: dict[str, str] = {}
+        for pick in picks:
+            path = files[pick]
+            if path not in shown:
+                mark = (box, canvas) if path == boxed else (None, None)
+                shown[path] = store.request(path, size, *mark, source_size=on_disk)
+        return [shown[files[pick]] for pick in picks]
+
+
+def keep_boxed(picks: Sequence[int], times: Sequence[float], boxed: Sequence[bool]) -> tuple[int, ...]:
+    """The list with the boxed frame in it: where no tick shows it, it takes the place of the nearest one."""
+    if any(boxed[pick] for pick in picks):
+        return tuple(picks)
+    wanted = boxed.index(True)
+    nearest = min(range(len(picks)), key=lambda tick: abs(times[picks[tick]] - times[wanted]))
+    return (*picks[:nearest], wanted, *picks[nearest + 1 :])
+
+
+def _odd_shape(source: str, canvas: tuple[int, int], on_disk: tuple[int, int]) -> list[str]:
+    """A frame whose sides relate otherwise than its canvas's: boxes may lie elsewhere than they were drawn."""
+    return [] if abs(canvas[0] * on_disk[1] / (canvas[1] * on_disk[0]) - 1) < 0.05 else ["frame_unlike_canvas"]
+
+
+def _file_number(path: str) -> int | None:
+    digits = path.rsplit("/", 1)[-1].rsplit(".", 1)[0].rsplit("_", 1)[-1]
+    return int(digits) if digits.isdecimal() else None
+
+
+def _enter(done: Converted, audit: Audit) -> None:
+    """Counts a written row."""
+    sample, line, extra = done.sample, done.line, done.row["extra_info"]
+    quantities = {name: extra.get(name) for name in ("frames", "duration", "fps", "vision_tokens", "prompt_tokens")}
+    if sample.answer is not None:
+        quantities["answer_words"] = len(sample.answer.split())
+    quantities["answer_tokens"] = done.answer_tokens
+    audit.written(sample.pair, sample.video_id, extra["flags"], quantities)
+    source = sample.source
+    audit.time_rules[source][done.clock.rule] += 1
+    if done.answer_tokens is not None and done.answer_tokens > extra["response_tokens"]:
+        audit.flags[sample.pair]["answer_over_budget"] += 1
+    counts = audit.timeline[source]
+    counts["rows"] += 1
+    for name, count in (
+        ("frames_moved", line.moved),
+        ("frames_repeated", line.repeated),
+        ("frames_left_out", line.left_out),
+        ("rows_at_lower_rate", int(line.divisor > 1)),
+    ):
+        if count:
+            counts[name] += count
+    if any(_file_number(sample.frames[at]) != sample.numbers[at] for at in (0, -1)):
+        counts["rows_with_other_file_numbers"] += 1
+    if sample.declared is not None:
+        bounds = gold_times(sample.ground) if sample.ground is not None else ()
+        audit.clocks[source].update(clock_report(sample.numbers, done.clock, sample.fps, sample.declared, bounds))
+
+
+def convert_block(block: Block, converter: Converter) -> tuple[pa.Table, Audit]:
+    """The rows of a block that can be used, in their order, and what happened to all of them.
+
+    The table has the columns of `schema`, and three that `pipeline` needs: `_group` (videos that stay on one side of a
+    split), `_key` (names the row when a subset is drawn) and `_answered`.
+
+    Raises:
+        OSError: the disk.
+    """
+    audit = Audit()
+    settings = converter.settings
+    # Only the name: where the file lay is no part of the data, and would make equal runs differ.
+    name = os.path.basename(block.file)
+    store = converter.store
+    before = (store.made, store.reused) if store is not None else (0, 0)
+    done: list[Converted] = []
+    for index, raw in block_rows(block):
+        audit.rows["read"] += 1
+        try:
+            sample = parse_record(raw, name, index, settings.truth)
+            audit.identity(sample)
+            if sample.task not in settings.tasks:
+                audit.rows["other_tasks"] += 1
+                continue
+            done.append(converter.convert(sample, audit))
+        except RecordError as error:
+            audit.reject(f"{error.key}: expected {error.expected}".removeprefix(": "), error)
+        except FrameError as error:
+            audit.reject("unusable frame", error.at(name, index))
+    errors = store.flush() if store is not None else {}
+    if store is not None:
+        audit.frames.update({"made": store.made - before[0], "reused": store.reused - before[1]})
+    rows = []
+    for converted in done:
+        shown = converted.row["videos"][0]["video"]
+        broken = next((at for at, path in enumerate(shown) if path in errors), None) if errors else None
+        if broken is not None:
+            listed = converted.sample.frames[converted.picks[broken]]
+            audit.reject(
+                "unusable frame", FrameError(listed, errors[shown[broken]].reason, name, converted.sample.index)
+            )
+            continue
+        _enter(converted, audit)
+        rows.append(converted.row)
+    return to_table(rows, schema(bool(settings.tokenizer))), audit

@@ -1,0 +1,235 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The frame store: every needed frame decoded, drawn on and resized once, then reused by rows and by later runs.
+
+A stored frame is named by what it shows and how it was made (path, size, region box, the size its file has to have),
+and carries the modification time of the file it was made from: an entry whose time differs is made anew. Several
+processes may fill one folder: an entry appears whole, by a rename, and two that make the same one write the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from PIL import Image
+
+from data_preprocess.frames import UNREADABLE, FrameError, render, why_unreadable
+from data_preprocess.geometry import Box, Size
+
+SUFFIXES = (".ppm", ".png", ".jpg")
+"""Kinds of stored frames. `.ppm` is the bare pixels, read ten times as fast as `.png` and about twice as large;
+both keep every pixel. `.jpg` (quality 95, full colour resolution) is the smallest and loses a little."""
+
+# Part of every entry's name: raised when `render` or `encode` comes to make other pixels.
+_RULE = 1
+# Looked-up entries remembered; beyond that they are looked up on disk again.
+_REMEMBERED = 1 << 17
+_PARTIAL = ".partial"
+_STALE_S = 3600
+_CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Job:
+    """One frame to store: `path` resized to `size`, with the other arguments of `render`."""
+
+    path: str
+    target: str
+    size: Size
+    mtime_ns: int
+    box: Box | None = None
+    canvas: Size | None = None
+    source_size: Size | None = None
+    draft: bool = False
+
+
+def encode(frame: Image.Image, suffix: str) -> bytes:
+    """An RGB frame as the content of a file of one of `SUFFIXES`."""
+    if suffix == ".ppm":
+        return b"P6\n%d %d\n255\n" % frame.size + frame.tobytes()
+    content = io.BytesIO()
+    if suffix == ".png":
+        frame.save(content, "PNG", compress_level=1)
+    else:
+        frame.save(content, "JPEG", quality=95, subsampling=0)
+    return content.getvalue()
+
+
+def is_current(target: str, mtime_ns: int) -> bool:
+    """Whether `target` was made from a file of this modification time."""
+    try:
+        found = os.stat(target)
+    except OSError:
+        return False
+    return found.st_size > 0 and found.st_mtime_ns == mtime_ns
+
+
+def store_frame(job: Job, folder: str) -> tuple[bool, str | None]:
+    """Makes one stored frame: (made by this call, the reason in words when the picture cannot be used).
+
+    Raises:
+        OSError: the store's disk is full or failing.
+    """
+    if is_current(job.target, job.mtime_ns):  # another process was faster
+        return False, None
+    try:
+        frame = render(job.path, job.size, job.box, job.canvas, job.source_size, job.draft)
+    except UNREADABLE as error:
+        return False, why_unreadable(error)
+    content = encode(frame, os.path.splitext(job.target)[1])
+    partial = os.path.join(folder, _PARTIAL, secrets.token_hex(12))
+    try:
+        # No fsync here: one a frame takes longer than the frame itself.
+        with open(partial, "xb") as handle:
+            handle.write(content)
+        os.utime(partial, ns=(job.mtime_ns, job.mtime_ns))
+        os.replace(partial, job.target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        raise
+    return True, None
+
+
+class FrameStore:
+    """Stored frames in one folder. `request` names them, `flush` makes those that are not there yet.
+
+    Args:
+        folder: made when it is missing; entries lie in 256 folders in it.
+        suffix: one of `SUFFIXES`.
+        threads: pictures worked on at a time; decoding and resizing leave Python's lock.
+        draft: let the JPEG decoder scale down first (see `render`).
+        root: frames root; entries are then named by paths below it, and outlive a move of the frames.
+
+    Attributes:
+        made: frames stored by this object.
+        reused: frames that were there when they were asked for, or were made by another process meanwhile.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        suffix: str = ".ppm",
+        threads: int = 2,
+        draft: bool = False,
+        root: str | os.PathLike[str] | None = None,
+    ):
+        if suffix not in SUFFIXES:
+            raise ValueError(f"stored frames of kind {suffix!r}: expected one of {', '.join(SUFFIXES)}")
+        self.folder, self.suffix, self.threads, self.draft = os.path.abspath(folder), suffix, max(threads, 1), draft
+        self.root = os.path.join(os.path.realpath(root), "") if root is not None else ""
+        self.made = self.reused = 0
+        self._pending: dict[str, Job] = {}
+        self._seen: dict[tuple, str] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        for name in (_PARTIAL, *(f"{shard:02x}" for shard in range(256))):
+            os.makedirs(os.path.join(self.folder, name), exist_ok=True)
+        self._sweep()
+
+    def __enter__(self) -> FrameStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
+
+    def request(
+        self,
+        path: str,
+        size: Size,
+        box: Box | None = None,
+        canvas: Size | None = None,
+        source_size: Size | None = None,
+    ) -> str:
+        """The absolute path where this frame will lie after the next `flush`.
+
+        Args:
+            path: the picture, as `FrameRoot.clip` gives it.
+            size: (width, height) to store.
+            box: a region to outline, in pixels of `canvas`.
+            canvas: annotation canvas; of no meaning without a box.
+            source_size: the size on disk of the clip's frames; the frame is refused at `flush` when it has another.
+
+        Raises:
+            FrameError: no such file.
+        """
+        canvas = canvas if box is not None else None
+        key = (path, size, box and tuple(box), canvas, source_size)
+        target = self._seen.get(key)
+        if target is None:
+            try:
+                mtime_ns = os.stat(path).st_mtime_ns
+            except (OSError, ValueError) as error:
+                raise FrameError(path, why_unreadable(error)) from None
+            target = self._seen[key] = self._target(path, size, box, canvas, source_size)
+            if is_current(target, mtime_ns):
+                self.reused += 1
+            else:
+                self._pending[target] = Job(path, target, size, mtime_ns, box, canvas, source_size, self.draft)
+        return target
+
+    def flush(self) -> dict[str, FrameError]:
+        """Makes all requested frames; the errors by target path of those that cannot be made.
+
+        Raises:
+            OSError: the store's disk is full or failing; what was asked for has to be asked for again.
+        """
+        jobs, self._pending = list(self._pending.values()), {}
+        try:
+            results = self._run(jobs)
+        except BaseException:
+            self._seen.clear()
+            raise
+        errors = {
+            job.target: FrameError(job.path, reason)
+            for job, (_, reason) in zip(jobs, results, strict=True)
+            if reason is not None
+        }
+        made = sum(made for made, _ in results)
+        self.made += made
+        self.reused += len(jobs) - len(errors) - made
+        if len(self._seen) > _REMEMBERED:
+            self._seen.clear()
+        elif errors:
+            self._seen = {key: target for key, target in self._seen.items() if target not in errors}
+        return errors
+
+    def _target(self, path: str, size: Size, box: Box | None, canvas: Size | None, source_size: Size | None) -> str:
+        shown = (
+            _RULE,
+            path.removeprefix(self.root),
+            tuple(size),
+            box and tuple(map(float, box)),
+            canvas and tuple(canvas),
+            source_size and tuple(source_size),
+            self.draft and box is None,
+        )
+        name = hashlib.sha256(repr(shown).encode("utf-8", "surrogateescape")).hexdigest()[:26]
+        return f"{self.folder}/{name[:2]}/{name[2:]}{self.suffix}"
+
+    def _run(self, jobs: Sequence[Job]) -> list[tuple[bool, str | None]]:
+        if self.threads == 1 or len(jobs) < 2:
+            return [store_frame(job, self.folder) for job in jobs]
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads, "frame-store")
+        # Small chunks keep the threads evenly busy, whole ones would need an object of its own per frame.
+        step = max(1, min(_CHUNK, len(jobs) // self.threads))
+        chunks = [jobs[at : at + step] for at in range(0, len(jobs), step)]
+        done = self._pool.map(lambda chunk: [store_frame(job, self.folder) for job in chunk], chunks)
+        return [result for chunk in done for result in chunk]
+
+    def _sweep(self) -> None:
+        """Takes away what killed runs left; a younger file may be another process's work in progress."""
+        for entry in os.scandir(os.path.join(self.folder, _PARTIAL)):
+            with contextlib.suppress(FileNotFoundError):
+                if entry.stat().st_ctime < time.time() - _STALE_S:
+                    os.unlink(entry.path)

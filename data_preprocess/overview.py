@@ -1,0 +1,123 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What is in an annotation file: keys, their types, rows per dataset-task pair, an example of each. Writes nothing."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from tqdm import tqdm
+
+from data_preprocess.audit import Audit
+from data_preprocess.reading import read_rows
+from data_preprocess.records import RecordError, Sample, parse_record
+
+_WIDTH = 100
+
+
+def type_name(value: Any) -> str:
+    """A JSON value's type in words; of a list, that of its first element too."""
+    if isinstance(value, list):
+        return f"list of {type_name(value[0])}" if value else "empty list"
+    return {dict: "object", str: "text", bool: "boolean", int: "integer", float: "number"}.get(type(value), "null")
+
+
+def look(files: Sequence[str]) -> tuple[dict[str, Counter[str]], dict[str, list[Sample]], Audit]:
+    """Types of every key, per pair its number of rows and first sample, and the rejects of some files.
+
+    Returns:
+        key -> type -> rows; pair -> its first sample; an audit with the counts of rows, pairs, duplicates and rejects.
+
+    Raises:
+        RecordError: a file that cannot be read to its end.
+    """
+    keys: dict[str, Counter[str]] = defaultdict(Counter)
+    first: dict[str, Sample] = {}
+    audit = Audit()
+    bar = tqdm(unit=" rows", desc="rows", disable=None, mininterval=1.0)
+    for file in files:
+        for index, raw in read_rows(file):
+            bar.update()
+            audit.rows["read"] += 1
+            try:
+                sample = parse_record(raw, file, index)
+                row = orjson.loads(raw)
+            except RecordError as error:
+                audit.reject(f"{error.key}: expected {error.expected}".removeprefix(": "), error)
+                continue
+            for key, value in row.items():
+                keys[key][type_name(value)] += 1
+                if key == "metadata":
+                    for name, entry in value.items():
+                        keys[f"metadata.{name}"][type_name(entry)] += 1
+            audit.identity(sample)
+            first.setdefault(sample.pair, sample)
+            audit.written(
+                sample.pair,
+                sample.video_id,
+                sample.flags,
+                {
+                    "frames": len(sample.frames),
+                    "fps": sample.fps,
+                    "answer_words": len(sample.answer.split()) if sample.answer is not None else None,
+                },
+            )
+    bar.close()
+    return keys, first, audit
+
+
+def print_overview(keys: dict[str, Counter[str]], first: dict[str, Sample], audit: Audit) -> None:
+    """`look`'s findings, readable."""
+    rows = audit.rows
+    print(f"{rows['read']} rows, {rows['written']} readable, {rows['rejected']} not")
+    print("\nkeys")
+    for key in sorted(keys):
+        kinds = ", ".join(f"{kind} {count}" for kind, count in keys[key].most_common())
+        print(f"  {key:<36} {kinds}")
+    print(f"\n{'pair':<38} {'rows':>8} {'videos':>7} {'answers':>8} {'frames':>7}")
+    report = audit.report({})
+    for pair, entry in report["pairs"].items():
+        values = audit.values[pair]
+        answers, frames = len(values["answer_words"]), entry["frames"]["mean"]
+        print(f"{pair:<38} {len(values['frames']):>8} {entry['videos']:>7} {answers:>8} {frames:>7.1f}")
+    for name, count in report["duplicates"].items():
+        print(f"rows that repeat an earlier {name.replace('_', ', ', 1)}: {count}")
+    for reason in audit.reasons():
+        print(f"\n{reason['rows']} rows rejected: {reason['reason']}")
+        for example in reason["examples"]:
+            print(f"  {example}")
+    for pair in sorted(first):
+        sample = first[pair]
+        print(
+            f"\n{pair}: row {sample.index}, video {sample.video_id}, {len(sample.frames)} frames at {sample.fps:g} fps"
+        )
+        print(f"  frames    {sample.frames[0]} ... {sample.frames[-1]}")
+        print(f"  question  {_line(sample.question)}")
+        print(f"  answer    {_line(sample.answer) if sample.answer is not None else '(none)'}")
+        if sample.ground is not None:
+            print(
+                f"  truth     {_line(orjson.dumps({k: v for k, v in sample.ground.items() if k != 'text'}).decode())}"
+            )
+
+
+def _line(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= _WIDTH else f"{words[: _WIDTH - 3]}..."
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`medvidbench.py inspect FILE [FILE ...]`; the exit status."""
+    parser = argparse.ArgumentParser(prog="medvidbench.py inspect", description=__doc__)
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    options = parser.parse_args(arguments)
+    try:
+        print_overview(*look(options.files))
+    except RecordError as error:
+        print(f"medvidbench.py: error: {error}", file=sys.stderr)
+        return 2
+    return 0

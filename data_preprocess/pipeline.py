@@ -1,0 +1,329 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""From annotation files to parquet files: blocks of rows to parts, parts to splits.
+
+Every block becomes one *part*, an Arrow file with the block's rows and its audit, written whole or not at all. An
+interrupted run goes on from the parts that are there. Which row belongs to which split is known only when all rows
+are: then the parts are read in order and written as `train.parquet`, `val.parquet` and `test.parquet`. So the output
+does not depend on the number of workers, on the engine, or on interruptions.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import os
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack
+from dataclasses import dataclass
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from data_preprocess.audit import Audit
+from data_preprocess.columns import HIDDEN, schema
+from data_preprocess.convert import Converter, Settings, convert_block
+from data_preprocess.reading import Block, iter_blocks
+from data_preprocess.splits import choose_subset, choose_validation
+
+SPLITS = ("train", "val", "test")
+BLOCK_ROWS = 500
+"""Rows of a part: small enough that an interruption costs seconds, large enough that a file a part costs nothing."""
+ROW_GROUP = 500
+"""Rows of a parquet row group: training fetches single rows, and reads one group for each."""
+
+_AUDIT = b"audit"
+
+
+class PipelineError(RuntimeError):
+    """The conversion cannot go on; the message is one line for the user."""
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How rows are shared out: `val_fraction` by source video; `subset` training rows, task-balanced, 0 for all."""
+
+    val_fraction: float = 0.15
+    subset: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Part:
+    """A finished block."""
+
+    path: Path
+    audit: Audit
+
+
+# -- blocks to parts ---------------------------------------------------------------------------------------------
+
+
+def part_path(folder: Path, number: int) -> Path:
+    """Where the part of a block lies."""
+    return folder / f"part-{number:07}.arrow"
+
+
+def write_part(path: Path, table: pa.Table, audit: Audit) -> None:
+    """Writes a part under its name when it is complete."""
+    columns = table.schema.with_metadata({_AUDIT: orjson.dumps(audit.to_json())})
+    partial = path.with_suffix(f".{os.getpid()}.tmp")
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    try:
+        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, columns, options=options) as writer:
+            writer.write_table(table.replace_schema_metadata(columns.metadata))
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def read_audit(path: Path) -> Audit | None:
+    """The audit of a part; None where there is no whole part."""
+    try:
+        with pa.memory_map(str(path)) as source:
+            return Audit.from_json(orjson.loads(pa.ipc.open_file(source).schema.metadata[_AUDIT]))
+    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
+        return None
+
+
+_converters: dict[Settings, Converter] = {}
+
+
+def make_part(block: Block, settings: Settings, folder: Path, threads: int = 1) -> Part:
+    """Converts a block and writes its part."""
+    converter = _converters.get(settings)
+    if converter is None:
+        # One a process: it holds what was learned about folders, sizes and text lengths.
+        _converters.clear()
+        converter = _converters[settings] = Converter(settings, threads)
+    # Nothing in a block refers in circles: looking for such garbage among a million strings took a quarter of the time.
+    gc.disable()
+    try:
+        table, audit = convert_block(block, converter)
+    finally:
+        gc.enable()
+    path = part_path(folder, block.number)
+    write_part(path, table, audit)
+    return Part(path, audit)
+
+
+def _leave_with_parent() -> None:
+    """Ends this worker when the command dies, so that a killed run leaves no process behind."""
+    # One thread a worker: there are as many workers as there are cores.
+    pa.set_cpu_count(1)
+    parent = parent_process()
+    if parent is not None:
+        watch = threading.Thread(target=lambda: (connection.wait([parent.sentinel]), os._exit(1)), daemon=True)
+        watch.start()
+
+
+def make_parts(
+    files: Sequence[str], settings: Settings, folder: Path, workers: int, engine: str = "local"
+) -> Iterator[Part]:
+    """The parts of all files, in order; those that lie in the folder already are taken as they are.
+
+    Raises:
+        RecordError: a file that cannot be read to its end.
+        PipelineError: a worker died.
+        OSError: the disk.
+    """
+    blocks = iter_blocks(files, BLOCK_ROWS)
+    if engine == "ray":
+        from data_preprocess.ray_engine import make_parts_on_ray
+
+        yield from make_parts_on_ray(blocks, settings, folder, workers)
+        return
+    ahead = _Ahead(blocks)
+    if workers <= 1 or ahead.only_one():
+        for block in ahead:
+            yield _existing(block, folder) or make_part(block, settings, folder, threads=max(workers, 1))
+        return
+    yield from _in_processes(ahead, settings, folder, workers)
+
+
+class _Ahead:
+    """An iterator that can say whether it has more than one element left."""
+
+    def __init__(self, items: Iterable[Block]):
+        self._items = iter(items)
+        self._next: deque[Block] = deque()
+
+    def only_one(self) -> bool:
+        while len(self._next) < 2 and (block := next(self._items, None)) is not None:
+            self._next.append(block)
+        return len(self._next) < 2
+
+    def __iter__(self) -> Iterator[Block]:
+        while self._next:
+            yield self._next.popleft()
+        yield from self._items
+
+
+def _existing(block: Block, folder: Path) -> Part | None:
+    path = part_path(folder, block.number)
+    audit = read_audit(path)
+    return Part(path, audit) if audit is not None else None
+
+
+def _in_processes(blocks: Iterable[Block], settings: Settings, folder: Path, workers: int) -> Iterator[Part]:
+    # Spawned, not forked: Arrow's threads do not survive a fork.
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_leave_with_parent)
+    waiting: deque = deque()
+    try:
+        for block in blocks:
+            done = _existing(block, folder)
+            waiting.append(done if done is not None else pool.submit(make_part, block, settings, folder))
+            # Enough to keep every worker busy, not so many that a file in memory (gzip) piles up.
+            while len(waiting) > 3 * workers:
+                yield _result(waiting.popleft())
+        while waiting:
+            yield _result(waiting.popleft())
+    except BrokenProcessPool:
+        raise PipelineError("a worker process died (killed, or out of memory); run again to go on") from None
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _result(item) -> Part:
+    return item if isinstance(item, Part) else item.result()
+
+
+# -- parts to splits ---------------------------------------------------------------------------------------------
+
+
+def choose_rows(parts: Sequence[Path], splitting: Splitting) -> tuple[set[str], set[int] | None]:
+    """Which groups of videos are for validation, and which rows (`_key`) make up the training subset, None for all."""
+    counts: Counter[tuple[str, str]] = Counter()
+    keys: dict[str, list[int]] = {}
+    rows = [_light(path) for path in parts]
+    for groups, pairs, _ in rows:
+        counts.update(zip(groups, pairs, strict=True))
+    validation = choose_validation(counts, splitting.val_fraction, splitting.seed)
+    if not splitting.subset:
+        return validation, None
+    for groups, pairs, names in rows:
+        for group, pair, key in zip(groups, pairs, names, strict=True):
+            if group not in validation:
+                keys.setdefault(pair, []).append(key)
+    chosen = choose_subset(keys, splitting.subset, splitting.seed)
+    return validation, {key for names in chosen.values() for key in names}
+
+
+def _light(path: Path) -> tuple[list[str], list[str], list[int]]:
+    """Group, pair and key of a part's rows with answers."""
+    with pa.memory_map(str(path)) as source:
+        names = pa.ipc.open_file(source).schema.names
+    wanted = [names.index(name) for name in ("data_source", *HIDDEN)]
+    with pa.memory_map(str(path)) as source:
+        table = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=wanted)).read_all()
+    table = table.filter(table["_answered"])
+    return table["_group"].to_pylist(), table["data_source"].to_pylist(), table["_key"].to_pylist()
+
+
+class _RowGroups:
+    """A parquet file written in row groups of one size, whatever the size of the pieces that come in."""
+
+    def __init__(self, path: Path, columns: pa.Schema):
+        # Paths and texts rarely repeat within a group: a dictionary of them costs time and saves nothing.
+        plain = ["data_source", "ability", "extra_info.source", "extra_info.task", "extra_info.video_id"]
+        self._writer = pq.ParquetWriter(path, columns, compression="zstd", use_dictionary=plain)
+        self._pieces: list[pa.Table] = []
+        self._rows = 0
+
+    def write(self, table: pa.Table) -> None:
+        self._pieces.append(table)
+        self._rows += table.num_rows
+        while self._rows >= ROW_GROUP:
+            whole = pa.concat_tables(self._pieces)
+            self._writer.write_table(whole.slice(0, ROW_GROUP).combine_chunks(), row_group_size=ROW_GROUP)
+            self._pieces = [whole.slice(ROW_GROUP)]
+            self._rows -= ROW_GROUP
+
+    def close(self) -> None:
+        if self._rows:
+            self._writer.write_table(pa.concat_tables(self._pieces).combine_chunks(), row_group_size=ROW_GROUP)
+        self._writer.close()
+
+
+def write_splits(
+    parts: Sequence[Path],
+    scratch: Path,
+    with_tokens: bool,
+    validation: set[str],
+    subset: set[int] | None,
+    metadata: dict[str, str],
+    progress: Callable[[int], None] = lambda rows: None,
+) -> dict[str, Counter[str]]:
+    """Writes one parquet per split that has rows into `scratch`; the rows of each split and pair."""
+    columns = schema(with_tokens).with_metadata(metadata)
+    per_split: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    sides = pa.array(sorted(validation), pa.string())
+    chosen = None if subset is None else pa.array(sorted(subset), pa.uint64())
+    with ExitStack() as stack:
+        writers: dict[str, _RowGroups] = {}
+        for table in _prefetched(parts):
+            for split, part in _by_split(table, sides, chosen).items():
+                if split not in writers:
+                    writers[split] = _RowGroups(scratch / f"{split}.parquet", columns)
+                    stack.callback(writers[split].close)
+                writers[split].write(part.cast(columns))
+                for entry in part["data_source"].value_counts().to_pylist():
+                    per_split[split][entry["values"]] += entry["counts"]
+            progress(table.num_rows)
+    return per_split
+
+
+def _prefetched(parts: Sequence[Path]) -> Iterator[pa.Table]:
+    """The parts' tables in order, the next ones read while one is being written."""
+    with ThreadPoolExecutor(1) as reader:
+        waiting: deque = deque()
+        for path in parts:
+            waiting.append(reader.submit(_read, path))
+            if len(waiting) > 4:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _read(path: Path) -> pa.Table:
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all().replace_schema_metadata(None)
+
+
+def _by_split(table: pa.Table, validation: pa.Array, subset: pa.Array | None) -> dict[str, pa.Table]:
+    """The rows of each split that has any, with the split entered in `extra_info`."""
+    if not table.num_rows:
+        return {}
+    table = table.combine_chunks()
+    group, key, answered = (table[name].chunk(0) for name in HIDDEN)
+    splits = pc.if_else(answered, pc.if_else(pc.is_in(group, value_set=validation), "val", "train"), "test")
+    extra = table["extra_info"].chunk(0)
+    fields = extra.flatten()
+    fields[extra.type.get_field_index("split")] = splits
+    extra = pa.StructArray.from_arrays(fields, fields=list(extra.type))
+    table = table.set_column(table.schema.get_field_index("extra_info"), table.field("extra_info"), extra)
+    table = table.drop_columns(list(HIDDEN))
+    found = {}
+    for split in SPLITS:
+        mask = pc.equal(splits, split)
+        if split == "train" and subset is not None:
+            mask = pc.and_(mask, pc.is_in(key, value_set=subset))
+        rows = table.filter(mask)
+        if rows.num_rows:
+            found[split] = rows
+    return found
+
+
+def sha256(path: str | Path) -> str:
+    """Hash of a file's bytes."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,68 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The same conversion as a Ray Data job, for data beyond one machine.
+
+Blocks are byte ranges of the input files and parts are files, so the machines must share the folders of the input, the
+frames and the output; nothing large travels through Ray. `RAY_ADDRESS` names the cluster; without it, Ray runs here.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from data_preprocess.convert import Settings
+from data_preprocess.pipeline import Part, PipelineError, make_part, part_path, read_audit
+from data_preprocess.reading import Block
+
+_ROOT = str(Path(__file__).resolve().parent.parent)
+
+
+class _Worker:
+    """Makes parts; what it learned about folders and sizes serves all its blocks."""
+
+    def __init__(self, settings: Settings, folder: Path):
+        self.settings, self.folder = settings, folder
+
+    def __call__(self, row: dict[str, bytes]) -> dict[str, int]:
+        block = pickle.loads(row["block"])
+        make_part(block, self.settings, self.folder)
+        return {"number": block.number}
+
+
+def make_parts_on_ray(blocks: Iterable[Block], settings: Settings, folder: Path, workers: int) -> Iterator[Part]:
+    """The parts of all blocks, in order; made by `workers` Ray workers, those that lie there already taken as they are.
+
+    Raises:
+        PipelineError: gzip input, which cannot be read from the middle; or Ray, or a worker, failed.
+    """
+    import ray
+
+    blocks = list(blocks)
+    if packed := next((block.file for block in blocks if block.data is not None), None):
+        raise PipelineError(f"{packed}: --engine ray reads byte ranges, which gzip has not: unzip it first")
+    missing = [block for block in blocks if read_audit(part_path(folder, block.number)) is None]
+    if missing:
+        here = os.environ.get("PYTHONPATH")
+        environment = {"PYTHONPATH": os.pathsep.join([_ROOT, here] if here else [_ROOT])}
+        local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
+        try:
+            ray.init(ignore_reinit_error=True, runtime_env={"env_vars": environment}, log_to_driver=False, **local)
+            ray.data.DataContext.get_current().enable_progress_bars = False
+            items = [{"block": pickle.dumps(block)} for block in missing]
+            made = ray.data.from_items(items, override_num_blocks=min(len(items), 4 * workers)).map(
+                _Worker, fn_constructor_args=(settings, folder), concurrency=(1, max(workers, 1))
+            )
+            for _ in made.iter_rows():
+                pass
+        except ray.exceptions.RayError as error:
+            cause = error.__cause__ or error
+            raise PipelineError(f"the Ray job failed: {str(cause).strip().splitlines()[-1]}") from None
+    for block in blocks:
+        path = part_path(folder, block.number)
+        audit = read_audit(path)
+        if audit is None:
+            raise PipelineError(f"{path}: not there after the Ray job; do its workers share this folder?")
+        yield Part(path, audit)

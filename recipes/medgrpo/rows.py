@@ -1,0 +1,170 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""Rows of large parquet files, read when they are asked for.
+
+At start only what choosing rows takes is read (pair, task, split, prompt length); a row comes from its row group,
+of which the most recently used ones are kept. The files are neither copied nor converted.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+LIGHT = ("data_source", "ability", "extra_info.split", "extra_info.prompt_tokens")
+"""The columns that are read at start."""
+
+_GROUPS_KEPT = 8
+
+
+class DataError(ValueError):
+    """A parquet file or one of its rows is not what the preprocessor writes."""
+
+
+class _Groups:
+    """Row groups of some files, opened anew in every process: a file handle is neither pickled nor shared."""
+
+    def __init__(self, files: Sequence[str], starts: np.ndarray, places: Sequence[tuple[int, int]]):
+        self.files = tuple(files)
+        self.starts = starts
+        self.places = tuple(places)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._open: dict[int, pq.ParquetFile] = {}
+        self._tables: OrderedDict[int, pa.Table] = OrderedDict()
+
+    def __getstate__(self) -> dict:
+        return {"files": self.files, "starts": self.starts, "places": self.places}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        self._reset()
+
+    def row(self, number: int) -> dict:
+        """The row `number`, counted over all files."""
+        if self._process != os.getpid():
+            self._reset()
+        group = int(np.searchsorted(self.starts, number, side="right")) - 1
+        with self._lock:
+            table = self._tables.get(group)
+            if table is None:
+                table = self._tables[group] = self._read(group)
+            self._tables.move_to_end(group)
+            while len(self._tables) > _GROUPS_KEPT:
+                self._tables.popitem(last=False)
+        return table.slice(number - int(self.starts[group]), 1).to_pylist()[0]
+
+    def _read(self, group: int) -> pa.Table:
+        file, inner = self.places[group]
+        try:
+            if file not in self._open:
+                self._open[file] = pq.ParquetFile(self.files[file])
+            # One thread: arrow's pool does not survive a data loader's fork.
+            return self._open[file].read_row_group(inner, use_threads=False)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise DataError(f"{self.files[file]}: cannot read row group {inner}: {error}") from error
+
+
+class Rows:
+    """Some rows of some parquet files, in an order; a choice of rows (`take`, `slice`) copies no row."""
+
+    def __init__(self, groups: _Groups, light: pa.Table, numbers: np.ndarray):
+        self._groups, self._light, self._numbers = groups, light, numbers
+
+    @classmethod
+    def open(cls, files: Sequence[str]) -> Rows:
+        """All rows of `files`, one file after the other. Raises `DataError` for a file that is no parquet of ours."""
+        sizes, places, parts = [], [], []
+        for at, name in enumerate(files):
+            try:
+                with pq.ParquetFile(name) as file:
+                    metadata = file.metadata
+                    table = file.read(columns=list(LIGHT))
+            except (OSError, pa.ArrowInvalid) as error:
+                raise DataError(f"{name}: cannot read this parquet: {error}") from error
+            if missing := {"data_source", "ability", "extra_info"} - set(table.column_names):
+                raise DataError(f"{name}: no column {', '.join(sorted(missing))}; expected the preprocessor's parquet")
+            sizes += [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
+            places += [(at, group) for group in range(metadata.num_row_groups)]
+            parts.append(_flat(table))
+        light = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
+        starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)[:-1]]) if sizes else np.zeros(0, np.int64)
+        return cls(_Groups(files, starts.astype(np.int64), places), light, np.arange(light.num_rows))
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @property
+    def num_rows(self) -> int:
+        return len(self._numbers)
+
+    def column(self, name: str) -> list[Any]:
+        """The values of `data_source`, `ability`, `split` or `prompt_tokens` (None where a file has none)."""
+        column = self._light[name]
+        if pa.types.is_dictionary(column.type):
+            # Equal texts are one object: half a million pair names would take as much memory as the pairs' rows.
+            blocks = [np.array([*c.dictionary.to_pylist(), None], object)[_indices(c)] for c in column.chunks]
+            return np.concatenate(blocks).tolist() if blocks else []
+        return column.to_pylist()
+
+    def take(self, places: Sequence[int] | np.ndarray) -> Rows:
+        """The rows at `places`, in that order."""
+        places = np.asarray(places, dtype=np.int64)
+        return Rows(self._groups, self._light.take(pa.array(places)), self._numbers[places])
+
+    def select(self, places: Iterable[int]) -> Rows:
+        """`take` under the name that verl's own code uses."""
+        return self.take(np.fromiter(places, dtype=np.int64))
+
+    def slice(self, start: int, length: int | None = None) -> Rows:
+        """`length` rows from `start` on."""
+        stop = len(self) if length is None else min(len(self), start + length)
+        return self.take(np.arange(start, stop))
+
+    def where(self, mask: pa.Array | pa.ChunkedArray) -> Rows:
+        """The rows for which `mask` is true."""
+        return self.take(np.flatnonzero(np.asarray(mask)))
+
+    def within(self, tasks: Iterable[str] | None, max_tokens: int | None) -> Rows:
+        """The rows of the named tasks whose prompt is known to have at most `max_tokens` tokens, or not known."""
+        rows = self
+        if tasks is not None:
+            rows = rows.where(pc.is_in(rows._light["ability"].cast(pa.string()), value_set=pa.array(list(tasks))))
+        if max_tokens is not None:
+            rows = rows.where(pc.less_equal(pc.fill_null(rows._light["prompt_tokens"], 0), max_tokens))
+        return rows
+
+    def row(self, place: int) -> dict:
+        """All of one row, read from its file."""
+        return self._groups.row(int(self._numbers[place]))
+
+    def to_pylist(self) -> list[dict]:
+        """All rows in full: for a handful."""
+        return [self.row(place) for place in range(len(self))]
+
+
+def _indices(block: pa.DictionaryArray) -> np.ndarray:
+    return pc.fill_null(block.indices, -1).to_numpy()
+
+
+def _flat(table: pa.Table) -> pa.Table:
+    """The light columns side by side, absent ones as null."""
+    extra = table["extra_info"]
+    columns = {name: table[name].dictionary_encode() for name in ("data_source", "ability")}
+    for name, kind in (("split", pa.string()), ("prompt_tokens", pa.int64())):
+        known = extra.type.get_field_index(name) >= 0
+        columns[name] = pc.struct_field(extra, name).cast(kind) if known else pa.nulls(table.num_rows, kind)
+    columns["split"] = columns["split"].dictionary_encode()
+    return pa.table(columns)

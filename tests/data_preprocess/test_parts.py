@@ -1,0 +1,122 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Blocks, parts and splits: the same files whatever made them, and in however many attempts."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from data_preprocess import medvidbench, pipeline
+from data_preprocess.medvidbench import main
+
+COMMAND = Path(medvidbench.__file__)
+
+
+@pytest.fixture(scope="module")
+def annotations(tmp_path_factory):
+    """2,300 rows of all pairs, no frames: five blocks."""
+    folder = tmp_path_factory.mktemp("set")
+    maker = [sys.executable, str(COMMAND.parent / "synthetic.py"), "--output", str(folder), "--rows", "2300"]
+    subprocess.run([*maker, "--no-frames", "--profile", "tiny"], check=True, capture_output=True)
+    return folder / "train_annotations.json"
+
+
+def arguments(annotations, output, *options):
+    frames = annotations.parent / "frames"
+    base = ["--annotations", str(annotations), "--frames-root", str(frames), "--verify", "none"]
+    return [*base, "--output", str(output), *options]
+
+
+def files(output):
+    return {path.name: path.read_bytes() for path in sorted(output.glob("*.parquet"))}
+
+
+@pytest.fixture(scope="module")
+def wanted(annotations, tmp_path_factory):
+    """What one process makes in one go."""
+    output = tmp_path_factory.mktemp("one")
+    assert main(arguments(annotations, output, "--workers", "1")) == 0
+    assert set(files(output)) == {"train.parquet", "val.parquet"}
+    return files(output)
+
+
+def test_row_groups_have_one_size_and_rows_their_order(annotations, wanted, tmp_path):
+    (tmp_path / "train.parquet").write_bytes(wanted["train.parquet"])
+    file = pq.ParquetFile(tmp_path / "train.parquet")
+    sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+    assert set(sizes[:-1]) == {pipeline.ROW_GROUP} and sizes[-1] <= pipeline.ROW_GROUP
+    assert file.metadata.row_group(0).column(0).compression == "ZSTD"
+    indices = [row["index"] for row in file.read(["extra_info"])["extra_info"].to_pylist()]
+    assert indices == sorted(indices) and len(indices) == file.metadata.num_rows
+
+
+def test_two_processes_write_the_same_bytes(annotations, wanted, tmp_path):
+    assert main(arguments(annotations, tmp_path, "--workers", "2")) == 0
+    assert files(tmp_path) == wanted
+
+
+@pytest.mark.slow
+def test_ray_writes_the_same_bytes(annotations, wanted, tmp_path):
+    command = [sys.executable, str(COMMAND), *arguments(annotations, tmp_path, "--workers", "2", "--engine", "ray")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert files(tmp_path) == wanted
+
+
+def test_a_killed_run_goes_on_with_the_parts_that_are_there(annotations, wanted, tmp_path):
+    command = [sys.executable, str(COMMAND), *arguments(annotations, tmp_path, "--workers", "1")]
+    killed = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while killed.poll() is None and len(list(tmp_path.glob(".medvidbench-*/part-*.arrow"))) < 2:
+        time.sleep(0.002)
+    killed.kill()
+    killed.wait()
+    assert not files(tmp_path)
+    parts = {path: path.stat().st_ino for path in tmp_path.glob(".medvidbench-*/part-*.arrow")}
+    assert len(parts) >= 2
+    # A part that the kill cut off has no final name; one that the disk lost is found out by its content.
+    last = max(parts)
+    last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
+    seen = []
+    original = pipeline.convert_block
+    try:
+        pipeline.convert_block = lambda block, converter: seen.append(block.number) or original(block, converter)
+        assert main(arguments(annotations, tmp_path, "--workers", "1")) == 0
+    finally:
+        pipeline.convert_block = original
+    assert files(tmp_path) == wanted
+    assert 0 not in seen and len(parts) - 1 in seen and max(seen) == 4
+    assert not list(tmp_path.glob(".medvidbench-*/"))
+
+
+def test_without_resume_everything_is_made_anew(annotations, wanted, tmp_path):
+    scratch = tmp_path / ".medvidbench-0123456789abcdef"
+    scratch.mkdir()
+    (scratch / "part-0000000.arrow").write_bytes(b"of another run")
+    assert main(arguments(annotations, tmp_path, "--workers", "1", "--no-resume")) == 0
+    assert files(tmp_path) == wanted and not scratch.exists()
+
+
+def test_a_truncated_file_is_named_with_its_row(annotations, tmp_path, capsys):
+    broken = tmp_path / "broken.json"
+    broken.write_bytes(annotations.read_bytes()[:-5000])
+    assert main(arguments(annotations, tmp_path / "out", "--annotations", str(broken))) == 2
+    said = capsys.readouterr().err.strip()
+    assert "broken.json: row 229" in said and said.count("\n") == 0
+    assert not list((tmp_path / "out").glob("*.parquet"))
+
+
+def test_the_audit_adds_up(annotations, wanted, tmp_path):
+    assert main(arguments(annotations, tmp_path, "--workers", "1")) == 0
+    audit = json.loads((tmp_path / "audit.json").read_text())
+    assert audit["rows"]["written"] == sum(audit["splits"].values()) == sum(p["rows"] for p in audit["pairs"].values())
+    assert {name: entry["rows"] for name, entry in audit["outputs"].items()} == {
+        "train.parquet": audit["splits"]["train"],
+        "val.parquet": audit["splits"]["val"],
+    }
+    for pair, entry in audit["pairs"].items():
+        assert entry["frames"]["min"] <= entry["frames"]["p50"] <= entry["frames"]["max"], pair
