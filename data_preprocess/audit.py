@@ -5,19 +5,21 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from data_preprocess.records import Sample
+from data_preprocess.frames import FrameError
+from data_preprocess.records import RecordError, Sample
 
 EXAMPLES = 3
 """Examples kept of every reason for a reject."""
 
-ROWS = ("read", "written", "rejected", "other_tasks")
+ROWS = ("read", "written", "rejected", "other_tasks", "not_in_subset")
 QUANTITIES = ("frames", "duration", "fps", "answer_words", "vision_tokens", "prompt_tokens", "answer_tokens")
 """Numbers kept of every written row, to report their spread per dataset-task pair."""
 
@@ -48,8 +50,9 @@ class Audit:
         self.rounding: dict[str, array] = {}
         self.digests = {"id": array("Q"), "id_qa_type_question": array("Q")}
 
-    def reject(self, reason: str, error: object) -> None:
-        """Counts a row that is not written; `reason` groups, `error` is the whole line."""
+    def reject(self, error: RecordError | FrameError) -> None:
+        """Counts a row that cannot be written."""
+        reason = reason_of(error)
         self.rows["rejected"] += 1
         self.rejects[reason] += 1
         shown = self.examples.setdefault(reason, [])
@@ -63,8 +66,8 @@ class Audit:
         digest.update(f"\0{sample.qa_type}\0{sample.question}".encode(errors="surrogatepass"))
         self.digests["id_qa_type_question"].append(int.from_bytes(digest.digest(), "big"))
 
-    def written(self, pair: str, video: str, flags: Iterable[str], quantities: Mapping[str, float | None]) -> None:
-        """Counts a row that is written."""
+    def written(self, pair: str, video: str, flags: Iterable[str], quantities: Sequence[float | None]) -> None:
+        """Counts a row that is written; `quantities` in the order of `QUANTITIES`, None where the row has none."""
         self.rows["written"] += 1
         self.videos.setdefault(pair, set()).add(video)
         if flags:
@@ -72,9 +75,9 @@ class Audit:
         values = self.values.get(pair)
         if values is None:
             values = self.values[pair] = {name: array("d") for name in QUANTITIES}
-        for name, value in quantities.items():
+        for numbers, value in zip(values.values(), quantities, strict=True):
             if value is not None:
-                values[name].append(value)
+                numbers.append(value)
 
     def rounded(self, source: str, overlap: float) -> None:
         """Notes the IoU between a gold box and itself as the target says it."""
@@ -137,6 +140,11 @@ class Audit:
         audit.digests = {name: array("Q", numbers) for name, numbers in state["digests"].items()}
         return audit
 
+    @property
+    def frame_rejects(self) -> int:
+        """Rows rejected for their frames, which may be there the next time."""
+        return sum(count for reason, count in self.rejects.items() if reason.startswith("frame: "))
+
     def reasons(self) -> list[dict[str, Any]]:
         """Why rows were rejected, the most frequent reason first."""
         return [
@@ -145,14 +153,23 @@ class Audit:
         ]
 
     def report(self, per_split: Mapping[str, Mapping[str, int]]) -> dict[str, Any]:
-        """The counts as `audit.json` shows them; `per_split` are the rows of each split and pair."""
+        """The counts as `audit.json` shows them; `per_split` are the rows of each split and pair.
+
+        Videos, spreads, flags and times are those of all converted rows, a subset's or not.
+        """
         pairs = {}
         for pair in sorted(self.values):
             splits = {split: counts.get(pair, 0) for split, counts in per_split.items()}
+            converted = len(self.values[pair]["frames"])
             spreads = {name: spread(numbers) for name, numbers in self.values[pair].items() if numbers}
-            pairs[pair] = {"rows": sum(splits.values()), "videos": len(self.videos[pair]), **splits, **spreads}
+            counts = {"rows": sum(splits.values()), "converted": converted, "videos": len(self.videos[pair])}
+            pairs[pair] = {**counts, **splits, **spreads}
+        rows = {name: self.rows[name] for name in ROWS}
+        if per_split:
+            rows["written"] = sum(sum(counts.values()) for counts in per_split.values())
+            rows["not_in_subset"] = self.rows["written"] - rows["written"]
         return {
-            "rows": {name: self.rows[name] for name in ROWS},
+            "rows": rows,
             "rejected": self.reasons(),
             "splits": {split: sum(counts.values()) for split, counts in per_split.items()},
             "pairs": pairs,
@@ -167,6 +184,14 @@ class Audit:
                 for source, numbers in sorted(self.rounding.items())
             },
         }
+
+
+def reason_of(error: RecordError | FrameError) -> str:
+    """What kind of reject this is: the message without what differs from row to row."""
+    if isinstance(error, FrameError):
+        return "frame: " + re.split(r"[:(]| /", error.reason)[0].strip()
+    key, expected = (re.sub(r"\d[\d.]*", "*", text) for text in (error.key, error.expected))
+    return f"{key}: expected {expected}" if key else f"expected {expected}"
 
 
 def spread(numbers: array) -> dict[str, float]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -41,6 +42,7 @@ def schema(with_tokens: bool) -> pa.Schema:
         "clip_end": text,
         "time_rule": text,
         "flags": pa.list_(text),
+        "other": text,
         "response_tokens": number,
         "vision_tokens": number,
     }
@@ -124,7 +126,7 @@ def _offsets(lengths: Sequence[int]) -> pa.Array:
 
 
 def _lists(values: Sequence[Sequence[Any] | None], kind: pa.DataType) -> pa.Array:
-    flat = [item for value in values if value is not None for item in value]
+    flat = list(chain.from_iterable(value for value in values if value is not None))
     offsets = [0]
     for value in values:
         offsets.append(offsets[-1] + (len(value) if value is not None else 0))

@@ -9,7 +9,7 @@ about files that are written, is `pipeline.py`'s.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from data_preprocess.geometry import (
     assumed_size,
     canvas_of,
     processed_size,
-    rounding_iou,
+    rounding_ious,
     vision_tokens,
 )
 from data_preprocess.ground_truth import gold_times, outside_clip
@@ -83,6 +83,8 @@ class Converted:
     picks: tuple[int, ...]
     clock: Clock
     answer_tokens: int | None
+    rounding: tuple[float, ...]
+    thinned: bool
 
 
 class Converter:
@@ -123,22 +125,21 @@ class Converter:
             key=f"{sample.file}\0{sample.index}",
             family=settings.model_family,
         )
-        prompt_tokens = None
-        if self.length is not None:
-            prompt_tokens = self.length(prompt, size, line.times, line.sample_fps)
-            if settings.max_prompt_tokens and prompt_tokens > settings.max_prompt_tokens:
-                line, prompt_tokens = self._shorter(sample, prompt, size, line, prompt_tokens)
-                audit.timeline[sample.source]["rows_thinned"] += 1
-        picks = line.picks
+        listed = line
+        if self.length is not None and settings.max_prompt_tokens:
+            line = self._fitting(sample, prompt, size, line)
+        picks, shown_at = line.picks, line.times
         if sample.region:
-            picks = keep_boxed(picks, times, [path == sample.region[0] for path in sample.frames])
-        seconds = [times[pick] for pick in picks] if settings.timeline == "exact" else None
-        if seconds and sample.region and self.length is not None:
-            # The boxed frame brings its own time, whose stamp may have another length.
-            prompt_tokens = self.length(prompt, size, seconds, line.sample_fps)
-        answer = sample.answer
+            picks = keep_boxed(picks, shown_at, times, [path == sample.region[0] for path in sample.frames])
+        if settings.timeline == "exact":
+            shown_at = tuple(times[pick] for pick in picks)
+        prompt_tokens = self.length(prompt, size, shown_at, line.sample_fps) if self.length is not None else None
+        if settings.max_prompt_tokens and prompt_tokens > settings.max_prompt_tokens:
+            # A boxed frame that came in late brought a longer time stamp with it.
+            raise self._too_long(sample, prompt_tokens)
+        answer, rounding = sample.answer, ()
         if sample.task == "stg" and sample.ground is not None:
-            answer = self._boxes_as_said(sample, canvas, size, audit)
+            answer, rounding = self._boxes_as_said(sample, canvas, size)
         flags = [*sample.flags, *_odd_shape(sample.source, canvas, size_on_disk)]
         shown = self._frames(sample, files, picks, size, canvas, size_on_disk, flags)
         extra = {
@@ -163,6 +164,7 @@ class Converter:
             "clip_end": sample.clip_end,
             "time_rule": clock.rule,
             "flags": flags,
+            "other": _other_keys(sample.extra),
             "response_tokens": self.budgets[sample.task],
             "vision_tokens": vision_tokens(len(picks), size, settings.model_family),
         }
@@ -173,7 +175,7 @@ class Converter:
             "sample_fps": line.sample_fps,
             "resized_height": size[1],
             "resized_width": size[0],
-            "frame_seconds": seconds,
+            "frame_seconds": shown_at if settings.timeline == "exact" else None,
         }
         ground = sample.ground if sample.ground is not None else {}
         row = {
@@ -185,21 +187,33 @@ class Converter:
             "extra_info": extra,
         }
         answer_tokens = self.length.answer(answer) if self.length is not None and answer is not None else None
-        return Converted(sample, row, line, picks, clock, answer_tokens)
+        return Converted(sample, row, line, picks, clock, answer_tokens, rounding, line is not listed)
 
     def _timeline(self, sample: Sample, audit: Audit) -> tuple[Timeline, Clock, Sequence[float]]:
         """The frames to show and when, the clip's clock, and the seconds of the listed frames."""
         settings = self.settings
         clock = native_clock(sample.source, sample.frames, sample.numbers, sample.fps, sample.declared)
-        times = frame_seconds(sample.numbers, clock, sample.fps, sample.declared, settings.clock)
+        bounds = gold_times(sample.ground) if sample.ground is not None else ()
+        # Only where the two lengths disagree is there a choice: elsewhere a list with a hole has one true clock.
+        unclear = False
+        if sample.declared is not None:
+            report = clock_report(sample.numbers, clock, sample.fps, sample.declared, bounds)
+            audit.clocks[sample.source].update(report)
+            unclear = bool(report["rows_disagreeing"])
+        mode = settings.clock if unclear else "native"
+        times = frame_seconds(sample.numbers, clock, sample.fps, sample.declared, mode)
         if settings.timeline == "exact":
             line = exact(times, sample.fps)
         else:
             line = uniform(times, sample.fps, settings.max_growth, settings.tick_tolerance)
-        if sample.ground is not None:
-            # A clip is as long as its longest clock says: which of them the annotators followed is not known.
-            length = max(line.duration, sample.declared or 0.0)
-            beyond = outside_clip(sample.task, sample.ground, length, max(1.0, 1 / sample.fps))
+        if bounds:
+            length = line.duration
+            if unclear:
+                # As long as its longest clock says: which of them the annotators followed is not known.
+                numbers = sample.numbers
+                by_index, natively = (len(numbers) - 1) / sample.fps, (numbers[-1] - numbers[0]) / clock.rate
+                length = max(length, sample.declared, by_index, natively)
+            beyond = outside_clip(bounds, length, max(1.0, 1 / sample.fps))
             if beyond > 0:
                 audit.timeline[sample.source]["rows_with_gold_outside"] += 1
                 if settings.outside_clip == "reject":
@@ -218,24 +232,25 @@ class Converter:
             self._processed[on_disk] = size
         return size
 
-    def _shorter(
-        self, sample: Sample, prompt: list[dict[str, str]], size: tuple[int, int], line: Timeline, tokens: int
-    ) -> tuple[Timeline, int]:
-        limit = self.settings.max_prompt_tokens
-        thinner = self.length.fit(prompt, size, line, limit, self.settings.thin)
+    def _fitting(self, sample: Sample, prompt: list[dict[str, str]], size: tuple[int, int], line: Timeline) -> Timeline:
+        """The line itself where its prompt is short enough, else a thinner one."""
+        thinner = self.length.fit(prompt, size, line, self.settings.max_prompt_tokens, self.settings.thin)
         if thinner is None:
-            raise RecordError(
-                sample.file, sample.index, "video", f"a prompt of at most {limit} tokens", f"{tokens} tokens"
-            )
-        return thinner, self.length(prompt, size, thinner.times, thinner.sample_fps)
+            raise self._too_long(sample, self.length(prompt, size, line.times, line.sample_fps))
+        return thinner
 
-    def _boxes_as_said(self, sample: Sample, canvas: tuple[int, int], size: tuple[int, int], audit: Audit) -> str:
+    def _too_long(self, sample: Sample, tokens: int) -> RecordError:
+        expected = f"a prompt of at most {self.settings.max_prompt_tokens} tokens"
+        return RecordError(sample.file, sample.index, "video", expected, f"{tokens} tokens")
+
+    def _boxes_as_said(
+        self, sample: Sample, canvas: tuple[int, int], size: tuple[int, int]
+    ) -> tuple[str, tuple[float, ...]]:
+        """The answer in the model's space, and the IoU of each box with what is left of it there."""
         family, decimals = self.settings.model_family, self.settings.stg_decimals
         boxes = {float(time): tuple(box) for time, box in sample.ground["boxes"].items()}
-        for box in boxes.values():
-            audit.rounded(sample.source, rounding_iou([box], canvas, size, family, decimals))
         said = {time: to_model(box, canvas, size, family) for time, box in boxes.items()}
-        return render_stg(said, decimals)
+        return render_stg(said, decimals), tuple(rounding_ious(said.values(), decimals))
 
     def _frames(
         self,
@@ -266,13 +281,28 @@ class Converter:
         return [shown[files[pick]] for pick in picks]
 
 
-def keep_boxed(picks: Sequence[int], times: Sequence[float], boxed: Sequence[bool]) -> tuple[int, ...]:
-    """The list with the boxed frame in it: where no tick shows it, it takes the place of the nearest one."""
+def keep_boxed(
+    picks: Sequence[int], shown_at: Sequence[float], times: Sequence[float], boxed: Sequence[bool]
+) -> tuple[int, ...]:
+    """The picks with the boxed frame among them: where no tick shows it, it takes the place of the nearest tick's.
+
+    Args:
+        picks: positions in the listed frames.
+        shown_at: clip seconds at which each pick is shown.
+        times: clip seconds of the listed frames.
+        boxed: which of the listed frames is the boxed one.
+    """
     if any(boxed[pick] for pick in picks):
         return tuple(picks)
     wanted = boxed.index(True)
-    nearest = min(range(len(picks)), key=lambda tick: abs(times[picks[tick]] - times[wanted]))
+    nearest = min(range(len(picks)), key=lambda tick: abs(shown_at[tick] - times[wanted]))
     return (*picks[:nearest], wanted, *picks[nearest + 1 :])
+
+
+def _other_keys(extra: Mapping[str, Any]) -> str | None:
+    """Unknown keys of the row as JSON; `train`, which every row has and no split here follows, is none."""
+    other = {key: value for key, value in extra.items() if key != "train"}
+    return orjson.dumps(other).decode() if other else None
 
 
 def _odd_shape(source: str, canvas: tuple[int, int], on_disk: tuple[int, int]) -> list[str]:
@@ -281,37 +311,35 @@ def _odd_shape(source: str, canvas: tuple[int, int], on_disk: tuple[int, int]) -
 
 
 def _file_number(path: str) -> int | None:
-    digits = path.rsplit("/", 1)[-1].rsplit(".", 1)[0].rsplit("_", 1)[-1]
+    digits = path[path.rfind("/") + 1 :].rpartition(".")[0].rpartition("_")[2]
     return int(digits) if digits.isdecimal() else None
 
 
 def _enter(done: Converted, audit: Audit) -> None:
     """Counts a written row."""
     sample, line, extra = done.sample, done.line, done.row["extra_info"]
-    quantities = {name: extra.get(name) for name in ("frames", "duration", "fps", "vision_tokens", "prompt_tokens")}
-    if sample.answer is not None:
-        quantities["answer_words"] = len(sample.answer.split())
-    quantities["answer_tokens"] = done.answer_tokens
-    audit.written(sample.pair, sample.video_id, extra["flags"], quantities)
+    words = len(sample.answer.split()) if sample.answer is not None else None
+    numbers = (extra["frames"], line.duration, sample.fps, words, extra["vision_tokens"])
+    tokens = (extra.get("prompt_tokens"), done.answer_tokens)
+    audit.written(sample.pair, sample.video_id, extra["flags"], (*numbers, *tokens))
     source = sample.source
     audit.time_rules[source][done.clock.rule] += 1
     if done.answer_tokens is not None and done.answer_tokens > extra["response_tokens"]:
         audit.flags[sample.pair]["answer_over_budget"] += 1
+    for overlap in done.rounding:
+        audit.rounded(source, overlap)
     counts = audit.timeline[source]
     counts["rows"] += 1
-    for name, count in (
-        ("frames_moved", line.moved),
-        ("frames_repeated", line.repeated),
-        ("frames_left_out", line.left_out),
-        ("rows_at_lower_rate", int(line.divisor > 1)),
-    ):
-        if count:
-            counts[name] += count
-    if any(_file_number(sample.frames[at]) != sample.numbers[at] for at in (0, -1)):
+    if line.moved or line.repeated or line.left_out:
+        changed = {"frames_moved": line.moved, "frames_repeated": line.repeated, "frames_left_out": line.left_out}
+        counts.update({name: count for name, count in changed.items() if count})
+    if line.divisor > 1:
+        counts["rows_at_lower_rate"] += 1
+    if done.thinned:
+        counts["rows_thinned"] += 1
+    first, last = sample.frames[0], sample.frames[-1]
+    if _file_number(first) != sample.numbers[0] or _file_number(last) != sample.numbers[-1]:
         counts["rows_with_other_file_numbers"] += 1
-    if sample.declared is not None:
-        bounds = gold_times(sample.ground) if sample.ground is not None else ()
-        audit.clocks[source].update(clock_report(sample.numbers, done.clock, sample.fps, sample.declared, bounds))
 
 
 def convert_block(block: Block, converter: Converter) -> tuple[pa.Table, Audit]:
@@ -340,9 +368,9 @@ def convert_block(block: Block, converter: Converter) -> tuple[pa.Table, Audit]:
                 continue
             done.append(converter.convert(sample, audit))
         except RecordError as error:
-            audit.reject(f"{error.key}: expected {error.expected}".removeprefix(": "), error)
+            audit.reject(error)
         except FrameError as error:
-            audit.reject("unusable frame", error.at(name, index))
+            audit.reject(error.at(name, index))
     errors = store.flush() if store is not None else {}
     if store is not None:
         audit.frames.update({"made": store.made - before[0], "reused": store.reused - before[1]})
@@ -352,9 +380,7 @@ def convert_block(block: Block, converter: Converter) -> tuple[pa.Table, Audit]:
         broken = next((at for at, path in enumerate(shown) if path in errors), None) if errors else None
         if broken is not None:
             listed = converted.sample.frames[converted.picks[broken]]
-            audit.reject(
-                "unusable frame", FrameError(listed, errors[shown[broken]].reason, name, converted.sample.index)
-            )
+            audit.reject(FrameError(listed, errors[shown[broken]].reason, name, converted.sample.index))
             continue
         _enter(converted, audit)
         rows.append(converted.row)

@@ -99,6 +99,20 @@ def store_frame(job: Job, folder: str) -> tuple[bool, str | None]:
     return True, None
 
 
+def identify(folder: str | os.PathLike[str]) -> str:
+    """The store's own name, made with its folder: another one tells that the frames of earlier runs are gone."""
+    os.makedirs(folder, exist_ok=True)
+    path = os.path.join(folder, ".id")
+    if not os.path.exists(path):
+        # Not written in place: a second process must not read half a name.
+        partial = f"{path}.{secrets.token_hex(6)}"
+        with open(partial, "x", encoding="ascii") as handle:
+            handle.write(secrets.token_hex(16))
+        os.replace(partial, path)
+    with open(path, encoding="ascii") as handle:
+        return handle.read()
+
+
 class FrameStore:
     """Stored frames in one folder. `request` names them, `flush` makes those that are not there yet.
 
@@ -167,14 +181,15 @@ class FrameStore:
         target = self._seen.get(key)
         if target is None:
             try:
-                mtime_ns = os.stat(path).st_mtime_ns
+                found = os.stat(path)
             except (OSError, ValueError) as error:
                 raise FrameError(path, why_unreadable(error)) from None
-            target = self._seen[key] = self._target(path, size, box, canvas, source_size)
-            if is_current(target, mtime_ns):
+            target = self._seen[key] = self._target(path, found.st_size, size, box, canvas, source_size)
+            if is_current(target, found.st_mtime_ns):
                 self.reused += 1
             else:
-                self._pending[target] = Job(path, target, size, mtime_ns, box, canvas, source_size, self.draft)
+                job = Job(path, target, size, found.st_mtime_ns, box, canvas, source_size, self.draft)
+                self._pending[target] = job
         return target
 
     def flush(self) -> dict[str, FrameError]:
@@ -203,10 +218,14 @@ class FrameStore:
             self._seen = {key: target for key, target in self._seen.items() if target not in errors}
         return errors
 
-    def _target(self, path: str, size: Size, box: Box | None, canvas: Size | None, source_size: Size | None) -> str:
+    def _target(
+        self, path: str, length: int, size: Size, box: Box | None, canvas: Size | None, source_size: Size | None
+    ) -> str:
         shown = (
             _RULE,
             path.removeprefix(self.root),
+            # Two roots may hold other frames under one name and of one time, out of an archive.
+            length,
             tuple(size),
             box and tuple(map(float, box)),
             canvas and tuple(canvas),

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from PIL import Image, ImageDraw
 
 from data_preprocess.geometry import SOURCES, Box, Size, rescale
+from data_preprocess.wording import short
 
 PREFIXES = ("root/data/", "valdata/", "testdata/")
 """Leading parts of listed paths that say where the frames once lay."""
@@ -50,12 +51,16 @@ class FrameError(ValueError):
         self.frame, self.reason, self.file, self.row = frame, reason, file, row
 
     def __str__(self) -> str:
-        where = f"{self.file}: row {self.row}: " if self.file else ""
-        return f"{where}frame {self.frame}: {self.reason}"
+        where = f"{short(self.file)}: row {self.row}: " if self.file else ""
+        return f"{where}frame {short(self.frame, 200)}: {short(self.reason, 300)}"
 
     def at(self, file: str, row: int) -> FrameError:
         """The same error, with the row that lists the frame."""
         return FrameError(self.frame, self.reason, file, row)
+
+
+class MixedSizes(ValueError):
+    """A frame of another size than its clip's other frames."""
 
 
 def why_unreadable(error: Exception) -> str:
@@ -65,6 +70,8 @@ def why_unreadable(error: Exception) -> str:
             raise error
         if error.errno == errno.ENOENT:
             return "no such file"
+    if isinstance(error, MixedSizes):
+        return str(error)
     return f"not a readable picture: {' '.join(str(error).split())}"
 
 
@@ -272,7 +279,7 @@ def render(
     with open_picture(path) as image:
         if source_size is not None and image.size != tuple(source_size):
             expected = "{}x{}".format(*source_size)
-            raise ValueError(f"mixed sizes in one clip: {image.width}x{image.height}, expected {expected}")
+            raise MixedSizes(f"mixed sizes in one clip: {image.width}x{image.height}, expected {expected}")
         if draft and box is None:
             image.draft(None, size)
         frame = _rgb(image)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from reward_score.boxes import Box, iou, to_canvas, to_model
+from reward_score.boxes import Box, iou
 
 Size = tuple[int, int]
 
@@ -68,26 +68,13 @@ def rescale(box: Sequence[float], from_size: Size, to_size: Size) -> Box:
     return x1 * width / from_width, y1 * height / from_height, x2 * width / from_width, y2 * height / from_height
 
 
-def rounding_iou(boxes: Iterable[Sequence[float]], canvas: Size, size: Size, family: str, decimals: int) -> float:
-    """What writing boxes with `decimals` costs: mean IoU of canvas boxes and what their written form says.
+def rounding_ious(boxes: Iterable[Box], decimals: int) -> list[float]:
+    """What writing boxes with `decimals` costs: IoU of each box and what its written form says.
 
-    Args:
-        boxes: gold boxes in pixels of `canvas`; a box without area counts 0.
-        canvas: annotation canvas.
-        size: processed size, for the families that answer in its pixels.
-        family: whose box space the target is written in.
-        decimals: of the written numbers.
-
-    Raises:
-        ValueError: no box at all.
+    Overlap does not change when both axes are stretched, so boxes in a model's space tell it for the canvas as well. A
+    box without area counts 0.
     """
-    overlaps = []
-    for box in boxes:
-        written = [round(value, decimals) for value in to_model(box, canvas, size, family)]
-        overlaps.append(iou(box, to_canvas(written, canvas, size, family)))
-    if not overlaps:
-        raise ValueError("no box to round")
-    return math.fsum(overlaps) / len(overlaps)
+    return [iou(box, [round(value, decimals) for value in box]) for box in boxes]
 
 
 def processed_size(frame_size: Size, family: str, min_pixels: int = MIN_PIXELS, max_pixels: int = MAX_PIXELS) -> Size:

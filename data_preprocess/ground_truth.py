@@ -23,6 +23,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, Field, FiniteFloat, StringConstraints, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
+from data_preprocess.wording import short
 from reward_score.answers import ASPECTS, CVS_COMPONENTS, PARSERS, Event, render_cvs, render_dvc, render_sa, render_tal
 
 TRUTHS = ("structure", "text")
@@ -45,22 +46,18 @@ class ShapeError(ValueError):
         self.key, self.expected, self.found = key, expected, short(found)
 
 
-def short(value: Any) -> str:
-    """A value on one line of at most 80 characters."""
-    text = value if isinstance(value, str) else repr(value)
-    text = " ".join(text[:400].split()) + "..." * (len(text) > 400)
-    text = text.encode("utf-8", "backslashreplace").decode()
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
 def shape_error(error: ValidationError, prefix: str = "") -> ShapeError:
     """The first of pydantic's complaints as a `ShapeError`."""
     first = error.errors(include_url=False, include_context=False)[0]
-    key = ".".join([prefix] * bool(prefix) + [str(part) for part in first["loc"]])
+    key = ".".join([prefix] * bool(prefix) + [short(str(part), 40) for part in first["loc"]])
     if first["type"] == "missing":
         return ShapeError(key, "this key", "nothing")
     expected = first["msg"].removeprefix("Input should be ").replace(f" or instance of {error.title}", "")
-    return ShapeError(key, expected[0].lower() + expected[1:], repr(first["input"]))
+    return ShapeError(
+        key,
+        expected[0].lower() + expected[1:],
+        first["input"] if isinstance(first["input"], dict | list) else repr(first["input"]),
+    )
 
 
 def check(adapter: Any, value: Any, prefix: str = "") -> Any:
@@ -374,12 +371,6 @@ def gold_times(ground: dict[str, Any]) -> list[float]:
     return [float(time) for time in ground.get("boxes", ())]
 
 
-def outside_clip(task: str, ground: dict[str, Any], seconds: float, tolerance: float) -> float:
-    """By how many seconds the worst gold time lies outside a clip of `seconds`; 0.0 within `tolerance` of its bounds.
-
-    Looks at the spans of tal, the events of dvc and the box times of stg; other tasks name no times.
-    """
-    times = gold_times(ground) if task in ("tal", "dvc", "stg") else []
-    if not times:
-        return 0.0
-    return max(0.0, -tolerance - min(times), max(times) - seconds - tolerance)
+def outside_clip(times: Sequence[float], seconds: float, tolerance: float) -> float:
+    """By how many seconds the worst of some gold times lies outside a clip of `seconds`; 0.0 within `tolerance`."""
+    return max(0.0, -tolerance - min(times), max(times) - seconds - tolerance) if times else 0.0

@@ -18,6 +18,8 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
+import importlib.metadata
+import io
 import json
 import os
 import shutil
@@ -38,7 +40,7 @@ from tqdm import tqdm
 from data_preprocess import leaks, overview
 from data_preprocess.audit import Audit
 from data_preprocess.convert import Settings
-from data_preprocess.frame_store import SUFFIXES
+from data_preprocess.frame_store import SUFFIXES, identify
 from data_preprocess.frames import FrameError
 from data_preprocess.geometry import FACTORS, processed_size
 from data_preprocess.pipeline import (
@@ -54,6 +56,7 @@ from data_preprocess.prompt_length import THIN_POLICIES, TokenizerError
 from data_preprocess.prompts import RESPONSE_TOKENS, SYSTEM_MODES
 from data_preprocess.records import TASKS, RecordError
 from data_preprocess.timeline import CLOCKS
+from data_preprocess.wording import short
 
 FORMAT = 2
 """Of the parquet columns and of `audit.json`."""
@@ -98,6 +101,23 @@ def code_fingerprint() -> str:
     return digest.hexdigest()
 
 
+def tools(settings: Settings) -> dict[str, str]:
+    """Versions of the libraries, and the hash of the tokenizer, that have a say in what is written."""
+    names = [
+        "pyarrow",
+        *["Pillow"] * bool(settings.frame_store),
+        *["transformers", "tokenizers"] * bool(settings.tokenizer),
+    ]
+    found = {name: importlib.metadata.version(name) for name in names}
+    if settings.tokenizer:
+        digest = hashlib.sha256()
+        for path in sorted(Path(settings.tokenizer).glob("*")):
+            if path.suffix in (".json", ".txt", ".jinja", ".model") and path.is_file():
+                digest.update(path.name.encode() + path.read_bytes())
+        found["tokenizer"] = digest.hexdigest()
+    return found
+
+
 def describe(inputs: Sequence[dict[str, Any]], settings: Settings, splitting: Splitting) -> dict[str, str]:
     """What decides the output, as the parquet files' metadata carries it; `fingerprint` is the hash of the rest."""
     named = [{"name": os.path.basename(entry["file"]), **entry} for entry in inputs]
@@ -107,21 +127,33 @@ def describe(inputs: Sequence[dict[str, Any]], settings: Settings, splitting: Sp
         "medgrpo.settings": json.dumps(asdict(settings), sort_keys=True),
         "medgrpo.splitting": json.dumps(asdict(splitting), sort_keys=True),
         "medgrpo.code": code_fingerprint(),
+        "medgrpo.tools": json.dumps(tools(settings), sort_keys=True),
     }
     digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     return {**parts, "medgrpo.fingerprint": digest}
 
 
-def up_to_date(output: Path, key: str) -> dict[str, Any] | None:
-    """The audit of a finished run with this fingerprint whose files are all there, else None."""
+def up_to_date(output: Path, key: str, store: str, max_rejects: float) -> dict[str, Any] | None:
+    """The audit of a finished run with this fingerprint and frame store whose files are as they were, else None.
+
+    A run that rejected rows for their frames is never up to date: the frames may be there by now.
+    """
     try:
-        audit = json.loads((output / "audit.json").read_text())
-        if audit["fingerprint"] != key:
+        audit = json.loads((output / "audit.json").read_text(encoding="utf-8"))
+        if (audit["fingerprint"], audit["frame_store_id"]) != (key, store) or audit["frame_rejects"]:
             return None
-        sizes = {name: entry["bytes"] for name, entry in audit["outputs"].items()}
-        return audit if all((output / name).stat().st_size == size for name, size in sizes.items()) else None
+        if audit["rows"]["rejected"] > max_rejects * audit["rows"]["read"]:
+            return None
+        hashes = {name: entry["sha256"] for name, entry in audit["outputs"].items()}
+        return audit if all(sha256(output / name) == known for name, known in hashes.items()) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
+
+
+def _state(file: str) -> tuple[int, ...]:
+    """What changes when a file is written to, or replaced."""
+    found = os.stat(file)
+    return (found.st_size, found.st_mtime_ns, found.st_ino)
 
 
 def publish(scratch: Path, output: Path, audit: dict[str, Any]) -> None:
@@ -169,13 +201,17 @@ def run(
         OSError: the disk.
     """
     begun = time.monotonic()
+    for path in (*files, str(output), settings.frames_root, settings.frame_store):
+        if not _is_text(path):
+            raise SettingsError(f"{short(path)}: the name is not valid Unicode, which parquet needs")
     output = Path(output).absolute()
     names = Counter(os.path.basename(file) for file in files)
     if twice := [name for name, count in names.items() if count > 1]:
         raise SettingsError(f"two inputs are named {twice[0]}: rows are known by file name and number, rename one")
-    inputs = []
+    inputs, states = [], {}
     for file in files:
         try:
+            states[file] = _state(file)
             inputs.append({"file": file, "bytes": os.path.getsize(file), "sha256": sha256(file)})
         except OSError as error:
             raise RecordError(file, None, "", "a readable file", error.strerror or str(error)) from None
@@ -185,7 +221,8 @@ def run(
         raise SettingsError(str(error)) from None
     metadata = describe(inputs, settings, splitting)
     key = metadata["medgrpo.fingerprint"]
-    done = None if running.force else up_to_date(output, key)
+    store = identify(settings.frame_store) if settings.frame_store else ""
+    done = None if running.force else up_to_date(output, key, store, running.max_rejects)
     if done is not None:
         return {**done, "up_to_date": True}
     if settings.verify != "none" and not os.path.isdir(settings.frames_root):
@@ -195,20 +232,39 @@ def run(
         need = sum(entry["bytes"] for entry in inputs) // 10 + _SPARE_BYTES
         if (free := shutil.disk_usage(output).free) < need:
             raise SettingsError(f"{output}: {free >> 20} MiB free, expected at least {need >> 20} MiB")
-        return _run(inputs, output, settings, splitting, running, metadata, begun)
+        report = _run(inputs, states, output, settings, splitting, running, metadata, store)
+        report["wall_s"] = round(time.monotonic() - begun, 3)
+        publish(output / _scratch(key, store), output, report)
+        shutil.rmtree(output / _scratch(key, store), ignore_errors=True)
+        return report
+
+
+def _scratch(key: str, store: str) -> str:
+    """The folder of the parts: of this run, and of frames that are still there."""
+    return f".medvidbench-{hashlib.sha256((key + store).encode()).hexdigest()[:16]}"
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _run(
     inputs: list[dict[str, Any]],
+    states: dict[str, tuple[int, ...]],
     output: Path,
     settings: Settings,
     splitting: Splitting,
     running: Running,
     metadata: dict[str, str],
-    begun: float,
+    store: str,
 ) -> dict[str, Any]:
+    """Parts, splits and the audit, in the scratch folder."""
     key = metadata["medgrpo.fingerprint"]
-    scratch = output / f".medvidbench-{key[:16]}"
+    scratch = output / _scratch(key, store)
     for stale in output.glob(".medvidbench-*"):
         if stale != scratch or not running.resume or running.force:
             shutil.rmtree(stale, ignore_errors=True)
@@ -225,11 +281,13 @@ def _run(
         _refuse_rejects(audit, running.max_rejects, final=True)
         if not audit.rows["written"]:
             raise SettingsError(f"no row to write: {audit.rows['read']} read, {audit.rows['rejected']} rejected")
-    except (RecordError, FrameError, SettingsError):
+        if changed := next((file for file, state in states.items() if _state(file) != state), None):
+            raise RecordError(changed, None, "", "a file that stays as it is while it is read", "another one")
+    except (RecordError, FrameError, SettingsError, TokenizerError):
         # What is wrong lies in the input: nothing here is worth going on from.
         shutil.rmtree(scratch, ignore_errors=True)
         raise
-    validation, subset = choose_rows(parts, splitting)
+    validation, subset, shared = choose_rows(parts, splitting)
     with tqdm(total=audit.rows["written"], unit=" rows", desc="parquet", disable=None, mininterval=1.0) as bar:
         with_tokens = bool(settings.tokenizer)
         per_split = write_splits(parts, scratch, with_tokens, validation, subset, metadata, bar.update)
@@ -240,16 +298,16 @@ def _run(
     report = {
         "format": FORMAT,
         "fingerprint": key,
+        "frame_store_id": store,
         "settings": asdict(settings),
         "splitting": asdict(splitting),
         "inputs": inputs,
         "outputs": outputs,
         **audit.report(per_split),
-        "validation_videos": sorted(validation),
-        "wall_s": round(time.monotonic() - begun, 3),
+        "frame_rejects": audit.frame_rejects,
+        "validation_groups": sorted(validation),
+        "test_groups_with_answers": shared,
     }
-    publish(scratch, output, report)
-    shutil.rmtree(scratch, ignore_errors=True)
     return report
 
 
@@ -284,10 +342,20 @@ def print_summary(audit: dict[str, Any], output: str) -> None:
         print(f"boxes: {source}: IoU of gold and rounded target {overlap['mean']:.4f} (least {overlap['min']:.4f})")
     for reason in audit["rejected"]:
         print(f"rejected: {reason['rows']} rows: {reason['reason']}; such as {reason['examples'][0]}")
+    if shared := audit["test_groups_with_answers"]:
+        print(f"test videos that are in train or val too: {len(shared)}, such as {shared[0]}")
     rows = audit["rows"]
+    if 0 < audit["splits"]["train"] < audit["splitting"]["subset"]:
+        print(f"the subset has {audit['splits']['train']} rows: there are no more")
+    left_out = (
+        (rows["rejected"], "rejected"),
+        (rows["other_tasks"], "of other tasks"),
+        (rows["not_in_subset"], "not drawn"),
+    )
     print(
-        f"{sum(audit['splits'].values())} of {rows['read']} rows written to {output} ({rows['rejected']} rejected, "
-        f"{rows['other_tasks']} of other tasks), {rows['read'] / audit['wall_s']:.0f} rows/s, {audit['wall_s']:.1f} s"
+        f"{rows['written']} of {rows['read']} rows written to {output} "
+        f"({', '.join(f'{count} {what}' for count, what in left_out)}), "
+        f"{rows['read'] / max(audit['wall_s'], 1e-3):.0f} rows/s, {audit['wall_s']:.1f} s"
     )
 
 
@@ -329,12 +397,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     times("--outside-clip", choices=("reject", "keep"), default=default.outside_clip, help="rows with times beyond it")
 
     frames = parser.add_argument_group("frames").add_argument
-    frames("--verify", choices=("none", "exists", "decode"), default=default.verify, help="of the listed frames")
+    frames(
+        "--verify",
+        choices=("none", "exists", "decode"),
+        help="of the listed frames (exists; decode where they are not stored)",
+    )
     frames("--frame-store", metavar="DIR", help="folder of resized frames (OUTPUT/frames; none with --verify none)")
     frames("--no-frame-store", action="store_true", help="list the frames as they are")
-    frames(
-        "--frame-format", choices=("png", "jpg"), default=default.frame_format, help="of stored frames (%(default)s)"
-    )
+    frames("--frame-format", choices=FRAME_FORMATS, default=default.frame_format, help="of stored ones (%(default)s)")
     frames("--jpeg-draft", action="store_true", help="let the JPEG decoder scale down first: faster, less exact")
 
     way = parser.add_argument_group("how").add_argument
@@ -345,7 +415,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     way("--max-rejects", type=float, default=0.01, metavar="SHARE", help="of unusable rows, more end the run (0.01)")
     way("--strict", action="store_true", help="the same as --max-rejects 0")
     options = parser.parse_args(arguments)
-    for name, low, high in (("val_fraction", 0, 0.999999), ("max_rejects", 0, 1), ("max_growth", 1, 1e9)):
+    shares = (("val_fraction", 0, 0.999999), ("max_rejects", 0, 1), ("max_growth", 1, 1e9), ("tick_tolerance", 0, 1))
+    for name, low, high in shares:
         if not low <= getattr(options, name) <= high:
             parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: expected {low} to {high:g}")
     for name, low in (("workers", 1), ("subset", 0), ("max_prompt_tokens", 0)):
@@ -357,12 +428,17 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         )
     if options.max_prompt_tokens and not options.tokenizer:
         parser.error("--max-prompt-tokens: expected --tokenizer beside it")
+    if options.no_frame_store and options.frame_store:
+        parser.error("--no-frame-store: expected no --frame-store beside it")
+    if options.verify is None:
+        # The store decodes every frame anyway.
+        options.verify = "decode" if options.no_frame_store else "exists"
     if options.verify == "none" and options.frame_store:
         parser.error("--verify none: expected no --frame-store (frames are not touched)")
     budgets = []
     for entry in options.response_tokens:
         task, _, tokens = entry.partition("=")
-        if task not in TASKS or not tokens.isdecimal() or int(tokens) < 1:
+        if task not in TASKS or not tokens.isdecimal() or not 0 < int(tokens) < 1 << 20:
             parser.error(f"--response-tokens {entry}: expected TASK=N, such as stg=256")
         budgets.append((task, int(tokens)))
     options.response_tokens = tuple(sorted(budgets))
@@ -392,6 +468,19 @@ def settings_of(options: argparse.Namespace) -> tuple[Settings, Splitting, Runni
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; the exit status: 0, or 2 with one line on stderr (130 when interrupted)."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a name must not end a finished run.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return _main(arguments)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; nothing more can be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _main(arguments: list[str]) -> int:
     if arguments[:1] == ["inspect"]:
         return overview.main(arguments[1:])
     if arguments[:1] == ["leaks"]:

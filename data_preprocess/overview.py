@@ -48,7 +48,7 @@ def look(files: Sequence[str]) -> tuple[dict[str, Counter[str]], dict[str, list[
                 sample = parse_record(raw, file, index)
                 row = orjson.loads(raw)
             except RecordError as error:
-                audit.reject(f"{error.key}: expected {error.expected}".removeprefix(": "), error)
+                audit.reject(error)
                 continue
             for key, value in row.items():
                 keys[key][type_name(value)] += 1
@@ -57,15 +57,12 @@ def look(files: Sequence[str]) -> tuple[dict[str, Counter[str]], dict[str, list[
                         keys[f"metadata.{name}"][type_name(entry)] += 1
             audit.identity(sample)
             first.setdefault(sample.pair, sample)
+            words = len(sample.answer.split()) if sample.answer is not None else None
             audit.written(
                 sample.pair,
                 sample.video_id,
                 sample.flags,
-                {
-                    "frames": len(sample.frames),
-                    "fps": sample.fps,
-                    "answer_words": len(sample.answer.split()) if sample.answer is not None else None,
-                },
+                (len(sample.frames), None, sample.fps, words, None, None, None),
             )
     bar.close()
     return keys, first, audit

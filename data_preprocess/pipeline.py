@@ -136,6 +136,8 @@ def make_parts(
         PipelineError: a worker died.
         OSError: the disk.
     """
+    # What an earlier run in this process knew of folders and frames may no longer be so.
+    _converters.clear()
     blocks = iter_blocks(files, BLOCK_ROWS)
     if engine == "ray":
         from data_preprocess.ray_engine import make_parts_on_ray
@@ -145,7 +147,7 @@ def make_parts(
     ahead = _Ahead(blocks)
     if workers <= 1 or ahead.only_one():
         for block in ahead:
-            yield _existing(block, folder) or make_part(block, settings, folder, threads=max(workers, 1))
+            yield existing_part(block, folder) or make_part(block, settings, folder, threads=max(workers, 1))
         return
     yield from _in_processes(ahead, settings, folder, workers)
 
@@ -168,10 +170,11 @@ class _Ahead:
         yield from self._items
 
 
-def _existing(block: Block, folder: Path) -> Part | None:
+def existing_part(block: Block, folder: Path) -> Part | None:
+    """The part of a block that an earlier attempt made; one that lacks rows for their frames is made anew."""
     path = part_path(folder, block.number)
     audit = read_audit(path)
-    return Part(path, audit) if audit is not None else None
+    return Part(path, audit) if audit is not None and not audit.frame_rejects else None
 
 
 def _in_processes(blocks: Iterable[Block], settings: Settings, folder: Path, workers: int) -> Iterator[Part]:
@@ -180,7 +183,7 @@ def _in_processes(blocks: Iterable[Block], settings: Settings, folder: Path, wor
     waiting: deque = deque()
     try:
         for block in blocks:
-            done = _existing(block, folder)
+            done = existing_part(block, folder)
             waiting.append(done if done is not None else pool.submit(make_part, block, settings, folder))
             # Enough to keep every worker busy, not so many that a file in memory (gzip) piles up.
             while len(waiting) > 3 * workers:
@@ -200,33 +203,40 @@ def _result(item) -> Part:
 # -- parts to splits ---------------------------------------------------------------------------------------------
 
 
-def choose_rows(parts: Sequence[Path], splitting: Splitting) -> tuple[set[str], set[int] | None]:
-    """Which groups of videos are for validation, and which rows (`_key`) make up the training subset, None for all."""
+def choose_rows(parts: Sequence[Path], splitting: Splitting) -> tuple[set[str], set[int] | None, list[str]]:
+    """Which groups of videos are for validation, which rows (`_key`) make up the training subset, None for all, and
+    which groups have rows both with and without answers.
+    """
     counts: Counter[tuple[str, str]] = Counter()
     keys: dict[str, list[int]] = {}
-    rows = [_light(path) for path in parts]
+    rows, unanswered = [], set()
+    for path in parts:
+        table = _light(path)
+        without = table.filter(pc.invert(table["_answered"]))
+        unanswered.update(without["_group"].unique().to_pylist())
+        table = table.filter(table["_answered"])
+        rows.append([table[name].to_pylist() for name in ("_group", "data_source", "_key")])
     for groups, pairs, _ in rows:
         counts.update(zip(groups, pairs, strict=True))
+    shared = sorted(unanswered & {group for group, _ in counts})
     validation = choose_validation(counts, splitting.val_fraction, splitting.seed)
     if not splitting.subset:
-        return validation, None
+        return validation, None, shared
     for groups, pairs, names in rows:
         for group, pair, key in zip(groups, pairs, names, strict=True):
             if group not in validation:
                 keys.setdefault(pair, []).append(key)
     chosen = choose_subset(keys, splitting.subset, splitting.seed)
-    return validation, {key for names in chosen.values() for key in names}
+    return validation, {key for names in chosen.values() for key in names}, shared
 
 
-def _light(path: Path) -> tuple[list[str], list[str], list[int]]:
-    """Group, pair and key of a part's rows with answers."""
+def _light(path: Path) -> pa.Table:
+    """Pair, group and key of a part's rows, without their texts."""
     with pa.memory_map(str(path)) as source:
         names = pa.ipc.open_file(source).schema.names
     wanted = [names.index(name) for name in ("data_source", *HIDDEN)]
     with pa.memory_map(str(path)) as source:
-        table = pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=wanted)).read_all()
-    table = table.filter(table["_answered"])
-    return table["_group"].to_pylist(), table["data_source"].to_pylist(), table["_key"].to_pylist()
+        return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=wanted)).read_all()
 
 
 class _RowGroups:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from data_preprocess.convert import Settings
-from data_preprocess.pipeline import Part, PipelineError, make_part, part_path, read_audit
+from data_preprocess.pipeline import Part, PipelineError, existing_part, make_part, part_path, read_audit
 from data_preprocess.reading import Block
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
@@ -38,12 +38,15 @@ def make_parts_on_ray(blocks: Iterable[Block], settings: Settings, folder: Path,
     Raises:
         PipelineError: gzip input, which cannot be read from the middle; or Ray, or a worker, failed.
     """
-    import ray
-
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise PipelineError(f"--engine ray: expected an installed Ray ({error})") from None
     blocks = list(blocks)
     if packed := next((block.file for block in blocks if block.data is not None), None):
         raise PipelineError(f"{packed}: --engine ray reads byte ranges, which gzip has not: unzip it first")
-    missing = [block for block in blocks if read_audit(part_path(folder, block.number)) is None]
+    missing = [block for block in blocks if existing_part(block, folder) is None]
     if missing:
         here = os.environ.get("PYTHONPATH")
         environment = {"PYTHONPATH": os.pathsep.join([_ROOT, here] if here else [_ROOT])}
@@ -57,9 +60,10 @@ def make_parts_on_ray(blocks: Iterable[Block], settings: Settings, folder: Path,
             )
             for _ in made.iter_rows():
                 pass
-        except ray.exceptions.RayError as error:
-            cause = error.__cause__ or error
-            raise PipelineError(f"the Ray job failed: {str(cause).strip().splitlines()[-1]}") from None
+        # Ray raises what it likes: its own errors, ValueError for an address, ConnectionError for a cluster.
+        except Exception as error:
+            lines = str(error.__cause__ or error).strip().splitlines()
+            raise PipelineError(f"the Ray job failed: {lines[-1] if lines else type(error).__name__}") from None
     for block in blocks:
         path = part_path(folder, block.number)
         audit = read_audit(path)

@@ -26,8 +26,8 @@ from data_preprocess.ground_truth import (
     check,
     no_booleans,
     shape_error,
-    short,
 )
+from data_preprocess.wording import short
 
 SOURCES = ("AVOS", "CholecT50", "CholecTrack20", "Cholec80_CVS", "CoPESD", "EgoSurgery", "JIGSAWS", "NurViD")
 TASKS = ("tal", "stg", "dvc", "nap", "vs", "rc", "sa", "cvs")
@@ -47,8 +47,8 @@ QA_TYPES = {
 
 # Above this, a whole number is no longer exact as a float.
 _MAX_NUMBER = 2**53
-# What tokenizers of the Qwen family read as more than text: turn ends, clip marks.
-_CONTROL = re.compile(r"<\|[a-z0-9_]{1,40}\|>")
+# What tokenizers of the Qwen family, or verl's prompts, read as more than text: turn ends, clip and picture marks.
+_CONTROL = re.compile(r"<\|[a-z0-9_]{1,40}\|>|<image>|<audio>")
 
 
 class RecordError(ValueError):
@@ -108,7 +108,7 @@ class _Turn(BaseModel):
 
 
 class _Metadata(BaseModel):
-    model_config = ConfigDict(coerce_numbers_to_str=True)
+    model_config = ConfigDict(extra="allow", coerce_numbers_to_str=True)
     video_id: _Name
     fps: Annotated[Number, Field(ge=0.001, le=1000)]
     input_video_start_time: str | None = None
@@ -135,7 +135,7 @@ class _Row(BaseModel):
     sampled_video_frames: Annotated[list[int], BeforeValidator(no_booleans)]
     metadata: _Metadata
     is_RC: bool | None = None
-    RC_info: _Region | None = None
+    RC_info: Annotated[_Region | None, BeforeValidator(lambda value: value or None)] = None
     struc_info: Any = None
 
 
@@ -192,12 +192,16 @@ def _sample(row: _Row, file: str, index: int, truth: str) -> Sample:
     if not question:
         raise ShapeError("conversations.0.value", "a question", "no text beside <video>")
     for at, turn in enumerate(row.conversations):
-        if control := _CONTROL.search(turn.value):
+        said = question if at == 0 else turn.value
+        if "<" in said and (control := _CONTROL.search(said)):
             raise ShapeError(f"conversations.{at}.value", "text without control tokens", control[0])
     answer, ground, flags = None, None, ()
     if len(row.conversations) == 2:
         answer = row.conversations[1].value
         answer, ground, flags = GROUND[task](answer, row.struc_info, truth)
+        # Written anew from the structure, it may hold what the text did not.
+        if "<" in answer and (control := _CONTROL.search(answer)):
+            raise ShapeError("struc_info", "captions without control tokens", control[0])
     elif row.struc_info:
         flags = ("structure_without_answer",)
     region = None
@@ -207,6 +211,8 @@ def _sample(row: _Row, file: str, index: int, truth: str) -> Sample:
         if row.RC_info.start_frame not in row.video:
             raise ShapeError("RC_info.start_frame", "an element of video", row.RC_info.start_frame)
         region = (row.RC_info.start_frame, tuple(row.RC_info.start_frame_bbox))
+        if _other_box(row.struc_info, region[1]):
+            flags = (*flags, "region_disagrees")
     return Sample(
         file=file,
         index=index,
@@ -226,8 +232,22 @@ def _sample(row: _Row, file: str, index: int, truth: str) -> Sample:
         ground=ground,
         region=region,
         flags=flags,
-        extra=row.model_extra or {},
+        extra=_unknown(row),
     )
+
+
+def _other_box(structure: Any, box: tuple[float, ...]) -> bool:
+    """Whether a region caption's `struc_info` names another box than `RC_info`, which is the one that is drawn."""
+    entry = structure[0] if isinstance(structure, list) and structure else structure
+    inner = entry.get("struc_info") if isinstance(entry, dict) else None
+    named = inner.get("start_frame_bbox") if isinstance(inner, dict) else None
+    return isinstance(named, list) and named != list(box)
+
+
+def _unknown(row: _Row) -> dict[str, Any]:
+    """Keys that the format does not have; those of `metadata` under a key of that name."""
+    extra = row.model_extra or {}
+    return {**extra, "metadata": row.metadata.model_extra} if row.metadata.model_extra else extra
 
 
 def _decrease(numbers: list[int]) -> str:

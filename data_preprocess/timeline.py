@@ -157,10 +157,7 @@ def uniform(times: Sequence[float], fps: float, max_growth: float = 2.0, toleran
     if listed == _grid(count, fps):
         return Timeline(_counting(count), listed, fps, listed[-1], 0, 0, 0, 1, listed)
     duration, limit = listed[-1], max(max_growth * count, 2)
-    divisor = 1
-    while _ticks(duration, fps / divisor) > limit:
-        # The next candidate is at least the ratio asked for, so that a huge hole does not cost a long search.
-        divisor = max(divisor + 1, math.floor(duration * fps / limit))
+    divisor = _divisor(duration, fps, limit)
     rate = fps / divisor
     return _on_grid(listed, rate, _ticks(duration, rate), divisor, tolerance)
 
@@ -205,11 +202,7 @@ def thin(line: Timeline, frames: int, policy: str, tolerance: float = 0.25) -> T
         return _fewer_of_exact(line, frames, policy)
     if policy == "ends" and frames > 1:
         return _on_grid(line.listed, (frames - 1) / line.duration, frames, line.divisor, tolerance)
-    steps = line.duration * line.sample_fps
-    factor = max(2, math.floor(steps / frames))
-    while _ticks(line.duration, line.sample_fps / factor) > frames:
-        factor += 1
-    rate = line.sample_fps / factor
+    rate = line.sample_fps / max(2, _divisor(line.duration, line.sample_fps, frames))
     return _on_grid(line.listed, rate, _ticks(line.duration, rate), line.divisor, tolerance)
 
 
@@ -273,6 +266,15 @@ def _step(numbers: tuple[int, ...]) -> int:
 def _ticks(duration: float, rate: float) -> int:
     """Ticks from 0 to the one nearest to the end; half a step counts up, so that an extra last frame is kept."""
     return math.floor(duration * rate + 0.5 + _FUZZ) + 1
+
+
+def _divisor(duration: float, rate: float, limit: float) -> int:
+    """The smallest whole number by which `rate` is divided so that there are at most `limit` ticks (2 or more)."""
+    # Computed, not searched for: a hole may be of any size. What is left to search are errors of rounding.
+    divisor = max(1, math.floor(duration * rate / (math.floor(limit) - 0.5)))
+    while _ticks(duration, rate / divisor) > limit:
+        divisor += 1
+    return divisor
 
 
 def _on_grid(listed: tuple[float, ...], rate: float, ticks: int, divisor: int, tolerance: float) -> Timeline:

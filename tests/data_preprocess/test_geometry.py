@@ -7,6 +7,7 @@ import importlib.util
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,10 +21,10 @@ from data_preprocess.geometry import (
     canvas_of,
     processed_size,
     rescale,
-    rounding_iou,
+    rounding_ious,
     vision_tokens,
 )
-from reward_score.boxes import to_canvas, to_model
+from reward_score.boxes import iou, to_canvas, to_model
 
 SIDES = st.integers(min_value=56, max_value=2000)
 
@@ -137,20 +138,23 @@ GOLD = {
 def test_one_decimal_keeps_a_written_box_on_its_gold_one(source, family):
     canvas = CANVASES[source]
     size = processed_size(canvas, family)
-    kept = [rounding_iou(GOLD[source], canvas, size, family, decimals) for decimals in (0, 1, 6)]
+    said = [to_model(box, canvas, size, family) for box in GOLD[source]]
+    kept = [float(np.mean(rounding_ious(said, decimals))) for decimals in (0, 1, 6)]
     assert kept[0] < kept[1] < kept[2] == pytest.approx(1)
     assert kept[1] > 0.98
 
 
 def test_whole_pixels_of_a_small_frame_lose_too_much():
-    assert rounding_iou(GOLD["CholecTrack20"], (854, 480), (224, 112), "qwen2_5_vl", 0) < 0.98
+    said = [to_model(box, (854, 480), (224, 112), "qwen2_5_vl") for box in GOLD["CholecTrack20"]]
+    assert np.mean(rounding_ious(said, 0)) < 0.98
 
 
-def test_the_mean_overlap_by_hand():
+def test_the_overlap_by_hand_and_on_the_canvas():
     """10x10 pixels of a 100x100 canvas at half the size: 5.2 and 10.2 are written as 5 and 10."""
     exact, off = (10, 10, 20, 20), (10.4, 10, 20.4, 20)
-    assert rounding_iou([exact], (100, 100), (50, 50), "qwen2_5_vl", 0) == 1
-    assert rounding_iou([exact, off], (100, 100), (50, 50), "qwen2_5_vl", 0) == pytest.approx((1 + 9.6 / 10.4) / 2)
-    assert rounding_iou([(10, 10, 10, 20)], (100, 100), (50, 50), "qwen2_5_vl", 0) == 0
-    with pytest.raises(ValueError, match="no box"):
-        rounding_iou([], (100, 100), (50, 50), "qwen2_5_vl", 0)
+    said = [to_model(box, (100, 100), (50, 50), "qwen2_5_vl") for box in (exact, off)]
+    assert rounding_ious(said, 0) == [1, pytest.approx(9.6 / 10.4)]
+    written = [tuple(round(value) for value in box) for box in said]
+    back = [to_canvas(box, (100, 100), (50, 50), "qwen2_5_vl") for box in written]
+    assert [iou(off, back[1])] == pytest.approx(rounding_ious(said[1:], 0))
+    assert rounding_ious([(10, 10, 10, 20)], 0) == [0]

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_preprocess.ground_truth import GROUND, MAX_TEXT, ShapeError, gold_times, outside_clip, short
+from data_preprocess.ground_truth import GROUND, MAX_TEXT, ShapeError, gold_times, outside_clip
+from data_preprocess.wording import short
 from reward_score.answers import ASPECTS, render_cvs, render_sa, render_tal
 
 SPANS = [{"action": "cutting", "spans": [{"start": 1.04, "end": 2}, {"start": "3.0", "end": 4.0}]}]
@@ -209,14 +210,15 @@ def test_rounding_is_no_disagreement(spans, shift):
     ],
 )
 def test_how_far_outside_the_clip(task, ground):
-    assert outside_clip(task, ground, 12.0, 2.0) == outside_clip(task, ground, 10.0, 2.0) == 0.0
-    assert outside_clip(task, ground, 10.0, 0.5) == 1.5
-    assert outside_clip(task, ground, 4.0, 2.0) == 6.0
-    assert (min(gold_times(ground)), max(gold_times(ground))) == (-2.0, 12.0)
+    times = gold_times(ground)
+    assert (min(times), max(times)) == (-2.0, 12.0)
+    assert outside_clip(times, 12.0, 2.0) == outside_clip(times, 10.0, 2.0) == 0.0
+    assert outside_clip(times, 10.0, 0.5) == 1.5
+    assert outside_clip(times, 4.0, 2.0) == 6.0
 
 
 def test_tasks_without_times_are_never_outside():
-    assert outside_clip("cvs", {"text": "", "scores": CVS}, 0.0, 0.0) == 0.0 and gold_times({"text": ""}) == []
+    assert outside_clip(gold_times({"text": "", "scores": CVS}), 0.0, 0.0) == 0.0
 
 
 @given(st.text(max_size=200) | st.lists(st.text(max_size=9), max_size=40))

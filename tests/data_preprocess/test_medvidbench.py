@@ -5,6 +5,7 @@
 import gzip
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pytest
 from PIL import Image
 
 from data_preprocess import medvidbench
+from data_preprocess.convert import keep_boxed
 from data_preprocess.medvidbench import main
 from reward_score.answers import parse_stg
 from reward_score.boxes import iou, to_canvas
@@ -194,7 +196,13 @@ def test_few_bad_rows_are_counted_and_none_in_strict_mode(place, capsys):
     assert place(rows, "--strict") == 2
     assert "row 70" in capsys.readouterr().err and not (place.folder / "out/audit.json").exists()
     assert place(rows) == 0
-    assert audit(place)["rows"] == {"read": 120, "written": 119, "rejected": 1, "other_tasks": 0}
+    assert audit(place)["rows"] == {
+        "read": 120,
+        "written": 119,
+        "rejected": 1,
+        "other_tasks": 0,
+        "not_in_subset": 0,
+    }
 
 
 def test_bad_rows_and_frames_can_be_counted_instead(place):
@@ -204,8 +212,10 @@ def test_bad_rows_and_frames_can_be_counted_instead(place):
     assert place(rows, "--max-rejects", "0.6", "--val-fraction", "0") == 0
     assert [row["extra_info"]["index"] for row in table(place, "train")] == [0, 4]
     report = audit(place)
-    assert report["rows"] == {"read": 5, "written": 2, "rejected": 3, "other_tasks": 0}
-    assert sorted(entry["rows"] for entry in report["rejected"]) == [1, 2]
+    assert report["rows"] == {"read": 5, "written": 2, "rejected": 3, "other_tasks": 0, "not_in_subset": 0}
+    reasons = {entry["reason"]: entry["rows"] for entry in report["rejected"]}
+    assert reasons.pop("frame: the file is empty") == reasons.pop("frame: not a readable picture") == 1
+    assert list(reasons.values()) == [1] and next(iter(reasons)).startswith("qa_type: expected one of")
     assert any("row 2" in example and "C_1_0002" in example for e in report["rejected"] for example in e["examples"])
 
 
@@ -236,6 +246,9 @@ def test_wrong_places_and_settings_are_one_line(place, capsys):
         (("--max-prompt-tokens", "100"), "--tokenizer"),
         (("--response-tokens", "stg"), "TASK=N"),
         (("--verify", "none", "--frame-store", "x"), "--frame-store"),
+        (("--no-frame-store", "--frame-store", "x"), "--no-frame-store"),
+        (("--tick-tolerance", "nan"), "--tick-tolerance"),
+        (("--response-tokens", "tal=99999999999999999999"), "TASK=N"),
     ):
         with pytest.raises(SystemExit) as caught:
             place(rows, *options)
@@ -377,6 +390,87 @@ def test_json_lines_and_gzip_give_the_same_rows(place):
     packed.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
     assert place(rows, "--annotations", str(packed), "--val-fraction", "0", output="gz") == 0
     assert [row["reward_model"] for row in table(place, "train", "gz")] == wanted
+
+
+def test_an_output_is_not_up_to_date_when_its_frames_are_gone_or_its_bytes_are_others(place, capsys):
+    rows = [record(i, video) for i, video in enumerate("ABCDE")]
+    assert place(rows) == 0
+    shutil.rmtree(place.folder / "out/frames")
+    assert place(rows) == 0 and "up to date" not in capsys.readouterr().out.splitlines()[-1]
+    (shown,) = table(place, "train")[0]["videos"]
+    assert all(Path(path).exists() for path in shown["video"])
+    train = place.folder / "out/train.parquet"
+    whole = train.read_bytes()
+    train.write_bytes(whole[:100] + bytes(100) + whole[200:])
+    assert place(rows) == 0 and train.read_bytes() == whole
+
+
+def test_frames_that_are_there_by_now_bring_their_row_back(place):
+    rows = [record(i, video) for i, video in enumerate("ABCDE")]
+    frame = place.folder / "frames/EgoSurgery/images/B/B_1_0002.jpg"
+    content = frame.read_bytes()
+    frame.unlink()
+    lenient = ("--max-rejects", "0.5", "--val-fraction", "0")
+    assert place(rows, *lenient) == 0 and len(table(place, "train")) == 4
+    frame.write_bytes(content)
+    assert place(rows, *lenient) == 0 and len(table(place, "train")) == 5
+
+
+def test_strict_is_asked_of_a_finished_run_too(place):
+    rows = [record(0, "A"), record(1, "B", qa_type="quiz")]
+    assert place(rows, "--max-rejects", "0.5") == 0
+    assert place(rows, "--strict") == 2
+
+
+def test_a_boxed_frame_that_no_tick_shows_takes_the_tick_nearest_to_its_own_time():
+    """Ticks 2 s apart fill the hole between 1.0 and 8.0 s with one frame; the boxed one stands in it, at 6.4 s."""
+    picks = keep_boxed((0, 1, 1, 1, 3), (0.0, 2.0, 4.0, 6.0, 8.0), (0.0, 1.0, 6.4, 8.0), (False, False, True, False))
+    assert picks == (0, 1, 1, 2, 3)
+    assert keep_boxed((0, 2), (0.0, 8.0), (0.0, 1.0, 6.4, 8.0), (False, False, True, False)) == (0, 2)
+
+
+def test_the_clock_is_a_choice_only_where_two_lengths_disagree(place):
+    """A clip with a hole and no declared length has one clock, whatever is asked for."""
+    rows = [record(0, "A", sampled_video_frames=[1, 2, 5])]
+    assert place(rows, "--val-fraction", "0", "--clock", "index") == 0
+    assert table(place, "train")[0]["extra_info"]["duration"] == 8.0
+
+
+def test_test_videos_that_are_trained_on_are_named(place, capsys):
+    rows = [record(0, "A"), record(1, "B"), record(2, "A", answer=None)]
+    assert place(rows, "--val-fraction", "0") == 0
+    assert audit(place)["test_groups_with_answers"] == ["EgoSurgery/A_1"]
+    assert "test videos that are in train or val too: 1, such as EgoSurgery/A_1" in capsys.readouterr().out
+
+
+def test_an_input_that_changes_while_it_is_read_is_found_out(place, capsys, monkeypatch):
+    rows = [record(i, video) for i, video in enumerate("ABCDE")]
+    original = medvidbench.make_parts
+
+    def changing(files, *others):
+        yield from original(files, *others)
+        os.utime(files[0], ns=(1, 1))
+
+    monkeypatch.setattr(medvidbench, "make_parts", changing)
+    assert place(rows) == 2
+    assert "a.json: expected a file that stays as it is" in capsys.readouterr().err
+    assert not list((place.folder / "out").glob("*.parquet")) and not leftovers(place)
+
+
+def test_names_that_are_no_unicode_are_refused(place, capsys):
+    assert place([record(0, "A")], output=os.fsdecode(b"out\xff")) == 2
+    assert "not valid Unicode" in capsys.readouterr().err
+
+
+def test_unknown_keys_are_kept(place):
+    assert place([record(0, "A", note="seen twice", train=True)], "--val-fraction", "0") == 0
+    assert json.loads(table(place, "train")[0]["extra_info"]["other"]) == {"note": "seen twice"}
+
+
+@pytest.mark.parametrize("frames", [[0, 1, 2**53], [0, 10**12, 2 * 10**12]])
+def test_absurd_frame_numbers_take_no_time(place, frames):
+    assert place([record(0, "A", sampled_video_frames=frames)], "--val-fraction", "0") == 0
+    assert table(place, "train")[0]["extra_info"]["frames"] <= 6
 
 
 def test_inspect_writes_nothing(place, capsys):
