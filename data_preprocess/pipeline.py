@@ -243,9 +243,10 @@ class _RowGroups:
     """A parquet file written in row groups of one size, whatever the size of the pieces that come in."""
 
     def __init__(self, path: Path, columns: pa.Schema):
-        # Paths and texts rarely repeat within a group: a dictionary of them costs time and saves nothing.
-        plain = ["data_source", "ability", "extra_info.source", "extra_info.task", "extra_info.video_id"]
-        self._writer = pq.ParquetWriter(path, columns, compression="zstd", use_dictionary=plain)
+        # Paths and texts rarely repeat within a group: a dictionary of them costs time and space, and nobody asks for
+        # their least and greatest.
+        few = ["data_source", "ability"]
+        self._writer = pq.ParquetWriter(path, columns, compression="zstd", use_dictionary=few, write_statistics=few)
         self._pieces: list[pa.Table] = []
         self._rows = 0
 
@@ -254,13 +255,13 @@ class _RowGroups:
         self._rows += table.num_rows
         while self._rows >= ROW_GROUP:
             whole = pa.concat_tables(self._pieces)
-            self._writer.write_table(whole.slice(0, ROW_GROUP).combine_chunks(), row_group_size=ROW_GROUP)
+            self._writer.write_table(whole.slice(0, ROW_GROUP), row_group_size=ROW_GROUP)
             self._pieces = [whole.slice(ROW_GROUP)]
             self._rows -= ROW_GROUP
 
     def close(self) -> None:
         if self._rows:
-            self._writer.write_table(pa.concat_tables(self._pieces).combine_chunks(), row_group_size=ROW_GROUP)
+            self._writer.write_table(pa.concat_tables(self._pieces), row_group_size=ROW_GROUP)
         self._writer.close()
 
 
@@ -280,24 +281,27 @@ def write_splits(
     chosen = None if subset is None else pa.array(sorted(subset), pa.uint64())
     with ExitStack() as stack:
         writers: dict[str, _RowGroups] = {}
-        for table in _prefetched(parts):
-            for split, part in _by_split(table, sides, chosen).items():
+        for rows, by_split in _prefetched(parts, lambda path: _by_split(_read(path), sides, chosen)):
+            for split, part in by_split.items():
                 if split not in writers:
                     writers[split] = _RowGroups(scratch / f"{split}.parquet", columns)
                     stack.callback(writers[split].close)
                 writers[split].write(part.cast(columns))
                 for entry in part["data_source"].value_counts().to_pylist():
                     per_split[split][entry["values"]] += entry["counts"]
-            progress(table.num_rows)
+            progress(rows)
     return per_split
 
 
-def _prefetched(parts: Sequence[Path]) -> Iterator[pa.Table]:
-    """The parts' tables in order, the next ones read while one is being written."""
-    with ThreadPoolExecutor(1) as reader:
+_Split = tuple[int, dict[str, pa.Table]]
+
+
+def _prefetched(parts: Sequence[Path], read: Callable[[Path], _Split]) -> Iterator[_Split]:
+    """What `read` gives for each part, in order; the next ones are read while one is being written."""
+    with ThreadPoolExecutor(2) as reader:
         waiting: deque = deque()
         for path in parts:
-            waiting.append(reader.submit(_read, path))
+            waiting.append(reader.submit(read, path))
             if len(waiting) > 4:
                 yield waiting.popleft().result()
         while waiting:
@@ -309,10 +313,10 @@ def _read(path: Path) -> pa.Table:
         return pa.ipc.open_file(source).read_all().replace_schema_metadata(None)
 
 
-def _by_split(table: pa.Table, validation: pa.Array, subset: pa.Array | None) -> dict[str, pa.Table]:
-    """The rows of each split that has any, with the split entered in `extra_info`."""
+def _by_split(table: pa.Table, validation: pa.Array, subset: pa.Array | None) -> _Split:
+    """The number of rows, and those of each split that has any, with the split entered in `extra_info`."""
     if not table.num_rows:
-        return {}
+        return 0, {}
     table = table.combine_chunks()
     group, key, answered = (table[name].chunk(0) for name in HIDDEN)
     splits = pc.if_else(answered, pc.if_else(pc.is_in(group, value_set=validation), "val", "train"), "test")
@@ -330,7 +334,7 @@ def _by_split(table: pa.Table, validation: pa.Array, subset: pa.Array | None) ->
         rows = table.filter(mask)
         if rows.num_rows:
             found[split] = rows
-    return found
+    return table.num_rows, found
 
 
 def sha256(path: str | Path) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, ValidationError
 
 from data_preprocess.ground_truth import (
     GROUND,
@@ -24,7 +24,6 @@ from data_preprocess.ground_truth import (
     Number,
     ShapeError,
     check,
-    no_booleans,
     shape_error,
 )
 from data_preprocess.wording import short
@@ -132,7 +131,7 @@ class _Row(BaseModel):
     dataset_name: str | None = None
     conversations: Annotated[list[_Turn], Field(min_length=1, max_length=2)]
     video: Annotated[list[str], Field(min_length=1)]
-    sampled_video_frames: Annotated[list[int], BeforeValidator(no_booleans)]
+    sampled_video_frames: list[StrictInt]
     metadata: _Metadata
     is_RC: bool | None = None
     RC_info: Annotated[_Region | None, BeforeValidator(lambda value: value or None)] = None
