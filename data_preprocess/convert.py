@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -74,6 +75,21 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Clip:
+    """What rows about the same frames share.
+
+    `files` are the listed frames on this disk, `times` their clip seconds; `length`, in seconds, is what gold times are
+    held against.
+    """
+
+    files: list[str]
+    clock: Clock
+    times: tuple[float, ...]
+    line: Timeline
+    length: float
+
+
+@dataclass(frozen=True)
 class Converted:
     """A row, and what it was made of."""
 
@@ -102,6 +118,8 @@ class Converter:
                 settings.frame_store, suffix, threads, settings.jpeg_draft, root=settings.frames_root
             )
         self._processed: dict[tuple[int, int], tuple[int, int]] = {}
+        # Several rows ask about one clip.
+        self._clips = lru_cache(maxsize=1024)(self._place_clip)
 
     def convert(self, sample: Sample, audit: Audit) -> Converted:
         """The parquet row of a sample, its split still open ("" or "test").
@@ -111,8 +129,9 @@ class Converter:
             FrameError: a frame cannot be found, or its size is unusable.
         """
         settings = self.settings
-        line, clock, times = self._timeline(sample, audit)
-        files = self.root.clip(sample.frames)
+        clip = self._clips(sample.source, sample.frames, sample.numbers, sample.fps, sample.declared)
+        self._check_times(sample, clip, audit)
+        line, clock, times, files = clip.line, clip.clock, clip.times, clip.files
         size_on_disk = assumed_size(sample.source) if settings.verify == "none" else self.root.size(files[0])
         canvas = canvas_of(sample.source, size_on_disk)
         size = self._size(sample, size_on_disk)
@@ -189,37 +208,37 @@ class Converter:
         answer_tokens = self.length.answer(answer) if self.length is not None and answer is not None else None
         return Converted(sample, row, line, picks, clock, answer_tokens, rounding, line is not listed)
 
-    def _timeline(self, sample: Sample, audit: Audit) -> tuple[Timeline, Clock, Sequence[float]]:
-        """The frames to show and when, the clip's clock, and the seconds of the listed frames."""
+    def _place_clip(
+        self, source: str, frames: tuple[str, ...], numbers: tuple[int, ...], fps: float, declared: float | None
+    ) -> Clip:
+        """Where a clip's frames lie, and when they are shown."""
         settings = self.settings
-        clock = native_clock(sample.source, sample.frames, sample.numbers, sample.fps, sample.declared)
-        bounds = gold_times(sample.ground) if sample.ground is not None else ()
+        clock = native_clock(source, frames, numbers, fps, declared)
         # Only where the two lengths disagree is there a choice: elsewhere a list with a hole has one true clock.
-        unclear = False
-        if sample.declared is not None:
-            report = clock_report(sample.numbers, clock, sample.fps, sample.declared, bounds)
-            audit.clocks[sample.source].update(report)
-            unclear = bool(report["rows_disagreeing"])
-        mode = settings.clock if unclear else "native"
-        times = frame_seconds(sample.numbers, clock, sample.fps, sample.declared, mode)
+        unclear = bool(clock_report(numbers, clock, fps, declared).get("rows_disagreeing"))
+        times = tuple(frame_seconds(numbers, clock, fps, declared, settings.clock if unclear else "native"))
         if settings.timeline == "exact":
-            line = exact(times, sample.fps)
+            line = exact(times, fps)
         else:
-            line = uniform(times, sample.fps, settings.max_growth, settings.tick_tolerance)
-        if bounds:
-            length = line.duration
-            if unclear:
-                # As long as its longest clock says: which of them the annotators followed is not known.
-                numbers = sample.numbers
-                by_index, natively = (len(numbers) - 1) / sample.fps, (numbers[-1] - numbers[0]) / clock.rate
-                length = max(length, sample.declared, by_index, natively)
-            beyond = outside_clip(bounds, length, max(1.0, 1 / sample.fps))
-            if beyond > 0:
-                audit.timeline[sample.source]["rows_with_gold_outside"] += 1
-                if settings.outside_clip == "reject":
-                    expected = f"times within the clip of {length:g} s"
-                    raise RecordError(sample.file, sample.index, "struc_info", expected, f"one {beyond:g} s beyond it")
-        return line, clock, times
+            line = uniform(times, fps, settings.max_growth, settings.tick_tolerance)
+        length = line.duration
+        if unclear:
+            # As long as its longest clock says: which of them the annotators followed is not known.
+            length = max(length, declared, (len(numbers) - 1) / fps, (numbers[-1] - numbers[0]) / clock.rate)
+        return Clip(self.root.clip(frames), clock, times, line, length)
+
+    def _check_times(self, sample: Sample, clip: Clip, audit: Audit) -> None:
+        """Compares the gold times with the clip's bounds."""
+        bounds = gold_times(sample.ground) if sample.ground is not None else ()
+        if sample.declared is not None:
+            report = clock_report(sample.numbers, clip.clock, sample.fps, sample.declared, bounds)
+            audit.clocks[sample.source].update(report)
+        beyond = outside_clip(bounds, clip.length, max(1.0, 1 / sample.fps))
+        if beyond > 0:
+            audit.timeline[sample.source]["rows_with_gold_outside"] += 1
+            if self.settings.outside_clip == "reject":
+                expected = f"times within the clip of {clip.length:g} s"
+                raise RecordError(sample.file, sample.index, "struc_info", expected, f"one {beyond:g} s beyond it")
 
     def _size(self, sample: Sample, on_disk: tuple[int, int]) -> tuple[int, int]:
         size = self._processed.get(on_disk)
