@@ -15,10 +15,8 @@ interrupted run goes on where it was, and one whose inputs and settings are thos
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import hashlib
-import importlib.metadata
 import io
 import json
 import os
@@ -28,7 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -40,31 +38,16 @@ from tqdm import tqdm
 from data_preprocess import leaks, overview
 from data_preprocess.audit import Audit
 from data_preprocess.convert import Settings
-from data_preprocess.frame_store import SUFFIXES, identify
+from data_preprocess.frame_store import identify
 from data_preprocess.frames import FrameError
-from data_preprocess.geometry import FACTORS, processed_size
-from data_preprocess.pipeline import (
-    SPLITS,
-    PipelineError,
-    Splitting,
-    choose_rows,
-    make_parts,
-    sha256,
-    write_splits,
-)
-from data_preprocess.prompt_length import THIN_POLICIES, TokenizerError
-from data_preprocess.prompts import RESPONSE_TOKENS, SYSTEM_MODES
-from data_preprocess.records import TASKS, RecordError
-from data_preprocess.timeline import CLOCKS
+from data_preprocess.geometry import processed_size
+from data_preprocess.options import Running, parse_arguments, settings_of
+from data_preprocess.parts import PipelineError
+from data_preprocess.pipeline import SPLITS, Splitting, choose_rows, make_parts, write_splits
+from data_preprocess.prompt_length import TokenizerError
+from data_preprocess.provenance import FORMAT, describe, sha256
+from data_preprocess.records import RecordError
 from data_preprocess.wording import short
-
-FORMAT = 2
-"""Of the parquet columns and of `audit.json`."""
-
-# Modules without a say in what is written.
-_NO_PART_OF_IT = ("synthetic", "leaks", "overview", "ray")
-
-FRAME_FORMATS = tuple(suffix.lstrip(".") for suffix in SUFFIXES)
 
 # What must be free on the output's disk beyond a tenth of the annotations' own size (measured: parts and parquet).
 _SPARE_BYTES = 64 << 20
@@ -74,63 +57,6 @@ _HOPELESS = 1_000
 
 class SettingsError(ValueError):
     """A setting that cannot be used."""
-
-
-@dataclass(frozen=True)
-class Running:
-    """How a conversion is run; none of it changes what is written.
-
-    `max_rejects` is the share of rows that may be unusable, 0 for none.
-    """
-
-    max_rejects: float = 0.01
-    workers: int = 1
-    engine: str = "local"
-    resume: bool = True
-    force: bool = False
-
-
-def code_fingerprint() -> str:
-    """Hash of the code that decides the output: this package, and what it uses of the reward's."""
-    here = Path(__file__).resolve().parent
-    files = sorted(path for path in here.glob("*.py") if path.stem.split("_")[0] not in _NO_PART_OF_IT)
-    files += [here.parent / "reward_score" / name for name in ("answers.py", "boxes.py")]
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.read_bytes() if path.exists() else b"")
-    return digest.hexdigest()
-
-
-def tools(settings: Settings) -> dict[str, str]:
-    """Versions of the libraries, and the hash of the tokenizer, that have a say in what is written."""
-    names = [
-        "pyarrow",
-        *["Pillow"] * bool(settings.frame_store),
-        *["transformers", "tokenizers"] * bool(settings.tokenizer),
-    ]
-    found = {name: importlib.metadata.version(name) for name in names}
-    if settings.tokenizer:
-        digest = hashlib.sha256()
-        for path in sorted(Path(settings.tokenizer).glob("*")):
-            if path.suffix in (".json", ".txt", ".jinja", ".model") and path.is_file():
-                digest.update(path.name.encode() + path.read_bytes())
-        found["tokenizer"] = digest.hexdigest()
-    return found
-
-
-def describe(inputs: Sequence[dict[str, Any]], settings: Settings, splitting: Splitting) -> dict[str, str]:
-    """What decides the output, as the parquet files' metadata carries it; `fingerprint` is the hash of the rest."""
-    named = [{"name": os.path.basename(entry["file"]), **entry} for entry in inputs]
-    parts = {
-        "medgrpo.format": str(FORMAT),
-        "medgrpo.inputs": json.dumps([{key: e[key] for key in ("name", "bytes", "sha256")} for e in named]),
-        "medgrpo.settings": json.dumps(asdict(settings), sort_keys=True),
-        "medgrpo.splitting": json.dumps(asdict(splitting), sort_keys=True),
-        "medgrpo.code": code_fingerprint(),
-        "medgrpo.tools": json.dumps(tools(settings), sort_keys=True),
-    }
-    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    return {**parts, "medgrpo.fingerprint": digest}
 
 
 def up_to_date(output: Path, key: str, store: str, max_rejects: float) -> dict[str, Any] | None:
@@ -359,112 +285,6 @@ def print_summary(audit: dict[str, Any], output: str) -> None:
     )
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="medvidbench.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    default = Settings("")
-    place = parser.add_argument_group("input and output").add_argument
-    place("--annotations", nargs="+", required=True, metavar="FILE", help="JSON list or JSON lines, gzipped or not")
-    place("--frames-root", required=True, metavar="DIR", help="folder that holds the listed frames")
-    place("--output", required=True, metavar="DIR")
-    place("--tasks", nargs="+", choices=TASKS, default=list(default.tasks), help="tasks to write (all)")
-    place("--val-fraction", type=float, default=0.15, help="share of each pair's rows for validation (%(default)s)")
-    place("--subset", type=int, default=0, metavar="N", help="write N training rows, task-balanced (0: all)")
-    place("--seed", type=int, default=0, help="of the split, the subset and the examples (%(default)s)")
-
-    model = parser.add_argument_group("model").add_argument
-    model("--model-family", choices=sorted(FACTORS), default=default.model_family)
-    model("--min-pixels", type=int, default=default.min_pixels, help="of a processed frame (%(default)s)")
-    model("--max-pixels", type=int, default=default.max_pixels, help="of a processed frame (%(default)s)")
-    model("--tokenizer", default="", metavar="DIR", help="store each prompt's exact length, by this tokenizer")
-    model("--max-prompt-tokens", type=int, default=0, metavar="N", help="longest prompt (needs --tokenizer; 0: any)")
-    model("--thin", choices=THIN_POLICIES, default=default.thin, help="frames of a longer one: reject, or thin out how")
-    model("--system-prompt", choices=SYSTEM_MODES, default=default.system_prompt, help="state the answer's format")
-    model("--one-shot", action="store_true", help="with an example (drawn anew for each cvs and skill row)")
-    model("--stg-decimals", type=int, choices=range(4), default=default.stg_decimals, help="in boxes (%(default)s)")
-    model(
-        "--response-tokens", nargs="+", default=[], metavar="TASK=N", help=f"answer budgets; default {RESPONSE_TOKENS}"
-    )
-
-    times = parser.add_argument_group("truth and time").add_argument
-    times("--truth", choices=("structure", "text"), default=default.truth, help="which wins over times, boxes, scores")
-    times("--clock", choices=CLOCKS, default=default.clock, help="seconds of a listed frame (%(default)s)")
-    times("--timeline", choices=("uniform", "exact"), default=default.timeline, help="exact: Qwen3-VL only")
-    times("--max-growth", type=float, default=default.max_growth, help="of a list whose holes are filled (%(default)s)")
-    times("--tick-tolerance", type=float, default=default.tick_tolerance, help="in steps; farther counts as moved")
-    times("--outside-clip", choices=("reject", "keep"), default=default.outside_clip, help="rows with times beyond it")
-
-    frames = parser.add_argument_group("frames").add_argument
-    frames(
-        "--verify",
-        choices=("none", "exists", "decode"),
-        help="of the listed frames (exists; decode where they are not stored)",
-    )
-    frames("--frame-store", metavar="DIR", help="folder of resized frames (OUTPUT/frames; none with --verify none)")
-    frames("--no-frame-store", action="store_true", help="list the frames as they are")
-    frames("--frame-format", choices=FRAME_FORMATS, default=default.frame_format, help="of stored ones (%(default)s)")
-    frames("--jpeg-draft", action="store_true", help="let the JPEG decoder scale down first: faster, less exact")
-
-    way = parser.add_argument_group("how").add_argument
-    way("--workers", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
-    way("--engine", choices=("local", "ray"), default="local", help="ray: a Ray Data job (RAY_ADDRESS)")
-    way("--resume", action=argparse.BooleanOptionalAction, default=True, help="go on with an interrupted run")
-    way("--force", action="store_true", help="convert even when up to date")
-    way("--max-rejects", type=float, default=0.01, metavar="SHARE", help="of unusable rows, more end the run (0.01)")
-    way("--strict", action="store_true", help="the same as --max-rejects 0")
-    options = parser.parse_args(arguments)
-    shares = (("val_fraction", 0, 0.999999), ("max_rejects", 0, 1), ("max_growth", 1, 1e9), ("tick_tolerance", 0, 1))
-    for name, low, high in shares:
-        if not low <= getattr(options, name) <= high:
-            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: expected {low} to {high:g}")
-    for name, low in (("workers", 1), ("subset", 0), ("max_prompt_tokens", 0)):
-        if getattr(options, name) < low:
-            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: expected {low} or more")
-    if options.timeline == "exact" and options.model_family != "qwen3_vl":
-        parser.error(
-            "--timeline exact: expected --model-family qwen3_vl (Qwen2.5-VL has one interval for a whole clip)"
-        )
-    if options.max_prompt_tokens and not options.tokenizer:
-        parser.error("--max-prompt-tokens: expected --tokenizer beside it")
-    if options.no_frame_store and options.frame_store:
-        parser.error("--no-frame-store: expected no --frame-store beside it")
-    if options.verify is None:
-        # The store decodes every frame anyway.
-        options.verify = "decode" if options.no_frame_store else "exists"
-    if options.verify == "none" and options.frame_store:
-        parser.error("--verify none: expected no --frame-store (frames are not touched)")
-    budgets = []
-    for entry in options.response_tokens:
-        task, _, tokens = entry.partition("=")
-        if task not in TASKS or not tokens.isdecimal() or not 0 < int(tokens) < 1 << 20:
-            parser.error(f"--response-tokens {entry}: expected TASK=N, such as stg=256")
-        budgets.append((task, int(tokens)))
-    options.response_tokens = tuple(sorted(budgets))
-    return options
-
-
-def settings_of(options: argparse.Namespace) -> tuple[Settings, Splitting, Running]:
-    """The three kinds of settings that a command line holds."""
-    values = {name: getattr(options, name) for name in Settings.__dataclass_fields__}
-    values["tasks"] = tuple(task for task in TASKS if task in options.tasks)
-    values["frames_root"] = os.path.realpath(options.frames_root)
-    store = "" if options.no_frame_store or options.verify == "none" else options.frame_store or "frames"
-    # A store that is not named lies in the output; one that is named, where the user stands.
-    base = os.getcwd() if options.frame_store else options.output
-    values["frame_store"] = os.path.abspath(os.path.join(base, store)) if store else ""
-    values["tokenizer"] = os.path.abspath(options.tokenizer) if options.tokenizer else ""
-    running = Running(
-        max_rejects=0.0 if options.strict else options.max_rejects,
-        workers=options.workers,
-        engine=options.engine,
-        resume=options.resume,
-        force=options.force,
-    )
-    return Settings(**values), Splitting(options.val_fraction, options.subset, options.seed), running
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; the exit status: 0, or 2 with one line on stderr (130 when interrupted)."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
@@ -485,7 +305,7 @@ def _main(arguments: list[str]) -> int:
         return overview.main(arguments[1:])
     if arguments[:1] == ["leaks"]:
         return leaks.main(arguments[1:])
-    options = parse_arguments(arguments)
+    options = parse_arguments(arguments, __doc__)
     settings, splitting, running = settings_of(options)
     files = options.annotations
     if options.engine == "ray":

@@ -10,8 +10,6 @@ does not depend on the number of workers, on the engine, or on interruptions.
 
 from __future__ import annotations
 
-import gc
-import hashlib
 import os
 import threading
 from collections import Counter, deque
@@ -23,14 +21,13 @@ from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_preprocess.audit import Audit
 from data_preprocess.columns import HIDDEN, schema
-from data_preprocess.convert import Converter, Settings, convert_block
+from data_preprocess.convert import Settings
+from data_preprocess.parts import Part, PipelineError, existing_part, forget, make_part, read_light, read_part
 from data_preprocess.reading import Block, iter_blocks
 from data_preprocess.splits import choose_subset, choose_validation
 
@@ -39,12 +36,6 @@ BLOCK_ROWS = 500
 """Rows of a part: small enough that an interruption costs seconds, large enough that a file a part costs nothing."""
 ROW_GROUP = 500
 """Rows of a parquet row group: training fetches single rows, and reads one group for each."""
-
-_AUDIT = b"audit"
-
-
-class PipelineError(RuntimeError):
-    """The conversion cannot go on; the message is one line for the user."""
 
 
 @dataclass(frozen=True)
@@ -56,64 +47,7 @@ class Splitting:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Part:
-    """A finished block."""
-
-    path: Path
-    audit: Audit
-
-
 # -- blocks to parts ---------------------------------------------------------------------------------------------
-
-
-def part_path(folder: Path, number: int) -> Path:
-    """Where the part of a block lies."""
-    return folder / f"part-{number:07}.arrow"
-
-
-def write_part(path: Path, table: pa.Table, audit: Audit) -> None:
-    """Writes a part under its name when it is complete."""
-    columns = table.schema.with_metadata({_AUDIT: orjson.dumps(audit.to_json())})
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
-    try:
-        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, columns, options=options) as writer:
-            writer.write_table(table.replace_schema_metadata(columns.metadata))
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-
-
-def read_audit(path: Path) -> Audit | None:
-    """The audit of a part; None where there is no whole part."""
-    try:
-        with pa.memory_map(str(path)) as source:
-            return Audit.from_json(orjson.loads(pa.ipc.open_file(source).schema.metadata[_AUDIT]))
-    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
-        return None
-
-
-_converters: dict[Settings, Converter] = {}
-
-
-def make_part(block: Block, settings: Settings, folder: Path, threads: int = 1) -> Part:
-    """Converts a block and writes its part."""
-    converter = _converters.get(settings)
-    if converter is None:
-        # One a process: it holds what was learned about folders, sizes and text lengths.
-        _converters.clear()
-        converter = _converters[settings] = Converter(settings, threads)
-    # Nothing in a block refers in circles: looking for such garbage among a million strings took a quarter of the time.
-    gc.disable()
-    try:
-        table, audit = convert_block(block, converter)
-    finally:
-        gc.enable()
-    path = part_path(folder, block.number)
-    write_part(path, table, audit)
-    return Part(path, audit)
 
 
 def _leave_with_parent() -> None:
@@ -136,8 +70,7 @@ def make_parts(
         PipelineError: a worker died.
         OSError: the disk.
     """
-    # What an earlier run in this process knew of folders and frames may no longer be so.
-    _converters.clear()
+    forget()
     blocks = iter_blocks(files, BLOCK_ROWS)
     if engine == "ray":
         from data_preprocess.ray_engine import make_parts_on_ray
@@ -168,13 +101,6 @@ class _Ahead:
         while self._next:
             yield self._next.popleft()
         yield from self._items
-
-
-def existing_part(block: Block, folder: Path) -> Part | None:
-    """The part of a block that an earlier attempt made; one that lacks rows for their frames is made anew."""
-    path = part_path(folder, block.number)
-    audit = read_audit(path)
-    return Part(path, audit) if audit is not None and not audit.frame_rejects else None
 
 
 def _in_processes(blocks: Iterable[Block], settings: Settings, folder: Path, workers: int) -> Iterator[Part]:
@@ -211,7 +137,7 @@ def choose_rows(parts: Sequence[Path], splitting: Splitting) -> tuple[set[str], 
     keys: dict[str, list[int]] = {}
     rows, unanswered = [], set()
     for path in parts:
-        table = _light(path)
+        table = read_light(path)
         without = table.filter(pc.invert(table["_answered"]))
         unanswered.update(without["_group"].unique().to_pylist())
         table = table.filter(table["_answered"])
@@ -228,15 +154,6 @@ def choose_rows(parts: Sequence[Path], splitting: Splitting) -> tuple[set[str], 
                 keys.setdefault(pair, []).append(key)
     chosen = choose_subset(keys, splitting.subset, splitting.seed)
     return validation, {key for names in chosen.values() for key in names}, shared
-
-
-def _light(path: Path) -> pa.Table:
-    """Pair, group and key of a part's rows, without their texts."""
-    with pa.memory_map(str(path)) as source:
-        names = pa.ipc.open_file(source).schema.names
-    wanted = [names.index(name) for name in ("data_source", *HIDDEN)]
-    with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=wanted)).read_all()
 
 
 class _RowGroups:
@@ -281,7 +198,7 @@ def write_splits(
     chosen = None if subset is None else pa.array(sorted(subset), pa.uint64())
     with ExitStack() as stack:
         writers: dict[str, _RowGroups] = {}
-        for rows, by_split in _prefetched(parts, lambda path: _by_split(_read(path), sides, chosen)):
+        for rows, by_split in _prefetched(parts, lambda path: _by_split(read_part(path), sides, chosen)):
             for split, part in by_split.items():
                 if split not in writers:
                     writers[split] = _RowGroups(scratch / f"{split}.parquet", columns)
@@ -308,11 +225,6 @@ def _prefetched(parts: Sequence[Path], read: Callable[[Path], _Split]) -> Iterat
             yield waiting.popleft().result()
 
 
-def _read(path: Path) -> pa.Table:
-    with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source).read_all().replace_schema_metadata(None)
-
-
 def _by_split(table: pa.Table, validation: pa.Array, subset: pa.Array | None) -> _Split:
     """The number of rows, and those of each split that has any, with the split entered in `extra_info`."""
     if not table.num_rows:
@@ -335,9 +247,3 @@ def _by_split(table: pa.Table, validation: pa.Array, subset: pa.Array | None) ->
         if rows.num_rows:
             found[split] = rows
     return table.num_rows, found
-
-
-def sha256(path: str | Path) -> str:
-    """Hash of a file's bytes."""
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

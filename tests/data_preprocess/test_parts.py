@@ -8,10 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from data_preprocess import medvidbench, pipeline
+from data_preprocess import medvidbench, parts, pipeline
 from data_preprocess.medvidbench import main
 
 COMMAND = Path(medvidbench.__file__)
@@ -76,21 +77,37 @@ def test_a_killed_run_goes_on_with_the_parts_that_are_there(annotations, wanted,
     killed.kill()
     killed.wait()
     assert not files(tmp_path)
-    parts = {path: path.stat().st_ino for path in tmp_path.glob(".medvidbench-*/part-*.arrow")}
-    assert len(parts) >= 2
+    made = sorted(tmp_path.glob(".medvidbench-*/part-*.arrow"))
+    assert len(made) >= 2
     # A part that the kill cut off has no final name; one that the disk lost is found out by its content.
-    last = max(parts)
+    last = made[-1]
     last.write_bytes(last.read_bytes()[: last.stat().st_size // 2])
     seen = []
-    original = pipeline.convert_block
+    original = parts.convert_block
     try:
-        pipeline.convert_block = lambda block, converter: seen.append(block.number) or original(block, converter)
+        parts.convert_block = lambda block, converter: seen.append(block.number) or original(block, converter)
         assert main(arguments(annotations, tmp_path, "--workers", "1")) == 0
     finally:
-        pipeline.convert_block = original
+        parts.convert_block = original
     assert files(tmp_path) == wanted
-    assert 0 not in seen and len(parts) - 1 in seen and max(seen) == 4
+    assert 0 not in seen and len(made) - 1 in seen and max(seen) == 4
     assert not list(tmp_path.glob(".medvidbench-*/"))
+
+
+def test_a_killed_worker_is_one_line_and_the_next_run_goes_on(tmp_path, capsys):
+    maker = [sys.executable, str(COMMAND.parent / "synthetic.py"), "--output", str(tmp_path / "set"), "--rows", "20000"]
+    subprocess.run([*maker, "--no-frames"], check=True, capture_output=True)
+    output = tmp_path / "out"
+    options = arguments(tmp_path / "set/train_annotations.json", output, "--workers", "2")
+    run = subprocess.Popen([sys.executable, str(COMMAND), *options], stderr=subprocess.PIPE, text=True)
+    while run.poll() is None and not list(output.glob(".medvidbench-*/part-*.arrow")):
+        time.sleep(0.002)
+    workers = [child for child in psutil.Process(run.pid).children() if "spawn_main" in " ".join(child.cmdline())]
+    workers[0].kill()
+    said = run.communicate()[1]
+    assert run.returncode == 2 and "a worker process died" in said.strip().splitlines()[-1]
+    assert "Traceback" not in said and not files(output)
+    assert main(options) == 0 and "20000 of 20000 rows written" in capsys.readouterr().out
 
 
 def test_without_resume_everything_is_made_anew(annotations, wanted, tmp_path):

@@ -252,7 +252,7 @@ def test_a_nest_of_a_thousand_levels_is_refused():
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"sampled_video_frames": [15, True, 45, 60, 75]}, "sampled_video_frames.1: expected a valid integer, found True"),
+        ({"sampled_video_frames": [15, True, 45, 60, 75]}, "sampled_video_frames.1: expected a valid integer"),
         ({"sampled_video_frames": [15, 1.5, 45, 60, 75]}, "sampled_video_frames.1: expected"),
         ({"sampled_video_frames": [15, None, 45, 60, 75]}, "sampled_video_frames.1: expected a valid integer"),
         ({"sampled_video_frames": "15"}, "sampled_video_frames: expected a valid list"),

@@ -1,0 +1,141 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The preprocessor's command line, and the three kinds of settings in it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from data_preprocess.convert import Settings
+from data_preprocess.frame_store import SUFFIXES
+from data_preprocess.geometry import FACTORS
+from data_preprocess.pipeline import Splitting
+from data_preprocess.prompt_length import THIN_POLICIES
+from data_preprocess.prompts import RESPONSE_TOKENS, SYSTEM_MODES
+from data_preprocess.records import TASKS
+from data_preprocess.timeline import CLOCKS
+
+FRAME_FORMATS = tuple(suffix.lstrip(".") for suffix in SUFFIXES)
+
+
+@dataclass(frozen=True)
+class Running:
+    """How a conversion is run; none of it changes what is written.
+
+    `max_rejects` is the share of rows that may be unusable, 0 for none.
+    """
+
+    max_rejects: float = 0.01
+    workers: int = 1
+    engine: str = "local"
+    resume: bool = True
+    force: bool = False
+
+
+def parse_arguments(arguments: Sequence[str], description: str | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="medvidbench.py", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    default = Settings("")
+    place = parser.add_argument_group("input and output").add_argument
+    place("--annotations", nargs="+", required=True, metavar="FILE", help="JSON list or JSON lines, gzipped or not")
+    place("--frames-root", required=True, metavar="DIR", help="folder that holds the listed frames")
+    place("--output", required=True, metavar="DIR")
+    place("--tasks", nargs="+", choices=TASKS, default=list(default.tasks), help="tasks to write (all)")
+    place("--val-fraction", type=float, default=0.15, help="share of each pair's rows for validation (%(default)s)")
+    place("--subset", type=int, default=0, metavar="N", help="write N training rows, task-balanced (0: all)")
+    place("--seed", type=int, default=0, help="of the split, the subset and the examples (%(default)s)")
+
+    model = parser.add_argument_group("model").add_argument
+    model("--model-family", choices=sorted(FACTORS), default=default.model_family)
+    model("--min-pixels", type=int, default=default.min_pixels, help="of a processed frame (%(default)s)")
+    model("--max-pixels", type=int, default=default.max_pixels, help="of a processed frame (%(default)s)")
+    model("--tokenizer", default="", metavar="DIR", help="store each prompt's exact length, by this tokenizer")
+    model("--max-prompt-tokens", type=int, default=0, metavar="N", help="longest prompt (needs --tokenizer; 0: any)")
+    model("--thin", choices=THIN_POLICIES, default=default.thin, help="frames of a longer one: reject, or thin out how")
+    model("--system-prompt", choices=SYSTEM_MODES, default=default.system_prompt, help="state the answer's format")
+    model("--one-shot", action="store_true", help="with an example (drawn anew for each cvs and skill row)")
+    model("--stg-decimals", type=int, choices=range(4), default=default.stg_decimals, help="in boxes (%(default)s)")
+    model(
+        "--response-tokens", nargs="+", default=[], metavar="TASK=N", help=f"answer budgets; default {RESPONSE_TOKENS}"
+    )
+
+    times = parser.add_argument_group("truth and time").add_argument
+    times("--truth", choices=("structure", "text"), default=default.truth, help="which wins over times, boxes, scores")
+    times("--clock", choices=CLOCKS, default=default.clock, help="seconds of a listed frame (%(default)s)")
+    times("--timeline", choices=("uniform", "exact"), default=default.timeline, help="exact: Qwen3-VL only")
+    times("--max-growth", type=float, default=default.max_growth, help="of a list whose holes are filled (%(default)s)")
+    times("--tick-tolerance", type=float, default=default.tick_tolerance, help="in steps; farther counts as moved")
+    times("--outside-clip", choices=("reject", "keep"), default=default.outside_clip, help="rows with times beyond it")
+
+    frames = parser.add_argument_group("frames").add_argument
+    frames(
+        "--verify",
+        choices=("none", "exists", "decode"),
+        help="of the listed frames (exists; decode where they are not stored)",
+    )
+    frames("--frame-store", metavar="DIR", help="folder of resized frames (OUTPUT/frames; none with --verify none)")
+    frames("--no-frame-store", action="store_true", help="list the frames as they are")
+    frames("--frame-format", choices=FRAME_FORMATS, default=default.frame_format, help="of stored ones (%(default)s)")
+    frames("--jpeg-draft", action="store_true", help="let the JPEG decoder scale down first: faster, less exact")
+
+    way = parser.add_argument_group("how").add_argument
+    way("--workers", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
+    way("--engine", choices=("local", "ray"), default="local", help="ray: a Ray Data job (RAY_ADDRESS)")
+    way("--resume", action=argparse.BooleanOptionalAction, default=True, help="go on with an interrupted run")
+    way("--force", action="store_true", help="convert even when up to date")
+    way("--max-rejects", type=float, default=0.01, metavar="SHARE", help="of unusable rows, more end the run (0.01)")
+    way("--strict", action="store_true", help="the same as --max-rejects 0")
+    options = parser.parse_args(arguments)
+    shares = (("val_fraction", 0, 0.999999), ("max_rejects", 0, 1), ("max_growth", 1, 1e9), ("tick_tolerance", 0, 1))
+    for name, low, high in shares:
+        if not low <= getattr(options, name) <= high:
+            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: expected {low} to {high:g}")
+    for name, low in (("workers", 1), ("subset", 0), ("max_prompt_tokens", 0)):
+        if getattr(options, name) < low:
+            parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: expected {low} or more")
+    if options.timeline == "exact" and options.model_family != "qwen3_vl":
+        parser.error(
+            "--timeline exact: expected --model-family qwen3_vl (Qwen2.5-VL has one interval for a whole clip)"
+        )
+    if options.max_prompt_tokens and not options.tokenizer:
+        parser.error("--max-prompt-tokens: expected --tokenizer beside it")
+    if options.no_frame_store and options.frame_store:
+        parser.error("--no-frame-store: expected no --frame-store beside it")
+    if options.verify is None:
+        # The store decodes every frame anyway.
+        options.verify = "decode" if options.no_frame_store else "exists"
+    if options.verify == "none" and options.frame_store:
+        parser.error("--verify none: expected no --frame-store (frames are not touched)")
+    budgets = []
+    for entry in options.response_tokens:
+        task, _, tokens = entry.partition("=")
+        if task not in TASKS or not tokens.isdecimal() or not 0 < int(tokens) < 1 << 20:
+            parser.error(f"--response-tokens {entry}: expected TASK=N, such as stg=256")
+        budgets.append((task, int(tokens)))
+    options.response_tokens = tuple(sorted(budgets))
+    return options
+
+
+def settings_of(options: argparse.Namespace) -> tuple[Settings, Splitting, Running]:
+    """The three kinds of settings that a command line holds."""
+    values = {name: getattr(options, name) for name in Settings.__dataclass_fields__}
+    values["tasks"] = tuple(task for task in TASKS if task in options.tasks)
+    values["frames_root"] = os.path.realpath(options.frames_root)
+    store = "" if options.no_frame_store or options.verify == "none" else options.frame_store or "frames"
+    # A store that is not named lies in the output; one that is named, where the user stands.
+    base = os.getcwd() if options.frame_store else options.output
+    values["frame_store"] = os.path.abspath(os.path.join(base, store)) if store else ""
+    values["tokenizer"] = os.path.abspath(options.tokenizer) if options.tokenizer else ""
+    running = Running(
+        max_rejects=0.0 if options.strict else options.max_rejects,
+        workers=options.workers,
+        engine=options.engine,
+        resume=options.resume,
+        force=options.force,
+    )
+    return Settings(**values), Splitting(options.val_fraction, options.subset, options.seed), running

@@ -1,0 +1,72 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What decides an output, in hashes: inputs, settings, this code, and the libraries that have a say in it."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from data_preprocess.convert import Settings
+from data_preprocess.pipeline import Splitting
+
+FORMAT = 2
+"""Of the parquet columns and of `audit.json`."""
+
+# Modules without a say in what is written.
+_NO_PART_OF_IT = ("synthetic", "leaks", "overview", "ray")
+
+
+def code_fingerprint() -> str:
+    """Hash of the code that decides the output: this package, and what it uses of the reward's."""
+    here = Path(__file__).resolve().parent
+    files = sorted(path for path in here.glob("*.py") if path.stem.split("_")[0] not in _NO_PART_OF_IT)
+    files += [here.parent / "reward_score" / name for name in ("answers.py", "boxes.py")]
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.read_bytes() if path.exists() else b"")
+    return digest.hexdigest()
+
+
+def tools(settings: Settings) -> dict[str, str]:
+    """Versions of the libraries, and the hash of the tokenizer, that have a say in what is written."""
+    names = [
+        "pyarrow",
+        *["Pillow"] * bool(settings.frame_store),
+        *["transformers", "tokenizers"] * bool(settings.tokenizer),
+    ]
+    found = {name: importlib.metadata.version(name) for name in names}
+    if settings.tokenizer:
+        digest = hashlib.sha256()
+        for path in sorted(Path(settings.tokenizer).glob("*")):
+            if path.suffix in (".json", ".txt", ".jinja", ".model") and path.is_file():
+                digest.update(path.name.encode() + path.read_bytes())
+        found["tokenizer"] = digest.hexdigest()
+    return found
+
+
+def describe(inputs: Sequence[dict[str, Any]], settings: Settings, splitting: Splitting) -> dict[str, str]:
+    """What decides the output, as the parquet files' metadata carries it; `fingerprint` is the hash of the rest."""
+    named = [{"name": os.path.basename(entry["file"]), **entry} for entry in inputs]
+    parts = {
+        "medgrpo.format": str(FORMAT),
+        "medgrpo.inputs": json.dumps([{key: e[key] for key in ("name", "bytes", "sha256")} for e in named]),
+        "medgrpo.settings": json.dumps(asdict(settings), sort_keys=True),
+        "medgrpo.splitting": json.dumps(asdict(splitting), sort_keys=True),
+        "medgrpo.code": code_fingerprint(),
+        "medgrpo.tools": json.dumps(tools(settings), sort_keys=True),
+    }
+    digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return {**parts, "medgrpo.fingerprint": digest}
+
+
+def sha256(path: str | Path) -> str:
+    """Hash of a file's bytes."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
