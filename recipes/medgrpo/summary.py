@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.medgrpo.evaluate import paired_difference
+from recipes.medgrpo.comparison import paired_difference
 from recipes.medgrpo.files import read_json_lines, write_json, write_json_lines
 
 ATTEMPTS = "attempts/grpo_*.jsonl"

@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from recipes.medgrpo.evaluate import ComparisonError, overall, pair_scores, paired_difference
+from recipes.medgrpo.comparison import ComparisonError, overall, pair_scores, paired_difference
 
 
 def evaluation(videos: int, seed: int, shift: float = 0.0, rows: int = 4, noise: float = 0.0) -> list[dict]:

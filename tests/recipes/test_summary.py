@@ -2,9 +2,15 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 from recipes.medgrpo.console import step_line
 from recipes.medgrpo.summary import PEARSON, REWARD, merge_attempts, summarise, table, verdict
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def logged(step: int, reward: float) -> dict:
@@ -83,3 +89,11 @@ def test_the_console_keeps_the_few_figures_that_matter():
     line = "(TaskRunner pid=1) step:3 - medgrpo/pairs_mean/reward:0.51 - actor/grad_norm:2e-05 - timing_s/step:7.25"
     assert step_line(line) == (3, {"reward": 0.51, "seconds": 7.25})
     assert step_line("(WorkerDict pid=2) Saved model to global_step_3") is None
+
+
+def test_pooling_needs_no_model_library(tmp_path):
+    """A bare shell, without what the training script sets, on any machine."""
+    code = "import sys, recipes.medgrpo.summary; print(sorted({'torch', 'transformers', 'verl'} & set(sys.modules)))"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("VERL")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
