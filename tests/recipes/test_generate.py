@@ -25,7 +25,7 @@ def test_answers_say_which_file_their_row_is_of(qwen2_5_vl, tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from recipes.medgrpo.evaluate import paired_difference
+    from recipes.medgrpo.comparison import paired_difference
     from recipes.medgrpo.generate import sample_and_score, signal_settings
 
     table = pq.read_table(qwen2_5_vl.data / "train.parquet")
