@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import accumulate, chain
 from typing import Any
 
 import pyarrow as pa
@@ -73,35 +73,22 @@ def to_table(rows: Sequence[Mapping[str, Any]], columns: pa.Schema) -> pa.Table:
     """
     extras = [row["extra_info"] for row in rows]
     videos = [row["videos"][0] for row in rows]
-    video_type = columns.field("videos").type.value_type
     lists = {
         "video": _lists([video["video"] for video in videos], pa.string()),
         "frame_seconds": _lists([video["frame_seconds"] for video in videos], pa.float64()),
     }
-    video = pa.StructArray.from_arrays(
-        [lists.get(f.name) or pa.array([v[f.name] for v in videos], f.type) for f in video_type],
-        fields=list(video_type),
-    )
-    turn_type = columns.field("prompt").type.value_type
     turns = [turn for row in rows for turn in row["prompt"]]
-    turn = pa.StructArray.from_arrays(
-        [pa.array([t[f.name] for t in turns], f.type) for f in turn_type], fields=list(turn_type)
-    )
-    extra_type = columns.field("extra_info").type
-    extra = pa.StructArray.from_arrays(
-        [pa.array([e[f.name] for e in extras], f.type) for f in extra_type], fields=list(extra_type)
-    )
-    reward_type = columns.field("reward_model").type
-    reward = pa.StructArray.from_arrays(
-        [pa.array([r["reward_model"][f.name] for r in rows], f.type) for f in reward_type], fields=list(reward_type)
-    )
     arrays = {
         "data_source": pa.array([row["data_source"] for row in rows], pa.string()),
-        "prompt": pa.ListArray.from_arrays(_offsets([len(row["prompt"]) for row in rows]), turn),
-        "videos": pa.ListArray.from_arrays(_offsets([1] * len(rows)), video),
+        "prompt": pa.ListArray.from_arrays(
+            _offsets([len(row["prompt"]) for row in rows]), _structs(turns, columns.field("prompt").type.value_type)
+        ),
+        "videos": pa.ListArray.from_arrays(
+            _offsets([1] * len(rows)), _structs(videos, columns.field("videos").type.value_type, lists)
+        ),
         "ability": pa.array([row["ability"] for row in rows], pa.string()),
-        "reward_model": reward,
-        "extra_info": extra,
+        "reward_model": _structs([row["reward_model"] for row in rows], columns.field("reward_model").type),
+        "extra_info": _structs(extras, columns.field("extra_info").type),
     }
     hidden = {
         "_group": pa.array(["/".join(group_of(e["source"], e["video_id"])) for e in extras], pa.string()),
@@ -118,17 +105,21 @@ def row_key(file: str, index: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{file}\0{index}".encode(), digest_size=8).digest(), "big")
 
 
+def _structs(
+    values: Sequence[Mapping[str, Any]], kind: pa.StructType, made: Mapping[str, pa.Array] | None = None
+) -> pa.StructArray:
+    """Objects as one Arrow array of structs; the fields in `made` are taken from there."""
+    made = made or {}
+    fields = [made[f.name] if f.name in made else pa.array([v[f.name] for v in values], f.type) for f in kind]
+    return pa.StructArray.from_arrays(fields, fields=list(kind))
+
+
 def _offsets(lengths: Sequence[int]) -> pa.Array:
-    offsets = [0]
-    for length in lengths:
-        offsets.append(offsets[-1] + length)
-    return pa.array(offsets, pa.int32())
+    return pa.array(accumulate(lengths, initial=0), pa.int32())
 
 
 def _lists(values: Sequence[Sequence[Any] | None], kind: pa.DataType) -> pa.Array:
     flat = list(chain.from_iterable(value for value in values if value is not None))
-    offsets = [0]
-    for value in values:
-        offsets.append(offsets[-1] + (len(value) if value is not None else 0))
+    offsets = _offsets([len(value) if value is not None else 0 for value in values])
     mask = pa.array([value is None for value in values]) if None in values else None
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(flat, kind), mask=mask)
+    return pa.ListArray.from_arrays(offsets, pa.array(flat, kind), mask=mask)

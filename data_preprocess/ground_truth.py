@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import chain
 from operator import sub
 from typing import Annotated, Any
@@ -274,23 +275,6 @@ def _events_ground(answer: str, events: list[Event]) -> dict[str, Any]:
     return {"text": answer, "events": [{"start": e.start, "end": e.end, "caption": e.caption} for e in events]}
 
 
-def _scores(
-    task: str, answer: str, structure: Any, truth: str, given: Callable[[Any], dict[str, int]], names: tuple[str, ...]
-) -> tuple[dict[str, int], tuple[str, ...], bool]:
-    """(scores by name, flags, whether the text says these scores)."""
-    said = _said(task, answer, structure)
-    whole = all(name in said for name in names)
-    if structure is None:
-        if not whole:
-            raise ShapeError(_ANSWER, f"scores for {', '.join(names)}", answer)
-        return {name: said[name] for name in names}, ("from_text",), True
-    scores = given(structure)
-    flags = tuple(_verdict(said, said == scores))
-    if truth == "text" and whole:
-        scores = said
-    return {name: scores[name] for name in names}, flags, said == scores
-
-
 def _named(scores: dict[str, Any], names: dict[str, str], number: TypeAdapter, key: str) -> dict[str, int]:
     """The scores of `names` (spelling to name), each checked; what else is scored does not matter here."""
     found: dict[str, int] = {}
@@ -311,22 +295,36 @@ _CVS_SPELLINGS = {name.replace("_", " "): name for name in CVS_COMPONENTS}
 _ASPECT_SPELLINGS = {aspect.lower().replace("/", " "): aspect for aspect in ASPECTS}
 
 
-def _cvs(answer: str, structure: Any, truth: str) -> Ground:
-    def given(structure: Any) -> dict[str, int]:
-        scores = check(_Cvs, _first(structure), "struc_info.0").cvs_scores
-        return _named(scores, _CVS_SPELLINGS, _ZERO_TO_TWO, "struc_info.0.cvs_scores")
+def _scores(
+    task: str,
+    shape: type[BaseModel],
+    spellings: dict[str, str],
+    number: TypeAdapter,
+    render: Callable[[dict[str, int]], str],
+    answer: str,
+    structure: Any,
+    truth: str,
+) -> Ground:
+    """Ground truth of a task that scores names: `shape` has one field, the scores by any spelling of them."""
+    names = tuple(spellings.values())
+    said = _said(task, answer, structure)
+    whole = all(name in said for name in names)
+    if structure is None:
+        if not whole:
+            raise ShapeError(_ANSWER, f"scores for {', '.join(names)}", answer)
+        return answer, {"text": answer, "scores": {name: said[name] for name in names}}, ("from_text",)
+    (field,) = shape.model_fields
+    given = getattr(check(shape, _first(structure), "struc_info.0"), field)
+    scores = _named(given, spellings, number, f"struc_info.0.{field}")
+    flags = tuple(_verdict(said, said == scores))
+    if truth == "text" and whole:
+        scores = said
+    ground = {"text": answer, "scores": {name: scores[name] for name in names}}
+    return answer if said == scores else render(scores), ground, flags
 
-    scores, flags, agree = _scores("cvs", answer, structure, truth, given, CVS_COMPONENTS)
-    return answer if agree else render_cvs(scores), {"text": answer, "scores": scores}, flags
 
-
-def _sa(answer: str, structure: Any, truth: str) -> Ground:
-    def given(structure: Any) -> dict[str, int]:
-        scores = check(_Skill, _first(structure), "struc_info.0").skill_scores
-        return _named(scores, _ASPECT_SPELLINGS, _ONE_TO_FIVE, "struc_info.0.skill_scores")
-
-    scores, flags, agree = _scores("sa", answer, structure, truth, given, ASPECTS)
-    return answer if agree else render_sa(scores), {"text": answer, "scores": scores}, flags
+_cvs = partial(_scores, "cvs", _Cvs, _CVS_SPELLINGS, _ZERO_TO_TWO, render_cvs)
+_sa = partial(_scores, "sa", _Skill, _ASPECT_SPELLINGS, _ONE_TO_FIVE, render_sa)
 
 
 def _nap(answer: str, structure: Any, truth: str) -> Ground:

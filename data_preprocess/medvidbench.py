@@ -138,7 +138,7 @@ def run(
     for file in files:
         try:
             states[file] = _state(file)
-            inputs.append({"file": file, "bytes": os.path.getsize(file), "sha256": sha256(file)})
+            inputs.append({"file": file, "bytes": states[file][0], "sha256": sha256(file)})
         except OSError as error:
             raise RecordError(file, None, "", "a readable file", error.strerror or str(error)) from None
     try:
@@ -158,16 +158,18 @@ def run(
         need = sum(entry["bytes"] for entry in inputs) // 10 + _SPARE_BYTES
         if (free := shutil.disk_usage(output).free) < need:
             raise SettingsError(f"{output}: {free >> 20} MiB free, expected at least {need >> 20} MiB")
-        report = _run(inputs, states, output, settings, splitting, running, metadata, store)
+        # Parts belong to this run, and to frames that are still there.
+        scratch = output / f".medvidbench-{hashlib.sha256((key + store).encode()).hexdigest()[:16]}"
+        for stale in output.glob(".medvidbench-*"):
+            if stale != scratch or not running.resume or running.force:
+                shutil.rmtree(stale, ignore_errors=True)
+        scratch.mkdir(exist_ok=True)
+        found = _run(states, scratch, settings, splitting, running, metadata)
+        report = {"format": FORMAT, "fingerprint": key, "frame_store_id": store, "inputs": inputs, **found}
         report["wall_s"] = round(time.monotonic() - begun, 3)
-        publish(output / _scratch(key, store), output, report)
-        shutil.rmtree(output / _scratch(key, store), ignore_errors=True)
+        publish(scratch, output, report)
+        shutil.rmtree(scratch, ignore_errors=True)
         return report
-
-
-def _scratch(key: str, store: str) -> str:
-    """The folder of the parts: of this run, and of frames that are still there."""
-    return f".medvidbench-{hashlib.sha256((key + store).encode()).hexdigest()[:16]}"
 
 
 def _is_text(path: str) -> bool:
@@ -179,27 +181,18 @@ def _is_text(path: str) -> bool:
 
 
 def _run(
-    inputs: list[dict[str, Any]],
     states: dict[str, tuple[int, ...]],
-    output: Path,
+    scratch: Path,
     settings: Settings,
     splitting: Splitting,
     running: Running,
     metadata: dict[str, str],
-    store: str,
 ) -> dict[str, Any]:
-    """Parts, splits and the audit, in the scratch folder."""
-    key = metadata["medgrpo.fingerprint"]
-    scratch = output / _scratch(key, store)
-    for stale in output.glob(".medvidbench-*"):
-        if stale != scratch or not running.resume or running.force:
-            shutil.rmtree(stale, ignore_errors=True)
-    scratch.mkdir(exist_ok=True)
+    """Makes parts and splits of the files in `states` in the scratch folder; what the audit says of them."""
     audit, parts = Audit(), []
-    files = [entry["file"] for entry in inputs]
     try:
         with tqdm(unit=" rows", desc="rows", disable=None, mininterval=1.0) as bar:
-            for part in make_parts(files, settings, scratch, running.workers, running.engine):
+            for part in make_parts(list(states), settings, scratch, running.workers, running.engine):
                 audit.merge(part.audit)
                 parts.append(part.path)
                 bar.update(part.audit.rows["read"])
@@ -221,20 +214,15 @@ def _run(
         path.name: {"rows": sum(per_split[path.stem].values()), "bytes": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(scratch.glob("*.parquet"))
     }
-    report = {
-        "format": FORMAT,
-        "fingerprint": key,
-        "frame_store_id": store,
+    return {
         "settings": asdict(settings),
         "splitting": asdict(splitting),
-        "inputs": inputs,
         "outputs": outputs,
         **audit.report(per_split),
         "frame_rejects": audit.frame_rejects,
         "validation_groups": sorted(validation),
         "test_groups_with_answers": shared,
     }
-    return report
 
 
 def _refuse_rejects(audit: Audit, share: float, final: bool) -> None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from data_preprocess.audit import Audit
 from data_preprocess.reading import read_rows
-from data_preprocess.records import RecordError, Sample, parse_record
+from data_preprocess.records import RecordError, Sample, decode_row, parse_record
 
 _WIDTH = 100
 
@@ -27,7 +27,7 @@ def type_name(value: Any) -> str:
     return {dict: "object", str: "text", bool: "boolean", int: "integer", float: "number"}.get(type(value), "null")
 
 
-def look(files: Sequence[str]) -> tuple[dict[str, Counter[str]], dict[str, list[Sample]], Audit]:
+def look(files: Sequence[str]) -> tuple[dict[str, Counter[str]], dict[str, Sample], Audit]:
     """Types of every key, per pair its number of rows and first sample, and the rejects of some files.
 
     Returns:
@@ -45,8 +45,8 @@ def look(files: Sequence[str]) -> tuple[dict[str, Counter[str]], dict[str, list[
             bar.update()
             audit.rows["read"] += 1
             try:
-                sample = parse_record(raw, file, index)
-                row = orjson.loads(raw)
+                row = decode_row(raw, file, index)
+                sample = parse_record(row, file, index)
             except RecordError as error:
                 audit.reject(error)
                 continue

@@ -13,7 +13,7 @@ import orjson
 import pyarrow as pa
 
 from data_preprocess.audit import Audit
-from data_preprocess.columns import HIDDEN
+from data_preprocess.columns import HIDDEN, schema
 from data_preprocess.convert import Converter, Settings, convert_block
 from data_preprocess.reading import Block
 
@@ -90,8 +90,7 @@ def existing_part(block: Block, folder: Path) -> Part | None:
 
 def read_light(path: Path) -> pa.Table:
     """Pair, group and key of a part's rows, without their texts."""
-    with pa.memory_map(str(path)) as source:
-        names = pa.ipc.open_file(source).schema.names
+    names = (*schema(False).names, *HIDDEN)
     wanted = [names.index(name) for name in ("data_source", *HIDDEN)]
     with pa.memory_map(str(path)) as source:
         return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=wanted)).read_all()

@@ -53,10 +53,13 @@ def tools(settings: Settings) -> dict[str, str]:
 
 def describe(inputs: Sequence[dict[str, Any]], settings: Settings, splitting: Splitting) -> dict[str, str]:
     """What decides the output, as the parquet files' metadata carries it; `fingerprint` is the hash of the rest."""
-    named = [{"name": os.path.basename(entry["file"]), **entry} for entry in inputs]
+    named = [
+        {"name": os.path.basename(entry["file"]), "bytes": entry["bytes"], "sha256": entry["sha256"]}
+        for entry in inputs
+    ]
     parts = {
         "medgrpo.format": str(FORMAT),
-        "medgrpo.inputs": json.dumps([{key: e[key] for key in ("name", "bytes", "sha256")} for e in named]),
+        "medgrpo.inputs": json.dumps(named),
         "medgrpo.settings": json.dumps(asdict(settings), sort_keys=True),
         "medgrpo.splitting": json.dumps(asdict(splitting), sort_keys=True),
         "medgrpo.code": code_fingerprint(),

@@ -138,6 +138,14 @@ class _Row(BaseModel):
     struc_info: Any = None
 
 
+def decode_row(raw: bytes, file: str, index: int) -> Any:
+    """A row's JSON value; a `RecordError` where it is none."""
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise RecordError(file, index, "", "valid JSON", short(str(error))) from None
+
+
 def parse_record(row: bytes | dict[str, Any], file: str, index: int, truth: str = "structure") -> Sample:
     """A row, as raw JSON or decoded, as a `Sample`.
 
@@ -153,10 +161,7 @@ def parse_record(row: bytes | dict[str, Any], file: str, index: int, truth: str 
     if truth not in TRUTHS:
         raise ValueError(f"truth {truth!r}: expected one of {', '.join(TRUTHS)}")
     if isinstance(row, bytes):
-        try:
-            row = orjson.loads(row)
-        except orjson.JSONDecodeError as error:
-            raise RecordError(file, index, "", "valid JSON", short(str(error))) from None
+        row = decode_row(row, file, index)
     try:
         try:
             checked = _Row.model_validate(row)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
-GROUP, FRAMES, READS, BATCH = 1000, 116, 100, 184
+FRAMES, READS, BATCH = 116, 100, 184
 PAIRS = [(source, task) for source in ("AVOS", "CoPESD", "NurViD") for task in ("tal", "dvc", "nap", "vs", "rc")]
 
 
@@ -33,11 +33,12 @@ def write(path: Path, rows: int) -> None:
     import pyarrow.parquet as pq
 
     from data_preprocess.columns import schema
+    from data_preprocess.pipeline import ROW_GROUP
 
     columns = schema(True)
     with pq.ParquetWriter(path, columns, compression="zstd") as writer:
-        for start in range(0, rows, GROUP):
-            batch = [row(number) for number in range(start, min(start + GROUP, rows))]
+        for start in range(0, rows, ROW_GROUP):
+            batch = [row(number) for number in range(start, min(start + ROW_GROUP, rows))]
             writer.write_table(pa.Table.from_pylist(batch, columns))
 
 
