@@ -6,7 +6,8 @@
     python -m recipes.medgrpo.generate --model CHECKPOINT --data val.parquet --output answers.jsonl --samples 4
 
 One JSON line per answer: row, pair, video, sample, text, truncated, and everything that the reward computes from it.
-A run that was interrupted goes on after the last complete batch.
+A run that was interrupted goes on after the last complete batch. Answers that are there already are scored again when
+the reward has changed since, without being sampled again.
 """
 
 from __future__ import annotations
@@ -15,20 +16,29 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import recipes.medgrpo.plugin  # noqa: F401  isort: skip
 
 import numpy as np
 from tqdm import tqdm
 
-from recipes.medgrpo.files import data_fingerprint, model_fingerprint, read_json_lines, write_json_lines
+from recipes.medgrpo.files import (
+    code_fingerprint,
+    data_fingerprint,
+    model_fingerprint,
+    read_json_lines,
+    write_json_lines,
+)
 from recipes.medgrpo.schedule import choose_rows
 from reward_score.medgrpo import score_many
 
 # Whose opinion of a caption a file of scores or statistics holds: an answer is judged by one of these.
 JUDGES = ("offline", "openai")
+ANSWER_KEYS = ("sample", "answer", "truncated")
+"""What of a record is the model's, whatever the reward makes of it."""
 
 
 def signal_settings(judge: str = "offline", base_url: str | None = None, model: str | None = None) -> dict:
@@ -55,9 +65,56 @@ def row_seed(seed: int, index: int, sample: int, file: str | None = None) -> int
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _batches(jobs: list[tuple[int, int]], size: int) -> Iterator[list[tuple[int, int]]]:
+def _batches(jobs: list, size: int) -> Iterator[list]:
     for start in range(0, len(jobs), size):
         yield jobs[start : start + size]
+
+
+def former_answers(output: Path, header: dict) -> tuple[list[dict], bool, bool]:
+    """(records that a former run left for this model, data and sampling, all of them?, scored by this reward?)."""
+    for file in (output, partial_of(output)):
+        lines = read_json_lines(file)
+        said = lines[0].get("header") if lines else None
+        if isinstance(said, dict) and all(said.get(key) == header[key] for key in ("model", "data", "settings")):
+            same = all(said.get(key) == header[key] for key in ("scoring", "code"))
+            return lines[1:], file is output, same
+    return [], False, True
+
+
+def partial_of(output: Path) -> Path:
+    """Where the answers of an unfinished run are."""
+    return output.with_name(output.name + ".partial")
+
+
+def scored(table: Any, numbers: Sequence[int], answers: Sequence[dict], scoring: dict) -> list[dict]:
+    """Records of answers (`sample`, `answer`, `truncated`) to the rows `numbers` of a table, with their scores."""
+    rows = {number: table.row(number) for number in set(numbers)}
+    scores = score_many(
+        [
+            (row["data_source"], answer["answer"], row["reward_model"]["ground_truth"], row["extra_info"])
+            for row, answer in zip((rows[number] for number in numbers), answers, strict=True)
+        ],
+        **scoring,
+    )
+    return [
+        {**_about(rows[number]), **answer, **score}
+        for number, answer, score in zip(numbers, answers, scores, strict=True)
+    ]
+
+
+def _about(row: dict) -> dict:
+    """What a record says of the row that it answers."""
+    extra = row["extra_info"]
+    about = {"file": extra["file"]} if extra.get("file") else {}
+    about |= {
+        "index": extra["index"],
+        "data_source": row["data_source"],
+        "video": f"{extra['source']}/{extra.get('video_id')}",
+    }
+    if row["ability"] == "stg" and extra.get("model_family"):
+        # With this the boxes can be brought back to the canvas without the parquet.
+        about["box_space"] = {key: extra[key] for key in ("canvas", "processed_size", "model_family")}
+    return about
 
 
 def sample_and_score(
@@ -75,75 +132,68 @@ def sample_and_score(
     tasks: list[str] | None = None,
     scoring: dict,
 ) -> list[dict]:
-    """Answers with scores, in row order, written to `output`; what a former run left in `output` is kept.
+    """Answers with scores, in row order, written to `output`.
 
-    `scoring` is what `signal_settings` returns.
+    What a former run left in `output` is kept: the answers when model, data and sampling are the same, their scores
+    when the reward's code and settings are the same too. `scoring` is what `signal_settings` returns.
     """
     from recipes.medgrpo.dataset import chat_of, read_rows
     from recipes.medgrpo.engine import Request, SamplingSettings, TransformersEngine
     from recipes.medgrpo.video import clips_of
 
-    # The first line of the file says what its answers are answers to.
+    # The first line of the file says what its answers are answers to, and what scored them.
     header = {
         "model": model_fingerprint(Path(model)),
         "data": data_fingerprint(Path(data)),
-        "settings": [samples, rows_per_pair, temperature, max_new_tokens, seed, tasks, scoring],
+        "settings": {
+            "samples": samples,
+            "rows_per_pair": rows_per_pair,
+            "temperature": temperature,
+            "max_new_tokens": max_new_tokens,
+            "seed": seed,
+            "tasks": tasks,
+        },
+        "scoring": scoring,
+        "code": code_fingerprint(),
     }
-    done: list[dict] = []
-    partial = output.with_name(output.name + ".partial")
-    for file in (output, partial):
-        lines = read_json_lines(file)
-        if lines and lines[0].get("header") == header:
-            done = lines[1:]
-            if file is output:
-                return done
-            break
+    done, whole, same_reward = former_answers(output, header)
+    if whole and same_reward:
+        return done
     table = read_rows(data, tasks)
-    engine = TransformersEngine.load(model, device)
     jobs = [(row, k) for row in choose_rows(table.column("data_source"), rows_per_pair, seed) for k in range(samples)]
-    settings = SamplingSettings(max_new_tokens, temperature)
+    partial = partial_of(output)
+    if not same_reward:
+        print(f"{output}: scored by another version of the reward; its {len(done)} answers are scored again")
+        answers = [{key: record[key] for key in ANSWER_KEYS} for record in done]
+        done = scored(table, [row for row, _ in jobs[: len(done)]], answers, scoring)
     partial.parent.mkdir(parents=True, exist_ok=True)
-    write_json_lines(partial, [{"header": header}, *done])
+    write_json_lines(output if whole else partial, [{"header": header}, *done])
+    if whole:
+        return done
+    engine = TransformersEngine.load(model, device)
+    settings = SamplingSettings(max_new_tokens, temperature)
     with (
         open(partial, "a", encoding="utf-8") as file,
         tqdm(total=len(jobs), initial=len(done), unit="answer", desc=output.stem, mininterval=2) as progress,
     ):
         for batch in _batches(jobs[len(done) :], batch_size):
-            rows = {number: table.row(number) for number in {row for row, _ in batch}}
-            prompts = {}
-            for number, row in rows.items():
+            prompts, seeds = {}, {}
+            for number in {row for row, _ in batch}:
+                row = table.row(number)
                 messages = chat_of(row)
                 clips = clips_of(messages)
                 prompts[number] = (engine.prompt_ids(messages, clips), clips)
-            extra = {number: row["extra_info"] for number, row in rows.items()}
-            requests = [
-                Request(*prompts[n], row_seed(seed, extra[n]["index"], k, extra[n].get("file")), key=str(n))
-                for n, k in batch
+                seeds[number] = row["extra_info"]["index"], row["extra_info"].get("file")
+            requests = [Request(*prompts[n], row_seed(seed, seeds[n][0], k, seeds[n][1]), key=str(n)) for n, k in batch]
+            decode = engine.processor.tokenizer.decode
+            answers = [
+                {"sample": k, "answer": decode(a.token_ids, skip_special_tokens=True), "truncated": a.truncated}
+                for (_, k), a in zip(batch, engine.generate(requests, settings), strict=True)
             ]
-            answers = engine.generate(requests, settings)
-            texts = [engine.processor.tokenizer.decode(a.token_ids, skip_special_tokens=True) for a in answers]
-            scores = score_many(
-                [
-                    (row["data_source"], text, row["reward_model"]["ground_truth"], row["extra_info"])
-                    for text, row in zip(texts, (rows[n] for n, _ in batch), strict=True)
-                ],
-                **scoring,
-            )
-            for (number, k), text, answer, score in zip(batch, texts, answers, scores, strict=True):
-                row = rows[number]
-                record = {
-                    **({"file": row["extra_info"]["file"]} if row["extra_info"].get("file") else {}),
-                    "index": row["extra_info"]["index"],
-                    "data_source": row["data_source"],
-                    "video": f"{row['extra_info']['source']}/{row['extra_info'].get('video_id')}",
-                    "sample": k,
-                    "answer": text,
-                    "truncated": answer.truncated,
-                    **score,
-                }
-                done.append(record)
-                file.write(json.dumps(record, allow_nan=False) + "\n")
+            records = scored(table, [number for number, _ in batch], answers, scoring)
+            file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
             file.flush()
+            done += records
             progress.update(len(batch))
     partial.replace(output)
     return done

@@ -44,3 +44,51 @@ def test_answers_say_which_file_their_row_is_of(qwen2_5_vl, tmp_path):
         *(("a.json", 0), ("a.json", 1), ("b.json", 0), ("b.json", 1))
     ]
     assert paired_difference([(records, records)])["acc_change"] == 0
+
+
+def test_answers_outlive_the_reward_that_scored_them(qwen2_5_vl, tmp_path):
+    """Another reward's scores are worked out anew, whole file or part of one, and nothing is sampled again."""
+    import json
+
+    from recipes.medgrpo.files import read_json_lines
+    from recipes.medgrpo.generate import partial_of, sample_and_score, signal_settings
+
+    file = tmp_path / "answers.jsonl"
+
+    def sampled():
+        return sample_and_score(
+            str(qwen2_5_vl.path),
+            str(qwen2_5_vl.data / "val.parquet"),
+            file,
+            samples=1,
+            rows_per_pair=1,
+            max_new_tokens=4,
+            tasks=["tal", "stg"],
+            scoring=signal_settings(),
+        )
+
+    first = sampled()
+    assert first == read_json_lines(file)[1:] == sampled()
+    boxes = next(record for record in first if record["data_source"].endswith("/stg"))
+    assert set(boxes["box_space"]) == {"canvas", "processed_size", "model_family"}
+
+    header, *records = read_json_lines(file)
+    header["header"]["code"] = "of another day"
+    at = next(number for number, record in enumerate(records) if record["data_source"].endswith("/tal"))
+    for record in records:
+        record.update(acc=9.0, raw_gone=1.0)
+    records[at]["answer"] = "0.0-5.0 seconds."
+    lines = [json.dumps(line) + "\n" for line in (header, *records)]
+
+    file.write_text("".join(lines))
+    again = sampled()
+    assert [record["answer"] for record in again] == [record["answer"] for record in records]
+    assert again[at]["format"] == 1.0 and all(record["acc"] <= 1 and "raw_gone" not in record for record in again)
+    assert [r for n, r in enumerate(again) if n != at] == [r for n, r in enumerate(first) if n != at]
+    assert read_json_lines(file)[0]["header"]["code"] != "of another day"
+
+    # Killed half-way: what is there is scored anew and kept, the rest is sampled.
+    file.unlink()
+    partial_of(file).write_text("".join(lines[: at + 2]))
+    assert sampled()[: at + 1] == again[: at + 1] and read_json_lines(file)[1:][at + 1 :] == first[at + 1 :]
+    assert not partial_of(file).exists()
