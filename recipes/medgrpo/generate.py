@@ -15,10 +15,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+if shutil.which("nvidia-smi") is None:
+    # As the scripts say it: without a GPU, torchvision may only be importable through the CPU platform.
+    os.environ.setdefault("VERL_PLATFORM", "cpu")
 
 import recipes.medgrpo.plugin  # noqa: F401  isort: skip
 
