@@ -13,16 +13,19 @@ exactly 0. In a verl run::
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from math import isfinite
 from typing import Any
 
 from .captions import CaptionPairs, judge_value
 from .errors import BadGroundTruth, RewardError
-from .normalization import DEFAULT_K, DEFAULT_MIN_IQR, Normalizer, Statistics
+from .normalization import DEFAULT_K, NORMALIZERS, Normalizer, Statistics
 from .tasks import CAPTION_SIGNALS, TASKS, Context, Task, find_task, read_gold
 
+ADAPTIVE = "adaptive"
+"""The normaliser whose percentiles follow the policy: answer by answer it is the logistic with the file's statistics,
+the training's sampler then replaces the reward by the one of its window."""
 FORMAT_ORDERS = ("after", "before")
 JUDGES = ("offline", "openai")
 END_TOKENS = ("<|im_end|>", "<|endoftext|>")
@@ -37,9 +40,17 @@ class Settings:
 
     Attributes:
         statistics: path of a statistics file, or None: every raw signal is then its own normalised value.
-        normalizer: ``logistic`` (the paper's) or ``none``; without statistics it changes nothing.
+        normalizer: a name of `normalization.NORMALIZERS` (``logistic`` is the paper's) or `ADAPTIVE`; without
+            statistics it changes nothing.
         k: steepness of the logistic; 3.0 is the paper's.
-        min_iqr: least spread in the logistic; what a spread of 0 means is unpublished.
+        min_iqr: least spread in the logistic; what a spread of 0 means is unpublished. None: what the statistics file
+            says, else 0.1.
+        min_samples: with fewer answers than this, median and spread are shrunk toward the task's pooled ones. None:
+            what the statistics file says, else 32. Both are worked out in `statistics.used_rows`.
+        deviation_format: format factor, 0 to 1, of an answer that can be read although it deviates from its grammar.
+            Unpublished. The whole grammar is 1, no parse is 0.
+        weights: by task, the weight of each signal in the reward, instead of `tasks.TASKS`'; scaled to sum to 1. The
+            paper's are half and half for vs and rc. The strict ``acc`` keeps its own.
         format_order: ``after``: format x normalised signal. ``before``: normalised (format x signal), which pays
             for a bad format wherever the median is low. The paper's order is unpublished. No parse is 0 in both.
         rewarded_tasks: short task names whose answers are rewarded, None for all eight; the others get ``score`` 0
@@ -55,7 +66,10 @@ class Settings:
     statistics: str | None = None
     normalizer: str = "logistic"
     k: float = DEFAULT_K
-    min_iqr: float = DEFAULT_MIN_IQR
+    min_iqr: float | None = None
+    min_samples: int | None = None
+    deviation_format: float = 0.5
+    weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     format_order: str = "after"
     rewarded_tasks: Sequence[str] | None = None
     dvc_captions: bool = False
@@ -64,6 +78,21 @@ class Settings:
     encoder: str | None = None
 
     def __post_init__(self) -> None:
+        if self.normalizer not in NORMALIZERS and self.normalizer != ADAPTIVE:
+            raise ValueError(
+                f"normalizer {self.normalizer!r}: expected one of {', '.join(sorted((*NORMALIZERS, ADAPTIVE)))}"
+            )
+        if not 0 <= self.deviation_format <= 1:
+            raise ValueError(f"deviation_format {self.deviation_format!r}: expected 0 to 1")
+        for name, weights in self.weights.items():
+            if name not in TASKS:
+                raise ValueError(f"weights: {name!r}: expected some of {', '.join(TASKS)}")
+            if unknown := set(weights) - set(TASKS[name].weights):
+                raise ValueError(
+                    f"weights: {name}: {', '.join(sorted(unknown))}: expected some of {', '.join(TASKS[name].weights)}"
+                )
+            if not all(isfinite(weight) and weight >= 0 for weight in weights.values()) or not sum(weights.values()):
+                raise ValueError(f"weights: {name}: {dict(weights)}: expected numbers from 0, not all of them 0")
         if self.format_order not in FORMAT_ORDERS:
             raise ValueError(f"format_order {self.format_order!r}: expected one of {', '.join(FORMAT_ORDERS)}")
         if self.judge is not None and self.judge not in JUDGES:
@@ -85,10 +114,18 @@ class Scorer:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         statistics = None if settings.statistics is None else Statistics.load(settings.statistics)
-        self._normalizer = Normalizer(statistics, settings.normalizer, float(settings.k), float(settings.min_iqr))
+        name = "logistic" if settings.normalizer == ADAPTIVE else settings.normalizer
+        self.normalizer = Normalizer(statistics, name, float(settings.k), settings.min_iqr, settings.min_samples)
         rewarded = TASKS if settings.rewarded_tasks is None else set(settings.rewarded_tasks)
         self.rewarded = {name: name in rewarded for name in TASKS}
-        self.signals = {name: _without(task.weights, self._left_out(name)) for name, task in TASKS.items()}
+        self.signals = {
+            name: _without(
+                {signal: settings.weights.get(name, task.weights).get(signal, 0.0) for signal in task.weights},
+                self._left_out(name),
+            )
+            for name, task in TASKS.items()
+        }
+        self._formats = {1.0: 1.0, 0.5: float(settings.deviation_format)}
         self._acc = {name: _without(task.acc, self._left_out(name)) for name, task in TASKS.items()}
         self._format_first = settings.format_order == "before"
         self._judge: Any = None
@@ -114,7 +151,7 @@ class Scorer:
             raise BadGroundTruth(f"ground_truth: expected a JSON string, got {type(ground_truth).__name__}")
         gold = read_gold(task.name, ground_truth)
         parsed = task.parse(_plain(answer))
-        sample = _Sample(data_source, task, parsed.format)
+        sample = _Sample(data_source, task, self._formats.get(parsed.format, 0.0))
         if parsed.format > 0:
             context = Context(source, extra_info if isinstance(extra_info, Mapping) else {})
             sample.raw = task.measure(parsed.value, gold, context)
@@ -145,22 +182,46 @@ class Scorer:
             return 0.0
         return judge_value(judgement.mean)
 
+    def reward(
+        self,
+        data_source: str,
+        form: float,
+        raw: Mapping[str, float],
+        normalizer: Callable[[str, str, float], float] | None = None,
+    ) -> float:
+        """The reward, 0 to 1, of an answer whose format and raw signals are known.
+
+        form x sum(weight x normalised signal), or with the format order ``before`` sum(weight x normalised (form x
+        signal)); exactly 0 where ``form`` is 0 or the task is not rewarded.
+
+        Args:
+            data_source: ``medvidbench/<source>/<task>``.
+            form: 1, 0.5 or 0.
+            raw: value by signal, without the ``raw_``; other signals than these settings use are left aside.
+            normalizer: (data_source, signal, raw value) to the normalised value; None for the settings' own.
+
+        Raises:
+            RewardError: a signal that is missing or not finite, no statistics for it, or an unknown task.
+        """
+        name = find_task(data_source)[0].name
+        weights = self.signals[name]
+        for signal in weights:
+            value = raw.get(signal)
+            if value is None or not isfinite(value):
+                raise RewardError(f"{data_source}: signal {signal} is {value!r}: expected a finite number")
+        if not form > 0 or not self.rewarded[name]:
+            return 0.0
+        before, after = (form, 1.0) if self._format_first else (1.0, form)
+        normalize = self.normalizer if normalizer is None else normalizer
+        return after * sum(
+            weight * normalize(data_source, signal, before * raw[signal]) for signal, weight in weights.items()
+        )
+
     def finish(self, sample: _Sample) -> dict[str, float]:
         """The result of a sample whose signals are complete."""
         name = sample.task.name
-        weights = self.signals[name]
-        raw = {signal: float(sample.raw.get(signal, 0.0)) for signal in weights}
-        for signal, value in raw.items():
-            if not isfinite(value):
-                raise RewardError(f"{sample.data_source}: signal {signal} is {value!r}: expected a finite number")
-        score = 0.0
-        if sample.format > 0 and self.rewarded[name]:
-            before = sample.format if self._format_first else 1.0
-            after = 1.0 if self._format_first else sample.format
-            score = after * sum(
-                weight * self._normalizer(sample.data_source, signal, before * raw[signal])
-                for signal, weight in weights.items()
-            )
+        raw = {signal: float(sample.raw.get(signal, 0.0)) for signal in self.signals[name]}
+        score = self.reward(sample.data_source, sample.format, raw)
         acc = sum(weight * raw[signal] for signal, weight in self._acc[name].items())
         return {"score": score, "acc": acc, "format": sample.format} | {f"raw_{key}": raw[key] for key in raw}
 
@@ -181,11 +242,18 @@ def _without(weights: Mapping[str, float], left_out: set[str]) -> dict[str, floa
     """Weights without some signals, scaled to sum to 1."""
     kept = {signal: weight for signal, weight in weights.items() if signal not in left_out}
     total = sum(kept.values())
+    if not total:
+        raise ValueError(f"weights: {dict(weights)}: nothing is left without {', '.join(sorted(left_out))}")
     return {signal: weight / total for signal, weight in kept.items()}
 
 
 def _plain(answer: Any) -> Any:
-    """The answer without one end token at its end; what is not text stays what it is, and is no answer."""
+    """The answer without one end token at its end; what is not text stays what it is, and is no answer.
+
+    Half a surrogate pair, which no encoder or judge can be sent, becomes the replacement character.
+    """
+    if isinstance(answer, str) and not answer.isascii():
+        answer = answer.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(answer, str) and answer.rstrip().endswith(END_TOKENS):
         answer = answer.rstrip()
         for token in END_TOKENS:
@@ -252,7 +320,8 @@ def get_scorer(**settings: Any) -> Scorer:
 def needed_signals(**settings: Any) -> dict[str, tuple[str, ...]]:
     """By task: the signals whose statistics these settings need, for `normalization.missing_pairs`.
 
-    A task that is not rewarded needs none, and with the normalizer ``none`` no task does.
+    A task that is not rewarded needs none, and with the normalizer ``none`` no task does. Which fields of a row a
+    normalizer needs beyond the percentiles stands in `normalization.NORMALIZERS`.
     """
     scorer = get_scorer(**{name: value for name, value in settings.items() if name != "statistics"})
     if scorer.settings.normalizer == "none":

@@ -1,28 +1,56 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""From raw signals to comparable rewards: the logistic of the paper, and the statistics that it needs.
+"""From raw signals to comparable rewards: the logistic of the paper and its rivals, one table.
 
-Every (data source, raw signal) has its own statistics, the percentiles of the SFT model's raw signal. They come in a
-file::
+All are maps of one answer's raw signal, with the statistics of its (data source, signal), see `statistics`. All are
+monotone and give 0 to 1. The second is no nicety: the reward is format x normalised signal with 0 for an answer
+that cannot be read, so a negative normalised value would make a bad format pay.
 
-    {"format": 1, "judge": ..., "similarity": ..., "model": {...}, "data": {...}, "code": {...},
-     "pairs": {"medvidbench/AVOS/tal": {"iou": {"n": 64, "p25": 0.1, "p50": 0.2, "p75": 0.4, "iqr": 0.3}}}}
+Rivals that need the whole batch (a standard deviation per task, percentiles of the running policy) are no maps of an
+answer; they live in the recipe's sampler.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
 from math import exp, isfinite
-from pathlib import Path
-from typing import Any
 
 from .errors import BadStatistics, MissingStatistics
+from .statistics import (
+    DEFAULT_MIN_IQR,
+    DEFAULT_MIN_SAMPLES,
+    FORMAT,
+    Percentiles,
+    Statistics,
+    Used,
+    check_degenerate,
+    missing_pairs,
+    summarize,
+    used_rows,
+)
 
-FORMAT = 1
+__all__ = [
+    "DEFAULT_K",
+    "DEFAULT_MIN_IQR",
+    "DEFAULT_MIN_SAMPLES",
+    "FORMAT",
+    "NORMALIZERS",
+    "NormalizerKind",
+    "Normalizer",
+    "Percentiles",
+    "Statistics",
+    "logistic",
+    "missing_pairs",
+    "summarize",
+]
+
 DEFAULT_K = 3.0
-DEFAULT_MIN_IQR = 0.1
+ZSCORE_WIDTH = 3.0
+"""Standard deviations from the mean at which the z-score's map reaches 0 or 1."""
+NORMAL_IQR = 1.349
+"""The IQR of a normal distribution in standard deviations: turns the least IQR into a least standard deviation."""
 
 
 def logistic(x: float, p50: float, iqr: float, k: float = DEFAULT_K) -> float:
@@ -43,134 +71,105 @@ def logistic(x: float, p50: float, iqr: float, k: float = DEFAULT_K) -> float:
 
 
 @dataclass(frozen=True)
-class Percentiles:
-    """Statistics of one raw signal of one data source."""
+class Row:
+    """What a map is made from: the measured row, its mended median and spread, and the settings."""
 
-    n: int
-    p25: float
-    p50: float
-    p75: float
-    iqr: float
+    measured: Percentiles
+    used: Used
+    k: float
+    min_iqr: float
 
 
-def summarize(values: Iterable[float]) -> dict[str, float | int]:
-    """``{"n", "p25", "p50", "p75", "iqr"}`` of raw values: percentiles by linear interpolation, iqr = p75 - p25.
+Map = Callable[[float], float]
 
-    Raises:
-        ValueError: no value, or one that is not finite.
+
+def _logistic(row: Row) -> Map:
+    """`logistic` with the mended median and spread (`statistics.used_rows`)."""
+    p50, iqr, k = row.used.p50, row.used.iqr, row.k
+    return lambda x: logistic(x, p50, iqr, k)
+
+
+def _none(row: Row) -> Map:
+    """x itself: the paper's ablation row B."""
+    return lambda x: x
+
+
+def _zscore(row: Row) -> Map:
+    """clip(1/2 + (x - mean) / (2 c max(std, floor)), 0, 1), c = `ZSCORE_WIDTH`, floor = min_iqr / `NORMAL_IQR`.
+
+    The z-score itself is negative for half the answers, hence shifted and bounded (see the module). Few samples: mean
+    and standard deviation are used as measured, only the floor keeps a tie from a slope without bound.
     """
-    import numpy as np
+    mean = row.measured.mean
+    width = 2 * ZSCORE_WIDTH * max(row.measured.std, row.min_iqr / NORMAL_IQR)
+    return lambda x: min(1.0, max(0.0, 0.5 + (x - mean) / width))
 
-    data = np.asarray(list(values), dtype=np.float64)
-    if data.size == 0 or not np.isfinite(data).all():
-        raise ValueError(f"{data.size} values: expected at least one, all finite")
-    p25, p50, p75 = np.percentile(data, [25, 50, 75]).tolist()
-    return {"n": int(data.size), "p25": p25, "p50": p50, "p75": p75, "iqr": p75 - p25}
+
+def _percentile_rank(row: Row) -> Map:
+    """The share of the SFT model's answers that are worse, those that tie counted half (mid-rank).
+
+    From the stored percentiles 0 to 100: a value that fills the percentiles a to b has the rank (a + b) / 200, between
+    two values the rank is interpolated, below the least it is 0, above the greatest 1. Exact to about 0.01. Few
+    samples: the rank is among those few; of one answer it is 0, 1/2 or 1.
+    """
+    values: list[float] = []
+    ranks: list[float] = []
+    quantiles = row.measured.quantiles
+    last = len(quantiles) - 1
+    start = 0
+    for position, value in enumerate(quantiles):
+        if position == last or quantiles[position + 1] > value:
+            values.append(value)
+            ranks.append((start + position) / (2 * last))
+            start = position + 1
+
+    def rank(x: float) -> float:
+        if x < values[0]:
+            return 0.0
+        if x > values[-1]:
+            return 1.0
+        right = bisect_left(values, x)
+        if values[right] == x:
+            return ranks[right]
+        low, high = values[right - 1], values[right]
+        share = (x - low) / (high - low)
+        # Between its neighbours, whatever the rounding.
+        return min(ranks[right - 1] + share * (ranks[right] - ranks[right - 1]), ranks[right])
+
+    return rank
+
+
+def _minmax(row: Row) -> Map:
+    """clip((x - min) / (max - min), 0, 1); 1/2 for every x where max = min: one value says nothing about a scale.
+
+    Few samples: least and greatest are used as measured, and lie closer together than those of many would.
+    """
+    least, greatest = row.measured.min, row.measured.max
+    if least == greatest:
+        return lambda x: 0.5
+    return lambda x: min(1.0, max(0.0, (x - least) / (greatest - least)))
 
 
 @dataclass(frozen=True)
-class Statistics:
-    """A statistics file: percentiles by data source and signal, and where they come from."""
+class NormalizerKind:
+    """One per-answer normaliser: makes the map of a row; ``needs`` names the optional fields that it reads."""
 
-    pairs: Mapping[str, Mapping[str, Percentiles]]
-    meta: Mapping[str, Any] = field(default_factory=dict)
-
-    @classmethod
-    def load(cls, path: str | Path) -> Statistics:
-        """Read and check a statistics file.
-
-        Raises:
-            BadStatistics: unreadable, or not of the format; the message names file, data source, signal and field.
-        """
-        try:
-            content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise BadStatistics(f"{path}: cannot be read as JSON: {error}") from error
-        return cls.from_dict(content, str(path))
-
-    @classmethod
-    def from_dict(cls, content: Any, name: str = "statistics") -> Statistics:
-        """The same check on the content of a file; ``name`` stands for the file in messages."""
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            raise BadStatistics(f'{name}: expected a JSON object with "format": {FORMAT}')
-        pairs = content.get("pairs")
-        if not isinstance(pairs, dict) or not pairs:
-            raise BadStatistics(f'{name}: "pairs": expected a non-empty object')
-        checked = {}
-        for source, signals in pairs.items():
-            if not isinstance(signals, dict) or not signals:
-                raise BadStatistics(f"{name}: {source}: expected a non-empty object of signals")
-            checked[source] = {
-                signal: _percentiles(row, f"{name}: {source}: {signal}") for signal, row in signals.items()
-            }
-        return cls(checked, {key: value for key, value in content.items() if key != "pairs"})
-
-    def get(self, data_source: str, signal: str) -> Percentiles:
-        """The row of a signal; MissingStatistics where there is none."""
-        try:
-            return self.pairs[data_source][signal]
-        except KeyError:
-            raise MissingStatistics(f"no statistics for {data_source}, signal {signal}: calibrate that pair") from None
+    make: Callable[[Row], Map]
+    needs: tuple[str, ...] = ()
 
 
-def _percentiles(row: Any, name: str) -> Percentiles:
-    if not isinstance(row, dict):
-        raise BadStatistics(f"{name}: expected an object")
-    n = row.get("n")
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise BadStatistics(f"{name}: n: expected a positive whole number, got {n!r}")
-    numbers = {}
-    for key in ("p25", "p50", "p75", "iqr"):
-        value = row.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-            raise BadStatistics(f"{name}: {key}: expected a finite number, got {value!r}")
-        numbers[key] = float(value)
-    if not numbers["p25"] <= numbers["p50"] <= numbers["p75"]:
-        raise BadStatistics(f"{name}: expected p25 <= p50 <= p75")
-    if abs(numbers["p75"] - numbers["p25"] - numbers["iqr"]) > 1e-9:
-        raise BadStatistics(f"{name}: iqr: expected p75 - p25")
-    return Percentiles(n, **numbers)
-
-
-def missing_pairs(
-    statistics: Statistics, data_sources: Iterable[str], signals: Mapping[str, Collection[str]] | None = None
-) -> list[str]:
-    """What a run over these data sources would miss, for a launcher to name before the run starts.
-
-    Args:
-        statistics: the loaded file.
-        data_sources: ``medvidbench/<source>/<task>`` of the rows to be trained on, repeats allowed.
-        signals: the signals needed by task (``medgrpo.needed_signals``); without it, only whole pairs are checked.
-
-    Returns:
-        Sorted names, ``medvidbench/AVOS/tal`` for a whole pair, ``medvidbench/AVOS/dvc: judge`` for one signal.
-    """
-    missing = []
-    for source in sorted(set(data_sources)):
-        needed = None if signals is None else signals.get(source.rpartition("/")[2], ())
-        rows = statistics.pairs.get(source)
-        if rows is None:
-            if needed is None or needed:
-                missing.append(source)
-        elif needed is not None:
-            missing.extend(f"{source}: {signal}" for signal in needed if signal not in rows)
-    return missing
-
-
-def _logistic(x: float, row: Percentiles, k: float, min_iqr: float) -> float:
-    return logistic(x, row.p50, max(row.iqr, min_iqr), k)
-
-
-def _none(x: float, row: Percentiles, k: float, min_iqr: float) -> float:
-    return x
-
-
-NORMALIZERS: dict[str, Callable[[float, Percentiles, float, float], float]] = {"logistic": _logistic, "none": _none}
-"""By name: (raw value, statistics of the pair and signal, k, min_iqr) to the normalised value, 0 to 1."""
+NORMALIZERS: dict[str, NormalizerKind] = {
+    "logistic": NormalizerKind(_logistic),
+    "none": NormalizerKind(_none),
+    "zscore": NormalizerKind(_zscore, ("mean", "std")),
+    "percentile_rank": NormalizerKind(_percentile_rank, ("quantiles",)),
+    "minmax": NormalizerKind(_minmax, ("min", "max")),
+}
+"""The table. Each formula stands in the docstring of its function."""
 
 
 class Normalizer:
-    """Normalised value of a raw signal of a data source.
+    """Normalised value, 0 to 1, of a raw signal of a data source.
 
     Without statistics every raw signal is its own normalised value, the neutral default; ``none`` needs no rows.
 
@@ -178,8 +177,12 @@ class Normalizer:
         statistics: the loaded file, or None.
         name: a key of `NORMALIZERS`.
         k: steepness of the logistic.
-        min_iqr: the logistic's spread is at least this. Where raw signals tie (an iqr of 0 is common: medians of 0,
-            or near 1), it keeps a difference of 0.1 from deciding everything.
+        min_iqr, min_samples: what is done with degenerate rows, see `statistics.used_rows`; None: what the file
+            says, else the defaults.
+
+    Raises:
+        ValueError: a bad setting.
+        BadStatistics: the file lacks a field that this normaliser needs; names file, data source, signal and field.
     """
 
     def __init__(
@@ -187,18 +190,48 @@ class Normalizer:
         statistics: Statistics | None = None,
         name: str = "logistic",
         k: float = DEFAULT_K,
-        min_iqr: float = DEFAULT_MIN_IQR,
+        min_iqr: float | None = None,
+        min_samples: int | None = None,
     ) -> None:
         if name not in NORMALIZERS:
             raise ValueError(f"normalizer {name!r}: expected one of {', '.join(sorted(NORMALIZERS))}")
-        for label, value in (("k", k), ("min_iqr", min_iqr)):
-            if not isfinite(value) or value <= 0:
-                raise ValueError(f"{label} {value!r}: expected a positive number")
-        self.statistics, self.name, self.k, self.min_iqr = statistics, name, k, min_iqr
-        self._function = NORMALIZERS[name]
+        if not isfinite(k) or k <= 0:
+            raise ValueError(f"k {k!r}: expected a positive number")
+        stored = (DEFAULT_MIN_IQR, DEFAULT_MIN_SAMPLES) if statistics is None else statistics.degenerate()
+        self.min_iqr = stored[0] if min_iqr is None else min_iqr
+        self.min_samples = stored[1] if min_samples is None else min_samples
+        check_degenerate(self.min_iqr, self.min_samples)
+        self.statistics, self.name, self.k = statistics, name, k
+        self.neutral = statistics is None or name == "none"
+        self._maps: dict[tuple[str, str], Map] = {} if self.neutral else self._make()
+
+    def _make(self) -> dict[tuple[str, str], Map]:
+        kind = NORMALIZERS[self.name]
+        used = used_rows(self.statistics.pairs, self.min_iqr, self.min_samples)
+        maps = {}
+        for source, signals in self.statistics.pairs.items():
+            for signal, row in signals.items():
+                for key in kind.needs:
+                    if getattr(row, key) is None:
+                        raise BadStatistics(
+                            f"{self.statistics.name}: {source}: {signal}: {key}: missing, the normalizer "
+                            f"{self.name} needs it: calibrate again"
+                        )
+                maps[source, signal] = kind.make(Row(row, used[source][signal], self.k, self.min_iqr))
+        return maps
 
     def __call__(self, data_source: str, signal: str, x: float) -> float:
-        """The normalised value; MissingStatistics where the file has no row for this pair and signal."""
-        if self.statistics is None or self.name == "none":
+        """The normalised value.
+
+        Raises:
+            MissingStatistics: the file has no row for this data source and signal.
+            ValueError: ``x`` is not finite.
+        """
+        if not isfinite(x):
+            raise ValueError(f"{data_source}: signal {signal}: expected a finite number, got {x!r}")
+        if self.neutral:
             return x
-        return self._function(x, self.statistics.get(data_source, signal), self.k, self.min_iqr)
+        function = self._maps.get((data_source, signal))
+        if function is None:
+            raise MissingStatistics(f"no statistics for {data_source}, signal {signal}: calibrate that pair")
+        return function(x)

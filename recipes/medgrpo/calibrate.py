@@ -4,59 +4,156 @@
 """Measure what the SFT model's answers earn, per dataset, task and signal: the input of the normalisation.
 
     python -m recipes.medgrpo.calibrate --model SFT --data train.parquet --output statistics.json
+    python -m recipes.medgrpo.calibrate --merge RAW_SIGNALS [RAW_SIGNALS ...] --output statistics.json
+    python -m recipes.medgrpo.calibrate --diff STATISTICS STATISTICS [--output changes.json]
 
-Writes the raw signals of every sampled answer (`raw_signals.jsonl` beside the output) and `statistics.json`:
-n, p25, p50, p75 and IQR of each signal, with the fingerprints of the model, the data and the reward's code.
+The first samples and scores (an interrupted run goes on where it was), writes the raw signals of every answer
+(`raw_signals.jsonl` beside the output) and `statistics.json`: percentiles with 95 % intervals (bootstrap over
+videos), what the normalisation uses where they are degenerate, and the share of saturated values, with the
+fingerprints of the model, the data and the reward's code. The second makes statistics of the raw signals of one or
+several such runs without sampling again; the third compares two files.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from recipes.medgrpo import calibration
+from recipes.medgrpo.calibration import CalibrationError
 from recipes.medgrpo.files import code_fingerprint, data_fingerprint, model_fingerprint, write_json
-from recipes.medgrpo.generate import add_arguments, judge_label, options, sample_and_score
-from reward_score.normalization import summarize
+from recipes.medgrpo.scoring import judge_label
+from reward_score.errors import RewardError
+from reward_score.statistics import DEFAULT_MIN_IQR, DEFAULT_MIN_SAMPLES, FORMAT, check_degenerate
+
+# `recipes.medgrpo.generate` brings the model libraries along: what compares two files does without.
 
 
-def pair_statistics(records: Iterable[dict]) -> dict[str, dict[str, dict[str, float]]]:
-    """Per pair and signal: n, p25, p50, p75 and IQR of the raw values (an answer that does not parse counts)."""
-    values: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
-        for name, value in record.items():
-            if name.startswith("raw_"):
-                values[record["data_source"]][name.removeprefix("raw_")].append(value)
-    return {
-        pair: {signal: summarize(series) for signal, series in sorted(signals.items())}
-        for pair, signals in sorted(values.items())
+def sampled(args: argparse.Namespace) -> tuple[list[dict], dict[str, Any]]:
+    """(answers, where they come from) of a model on the rows of a parquet file."""
+    from recipes.medgrpo.generate import options, sample_and_score
+
+    raw = args.output.with_name("raw_signals.jsonl")
+    records = sample_and_score(args.model, args.data, raw, **options(args))
+    return records, {
+        "judge": judge_label(args.judge, args.judge_model),
+        "model": {"sha256": model_fingerprint(Path(args.model))},
+        "data": {"file": Path(args.data).name, "sha256": data_fingerprint(Path(args.data))},
+        "code": {"sha256": code_fingerprint()},
+        "sampling": {"samples": args.samples, "temperature": args.temperature, "seed": args.seed},
     }
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, samples=4)
-    parser.add_argument("--output", required=True, type=Path, help="statistics.json")
-    args = parser.parse_args(argv)
-    raw = args.output.with_name("raw_signals.jsonl")
-    records = sample_and_score(args.model, args.data, raw, **options(args))
-    write_json(
-        args.output,
-        {
-            "format": 1,
-            "judge": judge_label(args.judge, args.judge_model),
-            "similarity": "all-MiniLM-L6-v2",
-            "model": {"sha256": model_fingerprint(Path(args.model))},
-            "data": {"file": Path(args.data).name, "sha256": data_fingerprint(Path(args.data))},
-            "code": {"sha256": code_fingerprint()},
-            "sampling": {"samples": args.samples, "temperature": args.temperature, "seed": args.seed},
-            "pairs": pair_statistics(records),
-        },
-    )
+def merged(files: Sequence[Path]) -> tuple[list[Mapping[str, Any]], dict[str, Any]]:
+    """(answers, where they come from) of several runs; CalibrationError where they do not go together."""
+    runs = [calibration.read_run(file) for file in files]
+    records = calibration.merge(runs)
+    header = runs[0].header
+    judge = header["scoring"].get("judge_settings") or {}
+    return records, {
+        "judge": judge_label(header["scoring"].get("judge", "offline"), judge.get("model")),
+        "model": {"sha256": header["model"]},
+        "data": {"sha256": sorted({run.header["data"] for run in runs})},
+        "code": {"sha256": header["code"]},
+        "sampling": {"runs": [{"file": run.file.name, **run.header["settings"]} for run in runs]},
+    }
+
+
+def write(args: argparse.Namespace, records: Sequence[Mapping[str, Any]], origin: Mapping[str, Any]) -> None:
+    """Make the statistics, write and print them."""
+    degenerate = {"min_iqr": args.min_iqr, "min_samples": args.min_samples}
+    pairs = calibration.pair_statistics(records, **degenerate)
+    content = {"format": FORMAT, "similarity": "all-MiniLM-L6-v2", **origin, "degenerate": degenerate, "pairs": pairs}
+    calibration.write_statistics(args.output, content)
+    print("\n".join(statistics_table(pairs)))
     parsed = sum(record["format"] > 0 for record in records) / max(1, len(records))
     print(f"{args.output}: {len(records)} answers, {parsed:.0%} parse")
+
+
+def statistics_table(pairs: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
+    """One line a row: what was measured, what is used, the saturated share, and why the row is degenerate."""
+    width = max(len(pair) for pair in pairs)
+    lines = [f"{'pair':{width}} signal           n    p50    iqr | used: p50    iqr | saturated  degenerate"]
+    for pair, signals in pairs.items():
+        for signal, row in signals.items():
+            used, saturated = row["used"], row["saturated"]
+            share = "none parse" if saturated is None else f"{saturated:.0%}"
+            lines.append(
+                f"{pair:{width}} {signal:11} {row['n']:>6}  {row['p50']:.3f}  {row['iqr']:.3f} |     {used['p50']:.3f}"
+                f"  {used['iqr']:.3f} | {share:10} {' '.join(used['why'])}".rstrip()
+            )
+    return lines
+
+
+def difference_table(found: Mapping[str, Any]) -> list[str]:
+    """The result of `calibration.difference` as lines of text, greatest change of the reward first."""
+    lines = [f"not the same in both: {', '.join(found['origin'])}"] if found["origin"] else []
+    lines += [f"only in {found[name]}: {row}" for name in ("a", "b") for row in found[f"only_{name}"]]
+
+    def moved(change: Mapping[str, Any], key: str) -> str:
+        sides = []
+        for value, interval in zip(change[key], change[f"{key}_ci"], strict=True):
+            bounds = "" if interval is None else f" [{interval[0]:.3f}, {interval[1]:.3f}]"
+            sides.append(f"{value:.3f}{bounds}")
+        return f"{key} {sides[0]} -> {sides[1]}"
+
+    for change in found["changes"]:
+        reward = change["reward"]
+        lines.append(
+            f"{change['pair']} {change['signal']}: {moved(change, 'p50')}, {moved(change, 'iqr')}, "
+            f"reward {reward['change']:+.3f} at {reward['at']:.3f}"
+        )
+    return lines
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    """The arguments of one of the three uses; which one, `merge` and `diff` say."""
+    uses = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    group = uses.add_mutually_exclusive_group()
+    group.add_argument("--merge", nargs="+", type=Path, metavar="RAW", help="raw_signals.jsonl of one or several runs")
+    group.add_argument("--diff", nargs=2, type=Path, metavar="FILE", help="two statistics files to compare")
+    chosen, _ = uses.parse_known_args(argv)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, parents=[uses], allow_abbrev=False
+    )
+    if chosen.merge is None and chosen.diff is None:
+        from recipes.medgrpo.generate import add_arguments
+
+        add_arguments(parser, samples=4)
+    parser.add_argument("--output", required=chosen.diff is None, type=Path, help="statistics.json")
+    if chosen.diff is None:
+        parser.add_argument("--min-iqr", type=float, default=DEFAULT_MIN_IQR, help="least spread in the logistic")
+        parser.add_argument(
+            "--min-samples",
+            type=int,
+            default=DEFAULT_MIN_SAMPLES,
+            help="with fewer answers, median and spread are shrunk toward the task's",
+        )
+    args = parser.parse_args(argv)
+    if chosen.diff is None:
+        try:
+            check_degenerate(args.min_iqr, args.min_samples)
+        except ValueError as error:
+            parser.error(str(error))
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    try:
+        if args.diff:
+            found = calibration.difference(*args.diff)
+            if args.output:
+                write_json(args.output, found)
+            print("\n".join(difference_table(found)))
+        else:
+            write(args, *(merged(args.merge) if args.merge else sampled(args)))
+    except (CalibrationError, RewardError) as error:
+        print(f"calibrate: error: {error}", file=sys.stderr)
+        return 2
     return 0
 
 

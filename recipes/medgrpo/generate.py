@@ -39,25 +39,11 @@ from recipes.medgrpo.files import (
     write_json_lines,
 )
 from recipes.medgrpo.schedule import choose_rows
+from recipes.medgrpo.scoring import add_judge_arguments, signal_settings_of
 from reward_score.medgrpo import score_many
 
-# Whose opinion of a caption a file of scores or statistics holds: an answer is judged by one of these.
-JUDGES = ("offline", "openai")
 ANSWER_KEYS = ("sample", "answer", "truncated")
 """What of a record is the model's, whatever the reward makes of it."""
-
-
-def signal_settings(judge: str = "offline", base_url: str | None = None, model: str | None = None) -> dict:
-    """The reward settings that define a raw signal; calibration, evaluation and training must agree in them."""
-    settings: dict = {"judge": judge, "dvc_captions": True}
-    if judge == "openai":
-        settings["judge_settings"] = {"base_url": base_url, "model": model}
-    return settings
-
-
-def judge_label(judge: str, model: str | None = None) -> str:
-    """The judge's name in files: the lexical one says that it is no language model."""
-    return "offline-lexical" if judge == "offline" else f"openai:{model}"
 
 
 def row_seed(seed: int, index: int, sample: int, file: str | None = None) -> int:
@@ -141,7 +127,7 @@ def sample_and_score(
     """Answers with scores, in row order, written to `output`.
 
     What a former run left in `output` is kept: the answers when model, data and sampling are the same, their scores
-    when the reward's code and settings are the same too. `scoring` is what `signal_settings` returns.
+    when the reward's code and settings are the same too. `scoring` is what `scoring.signal_settings` returns.
     """
     from recipes.medgrpo.dataset import chat_of, read_rows
     from recipes.medgrpo.engine import Request, SamplingSettings, TransformersEngine
@@ -206,7 +192,14 @@ def sample_and_score(
 
 
 def add_arguments(parser: argparse.ArgumentParser, samples: int) -> None:
+    """Model, sampling and judge."""
     parser.add_argument("--model", required=True, help="checkpoint folder in HF format")
+    add_sampling_arguments(parser, samples)
+    add_judge_arguments(parser)
+
+
+def add_sampling_arguments(parser: argparse.ArgumentParser, samples: int) -> None:
+    """What is sampled, and how."""
     parser.add_argument("--data", required=True, help="parquet file of the preprocessor")
     parser.add_argument("--samples", type=int, default=samples, help="answers per row")
     parser.add_argument("--rows-per-pair", type=int, help="at most this many rows of every pair; default all")
@@ -216,17 +209,11 @@ def add_arguments(parser: argparse.ArgumentParser, samples: int) -> None:
     parser.add_argument("--tasks", nargs="+", help="only these tasks")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--judge", choices=JUDGES, default="offline", help="of captions; the training's judge")
-    parser.add_argument(
-        "--judge-base-url", help="of the OpenAI-compatible endpoint; its key comes from the environment"
-    )
-    parser.add_argument("--judge-model", help="model name at that endpoint")
 
 
 def options(args: argparse.Namespace) -> dict:
     names = ("samples", "rows_per_pair", "temperature", "max_new_tokens", "batch_size", "tasks", "seed", "device")
-    scoring = signal_settings(args.judge, args.judge_base_url, args.judge_model)
-    return {"scoring": scoring, **{name: getattr(args, name) for name in names}}
+    return {"scoring": signal_settings_of(args), **{name: getattr(args, name) for name in names}}
 
 
 def main(argv: list[str] | None = None) -> int:

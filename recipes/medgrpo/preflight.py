@@ -4,6 +4,7 @@
 """Everything that can be known to be wrong before Ray starts, in one list.
 
     python -m recipes.medgrpo.preflight --data DATA --statistics statistics.json --checkpoints CKPT [--tasks tal stg]
+        [--normalizer logistic] [--rewarded-tasks tal stg vs rc]
 
 Also repairs a broken checkpoint tracker. Prints the step that training will resume from (0: from the start).
 Exit status 2 when anything is wrong.
@@ -23,10 +24,11 @@ import pyarrow.parquet as pq
 
 from recipes.medgrpo.checkpoints import repair_tracker
 from recipes.medgrpo.files import code_fingerprint
-from recipes.medgrpo.generate import JUDGES, judge_label, signal_settings
+from recipes.medgrpo.scoring import JUDGES, judge_label, signal_settings
 from reward_score.errors import RewardError
-from reward_score.medgrpo import needed_signals
-from reward_score.normalization import Statistics, missing_pairs
+from reward_score.medgrpo import ADAPTIVE, needed_signals
+from reward_score.normalization import NORMALIZERS, Normalizer, Statistics, missing_pairs
+from reward_score.tasks import TASKS
 
 VERL = "0.9.1"
 GIB = 1 << 30
@@ -56,18 +58,30 @@ def check_data(folder: Path, tasks: list[str] | None, family: str | None) -> tup
     return problems, sources
 
 
-def check_statistics(file: Path, sources: set[str], judge: str) -> tuple[list[str], list[str]]:
-    """(what is wrong, what is odd)."""
+def check_statistics(
+    file: Path, sources: set[str], judge: str, normalizer: str = "logistic", rewarded: list[str] | None = None
+) -> tuple[list[str], list[str]]:
+    """(what is wrong, what is odd). `rewarded` are the tasks that earn a reward, None for all."""
     try:
         statistics = Statistics.load(file)
     except (RewardError, OSError, ValueError) as error:
         return [str(error)], []
     # Which signals a task has does not depend on which judge gives them.
-    needed = needed_signals(**signal_settings())
+    needed = needed_signals(**signal_settings(), normalizer=normalizer, rewarded_tasks=rewarded)
+    name = "logistic" if normalizer == ADAPTIVE else normalizer
     problems = [
         f"{file}: no statistics for {missing}: calibrate on data that has this pair"
         for missing in missing_pairs(statistics, sorted(sources), needed)
     ]
+    if not problems:
+        absent = missing_pairs(statistics, sorted(sources), needed, NORMALIZERS[name].needs)
+        problems = [f"{file}: {field}: the normalizer {normalizer} needs it: calibrate again" for field in absent]
+    if not problems:
+        # The reward reads the whole file, rows of other pairs included.
+        try:
+            Normalizer(statistics, name)
+        except RewardError as error:
+            problems.append(str(error))
     origin = statistics.meta
     if origin.get("judge") not in (None, judge):
         problems.append(
@@ -98,6 +112,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--statistics", required=True, type=Path)
     parser.add_argument("--checkpoints", required=True, type=Path)
     parser.add_argument("--tasks", nargs="+", help="tasks trained on; default all")
+    parser.add_argument(
+        "--normalizer", choices=(*NORMALIZERS, ADAPTIVE), default="logistic", help="as in the training's reward_kwargs"
+    )
+    parser.add_argument("--rewarded-tasks", nargs="+", choices=tuple(TASKS), help="likewise; default all")
     parser.add_argument("--model-family", help="what the data must have been made for; default unchecked")
     parser.add_argument("--judge", choices=JUDGES, default="offline", help="as in the training's reward_kwargs")
     parser.add_argument("--judge-model", help="model name at the judge's endpoint")
@@ -106,7 +124,8 @@ def main(argv: list[str] | None = None) -> int:
     problems, sources = check_data(args.data, args.tasks, args.model_family)
     odd: list[str] = []
     if not problems:
-        wrong, odd = check_statistics(args.statistics, sources, judge_label(args.judge, args.judge_model))
+        judge = judge_label(args.judge, args.judge_model)
+        wrong, odd = check_statistics(args.statistics, sources, judge, args.normalizer, args.rewarded_tasks)
         problems += wrong
     problems += check_machine(args.checkpoints, args.free_gib)
     for problem in problems:

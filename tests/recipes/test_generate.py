@@ -26,7 +26,8 @@ def test_answers_say_which_file_their_row_is_of(qwen2_5_vl, tmp_path):
     import pyarrow.parquet as pq
 
     from recipes.medgrpo.comparison import paired_difference
-    from recipes.medgrpo.generate import sample_and_score, signal_settings
+    from recipes.medgrpo.generate import sample_and_score
+    from recipes.medgrpo.scoring import signal_settings
 
     table = pq.read_table(qwen2_5_vl.data / "train.parquet")
     row = next(row for row in table.to_pylist() if row["ability"] == "tal")
@@ -51,7 +52,8 @@ def test_answers_outlive_the_reward_that_scored_them(qwen2_5_vl, tmp_path):
     import json
 
     from recipes.medgrpo.files import read_json_lines
-    from recipes.medgrpo.generate import partial_of, sample_and_score, signal_settings
+    from recipes.medgrpo.generate import partial_of, sample_and_score
+    from recipes.medgrpo.scoring import signal_settings
 
     file = tmp_path / "answers.jsonl"
 

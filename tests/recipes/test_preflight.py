@@ -88,3 +88,43 @@ def test_a_broken_tracker_is_repaired(run, capsys):
     assert preflight(run) == 0
     assert not (run / "grpo" / TRACKER).exists()
     assert "starting from the first step" in capsys.readouterr().err
+
+
+FULL_ROW = ROW | {"mean": 0.3, "std": 0.1, "min": 0.0, "max": 1.0, "quantiles": [0.2] * 101}
+
+
+@pytest.mark.parametrize("normalizer", ["logistic", "none", "zscore", "percentile_rank", "minmax", "adaptive"])
+def test_statistics_with_every_field_serve_every_normalizer(run, normalizer):
+    statistics = json.loads((run / "statistics.json").read_text())
+    for signals in statistics["pairs"].values():
+        signals |= dict.fromkeys(signals, FULL_ROW)
+    (run / "statistics.json").write_text(json.dumps(statistics))
+    assert preflight(run, "--normalizer", normalizer) == 0
+
+
+def test_every_field_that_the_normalizer_needs_is_named(run, capsys):
+    assert preflight(run, "--normalizer", "adaptive") == 0
+    assert preflight(run, "--normalizer", "zscore") == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 6
+    assert all("the normalizer zscore needs it" in line for line in lines)
+    assert "medvidbench/JIGSAWS/sa: closeness: std" in lines[-1]
+
+
+def test_a_row_of_another_pair_breaks_the_reward_too(run, capsys):
+    statistics = json.loads((run / "statistics.json").read_text())
+    for signals in statistics["pairs"].values():
+        signals |= dict.fromkeys(signals, FULL_ROW)
+    statistics["pairs"]["medvidbench/Elsewhere/nap"] = {"exact": ROW}
+    (run / "statistics.json").write_text(json.dumps(statistics))
+    assert preflight(run, "--normalizer", "minmax") == 2
+    assert "medvidbench/Elsewhere/nap: exact: min" in capsys.readouterr().err
+
+
+def test_tasks_that_earn_no_reward_or_raw_rewards_need_no_statistics(run, capsys):
+    statistics = json.loads((run / "statistics.json").read_text())
+    del statistics["pairs"]["medvidbench/JIGSAWS/sa"]
+    (run / "statistics.json").write_text(json.dumps(statistics))
+    assert preflight(run) == 2
+    assert preflight(run, "--rewarded-tasks", "tal", "stg") == 0
+    assert preflight(run, "--normalizer", "none") == 0

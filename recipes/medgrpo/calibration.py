@@ -1,0 +1,295 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""From scored answers to the rows of a statistics file, several runs together if need be, and two files compared."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recipes.medgrpo.files import read_json_lines, write_atomic
+from reward_score.normalization import Normalizer
+from reward_score.statistics import (
+    DEFAULT_MIN_IQR,
+    DEFAULT_MIN_SAMPLES,
+    FORMAT,
+    Statistics,
+    summarize,
+    used_rows,
+)
+
+RESAMPLES = 1000
+SATURATED = (0.02, 0.98)
+"""A normalised value beyond these is saturated: what lies further out can hardly be told apart."""
+CHUNK = 2_000_000
+"""Weights (resamples x answers) held at once by the bootstrap: they then stay in the processor's cache, about."""
+SAME_SAMPLING = ("temperature", "max_new_tokens")
+"""Sampling settings that define the distribution of answers; seed and numbers of rows and samples may differ."""
+ORIGIN = ("judge", "model", "data", "code", "sampling", "degenerate")
+
+
+class CalibrationError(ValueError):
+    """Input that no statistics can be made of; one line that says what was expected where."""
+
+
+@dataclass(frozen=True)
+class Series:
+    """The raw values of one signal of one pair.
+
+    Attributes:
+        values: (N,) raw values. videos: (N,) whole numbers from 0, equal for answers about the same video.
+        parsed: (N,) whether the answer could be read; one that could not has the raw value 0.
+    """
+
+    values: np.ndarray
+    videos: np.ndarray
+    parsed: np.ndarray
+
+
+def series_of(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Series]]:
+    """Recorded answers as series by pair and signal, sorted by name. An answer that does not parse counts."""
+    columns: dict[str, dict[str, list[tuple[float, str, bool]]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        pair = columns[record["data_source"]]
+        for name, value in record.items():
+            if name.startswith("raw_"):
+                pair[name.removeprefix("raw_")].append((value, record["video"], record["format"] > 0))
+    found: dict[str, dict[str, Series]] = {}
+    for pair, signals in sorted(columns.items()):
+        found[pair] = {}
+        for signal, column in sorted(signals.items()):
+            values, videos, parsed = zip(*column, strict=True)
+            codes = np.unique(np.asarray(videos), return_inverse=True)[1]
+            found[pair][signal] = Series(np.asarray(values, float), codes, np.asarray(parsed, bool))
+    return found
+
+
+def intervals(series: Series, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, list[float]] | None:
+    """95 % intervals of p25, p50, p75 and iqr: ``{"p25": [low, high], ...}``.
+
+    Bootstrap over videos, because answers about one video are not independent: as many videos as there are, drawn
+    with replacement, each with all its answers; the percentiles (linear interpolation) of every resample, and of
+    those the 2.5th and 97.5th percentile. None with a single video, of which nothing can be drawn.
+    """
+    videos = int(series.videos.max()) + 1
+    if videos < 2:
+        return None
+    draws = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), size=resamples)
+    draws = draws.astype(np.int32)
+    order = np.argsort(series.values, kind="stable")
+    values, codes = series.values[order], series.videos[order]
+    # Answers that tie need not be told apart: their weights are added up first.
+    starts = np.flatnonzero(np.r_[True, np.diff(values) > 0])
+    ends = np.r_[starts[1:], values.size] - 1
+    step = max(1, CHUNK // values.size)
+    parts = []
+    for first in range(0, resamples, step):
+        # (resamples, distinct values): how many drawn answers are at most this value.
+        upto = np.take(draws[first : first + step], codes, axis=1)
+        np.cumsum(upto, axis=1, out=upto)
+        parts.append(_percentiles(values[starts], np.take(upto, ends, axis=1)))
+    p25, p50, p75 = np.concatenate(parts).T
+    bounds = {"p25": p25, "p50": p50, "p75": p75, "iqr": p75 - p25}
+    return {name: np.percentile(drawn, [2.5, 97.5]).tolist() for name, drawn in bounds.items()}
+
+
+def _percentiles(values: np.ndarray, upto: np.ndarray) -> np.ndarray:
+    """(R, 3): percentiles 25, 50, 75 of R samples that hold ``upto[r, i]`` answers of at most ``values[i]``.
+
+    ``upto`` (R, n) is used up.
+    """
+    rows, width = upto.shape
+    last = upto[:, -1:] - 1
+    place = last * np.array([0.25, 0.5, 0.75])
+    low = np.floor(place).astype(np.int32)
+    # One sorted list for all samples: the counts of each are lifted above those of the sample before it.
+    lift = np.arange(rows, dtype=np.int32)[:, None] * (upto[:, -1].max() + 1)
+    lifted = np.add(upto, lift, out=upto).ravel()
+    start = np.arange(rows)[:, None] * width
+
+    def at(position: np.ndarray) -> np.ndarray:
+        return values[np.searchsorted(lifted, position + lift, side="right") - start]
+
+    below = at(low)
+    return below + (place - low) * (at(np.minimum(low + 1, last)) - below)
+
+
+def pair_statistics(
+    records: Iterable[Mapping[str, Any]],
+    *,
+    seed: int = 0,
+    min_iqr: float = DEFAULT_MIN_IQR,
+    min_samples: int = DEFAULT_MIN_SAMPLES,
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """The rows of a statistics file by pair and signal.
+
+    Each holds the fields of `statistics.Percentiles`, and for the reader: ``videos`` (how many), ``ci`` (`intervals`),
+    ``used`` (`statistics.used_rows`), and ``saturated``, the share of the answers that parse whose value under the
+    logistic is beyond `SATURATED`, None where none parses.
+    """
+    found = series_of(records)
+    pairs = {
+        pair: {
+            signal: {
+                **summarize(series.values),
+                "videos": int(series.videos.max()) + 1,
+                "ci": intervals(series, seed),
+            }
+            for signal, series in signals.items()
+        }
+        for pair, signals in found.items()
+    }
+    if not pairs:
+        raise CalibrationError("no answers: nothing to make statistics of")
+    degenerate = {"min_iqr": min_iqr, "min_samples": min_samples}
+    statistics = Statistics.from_dict({"format": FORMAT, "degenerate": degenerate, "pairs": pairs})
+    used, normalizer = used_rows(statistics.pairs, min_iqr, min_samples), Normalizer(statistics)
+    for pair, signals in pairs.items():
+        for signal, row in signals.items():
+            row["used"] = {**asdict(used[pair][signal]), "why": list(used[pair][signal].why)}
+            series = found[pair][signal]
+            values, counts = np.unique(series.values[series.parsed], return_counts=True)
+            normalised = np.array([normalizer(pair, signal, value) for value in values.tolist()])
+            beyond = counts[(normalised < SATURATED[0]) | (normalised > SATURATED[1])] if values.size else counts
+            row["saturated"] = float(beyond.sum() / counts.sum()) if values.size else None
+    return pairs
+
+
+def write_statistics(path: Path, content: Mapping[str, Any]) -> None:
+    """JSON, indented for reading, with every list of numbers on one line."""
+    text = json.dumps(content, indent=2, allow_nan=False)
+    # Text holds no bare line break in JSON, so that this meets lists of plain values only.
+    text = re.sub(r'\[\n\s+([^\[\]{}"]+?)\n\s+\]', lambda found: f"[{' '.join(found[1].split())}]", text)
+    write_atomic(path, text + "\n")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One file of raw signals: what its first line says, and its answers."""
+
+    file: Path
+    header: Mapping[str, Any]
+    records: Sequence[Mapping[str, Any]]
+
+
+def read_run(file: Path) -> Run:
+    """Read and check a ``raw_signals.jsonl``.
+
+    Raises:
+        CalibrationError: not there, unfinished, or a line that is no scored answer; names file, line and field.
+    """
+    if not file.is_file() or file.suffix == ".partial":
+        raise CalibrationError(f"{file}: expected the raw_signals.jsonl of a finished calibration")
+    try:
+        lines = read_json_lines(file)
+    except ValueError as error:
+        raise CalibrationError(str(error)) from error
+    header = lines[0].get("header") if lines and isinstance(lines[0], dict) else None
+    expected = {"model": str, "data": str, "code": str, "settings": dict, "scoring": dict}
+    for key, kind in expected.items():
+        if not isinstance(header, dict) or not isinstance(header.get(key), kind):
+            raise CalibrationError(f"{file}: line 1: header: {key}: expected what calibrate writes there")
+    for number, record in enumerate(lines[1:], 2):
+        _check_record(record, f"{file}: line {number}")
+    return Run(file, header, lines[1:])
+
+
+def _check_record(record: Any, place: str) -> None:
+    if not isinstance(record, dict):
+        raise CalibrationError(f"{place}: expected one JSON object")
+    for key, kind in (("data_source", str), ("video", str), ("index", int), ("sample", int)):
+        if not isinstance(record.get(key), kind):
+            raise CalibrationError(f"{place}: {key}: expected {kind.__name__}, got {record.get(key)!r}")
+    for key, value in record.items():
+        if (key == "format" or key.startswith("raw_")) and (
+            isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value)
+        ):
+            raise CalibrationError(f"{place}: {key}: expected a finite number, got {value!r}")
+    if "format" not in record:
+        raise CalibrationError(f"{place}: format: expected a number, it is missing")
+
+
+def merge(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
+    """The answers of several runs together.
+
+    Raises:
+        CalibrationError: runs of different models, judges, reward code or sampling, or with an answer in common.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        for key in ("model", "code", "scoring", *SAME_SAMPLING):
+            mine, its = (_identity(item.header, key) for item in (first, run))
+            if mine != its:
+                raise CalibrationError(f"{run.file}: {key}: expected that of {first.file} ({mine}), got {its}")
+    seen: dict[tuple[Any, ...], Path] = {}
+    for run in runs:
+        seed = run.header["settings"].get("seed")
+        for record in run.records:
+            answer = (record.get("file"), record["index"], record["sample"], seed)
+            if answer in seen:
+                file, index, sample, _ = answer
+                raise CalibrationError(
+                    f"{run.file}: file {file}, index {index}, sample {sample}, seed {seed}: the same answer is in "
+                    f"{seen[answer]} already, expected each once"
+                )
+            seen[answer] = run.file
+    return [record for run in runs for record in run.records]
+
+
+def _identity(header: Mapping[str, Any], key: str) -> Any:
+    if key in SAME_SAMPLING:
+        return header["settings"].get(key)
+    if key == "scoring":
+        # Where the judge is asked says nothing of what it answers.
+        judge = {k: v for k, v in (header["scoring"].get("judge_settings") or {}).items() if k != "base_url"}
+        return {**header["scoring"], "judge_settings": judge}
+    return header[key]
+
+
+def difference(first: Path, second: Path) -> dict[str, Any]:
+    """What changed between two statistics files.
+
+    Returns:
+        ``a``, ``b``: the files. ``origin``: {key: [of a, of b]} where judge, model, data, code or settings differ.
+        ``only_a``, ``only_b``: rows ("pair: signal") that only one has. ``changes``: one object per common row,
+        greatest first: ``pair``, ``signal``, ``p50`` and ``iqr`` [of a, of b], ``p50_ci`` and ``iqr_ci`` (intervals
+        or None), and ``reward`` {"change", "at"}: the greatest change of the normalised value (logistic, each
+        file's own settings; b minus a) over raw values 0, 0.001, ..., 1, and where it is.
+
+    Raises:
+        BadStatistics: a file that is not one of statistics.
+    """
+    files = [first, second]
+    loaded = [Statistics.load(file) for file in files]
+    rows = [json.loads(Path(file).read_text(encoding="utf-8"))["pairs"] for file in files]
+    names = [{(pair, signal) for pair, signals in item.pairs.items() for signal in signals} for item in loaded]
+    maps = [Normalizer(item) for item in loaded]
+    grid = [number / 1000 for number in range(1001)]
+    changes = []
+    for pair, signal in sorted(names[0] & names[1]):
+        moved = [maps[1](pair, signal, x) - maps[0](pair, signal, x) for x in grid]
+        most = max(range(len(grid)), key=lambda number: abs(moved[number]))
+        change: dict[str, Any] = {"pair": pair, "signal": signal}
+        for key in ("p50", "iqr"):
+            change[key] = [getattr(item.get(pair, signal), key) for item in loaded]
+            change[f"{key}_ci"] = [(row[pair][signal].get("ci") or {}).get(key) for row in rows]
+        changes.append(change | {"reward": {"change": moved[most], "at": grid[most]}})
+    changes.sort(key=lambda change: -abs(change["reward"]["change"]))
+    origin = {key: [item.meta.get(key) for item in loaded] for key in ORIGIN}
+    return {
+        "a": str(first),
+        "b": str(second),
+        "origin": {key: values for key, values in origin.items() if values[0] != values[1]},
+        "only_a": sorted(": ".join(name) for name in names[0] - names[1]),
+        "only_b": sorted(": ".join(name) for name in names[1] - names[0]),
+        "changes": changes,
+    }
