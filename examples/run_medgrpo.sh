@@ -26,6 +26,8 @@ main() {
   CALIBRATION_ROWS=${CALIBRATION_ROWS:-8}
   CALIBRATION_SAMPLES=${CALIBRATION_SAMPLES:-4}
   EVAL_SAMPLES=${EVAL_SAMPLES:-2}       # answers per held-out row
+  NORMALIZER=${NORMALIZER:-logistic}    # of raw signals: logistic, none, zscore, percentile_rank, minmax, adaptive
+  ADVANTAGE=${ADVANTAGE:-grpo}          # grpo, dr_grpo, per_task, drpo
 
   fail() { printf 'run_medgrpo: %s\n' "$*" >&2; exit 2; }
   stage() { printf '\n== %s\n' "$*"; }
@@ -40,7 +42,7 @@ main() {
   fi
   echo "Running the whole pipeline on the CPU with a tiny $MODEL (the 8-GPU recipes need GPUs and MODEL_PATH)."
 
-  ensure_environment cpu
+  ensure_environment cpu report
   SECONDS=0
   RUN=$OUTPUT_DIR
   mkdir -p "$RUN/logs" "$RUN/attempts" 2>/dev/null || fail "$RUN: cannot be made, set OUTPUT_DIR to a folder that can be written"
@@ -49,8 +51,9 @@ main() {
   exec 9>"$RUN/.lock"
   flock -n 9 || fail "$RUN: another run is at work here"
 
-  PLAN=$(printf '{"model": "%s", "seed": %s, "steps": %s, "sft_steps": %s, "videos": %s, "rows": %s}' \
-    "$MODEL" "$SEED" "$STEPS" "$SFT_STEPS" "$VIDEOS" "$ROWS")
+  PLAN=$(printf '{"model": "%s", "seed": %s, "steps": %s, "sft_steps": %s, "videos": %s, "rows": %s, %s}' \
+    "$MODEL" "$SEED" "$STEPS" "$SFT_STEPS" "$VIDEOS" "$ROWS" \
+    "\"normalizer\": \"$NORMALIZER\", \"advantage\": \"$ADVANTAGE\"")
   if [[ -f plan.json && $(<plan.json) != "$PLAN" ]]; then
     fail "$RUN: holds another run ($(<plan.json)); choose another OUTPUT_DIR or remove it"
   fi
@@ -139,14 +142,17 @@ main() {
     echo "already done"
   else
     from=$(python -m recipes.medgrpo.preflight --data data --statistics statistics.json --checkpoints grpo \
-      --model-family "$MODEL")
+      --model-family "$MODEL" --normalizer "$NORMALIZER")
     ((from == 0)) || echo "resuming after step $from"
     attempt=$(($(find attempts -name 'grpo_*.jsonl' | wc -l) + 1))
     VERL_FILE_LOGGER_PATH=$RUN/attempts/grpo_$attempt.jsonl logged grpo python -m verl.trainer.main_ppo \
       --config-path="$ROOT/recipes/medgrpo/config" --config-name=medgrpo_cpu \
       data.seed="$SEED" actor_rollout_ref.rollout.seed="$SEED" \
       trainer.total_training_steps="$STEPS" trainer.save_freq="$SAVE_FREQ" \
-      trainer.experiment_name=grpo trainer.default_local_dir="$RUN/grpo" "$@"
+      trainer.experiment_name=grpo trainer.default_local_dir="$RUN/grpo" \
+      reward.custom_reward_function.reward_kwargs.normalizer="$NORMALIZER" \
+      trainer.v1.sampler.sampler_kwargs.advantage="$ADVANTAGE" \
+      algorithm.norm_adv_by_std_in_grpo="$([[ $ADVANTAGE == grpo ]] && echo true || echo false)" "$@"
   fi
 
   stage "7/7 evaluation on held-out videos"

@@ -19,6 +19,9 @@ TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-32}        # prompts a step
 MINI_BATCH_SIZE=${MINI_BATCH_SIZE:-$TRAIN_BATCH_SIZE}
 TASKS=${TASKS:-tal stg vs rc}         # trained on and rewarded; "all" for the eight
 
+NORMALIZER=${NORMALIZER:-logistic}    # of raw signals: logistic, none, zscore, percentile_rank, minmax, adaptive
+ADVANTAGE=${ADVANTAGE:-grpo}          # grpo, dr_grpo, per_task, drpo
+
 JUDGE=${JUDGE:-openai}                # openai: any compatible endpoint; offline: lexical, without a network
 JUDGE_BASE_URL=${JUDGE_BASE_URL:-https://api.openai.com/v1}
 JUDGE_MODEL=${JUDGE_MODEL:-gpt-4.1}
@@ -80,6 +83,10 @@ ROLLOUT=(
   actor_rollout_ref.rollout.gpu_memory_utilization="$GPU_MEMORY_UTILIZATION"
 )
 REWARD=(
+  reward.custom_reward_function.reward_kwargs.normalizer="$NORMALIZER"
+  trainer.v1.sampler.sampler_kwargs.advantage="$ADVANTAGE"
+  # Whatever the sampler divides by, verl's estimator then only subtracts a mean.
+  algorithm.norm_adv_by_std_in_grpo="$([[ $ADVANTAGE == grpo ]] && echo true || echo false)"
   reward.custom_reward_function.reward_kwargs.statistics="$(quoted "${STATISTICS:-STATISTICS}")"
   reward.custom_reward_function.reward_kwargs.judge="$JUDGE"
 )
@@ -176,7 +183,7 @@ launch() {
   [[ $TASKS == all ]] || read -ra tasks <<<"$TASKS"
   from=$(python -m recipes.medgrpo.preflight --data "$DATA_DIR" --statistics "$STATISTICS" \
     --checkpoints "$OUTPUT_DIR/checkpoints" --model-family "$MODEL_FAMILY" --judge "$JUDGE" \
-    --judge-model "$JUDGE_MODEL" --free-gib "$FREE_GIB" ${tasks[@]:+--tasks "${tasks[@]}"})
+    --judge-model "$JUDGE_MODEL" --normalizer "$NORMALIZER" --free-gib "$FREE_GIB" ${tasks[@]:+--tasks "${tasks[@]}"})
   echo "$NAME: $([[ $from == 0 ]] && echo 'starting at the first step' || echo "resuming after step $from")"
   ((NNODES > 1)) || unset RAY_ADDRESS
   # verl's file logger starts its file anew at every resume: one file an attempt.

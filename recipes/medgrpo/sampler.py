@@ -1,11 +1,17 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""What stands between rollout and update: counters, per-pair curves, a minimum group size, an emergency stop.
+"""What stands between rollout and update: counters, curves, limits, and what needs the whole batch to be computed.
 
 verl 0.9.1 leaves a failed rollout out of its group without a word, trains a lone survivor on its raw reward, drops
-an empty group and never stops. Its training metrics know nothing of the parts of a reward either. This sampler
-(`trainer.v1.sampler.custom_sampler`) runs in the driver between the two; what it returns joins the step's metrics.
+an empty group and never stops. Its training metrics know nothing of the parts of a reward, and its advantage
+estimators nothing of the data source. This sampler (`trainer.v1.sampler.custom_sampler`) runs in the driver between
+the two; what it returns joins the step's metrics.
+
+Advantages other than GRPO's are finished here and written where the reward stood: they are centred in their groups,
+so that verl's estimator, told not to divide (`algorithm.norm_adv_by_std_in_grpo=False`), subtracts a mean that is 0
+already. verl's own `critic/score` and `critic/rewards` then show advantages; `medgrpo/.../reward` is the reward as it
+was scored, in every case. With the normaliser `adaptive` the reward trained on is another too: see `_train_on`.
 
 Settings under `trainer.v1.sampler.sampler_kwargs`:
 
@@ -14,23 +20,46 @@ Settings under `trainer.v1.sampler.sampler_kwargs`:
     max_failed_share    the run stops when a larger share of rollouts fails (default 0.25) ...
     failure_window      ... over this many steps (default 4); a step without any survivor stops it at once
     poll_interval       seconds between two looks at the queue (default 2)
+    advantage           a name of `advantages.ADVANTAGES` (default grpo: verl's own, nothing is rewritten)
+    advantage_settings  of that advantage: `window`, `sort`, `min_mu` of drpo, `by` of per_task
+    norm_adv_by_std     `algorithm.norm_adv_by_std_in_grpo`; has to be False for any advantage but grpo
+    reward_kwargs       of the reward function: its normaliser, statistics, k, format order, rewarded tasks
+    adaptive_window     values of a signal that the adaptive normaliser remembers (default 512) ...
+    adaptive_min_values ... and from how many on they replace the SFT model's statistics (default 128)
+    state_dir           folder of verl's checkpoints; below it `sampler/step_N.json` (default None: none is written)
+    record_dir          below it `rollouts/step_000001.jsonl`, the step's answers (default None: none is written)
 """
 
 from __future__ import annotations
 
+import json
+import logging
 from collections import defaultdict, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import numpy as np
+import torch
 import transfer_queue as tq
+from omegaconf import DictConfig, OmegaConf
+from tensordict import TensorDict
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-PREFIX = "medgrpo"
-CURVES = ("acc", "format")
+from recipes.medgrpo.adaptive import AdaptiveStatistics
+from recipes.medgrpo.advantages import make_advantage
+from recipes.medgrpo.curves import PREFIX, Rollout, pair_curves, records, training_curves
+from recipes.medgrpo.files import write_atomic, write_json_lines
+from reward_score.medgrpo import get_scorer
+
+logger = logging.getLogger(__name__)
 
 
 class RolloutFailure(RuntimeError):
     """Too many rollouts failed for the run to go on; their errors are in the log above."""
+
+
+class SamplerStateError(RuntimeError):
+    """A resumed run lacks what its advantage or normaliser had learnt."""
 
 
 def group_of(key: str) -> str:
@@ -47,48 +76,66 @@ def small_groups(keys: Iterable[str], minimum: int) -> set[str]:
     return {uid for uid, sessions in sizes.items() if len(sessions) < minimum}
 
 
-def pair_name(data_source: str) -> str:
-    """`medvidbench/AVOS/tal` -> `AVOS/tal`."""
-    return data_source.split("/", 1)[-1]
+def last_outputs(keys: Iterable[str]) -> list[str]:
+    """Each rollout's last output, in the order of the keys: verl makes the advantage of those alone."""
+    last: dict[str, tuple[int, str]] = {}
+    for key in keys:
+        rollout, _, index = key.rpartition("_")
+        if rollout not in last or last[rollout][0] < int(index):
+            last[rollout] = (int(index), key)
+    return [key for _, key in last.values()]
 
 
-def pair_curves(rows: Iterable[tuple[str, str, float, Mapping[str, float]]]) -> dict[str, float]:
-    """Step metrics from (prompt, data source, reward, reward parts) of every trained rollout.
-
-    Per pair: mean reward, accuracy, format and every raw signal. Over all pairs: their plain mean (a pair counts
-    once, however many rows it has) and the share of groups without any spread, which teach nothing.
-    """
-    values: dict[str, list[float]] = defaultdict(list)
-    rewards: dict[str, list[float]] = defaultdict(list)
-    for uid, source, reward, parts in rows:
-        pair = f"{PREFIX}/{pair_name(source)}"
-        values[f"{pair}/reward"].append(reward)
-        rewards[uid].append(reward)
-        for name, value in parts.items():
-            if name in CURVES or name.startswith("raw_"):
-                values[f"{pair}/{name}"].append(float(value))
-    metrics = {name: float(np.mean(series)) for name, series in values.items()}
-    for name in ("reward", *CURVES):
-        series = [value for key, value in metrics.items() if key.endswith(f"/{name}")]
-        if series:
-            metrics[f"{PREFIX}/pairs_mean/{name}"] = float(np.mean(series))
-    if rewards:
-        metrics[f"{PREFIX}/groups/dead_share"] = float(np.mean([np.ptp(group) < 1e-9 for group in rewards.values()]))
-    return metrics
+def reward_rows(values: Iterable[float], lengths: Iterable[int]) -> torch.Tensor:
+    """Nested (N, response length) float32 as verl's agent loop makes `rm_scores`: the value on the last token."""
+    rows = [torch.zeros(length, dtype=torch.float32) for length in lengths]
+    for row, value in zip(rows, values, strict=True):
+        row[-1] = value
+    return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
 
 
 class MedGRPOSampler(ReplayBuffer):
-    """verl's replay buffer with the counters, curves and limits above."""
+    """verl's replay buffer with the counters, curves, limits and advantages above."""
 
     def __init__(self, *args, **kwargs):
-        settings = dict(kwargs.get("sampler_kwargs") or {})
+        settings = kwargs.get("sampler_kwargs") or {}
+        if isinstance(settings, DictConfig):
+            settings = OmegaConf.to_container(settings, resolve=True)
         super().__init__(*args, poll_interval=float(settings.get("poll_interval", 2.0)), **kwargs)
         self.group_size = int(settings["group_size"])
         self.min_group_size = int(settings.get("min_group_size", 2))
         self.max_failed_share = float(settings.get("max_failed_share", 0.25))
         self.failed_shares: deque[float] = deque(maxlen=int(settings.get("failure_window", 4)))
+        self.advantage_name = settings.get("advantage", "grpo")
+        by_std = bool(settings.get("norm_adv_by_std", True))
+        # What verl makes of grpo without the division.
+        formula = "dr_grpo" if self.advantage_name == "grpo" and not by_std else self.advantage_name
+        self.advantage = make_advantage(formula, **(settings.get("advantage_settings") or {}))
+        if self.advantage_name != "grpo" and by_std:
+            raise ValueError(
+                f"trainer.v1.sampler.sampler_kwargs.advantage={self.advantage_name} needs "
+                "algorithm.norm_adv_by_std_in_grpo=False: verl would divide the finished advantage once more"
+            )
+        if formula != self.advantage_name:
+            logger.warning("advantage=grpo with algorithm.norm_adv_by_std_in_grpo=False is dr_grpo")
+        reward_kwargs = settings.get("reward_kwargs") or {}
+        self.scorer = get_scorer(**reward_kwargs)
+        self.window: AdaptiveStatistics | None = None
+        if self.scorer.settings.normalizer == "adaptive":
+            if self.scorer.normalizer.statistics is None:
+                raise ValueError("normalizer=adaptive needs reward_kwargs.statistics: its window starts from them")
+            self.window = AdaptiveStatistics(
+                self.scorer.normalizer.statistics,
+                int(settings.get("adaptive_window", 512)),
+                int(settings.get("adaptive_min_values", 128)),
+            )
+        self.state_dir = _folder(settings.get("state_dir"), "sampler")
+        self.record_dir = _folder(settings.get("record_dir"), "rollouts")
+        self._restored = False
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int):
+        if partition_id == "train" and not self._restored:
+            self._restore(global_steps - 1)
         try:
             batch, metrics = super().sample(global_steps, partition_id, batch_size)
         except RuntimeError as error:
@@ -110,7 +157,11 @@ class MedGRPOSampler(ReplayBuffer):
         metrics = dict(metrics)
         metrics[f"{PREFIX}/rollouts/failed"] = failed
         metrics[f"{PREFIX}/groups/dropped"] = batch_size - len({group_of(key) for key in batch.keys})
-        metrics.update(pair_curves(self._rows(batch)))
+        keys = last_outputs(batch.keys)
+        rollouts = self._rollouts(batch.partition_id, keys)
+        metrics.update(pair_curves((one.group, one.data_source, one.reward, one.parts) for one in rollouts))
+        metrics.update(self._train_on(global_steps, batch.partition_id, keys, rollouts))
+        self._save(global_steps)
         return batch, metrics
 
     def _watch_failures(self, step: int, share: float) -> None:
@@ -130,13 +181,107 @@ class MedGRPOSampler(ReplayBuffer):
         batch.keys[:], batch.tags[:] = [key for key, _ in kept], [tag for _, tag in kept]
 
     @staticmethod
-    def _rows(batch):
-        data = tq.kv_batch_get(
-            keys=batch.keys,
-            partition_id=batch.partition_id,
-            select_fields=["rm_scores", "extra_fields", "data_source"],
-        )
+    def _rollouts(partition: str, keys: list[str]) -> list[Rollout]:
+        fields = ["rm_scores", "extra_fields", "data_source"]
+        data = tq.kv_batch_get(keys=keys, partition_id=partition, select_fields=fields)
         sources = [getattr(value, "data", value) for value in data["data_source"]]
         extras = [getattr(value, "data", value) for value in data["extra_fields"]]
-        for key, source, scores, extra in zip(batch.keys, sources, data["rm_scores"], extras, strict=True):
-            yield group_of(key), source, float(scores.sum()), extra.get("reward_extra_info", {})
+        return [
+            Rollout(group_of(key), source, scores.numel(), float(scores.sum()), extra.get("reward_extra_info", {}))
+            for key, source, scores, extra in zip(keys, sources, data["rm_scores"], extras, strict=True)
+        ]
+
+    def _train_on(self, step: int, partition: str, keys: list[str], rollouts: Sequence[Rollout]) -> dict[str, float]:
+        """Rewards and advantages of the step: computed, written into the queue where they are ours, and recorded.
+
+        The window's percentiles are those before this step: with the step's own answers in it, an answer would move
+        the median that it is measured by, and a batch that got better as a whole would look as it did before.
+        """
+        rewards = np.array([one.reward for one in rollouts])
+        if self.window is not None:
+            rewards = self._window_rewards(rollouts)
+        advantages = self.advantage(rewards, [one.group for one in rollouts], [one.data_source for one in rollouts])
+        written = advantages if self.advantage_name != "grpo" else rewards if self.window is not None else None
+        if written is not None:
+            scores = reward_rows(written.tolist(), [one.tokens for one in rollouts])
+            fields = TensorDict({"rm_scores": scores}, batch_size=len(keys))
+            tq.kv_batch_put(keys=keys, partition_id=partition, fields=fields)
+        if self.record_dir is not None:
+            write_json_lines(self.record_dir / f"step_{step:06d}.jsonl", records(step, rollouts, rewards, advantages))
+        return training_curves(
+            rollouts,
+            rewards,
+            advantages,
+            format_first=self.scorer.settings.format_order == "before",
+            rewarded=self.scorer.rewarded.__getitem__,
+        )
+
+    def _window_rewards(self, rollouts: Sequence[Rollout]) -> np.ndarray:
+        settings = self.scorer.settings
+        normalizer = self.window.normalizer(settings.k, settings.min_iqr, settings.min_samples)
+        rewards = [self.scorer.reward(one.data_source, one.parts["format"], one.raw, normalizer) for one in rollouts]
+        for one in rollouts:
+            for signal, value in one.raw.items():
+                self.window.add(one.data_source, signal, [value])
+        return np.array(rewards)
+
+    @property
+    def _learner(self) -> str | None:
+        """The setting that makes a step's training depend on earlier steps' answers, None when there is none."""
+        if self.window is not None:
+            return "normalizer=adaptive"
+        return f"advantage={self.advantage_name}" if self.advantage.state_dict() else None
+
+    def _save(self, step: int) -> None:
+        """The state after this step, and no more old ones than a resume can ask for.
+
+        verl tells a sampler nothing of its checkpoints, so every step is written: the newest two are kept, as the
+        checkpoint of the last may not be there yet, and those whose checkpoint is.
+        """
+        if self.state_dir is None:
+            return
+        state = {
+            "step": step,
+            "failed_shares": list(self.failed_shares),
+            "advantage": {"name": self.advantage_name, "state": self.advantage.state_dict()},
+            "window": None if self.window is None else self.window.state_dict(),
+        }
+        write_atomic(self.state_dir / f"step_{step}.json", json.dumps(state, allow_nan=False))
+        for file in self.state_dir.glob("step_*.json"):
+            number = file.stem.removeprefix("step_")
+            checkpoint = self.state_dir.parent / f"global_step_{number}"
+            if number.isdigit() and int(number) not in (step, step - 1) and not checkpoint.is_dir():
+                file.unlink(missing_ok=True)
+
+    def _restore(self, step: int) -> None:
+        """Go on from the state after `step`; 0 is the start of a run.
+
+        A run whose advantage or normaliser learns from its answers would be another run without what was learnt, so
+        that is an error. The others only lose the failure window.
+        """
+        self._restored = True
+        if step == 0:
+            return
+        file = None if self.state_dir is None else self.state_dir / f"step_{step}.json"
+        if file is None or not file.exists():
+            if self._learner is not None:
+                raise SamplerStateError(
+                    f"resuming after step {step}: {file or 'its state (no state_dir is set)'} is missing, and "
+                    f"{self._learner} cannot go on without what it learnt: resume from another checkpoint"
+                )
+            return
+        try:
+            state = json.loads(file.read_text(encoding="utf-8"))
+            self.failed_shares.extend(state["failed_shares"])
+            if self.advantage_name == state["advantage"]["name"]:
+                self.advantage.load_state_dict(state["advantage"]["state"])
+            elif self.advantage.state_dict():
+                raise ValueError(f"advantage: expected {self.advantage_name}, got {state['advantage']['name']}")
+            if self.window is not None:
+                self.window.load_state_dict(state["window"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise SamplerStateError(f"{file}: cannot be resumed from: {error}") from error
+
+
+def _folder(root: str | None, name: str) -> Path | None:
+    return None if root is None else Path(root) / name

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from reward_score.medgrpo import SETTING_NAMES
+
 ROOT = Path(__file__).resolve().parents[2]
 
 # A process of its own: composing reads MEDGRPO_* and imports verl. verl's own validation runs on the GPU recipe.
@@ -68,6 +70,9 @@ SIZE = {
     "data.max_response_length",
     "data.train_batch_size",
     "data.val_batch_size",
+    # In answers of a pair: the CPU run has 8 of them a step and 20 steps.
+    "trainer.v1.sampler.sampler_kwargs.adaptive_window",
+    "trainer.v1.sampler.sampler_kwargs.adaptive_min_values",
     "data.medgrpo.rows_per_pair",
     "data.medgrpo.steps",
     "actor_rollout_ref.actor.ppo_mini_batch_size",
@@ -95,6 +100,10 @@ METHOD = {
     "reward.custom_reward_function.reward_kwargs.judge",
     "reward.custom_reward_function.reward_kwargs.judge_settings",
     "reward.custom_reward_function.reward_kwargs.rewarded_tasks",
+    # The sampler is told the reward's settings.
+    "trainer.v1.sampler.sampler_kwargs.reward_kwargs.judge",
+    "trainer.v1.sampler.sampler_kwargs.reward_kwargs.judge_settings",
+    "trainer.v1.sampler.sampler_kwargs.reward_kwargs.rewarded_tasks",
 }
 
 
@@ -175,6 +184,11 @@ def test_the_published_algorithm_is_shared(configs, name):
     assert actor["use_kl_loss"] is False and config["algorithm"]["use_kl_in_reward"] is False
     reward = config["reward"]["custom_reward_function"]["reward_kwargs"]
     assert (reward["normalizer"], reward["k"]) == ("logistic", 3.0)
+    sampler = config["trainer"]["v1"]["sampler"]["sampler_kwargs"]
+    assert (sampler["advantage"], sampler["norm_adv_by_std"]) == ("grpo", True)
+    assert sampler["reward_kwargs"] == reward
+    assert set(reward) <= SETTING_NAMES
+    assert sampler["state_dir"] == sampler["record_dir"] == config["trainer"]["default_local_dir"]
 
 
 @pytest.mark.parametrize("name", ["medgrpo_cpu", "medgrpo_gpu"])
