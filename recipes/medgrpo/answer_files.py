@@ -1,7 +1,7 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""Test rows, and answers to them, from every file that may hold either."""
+"""Rows of the benchmark, and answers to them, from every file that may hold either."""
 
 from __future__ import annotations
 
@@ -20,10 +20,16 @@ import pyarrow.parquet as pq
 from data_preprocess.reading import read_rows
 from data_preprocess.records import QA_TYPES, RecordError
 from data_preprocess.wording import short
-from recipes.medgrpo.files import read_json_lines
+from reward_score.boxes import to_canvas
 
 SPACES = ("model", "canvas")
 """What boxes can be in: the model's own space, or pixels of the annotation canvas."""
+
+CLAIMS = {"qa_type", "question", "metadata", "id", "data_source", "video"}
+"""Keys by which a record says which row it answers."""
+
+Frame = tuple[Sequence[int], Sequence[int], str]
+"""(canvas, processed size, model family) of boxes in a model's own space; sizes are (width, height)."""
 
 _EXTRA = (
     *("index", "file", "row_id", "qa_type", "task", "source", "video_id", "question", "fps", "clip_start", "clip_end"),
@@ -32,7 +38,7 @@ _EXTRA = (
 
 
 class SubmissionError(ValueError):
-    """Answers, or a test file, that do not make a submission; one line."""
+    """Answers, or the rows that they answer, that cannot be used; one line."""
 
 
 def problem(file: Any, row: int | None, key: str, expected: str, found: Any, more: int = 0) -> SubmissionError:
@@ -60,7 +66,7 @@ class Row:
     end: str
     fps: str
     question: str
-    space: tuple[Sequence[int], Sequence[int], str] | None = None
+    space: Frame | None = None
 
     @property
     def task(self) -> str:
@@ -78,13 +84,15 @@ class Answer:
     """What a model said to a row.
 
     `truncated` tells whether the token budget cut the text off (None: not known), `space` what its boxes are in, one of
-    `SPACES`, and `placed` that nothing but the answer's place in its file ties it to the row.
+    `SPACES`, `placed` that nothing but the answer's place in its file ties it to the row, and `frame` the sizes and
+    family that bring boxes of the model's space back, where the record has them.
     """
 
     text: str
     truncated: bool | None
     space: str
     placed: bool
+    frame: Frame | None = None
 
 
 def _plain(qa_type: str) -> str:
@@ -119,20 +127,7 @@ def _annotation_rows(path: Path) -> Iterator[Row]:
         for index, raw in read_rows(path):
             try:
                 row = orjson.loads(raw)
-                metadata, turns = row["metadata"], row["conversations"]
-                source = row.get("data_source") or row.get("dataset_name") or ""
-                yield Row(
-                    index=index,
-                    file=path.name,
-                    name=str(row.get("id") or ""),
-                    qa_type=str(row["qa_type"]),
-                    source=str(source).replace("-", "_"),
-                    video_id=str(metadata["video_id"]),
-                    start=_bound(metadata, "start"),
-                    end=_bound(metadata, "end"),
-                    fps=str(metadata["fps"]),
-                    question=_question(turns[0]["value"]),
-                )
+                yield described_row(row, row["conversations"][0]["value"], path.name, index)
             except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
                 found = f"{type(error).__name__}: {error}"
                 raise problem(
@@ -142,13 +137,36 @@ def _annotation_rows(path: Path) -> Iterator[Row]:
         raise SubmissionError(str(error)) from None
 
 
+def described_row(row: dict, question: str, file: str, index: int) -> Row:
+    """A row of an annotation file, or a record of released output, as a `Row`.
+
+    Raises:
+        KeyError, TypeError, AttributeError: without a kind of question, a video or its frame rate.
+    """
+    metadata = row["metadata"]
+    source = row.get("data_source") or row.get("dataset_name") or ""
+    return Row(
+        index=index,
+        file=file,
+        name=str(row.get("id") or ""),
+        qa_type=str(row["qa_type"]),
+        source=str(source).replace("-", "_"),
+        video_id=str(metadata["video_id"]),
+        start=_bound(metadata, "start"),
+        end=_bound(metadata, "end"),
+        fps=str(metadata["fps"]),
+        question=folded_question(question),
+    )
+
+
 def _bound(metadata: dict, side: str) -> str:
     """The clip's first or last frame; blank where the metadata has times instead, as in the released converter."""
     value = metadata.get(f"input_video_{side}_frame") or metadata.get(f"{side}_frame")
     return "" if value is None else str(value)
 
 
-def _question(text: str) -> str:
+def folded_question(text: str) -> str:
+    """A question without the video's place, each run of white space one blank."""
     return " ".join(text.replace("<video>", " ").split())
 
 
@@ -160,21 +178,26 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     for at, extra in enumerate(table["extra_info"].to_pylist() if "extra_info" in table.column_names else []):
         if missing := [key for key in _EXTRA if extra is None or extra.get(key) is None]:
             raise problem(path, at, f"extra_info.{missing[0]}", "a value", "none")
-        # Only this source states its clips in seconds, and the parquet keeps one pair of bounds for all.
-        timed = extra["source"] == "NurViD"
-        yield Row(
-            index=extra["index"],
-            file=extra["file"],
-            name=extra["row_id"],
-            qa_type=extra["qa_type"],
-            source=extra["source"],
-            video_id=extra["video_id"],
-            start="" if timed else extra["clip_start"],
-            end="" if timed else extra["clip_end"],
-            fps=str(extra["fps"]),
-            question=_question(extra["question"]),
-            space=(extra["canvas"], extra["processed_size"], extra["model_family"]),
-        )
+        yield parquet_row(extra)
+
+
+def parquet_row(extra: dict) -> Row:
+    """The `Row` of a parquet row's `extra_info`; a `KeyError` where that lacks a field."""
+    # Only this source states its clips in seconds, and the parquet keeps one pair of bounds for all.
+    timed = extra["source"] == "NurViD"
+    return Row(
+        index=extra["index"],
+        file=extra["file"],
+        name=extra["row_id"],
+        qa_type=extra["qa_type"],
+        source=extra["source"],
+        video_id=extra["video_id"],
+        start="" if timed else extra["clip_start"],
+        end="" if timed else extra["clip_end"],
+        fps=str(extra["fps"]),
+        question=folded_question(extra["question"]),
+        space=(extra["canvas"], extra["processed_size"], extra["model_family"]),
+    )
 
 
 def _check_whole(path: Path, rows: Sequence[Row]) -> None:
@@ -185,30 +208,62 @@ def _check_whole(path: Path, rows: Sequence[Row]) -> None:
         if row.index != at:
             found = f"row {row.index} of {row.file} in its place; give the annotation file, or preprocess all its rows"
             raise problem(path, at, "extra_info.index", "every row of the test file once", found)
-    try:
-        audit = json.loads((path.parent / "audit.json").read_text(encoding="utf-8"))
-        inputs, read = len(audit["inputs"]), audit["rows"]["read"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    if inputs == 1 and read != len(rows):
+    read = rows_read(path)
+    if read is not None and read != len(rows):
         raise problem(path, None, "", f"all {read} rows of {rows[0].file}", f"{len(rows)} (audit.json says why)")
 
 
-def decoded(path: Path) -> Any:
-    """The JSON of a file; of JSON lines a list."""
+def rows_read(parquet: Path) -> int | None:
+    """How many rows the one annotation file has that a parquet was made from; None where the audit does not tell."""
     try:
-        text = path.read_text(encoding="utf-8")
+        audit = json.loads((parquet.parent / "audit.json").read_text(encoding="utf-8"))
+        return audit["rows"]["read"] if len(audit["inputs"]) == 1 else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def decoded(path: Path) -> Any:
+    """The JSON of a file; of JSON lines a list, without a last line that a kill cut short.
+
+    A byte that is no UTF-8 becomes half a surrogate pair, so that it costs its record and not the file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
         try:
             return json.loads(text)
         except json.JSONDecodeError:
             if not text.lstrip().startswith("{"):
                 raise
-        return read_json_lines(path)
+        return _lines(text)
     except OSError as error:
         raise problem(path, None, "", "a readable file", error.strerror or error) from None
     except (ValueError, RecursionError) as error:
         reason = str(error).removeprefix(f"{path}: ")
         raise problem(path, None, "", "JSON or JSON lines in UTF-8", reason) from None
+
+
+def _lines(text: str) -> list[Any]:
+    lines = text.split("\n")
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            records += [json.loads(line)] if line.strip() else []
+        except json.JSONDecodeError as error:
+            if number < len(lines):
+                raise ValueError(f"line {number} is not JSON: {error}") from None
+    return records
+
+
+def own_rollouts(content: Any) -> bool:
+    """Whether a file's content is the JSON lines of this project's `generate`."""
+    return isinstance(content, list) and any(
+        isinstance(record, dict) and {"header", "sample"} & record.keys() for record in content
+    )
+
+
+def lone_record(content: Any) -> bool:
+    """Whether a file of JSON lines had one line only, and so reads as that record."""
+    return isinstance(content, dict) and bool({"header", "index"} & content.keys())
 
 
 def read_results(
@@ -227,21 +282,19 @@ def read_results(
         SubmissionError: a row without an answer or with two, an answer without a row, or an answer to another row.
     """
     content = decoded(path)
-    if isinstance(content, dict) and {"header", "index"} & content.keys():
+    if lone_record(content):
         content = [content]
-    ours = isinstance(content, list) and any(
-        isinstance(record, dict) and {"header", "sample"} & record.keys() for record in content
-    )
+    ours = own_rollouts(content)
     records = _rollouts(path, content, len(rows), sample) if ours else _by_row(path, content, len(rows))
     if merged_parts > 1 and ours:
         raise problem(
             path, None, "", "released output, for parts that were merged", "our rollouts, which know their rows"
         )
     if merged_parts > 1:
-        records = _unmerged(path, records, rows, merged_parts)
+        records = unmerged(path, records, rows, merged_parts)
     if missing := [row.index for row in rows if row.index not in records]:
         raise problem(path, missing[0], "answer", f"one for each of {len(rows)} rows", "none", len(missing) - 1)
-    strays = [(row, *stray) for row in rows if (stray := _stray(records[row.index], row))]
+    strays = [(row, *odd) for row in rows if (odd := stray(records[row.index], row))]
     if strays:
         row, key, expected, found = strays[0]
         hint = ""
@@ -290,10 +343,13 @@ def _rollouts(path: Path, content: list, rows: int, sample: int | None) -> dict[
     return chosen
 
 
-def _unmerged(path: Path, records: dict[int, dict], rows: Sequence[Row], parts: int) -> dict[int, dict]:
+def unmerged(path: Path, records: dict[int, Any], rows: Sequence[Row], parts: int) -> dict[int, Any]:
     """Records of merged parts by the row that each answers.
 
     The released code deals the rows of each qa_type to its GPUs in turn and numbers the parts' answers on end.
+
+    Raises:
+        SubmissionError: there are more or fewer records than rows.
     """
     if records.keys() != set(range(len(rows))):
         found = f"{len(records)}: without all parts their order is lost"
@@ -305,7 +361,7 @@ def _unmerged(path: Path, records: dict[int, dict], rows: Sequence[Row], parts: 
     return {index: records[number] for number, index in enumerate(order)}
 
 
-def _stray(record: dict, row: Row) -> tuple[str, Any, Any] | None:
+def stray(record: dict, row: Row) -> tuple[str, Any, Any] | None:
     """(field, expected, found) where a record says that it answers another row; what it does not say is not held."""
     claims = {
         "file": row.file,
@@ -315,7 +371,7 @@ def _stray(record: dict, row: Row) -> tuple[str, Any, Any] | None:
     }
     for key, expected in claims.items():
         found = record.get(key)
-        if isinstance(found, str) and (_question(found) if key == "question" else found) != expected:
+        if isinstance(found, str) and (folded_question(found) if key == "question" else found) != expected:
             return key, expected, found
     source = record.get("data_source")
     pair = f"medvidbench/{row.source}/{row.task}"
@@ -349,15 +405,39 @@ def same_id(found: Any, row: Row) -> bool:
         return False
 
 
+def space_of(record: dict, usual: str) -> tuple[str, Frame | None]:
+    """What a record says its boxes are in, else `usual`; of the model's space the sizes, where it says them.
+
+    Raises:
+        ValueError: it says something else than a space.
+    """
+    said = record.get("box_space", usual)
+    if isinstance(said, str) and said in SPACES:
+        return said, None
+    try:
+        canvas, size, family = said["canvas"], said["processed_size"], said["model_family"]
+        frame = (tuple(canvas), tuple(size), family)
+        to_canvas((0, 0, 0, 0), *frame)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        expected = f"{' or '.join(SPACES)}, or canvas, processed_size and model_family"
+        raise ValueError(f"box_space: expected {expected}, found {short(said)}") from error
+    return "model", frame
+
+
 def _answer(path: Path, row: Row, record: dict, usual: str, stated: str | None) -> Answer:
     key = next((key for key in ("answer", "prediction") if key in record), None)
     if key is None:
         raise problem(path, row.index, "answer", "an answer", f"only {', '.join(map(str, record))}")
-    space = record.get("box_space", usual)
-    if space not in SPACES or (stated and space != stated):
-        raise problem(path, row.index, "box_space", stated or " or ".join(SPACES), space)
+    try:
+        space, frame = space_of(record, usual)
+    except ValueError:
+        space, frame = "", None
+    if not space or (stated and space != stated):
+        raise problem(path, row.index, "box_space", stated or " or ".join(SPACES), record["box_space"])
+    if frame and row.space and frame != (*map(tuple, row.space[:2]), row.space[2]):
+        raise problem(path, row.index, "box_space", f"what the test file says, {row.space}", frame)
     if not isinstance(record[key], str):
         raise problem(path, row.index, key, "text (the server would lose the whole task)", record[key])
     truncated = record.get("truncated")
-    placed = not {"qa_type", "question", "metadata", "id", "data_source", "video"} & record.keys()
-    return Answer(record[key], truncated if isinstance(truncated, bool) else None, space, placed)
+    placed = not CLAIMS & record.keys()
+    return Answer(record[key], truncated if isinstance(truncated, bool) else None, space, placed, frame)

@@ -17,9 +17,9 @@ Results are one of:
                      the rows anew, in another order: `--merged-parts N` undoes that
     a list           of answers in test order, keys as in either of the above, or a submission file
 
-Boxes have to be pixels of the annotation canvas. Our rollouts have them in the model's own space, and need the parquet
-to come back; the released model was trained on canvas pixels and its output is taken as it is. A record's `box_space`
-("model" or "canvas") says otherwise, and `--box-space` decides where no record does.
+Boxes have to be pixels of the annotation canvas. Our rollouts have them in the model's own space and say how they come
+back (older ones need the parquet for it); the released model was trained on canvas pixels and its output is taken as
+it is. A record's `box_space` ("model" or "canvas") says otherwise, and `--box-space` decides where no record does.
 """
 
 from __future__ import annotations
@@ -143,11 +143,12 @@ def build(path: Path, rows: Sequence[Row], answers: Sequence[Answer], max_trunca
         if answer.placed:
             odd["answers that nothing but their place ties to a row"].append(row.index)
         if row.task == "stg":
-            if answer.space == "model" and row.space is None:
+            frame = answer.frame or row.space
+            if answer.space == "model" and frame is None:
                 found = "boxes in the model's space; give the preprocessor's parquet as test file"
                 raise problem(path, row.index, "answer", "boxes in canvas pixels", found)
             try:
-                text, broken = boxes_on_canvas(text, row.space if answer.space == "model" else None)
+                text, broken = boxes_on_canvas(text, frame if answer.space == "model" else None)
             except ValueError as error:
                 raise problem(
                     row.file, row.index, "extra_info", "sizes and a family to convert boxes with", error

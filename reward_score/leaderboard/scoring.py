@@ -28,12 +28,13 @@ class LeaderboardError(RewardError, ValueError):
     """A record that the official evaluator cannot read; there it loses the whole task."""
 
 
-def _broken(task: str, error: Exception) -> LeaderboardError:
+def broken(task: str, error: Exception) -> LeaderboardError:
+    """What Python raised on a record, as this package's error."""
     text = " ".join(str(error).split())
     return LeaderboardError(f"{task}: the evaluator would lose the task: {type(error).__name__}: {text[:200]}")
 
 
-def _caption_texts(record: Record) -> tuple[str, str] | None:
+def caption_texts(record: Record) -> tuple[str, str] | None:
     """(answer, reference) as the judge gets them, or None where the evaluator does not ask it."""
 
     def text(value: Any) -> str:
@@ -51,7 +52,7 @@ def _score_events(record: Record) -> dict[str, Any]:
 
 
 def _judged(record: Record) -> dict[str, Any]:
-    return {"judged": _caption_texts(record) is not None}
+    return {"judged": caption_texts(record) is not None}
 
 
 _SCORERS: dict[str, Callable[[Record], dict[str, Any]]] = {
@@ -98,7 +99,7 @@ def score_record(
     try:
         return _SCORERS[task](record)
     except Exception as error:
-        raise _broken(task, error) from error
+        raise broken(task, error) from error
 
 
 def _score_action(record: Record, peers: Iterable[Record], encoder: actions.Encoder | None) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def _score_action(record: Record, peers: Iterable[Record], encoder: actions.Enco
         classes = actions.classes_of(question, file)
         path = actions.path_of(question, classes)
     except Exception as error:
-        raise _broken("next_action", error) from error
+        raise broken("next_action", error) from error
     result: dict[str, Any] = {
         "dataset": question.dataset,
         "procedure": question.procedure,
@@ -210,7 +211,7 @@ def _skill(records: list[Record]) -> dict[str, float]:
     return {"sa_acc": _macro(_by_dataset("skill_assessment", records, rows))}
 
 
-class _Panel:
+class Panel:
     """The judge, asked once for each distinct pair, its numbers checked but, as officially, not clamped to 1..5."""
 
     def __init__(self, judge: Judge) -> None:
@@ -232,13 +233,13 @@ class _Panel:
         return self._known[key]
 
 
-def _captions(column: str, pairs: list[tuple[str, str]], panel: _Panel) -> dict[str, float]:
+def _captions(column: str, pairs: list[tuple[str, str]], panel: Panel) -> dict[str, float]:
     """VS_llm or RC_llm. Without one answered call the evaluator puts another measure, 0..1, in the column: left out."""
     scores = [score for pair in pairs if (score := panel(*pair)) is not None]
     return {column: _mean([_mean([score[aspect] for score in scores]) for aspect in ASPECTS])} if scores else {}
 
 
-def _dvc_captions(groups: Mapping[Any, list[dict[str, list[list[Any]]] | None]], panel: _Panel) -> dict[str, float]:
+def _dvc_captions(groups: Mapping[Any, list[dict[str, list[list[Any]]] | None]], panel: Panel) -> dict[str, float]:
     total, asked, answered = 0.0, 0, 0
     for rows in groups.values():
         levels = []
@@ -277,7 +278,7 @@ def columns(
     records = list(records)
     if not all(isinstance(record, Mapping) for record in records):
         return {}  # the evaluator dies on it in every task
-    of_task = {task: _of_task(task, records) for task in TASKS}
+    of_task = {task: [records[row] for row in task_rows(task, records)] for task in TASKS}
     result: dict[str, float] = {}
     for task, column in (
         ("tal", _tag),
@@ -296,21 +297,23 @@ def columns(
         result["nap_acc"] = _mean(right)
     if judge is None:
         return result
-    panel = _Panel(judge)
+    panel = Panel(judge)
     groups = _unless_lost(lambda: _event_pairs(of_task["dvc"]))
     if groups:
         result |= _dvc_captions(groups, panel)
     for task, column in (("video_summary", "vs_llm"), ("region_caption", "rc_llm")):
-        texts = _unless_lost(lambda task=task: [_caption_texts(record) for record in of_task[task]])
+        texts = _unless_lost(lambda task=task: [caption_texts(record) for record in of_task[task]])
         result |= _captions(column, [pair for pair in texts or [] if pair is not None], panel)
     return result
 
 
-def _of_task(task: str, records: list[Record]) -> list[Record]:
-    typed = [(record, record["qa_type"]) for record in records if isinstance(record.get("qa_type"), str)]
-    if not any(starts_task(task, qa_type) for _, qa_type in typed):
+def task_rows(task: str, records: Sequence[Any]) -> list[int]:
+    """Which records the evaluator counts to a task, as positions; none where no record makes it run the task."""
+    kinds = [record.get("qa_type") if isinstance(record, Mapping) else None for record in records]
+    typed = [(row, kind) for row, kind in enumerate(kinds) if isinstance(kind, str)]
+    if not any(starts_task(task, kind) for _, kind in typed):
         return []
-    return [record for record, qa_type in typed if is_task(task, qa_type)]
+    return [row for row, kind in typed if is_task(task, kind)]
 
 
 def _event_pairs(records: list[Record]) -> dict[Any, list[dict[str, list[list[Any]]] | None]]:
