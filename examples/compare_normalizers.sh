@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# The CPU run once per normaliser and advantage, all from one SFT model and one calibration, and what each came to.
+#
+#   bash examples/compare_normalizers.sh                          # seed 0, the variants below
+#   SEED=1 VARIANTS="logistic:grpo none:dr_grpo" bash examples/compare_normalizers.sh
+#
+# A variant is NORMALIZER:ADVANTAGE. The first run is `bash examples/run_medgrpo.sh` itself, made when missing; the
+# others share its data, model, SFT and statistics and train in OUTPUT_DIR/variants. Started again it skips what is done.
+# Arguments are hydra overrides for every variant but the first run.
+set -euo pipefail
+
+main() {
+  ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+  export MODEL=${MODEL:-qwen2_5_vl} SEED=${SEED:-0}
+  VARIANTS=${VARIANTS:-none:grpo percentile_rank:grpo adaptive:grpo logistic:dr_grpo none:dr_grpo none:per_task none:drpo}
+  BASE=${OUTPUT_DIR:-$ROOT/outputs/${MODEL}_seed$SEED}
+
+  OUTPUT_DIR=$BASE NORMALIZER=logistic ADVANTAGE=grpo bash "$ROOT/examples/run_medgrpo.sh"
+  local variant run part runs=()
+  for variant in $VARIANTS; do
+    run=$BASE/variants/${variant/:/-}
+    mkdir -p "$run/eval"
+    # Hard links: nothing is written twice, and what a stage writes anew it renames into place.
+    for part in synthetic data model sft eval/sft statistics.json raw_signals.jsonl; do
+      [[ -e $run/$part ]] || cp -al "$BASE/$part" "$run/$part"
+    done
+    printf '\n==== %s\n' "$variant"
+    OUTPUT_DIR=$run NORMALIZER=${variant%:*} ADVANTAGE=${variant#*:} bash "$ROOT/examples/run_medgrpo.sh" "$@"
+    runs+=("$run")
+  done
+  # shellcheck source=examples/lib/environment.sh
+  source "$ROOT/examples/lib/environment.sh"
+  ensure_environment cpu report
+  export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
+  python -m recipes.medgrpo.compare_normalizers --recorded "$BASE/raw_signals.jsonl" \
+    --statistics "$BASE/statistics.json" --runs "$BASE" "${runs[@]}" --output "$BASE/normalizers"
+}
+
+main "$@"
+exit
