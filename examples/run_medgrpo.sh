@@ -161,6 +161,15 @@ main() {
     python -m recipes.medgrpo.evaluate --model "$checkpoint" --data data/val.parquet --output "eval/$name" \
       --samples "$EVAL_SAMPLES" --seed "$SEED"
   done
+  # As the public leaderboard would score these answers, beside what can be had without a look at a frame.
+  python -m recipes.medgrpo.evaluate --results eval/medgrpo/answers.jsonl --ground-truth data/val.parquet \
+    --mode leaderboard --blind-baseline data/train.parquet --output eval/leaderboard >logs/leaderboard.log
+  for name in raw_signals.jsonl grpo/rollouts; do
+    case $name in raw_signals.jsonl) pictures=calibration ;; *) pictures=training ;; esac
+    python -m recipes.medgrpo.pictures --recorded "$name" --statistics statistics.json --output "pictures/$pictures" \
+      >>logs/pictures.log
+  done
+  echo "leaderboard columns: eval/leaderboard/report.md; histograms before and after normalisation: pictures/"
 
   printf '\n'
   python -m recipes.medgrpo.summary --run "$RUN" --wall-s "$SECONDS"

@@ -134,9 +134,14 @@ _SCORE = re.compile(r"([0-9]{1,3})(?:/([0-9]{1,3}))?")
 
 _CONTROL_TOKEN = re.compile(r"<\|[A-Za-z0-9_]{1,40}\|>|</?(?:think|answer|s|tool_call)>")
 _ROLE_MARK = re.compile(
-    r"^[ \t]{0,4}(?:assistant|user|system|human|gpt)[ \t]{0,2}(?::|$)", re.IGNORECASE | re.MULTILINE
+    r"^[ \t]{0,4}(?:(?:assistant|user|system|human|gpt)[ \t]{0,2}(?::[ \t]{0,4}|$))+", re.IGNORECASE | re.MULTILINE
 )
 _CONTROL_CHAR = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
+# What is not seen: soft hyphens, zero-width characters, marks of direction, variation selectors, tags, private use.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ue000-\uf8ff\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
+)
 _LETTERS = re.compile(r"[A-Za-z]{2}")
 
 
@@ -193,29 +198,31 @@ def parse_dvc(text: Any) -> Parsed[list[Event]]:
     """Dense captioning: one event a line, ``0.0-88.0 seconds: caption``, in the order of the text.
 
     Read with format 0.5: bullets and numbering, other dashes and units, several events on a line (an event inside a
-    caption is an event, not a caption), captions over several lines, text before the first event. An event whose
-    caption has no letter or digit is left out.
+    caption is an event, not a caption), captions over several lines, text before the first event, and what
+    `parse_caption` takes off a text. An event whose caption has no letter or digit stays, with an empty caption: it
+    was predicted, and counts as an event that is not there. With no other event there is no answer.
     """
     if not _readable(text):
         return Parsed([], 0.0)
     text = text.strip()
-    events = _strict_events(text)
+    clean = _visible(text)
+    events = _strict_events(clean)
     if events is not None:
-        return Parsed(events, 1.0) if len(events) <= MAX_ITEMS else Parsed([], 0.0)
-    heads = list(_DVC_HEAD.finditer(text)) or list(_DVC_HEAD_NO_UNIT.finditer(text))
+        form = 1.0 if clean == text else 0.5
+        return Parsed(events, form) if len(events) <= MAX_ITEMS else Parsed([], 0.0)
+    heads = list(_DVC_HEAD.finditer(clean)) or list(_DVC_HEAD_NO_UNIT.finditer(clean))
     if not heads or len(heads) > MAX_ITEMS:
         return Parsed([], 0.0)
     events = []
-    ends = [head.start() for head in heads[1:]] + [len(text)]
+    ends = [head.start() for head in heads[1:]] + [len(clean)]
     for head, end in zip(heads, ends, strict=True):
-        caption = text[head.end() : end]
+        caption = clean[head.end() : end]
         numbering = _LIST_NUMBER.search(caption, max(0, len(caption) - 16))
         if numbering:
             caption = caption[: numbering.start()]
         caption = " ".join(caption.split()).strip(" *•-–([>")
-        if _WORD.search(caption):
-            events.append(Event(float(head[1]), float(head[2]), caption))
-    return Parsed(events, 0.5 if events else 0.0)
+        events.append(Event(float(head[1]), float(head[2]), caption if _WORD.search(caption) else ""))
+    return Parsed(events, 0.5) if any(event.caption for event in events) else Parsed([], 0.0)
 
 
 def _strict_events(text: str) -> list[Event] | None:
@@ -300,17 +307,27 @@ def parse_sa(text: Any) -> Parsed[dict[str, int]]:
     return Parsed(scores, 0.5 if scores else 0.0)
 
 
+def _visible(text: str) -> str:
+    """A text without control tokens, role marks, control characters and characters that are not seen."""
+    if text.isascii() and text.isprintable() and "<" not in text and not _ROLE_MARK.match(text):
+        return text  # one line of plain characters, the common case
+    # Unseen characters first: without them what is left may be a control token.
+    clean = text if text.isascii() else _INVISIBLE.sub("", text)
+    clean = _CONTROL_TOKEN.sub(" ", clean) if "<" in clean else clean
+    return _CONTROL_CHAR.sub(" ", _ROLE_MARK.sub(" ", clean)).strip()
+
+
 def parse_caption(text: Any) -> Parsed[str]:
     """Summaries and region captions: plain text.
 
-    Read with format 0.5: control tokens and role marks (taken off the value), control characters, more than
-    `MAX_CAPTION_CHARS` characters (the value is cut there). Text without two letters in a row is no caption.
+    Read with format 0.5: control tokens and role marks, control characters and characters that are not seen (all
+    taken off the value), more than `MAX_CAPTION_CHARS` characters (the value is cut there). Text without two letters
+    in a row is no caption.
     """
     if not _readable(text):
         return Parsed("", 0.0)
     plain = text.strip()
-    clean = _CONTROL_TOKEN.sub(" ", plain) if "<" in plain else plain
-    clean = _CONTROL_CHAR.sub(" ", _ROLE_MARK.sub(" ", clean)).strip()
+    clean = _visible(plain)
     if _LETTERS.search(clean) is None:
         return Parsed("", 0.0)
     if clean == plain and len(clean) <= MAX_CAPTION_CHARS:

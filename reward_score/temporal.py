@@ -5,6 +5,10 @@
 A span whose end lies before its start was predicted and counts, but overlaps nothing. A span of zero length stands
 for one sampled frame and is widened to one sampling interval around it, in predictions and in golds alike: without
 that, a right answer to a zero-length gold would score 0.
+
+A span said again counts as predicted and matches nothing: otherwise one span, repeated, could match two golds that
+overlap it. Spans whose starts and whose ends lie less than half a sampling interval apart show the same frames, and
+are copies of each other. A prediction that is exactly a gold span is no copy, as often as the gold itself holds it.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ F1_THRESHOLDS = (0.3, 0.5, 0.7)
 """IoU thresholds over which the temporal F1 is averaged, as on the leaderboard."""
 PAIR_THRESHOLD = 0.3
 """Least IoU at which two events are the same event and their captions are compared."""
+_TIE = 1e-9
 
 
 def span_iou(a: Span, b: Span) -> float:
@@ -67,22 +72,62 @@ def _assign_large(matrix: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
-def _ious(predicted: Sequence[Span], gold: Sequence[Span], interval: float) -> list[list[float]]:
+def originals(predicted: Sequence[Span], gold: Sequence[Span], interval: float) -> list[int]:
+    """Numbers of the predicted spans that are no copies, ascending; which copy stays does not depend on the order.
+
+    Both lists hold widened spans. See the module's text for what a copy is.
+    """
+    if len(predicted) < 2:
+        return list(range(len(predicted)))
+    left = list(gold)
+    kept: list[int] = []
+    others: list[int] = []
+    for number, span in enumerate(predicted):
+        if span in left:
+            left.remove(span)
+            kept.append(number)
+        else:
+            others.append(number)
+    reach = interval / 2
+    for number in sorted(others, key=predicted.__getitem__):
+        start, end = span = predicted[number]
+        for other in kept:
+            a, b = predicted[other]
+            if span == (a, b) or (-reach < a - start < reach and -reach < b - end < reach):
+                break
+        else:
+            kept.append(number)
+    return sorted(kept)
+
+
+def _rows(predicted: Sequence[Span], gold: Sequence[Span], interval: float) -> list[tuple[int, list[float]]]:
+    """For every prediction that is no copy: its number, and its IoU with every gold span."""
     if not gold:
         raise BadGroundTruth("the reference has no span: expected at least one")
     gold = [widen(span, interval) for span in gold]
-    return [[span_iou(widen(span, interval), other) for other in gold] for span in predicted]
+    predicted = [widen(span, interval) for span in predicted]
+    return [
+        (number, [span_iou(predicted[number], other) for other in gold])
+        for number in originals(predicted, gold, interval)
+    ]
 
 
 def tal_iou(predicted: Sequence[Span], gold: Sequence[Span], interval: float = DEFAULT_INTERVAL) -> float:
     """Sum of IoU over the best one-to-one matching, divided by the larger number of spans. 0 to 1.
 
+    1 means that the predicted spans are the gold spans, widened. A copy is among the predicted spans and matches none.
+
     Raises:
         BadGroundTruth: no gold span.
     """
-    ious = _ious(predicted, gold, interval)
+    ious = [row for _, row in _rows(predicted, gold, interval)]
     total = sum(ious[i][j] for i, j in assign(ious))
     return min(total / max(len(predicted), len(gold)), 1.0)
+
+
+def _told(events: Sequence[Event]) -> list[Event]:
+    """The events that describe something. A blank caption is no event found, but it was predicted and counts."""
+    return [event for event in events if event.caption.strip()]
 
 
 def _spans(events: Sequence[Event]) -> list[Span]:
@@ -97,18 +142,22 @@ def temporal_f1(
 ) -> float:
     """F1 of events found, averaged over IoU thresholds; an event counts once, in the largest one-to-one matching.
 
+    1 means as many events as the gold has, each of another gold event with an IoU of at least the highest threshold.
+    Copies and events with a blank caption count as predicted and find nothing.
+
     Raises:
         BadGroundTruth: no gold event.
     """
-    ious = _ious(_spans(predicted), _spans(gold), interval)
+    ious = [row for _, row in _rows(_spans(_told(predicted)), _spans(gold), interval)]
     total = sum(_matched(ious, threshold) for threshold in thresholds)
     return 2 * total / (len(predicted) + len(gold)) / len(thresholds)
 
 
 def _matched(ious: Sequence[Sequence[float]], threshold: float) -> int:
     """Size of the largest one-to-one matching among pairs at or above the threshold."""
-    hits = [[j for j, value in enumerate(row) if value >= threshold] for row in ious]
-    hits = [row for row in hits if row]
+    hits = [[j for j, value in enumerate(row) if value >= threshold] for row in ious if max(row) >= threshold]
+    if len(hits) < 2:
+        return len(hits)
     if all(len(row) == 1 for row in hits):
         return len({row[0] for row in hits})
     columns = sorted({j for row in hits for j in row})
@@ -120,13 +169,25 @@ def matched_events(
 ) -> list[tuple[Event, Event]]:
     """Pairs (predicted, gold) of the best one-to-one matching with an IoU of at least `PAIR_THRESHOLD`.
 
-    The order in which events come does not matter, ties included.
+    The order in which events come does not matter, ties included; among equal IoUs, equal captions go together.
+    Copies and events with a blank caption are in no pair.
     """
-    predicted = sorted(predicted, key=_event_key)
+    predicted = sorted(_told(predicted), key=_event_key)
     gold = sorted(gold, key=_event_key)
-    ious = _ious(_spans(predicted), _spans(gold), interval)
-    ious = [[value if value >= PAIR_THRESHOLD else 0.0 for value in row] for row in ious]
-    return [(predicted[i], gold[j]) for i, j in assign(ious)]
+    candidates: list[Event] = []
+    values: list[list[float]] = []
+    for number, row in _rows(_spans(predicted), _spans(gold), interval):
+        event = predicted[number]
+        # What matches nothing is left out of the assignment: it must not decide how ties are broken.
+        if max(row) >= PAIR_THRESHOLD:
+            candidates.append(event)
+            values.append(
+                [
+                    value + _TIE * (event.caption == other.caption) if value >= PAIR_THRESHOLD else 0.0
+                    for value, other in zip(row, gold, strict=True)
+                ]
+            )
+    return [(candidates[i], gold[j]) for i, j in assign(values)]
 
 
 def _event_key(event: Event) -> tuple[float, float, str]:

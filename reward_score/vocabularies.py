@@ -2,35 +2,59 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Next-action labels: when two spellings are the same label.
 
-Labels keep the spelling of the data, mistakes included (``carlot-triangle-dissection``).
+Labels keep the spelling of the data, mistakes included (``carlot-triangle-dissection``). The lists are those of
+``leaderboard/vocabulary.json``, one file for both modes. Here they serve to see that no two labels fold into one: a
+right answer is the reference's own label, and whatever else is said, another label of the list or none, is wrong. It
+is not moved to the nearest class.
 """
 
 from __future__ import annotations
 
+import json
+import re
 import unicodedata
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
-ALIASES: dict[str, dict[str, str]] = {
-    "CoPESD": {
-        "manipulate flap with forceps and knife": "position flap with forceps and knife",
-        "dissect flap with knife": "dissect flap tissue with knife",
-        "manipulate flap with forceps": "position flap with forceps only",
-        "retract flap with forceps": "retract flap edge with forceps only",
-        "retract flap with forceps and knife": "retract flap edge with forceps and knife",
-        "hold flap with forceps": "stabilize flap with forceps",
-        "retracting mucosa flap with forceps and knife": "retract flap edge with forceps and knife",
-    },
-}
-"""By source: other names of a label, folded, and the label that they mean."""
+VOCABULARY = Path(__file__).parent / "leaderboard" / "vocabulary.json"
 
-_EDGES = " \"'`*.,;:!?“”‘’"
+# Letters and digits of any alphabet are the label; everything between them (hyphens, slashes, brackets) is one gap.
+_WORD = re.compile(r"[^\W_]+")
+
+
+@lru_cache(maxsize=1)
+def _vocabulary() -> dict[str, Any]:
+    return json.loads(VOCABULARY.read_text(encoding="utf-8"))
+
+
+@lru_cache(maxsize=1)
+def label_lists() -> Mapping[str, Sequence[str]]:
+    """Every known list of labels as the data spells them, by name: a source, or ``NurViD: <procedure>``.
+
+    EgoSurgery has no list: its labels are those of its answers.
+    """
+    vocabulary = _vocabulary()
+    procedures = {f"NurViD: {name}": labels for name, labels in vocabulary["procedures"].items()}
+    return vocabulary["actions"] | procedures
+
+
+@lru_cache(maxsize=16)
+def aliases(source: str) -> Mapping[str, str]:
+    """Other names of a source's labels and the label that each means, both folded."""
+    return {_fold(name): _fold(label) for name, label in _vocabulary()["aliases"].get(source, {}).items()}
+
+
+def _fold(label: str) -> str:
+    return " ".join(_WORD.findall(unicodedata.normalize("NFKC", label).casefold()))
 
 
 @lru_cache(maxsize=4096)
 def fold_label(label: str, source: str = "") -> str:
-    """One spelling per label: NFKC, case folded, white space single, edge punctuation off, the source's aliases."""
-    folded = " ".join(unicodedata.normalize("NFKC", label).casefold().split()).strip(_EDGES)
-    return ALIASES.get(source, {}).get(folded, folded)
+    """One spelling per label: NFKC, case folded, words with single blanks for whatever stood between, aliases."""
+    folded = _fold(label)
+    return aliases(source).get(folded, folded)
 
 
 def same_label(predicted: str, gold: str, source: str = "") -> bool:

@@ -24,6 +24,7 @@ import numpy as np
 
 from recipes.medgrpo.comparison import paired_difference
 from recipes.medgrpo.files import read_json_lines, write_json, write_json_lines
+from reward_score.judge import OfflineJudge
 
 ATTEMPTS = "attempts/grpo_*.jsonl"
 REWARD = "medgrpo/pairs_mean/reward"
@@ -89,7 +90,7 @@ def summarise(run: Path, wall_s: float | None = None) -> dict:
         # An attempt that had no checkpoint to go on from started anew.
         "resumed_from": (min(later) - 1 or None) if later else None,
         "failed_rollouts": int(sum(record.get("medgrpo/rollouts/failed", 0) for record in metrics)),
-        "judge": "offline-lexical-v1 (word overlap, not a language model)",
+        "judge": f"{OfflineJudge.name} (word overlap, not a language model)",
     }
     if None not in scores.values():
         summary["acc_change"] = paired_difference([(answers(run / "eval/sft"), answers(run / "eval/medgrpo"))])

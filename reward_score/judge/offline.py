@@ -7,7 +7,8 @@ lists of `lexicon`; its numbers are not comparable with those of a model, and ca
 
 The texts become lists of word stems without function words; a word after a negation is another word (``¬cut`` is not
 ``cut``). Overlaps are F1 over sets of stems, in which words that one side lacks, and repetitions beyond those of the
-reference, count against the prediction: neither padding nor repeating can raise a score.
+reference, count against the prediction: neither padding nor repeating can raise a score. Full marks need the same
+content words in the same order, by first and by last occurrence.
 """
 
 from __future__ import annotations
@@ -29,9 +30,13 @@ NEGATION_REACH = 3
 """A negation turns the first content word within this many words after it ('not been cut')."""
 DIMENSION_WEIGHT = 0.7
 """Weight of a dimension's own words; the rest is the overlap of all words, so a lone keyword is no description."""
+DIRECTIONS = frozenset("before after up down over under".split())
+"""Function words that are content here: pulling up is not pulling down."""
 ORDER_WEIGHT_ACTION = 0.25
 ORDER_WEIGHT_CONTEXT = 0.5
-"""Weights of word order (who does what to what), small enough that a paraphrase is not ruined."""
+ORDER_WEIGHT_SPECIFICITY = 0.5
+"""Weights of word order (who does what to what): all keywords in any order are less than a sentence that lacks some,
+and a paraphrase is not ruined."""
 
 _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 
@@ -39,7 +44,7 @@ _WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)?")
 class OfflineJudge:
     """Lexical judge with the interface of `Judge`; stateless, safe in any thread or event loop."""
 
-    name = "offline-lexical-v1"
+    name = "offline-lexical-v2"
 
     async def score(self, prediction: str, reference: str, *, task: str, question: str | None = None) -> Judgement:
         """Compare two texts; ``task`` and ``question`` are taken for the interface's sake and not used.
@@ -63,7 +68,7 @@ class OfflineJudge:
         return Judgement(
             terminology=_scale(_own_words(said, gold, content, _by_base(is_term))),
             instruments_anatomy=_scale(_own_words(said, gold, content, _by_base(is_instrument_or_anatomy))),
-            specificity=_scale(len(said.stems & gold.stems) / len(gold.stems) * min(1.0, gold.total / said.total)),
+            specificity=_scale(_mix(ORDER_WEIGHT_SPECIFICITY, order, _covered(said, gold))),
             procedure_context=_scale(_mix(ORDER_WEIGHT_CONTEXT, order, content)),
             action_state=_scale(_mix(ORDER_WEIGHT_ACTION, order, actions)),
             judge=self.name,
@@ -72,10 +77,14 @@ class OfflineJudge:
 
 @dataclass(frozen=True)
 class Words:
-    """A text as it is compared: content stems, each once; bigrams of first occurrences; what looks like an action."""
+    """A text as it is compared: content stems, each once; what looks like an action; neighbours among the stems.
+
+    Neighbours are counted twice, among first and among last occurrences: both are the same for a text and for the
+    text said twice, and together they notice what is moved behind its first mention.
+    """
 
     stems: Set[str]
-    bigrams: Set[tuple[str, str]]
+    bigrams: Set[tuple[bool, str, str]]
     actions: Set[str]
     repeats: int
     total: int
@@ -85,7 +94,7 @@ class Words:
 def _entry(word: str) -> tuple[str, bool, bool, bool]:
     """Stem; is it a negation, a function word, an action."""
     base = stem(word)
-    return base, is_negation(word), word in STOP_WORDS, is_action(word, base)
+    return base, is_negation(word), word in STOP_WORDS and word not in DIRECTIONS, is_action(word, base)
 
 
 def read(text: str) -> Words:
@@ -111,11 +120,14 @@ def read(text: str) -> Words:
         stems.append(marked)
         negated = 0
     stems = stems or [entry[0] for entry in entries]
-    # First occurrences only: saying a sentence twice must not make new neighbours.
-    once = list(dict.fromkeys(stems))
-    return Words(
-        frozenset(once), frozenset(zip(once, once[1:], strict=False)), actions, len(stems) - len(once), len(entries)
-    )
+    # Each stem once: saying a sentence twice must not make new neighbours.
+    first, last = list(dict.fromkeys(stems)), list(dict.fromkeys(reversed(stems)))[::-1]
+    bigrams = [
+        (late, one, other)
+        for late, once in ((False, first), (True, last))
+        for one, other in zip(once, once[1:], strict=False)
+    ]
+    return Words(frozenset(first), frozenset(bigrams), actions, len(stems) - len(first), len(entries))
 
 
 def excess(said: Words, gold: Words) -> int:
@@ -126,6 +138,11 @@ def excess(said: Words, gold: Words) -> int:
 def overlap(said: Set[str], gold: Set[str], extra: int = 0) -> float:
     """F1 of two sets, ``extra`` counting as words that only ``said`` has. 0 to 1; both must not be empty."""
     return 2 * len(said & gold) / (len(said) + extra + len(gold))
+
+
+def _covered(said: Words, gold: Words) -> float:
+    """Share of the reference's stems that are said, less where more words are needed for it."""
+    return len(said.stems & gold.stems) / len(gold.stems) * min(1.0, gold.total / said.total)
 
 
 def _f1_sets(said: Set, gold: Set, otherwise: float) -> float:

@@ -28,11 +28,13 @@ SMALL = {
     "EVAL_SAMPLES": "1",
 }
 PAIR = re.compile(r"medgrpo/\w+/\w+/reward")
+# What learns from its answers has to remember them across a kill.
+LEARNING = {"NORMALIZER": "adaptive", "ADVANTAGE": "drpo"}
 OVERRIDES = ["actor_rollout_ref.rollout.n=2", "data.max_response_length=24"]
 
 
-def start(folder: Path, model: str, steps: int, log: Path) -> subprocess.Popen:
-    env = os.environ | SMALL | {"MODEL": model, "STEPS": str(steps), "OUTPUT_DIR": str(folder)}
+def start(folder: Path, model: str, steps: int, log: Path, **settings: str) -> subprocess.Popen:
+    env = os.environ | SMALL | {"MODEL": model, "STEPS": str(steps), "OUTPUT_DIR": str(folder)} | settings
     with open(log, "a") as out:
         return subprocess.Popen(
             ["bash", str(ROOT / "examples/run_medgrpo.sh"), *OVERRIDES],
@@ -60,6 +62,14 @@ def check_whole(folder: Path, steps: int) -> dict:
         pairs = {name.removeprefix("medgrpo/").removesuffix("/reward") for name in record if PAIR.fullmatch(name)}
         assert len(pairs) == 23
         assert all(f"medgrpo/{pair}/{part}" in record for pair in pairs for part in ("reward", "acc", "format"))
+        shares = [record.get(f"medgrpo/{pair}/gradient_share") for pair in pairs]
+        assert None in shares or abs(sum(shares) - 1) < 1e-6
+    assert len(list((folder / "grpo/rollouts").glob("step_*.jsonl"))) == steps
+    columns = json.loads((folder / "eval/leaderboard/report.json").read_text())["scores"]["overall"]["all"]
+    assert {"tag_miou_03", "stg_miou", "nap_acc", "dvc_f1", "cvs_acc", "sa_acc"} <= set(columns)
+    assert all("blind" in column for column in columns.values())
+    assert (folder / "pictures/calibration/overview.png").stat().st_size > 10_000
+    assert (folder / "pictures/training/gradient_share.png").stat().st_size > 10_000
     return summary
 
 
@@ -85,7 +95,7 @@ def test_qwen3_vl_goes_through_every_stage_and_says_why_it_cannot_go_on(tmp_path
 
 def test_qwen2_5_vl_killed_in_grpo_resumes_and_ends_with_the_same_steps(tmp_path):
     run, log = tmp_path / "run", tmp_path / "log"
-    process = start(run, "qwen2_5_vl", 3, log)
+    process = start(run, "qwen2_5_vl", 3, log, **LEARNING)
     first = run / "grpo/global_step_1/data.pt"
     deadline = time.monotonic() + 400
     while not first.exists():
@@ -97,11 +107,17 @@ def test_qwen2_5_vl_killed_in_grpo_resumes_and_ends_with_the_same_steps(tmp_path
     # What a kill in the middle of verl's write leaves behind.
     (run / "grpo/latest_checkpointed_iteration.txt").write_text("")
 
-    finish(start(run, "qwen2_5_vl", 3, log), log)
+    finish(start(run, "qwen2_5_vl", 3, log, **LEARNING), log)
     summary = check_whole(run, 3)
     assert summary["resumed_from"] in (1, 2)
     assert "already done" in log.read_text()
 
+    state = json.loads((run / "grpo/sampler/step_3.json").read_text())
+    questions = state["advantage"]["state"]["history"]
+    assert len(questions) == 23 and {len(rows) for rows in questions.values()} == {3}
+    window = [values for signals in state["window"]["values"].values() for values in signals.values()]
+    assert {len(values) for values in window} == {3 * 2}
+
     # A third start finds nothing to do and says the same again.
-    finish(start(run, "qwen2_5_vl", 3, log), log)
+    finish(start(run, "qwen2_5_vl", 3, log, **LEARNING), log)
     assert json.loads((run / "summary.json").read_text())["resumed_from"] == summary["resumed_from"]

@@ -35,7 +35,7 @@ TEXTS = st.lists(WORDS, min_size=1, max_size=25).map(" ".join)
 def test_the_interface_is_the_one_of_every_judge():
     judgement = asyncio.run(JUDGE.score(REFERENCE, REFERENCE, task="rc", question="What happens?"))
     assert judgement == JUDGE.compare(REFERENCE, REFERENCE)
-    assert judgement.judge == JUDGE.name == "offline-lexical-v1"
+    assert judgement.judge == JUDGE.name == "offline-lexical-v2"
     assert judgement.usage is None
     assert judgement.as_dict()["mean"] == judgement.mean
 
@@ -110,6 +110,25 @@ def test_a_bag_of_keywords_is_below_the_sentence_and_below_a_paraphrase():
     bag = "quadrant, right, upper, duct, cystic, dissects, grasper"
     assert mean(bag) < mean("A grasper is dissecting the cystic duct in the right upper quadrant.") < 5
     assert mean("grasper") < 2
+
+
+@given(st.permutations(REFERENCE.rstrip(".").split()))
+@settings(max_examples=60, deadline=None)
+def test_the_same_words_in_another_order_never_get_full_marks(words):
+    functions = {"The", "the", "in"}
+    in_order = [word for word in words if word not in functions]
+    right = [word for word in REFERENCE.rstrip(".").split() if word not in functions]
+    assert (mean(" ".join(words)) == 5.0) == (in_order == right)
+
+
+def test_what_is_moved_behind_its_first_mention_is_noticed():
+    reference = "The grasper lifts the liver and the hook cuts the duct, then the hook lifts the duct."
+    assert mean(reference.replace("the hook lifts the duct.", "the duct lifts the hook."), reference) < 5
+
+
+@pytest.mark.parametrize(("said", "meant"), [("up", "down"), ("before", "after"), ("over", "under")])
+def test_directions_are_content(said, meant):
+    assert mean(f"The hook pulls {said} the duct.", f"The hook pulls {meant} the duct.") < 5
 
 
 def test_the_vague_description_of_the_papers_pair_is_far_off():

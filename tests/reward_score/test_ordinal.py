@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from reward_score.errors import BadGroundTruth
 from reward_score.ordinal import closeness, exact_share
-from reward_score.vocabularies import same_label
+from reward_score.vocabularies import aliases, fold_label, label_lists, same_label
 
 GOLD = {"a": 2, "b": 1, "c": 0}
 
@@ -55,6 +55,15 @@ def test_no_gold():
     [
         ("tying", "tying", "AVOS", True),
         (" Tying. ", "tying", "AVOS", True),
+        ("Carlot triangle dissection", "carlot-triangle-dissection", "CholecT50", True),
+        ("clipping - and - cutting", "clipping-and-cutting", "CholecT50", True),
+        ("save electrocardiogram / ECG results", "Save electrocardiogram (ECG) results", "NurViD", True),
+        ("Lift-flap with forceps", "lift flap with forceps", "CoPESD", True),
+        ("Hold flap, with forceps", "Stabilize flap with forceps", "CoPESD", True),
+        ("t-y-i-n-g", "tying", "AVOS", False),
+        ("suturing", "tying", "AVOS", False),
+        ("tying tying", "tying", "AVOS", False),
+        ("tie", "tying", "AVOS", False),
         ("lift  flap\twith forceps", "lift flap with forceps", "CoPESD", True),
         ("hold flap with forceps", "stabilize flap with forceps", "CoPESD", True),
         ("hold flap with forceps", "stabilize flap with forceps", "AVOS", False),
@@ -66,3 +75,25 @@ def test_no_gold():
 )
 def test_labels(predicted, gold, source, same):
     assert same_label(predicted, gold, source) is same
+
+
+@pytest.mark.parametrize("name", label_lists())
+def test_folding_keeps_the_labels_of_every_list_apart(name):
+    labels = label_lists()[name]
+    source = name.partition(":")[0]
+    assert len({fold_label(label, source) for label in labels}) == len(set(labels)) == len(labels)
+    for label in labels:
+        assert same_label(label.upper().replace("-", " "), label, source)
+        assert [other for other in labels if same_label(other, label, source)] == [label]
+
+
+def test_the_known_lists():
+    assert len(label_lists()["CholecT50"]) == 7
+    assert len(label_lists()["NurViD: Oral Care for Unconscious Patients"]) == 9
+    assert "EgoSurgery" not in label_lists()
+
+
+def test_an_alias_means_a_label_of_its_list():
+    labels = {fold_label(label) for label in label_lists()["CoPESD"]}
+    assert set(aliases("CoPESD").values()) <= labels
+    assert aliases("AVOS") == {}

@@ -37,6 +37,31 @@ def test_batching_changes_nothing():
         np.testing.assert_allclose(encoder([text])[0], vector, atol=1e-5)
 
 
+def test_long_texts_are_embedded_whole_where_asked():
+    cut, whole = SentenceEncoder(packaged_model()), SentenceEncoder(packaged_model(), windows=True)
+    first = " ".join(["duct"] * 254)  # one token a word: exactly one window
+    then = " ".join(["beach"] * 127)
+    short = ["cut", "the surgeon ties a knot with two forceps", first]
+    np.testing.assert_array_equal(whole(short), cut(short))
+    np.testing.assert_allclose(cut([f"{first} {then}"]), cut([first]), atol=1e-6)
+    expected = (2 * cut([first])[0] + cut([then])[0]) / 3
+    vectors = whole(["cut", f"{first} {then}"])
+    np.testing.assert_allclose(vectors[1], expected / np.linalg.norm(expected), atol=1e-5)
+    np.testing.assert_allclose(vectors[0], cut(["cut"])[0], atol=1e-6)
+
+
+def test_the_beginning_of_a_long_reference_is_not_all_of_it(real):
+    reference = (
+        " ".join(f"The surgeon cuts layer {n}." for n in range(40)) + " The nurse counts the swabs and cleans." * 20
+    )
+    value = real.cosine_pairs([(reference[:800], reference)])[0]
+    assert value < 0.95
+    assert (
+        SentenceEncoder(packaged_model())([reference])[0] @ SentenceEncoder(packaged_model())([reference[:1200]])[0]
+        > 0.99
+    )
+
+
 class Counting:
     """An encoder with vectors that are easy to foresee; it remembers what it was asked."""
 

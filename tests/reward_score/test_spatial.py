@@ -49,7 +49,14 @@ def test_stride_unknown():
 
 def test_one_prediction_serves_one_time():
     assert pair_times([70.0], [66.0, 74.0], 4.0) == [(70.0, 66.0)]
-    assert sorted(pair_times([65.0, 67.5], [66.0, 74.0], 8.0)) == [(65.0, 66.0), (67.5, 74.0)]
+    assert pair_times([65.0, 67.5], [66.0, 74.0], 4.0) == [(65.0, 66.0)]
+    assert pair_times([67.5, 65.0], [66.0, 74.0], 4.0) == [(65.0, 66.0)]
+
+
+def test_a_junk_box_cannot_push_another_to_a_time_that_suits_it():
+    gold = {66.0: FAR, 70.0: A}
+    assert stg_iou({68.0: A}, gold, 4.0) == 0
+    assert stg_iou({66.0: HALF, 68.0: A}, gold, 4.0) == 0
 
 
 def test_no_gold():

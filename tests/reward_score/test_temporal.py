@@ -50,6 +50,33 @@ def test_the_matching_is_the_best_one_not_the_first():
     assert tal_iou(predicted, gold) == pytest.approx((6 / 10 + 6 / 14) / 2)
 
 
+@pytest.mark.parametrize(
+    "again",
+    [(2.5, 12.5), (2.50001, 12.5), (2.1, 12.9)],
+    ids=["the same", "another number", "the same frames"],
+)
+def test_a_copy_matches_nothing(again):
+    gold = [(0, 10), (5, 15)]
+    once = tal_iou([(2.5, 12.5)], gold)
+    assert once == pytest.approx(0.6 / 2)
+    assert tal_iou([(2.5, 12.5), again], gold) == pytest.approx(once, abs=0.02)
+    assert tal_iou([(2.5, 12.5), again, again], gold) == pytest.approx(once * 2 / 3, abs=0.02)
+
+
+def test_another_span_is_no_copy():
+    gold = [(0, 10), (5, 15)]
+    assert tal_iou([(2.5, 12.5), (3.5, 12.5)], gold) == pytest.approx((7.5 / 12.5 + 7.5 / 11.5) / 2)
+    assert tal_iou([(2.5, 12.5), (12.5, 2.5)], gold) == pytest.approx(0.3)
+
+
+def test_as_many_copies_as_the_gold_holds():
+    gold = [(0, 10), (0, 10), (66, 66)]
+    assert tal_iou(gold, gold) == 1
+    assert tal_iou([(0, 10), (0, 10), (65.5, 66.5)], gold) == 1
+    assert tal_iou([(0, 10), (66, 66)], gold) == pytest.approx(2 / 3)
+    assert tal_iou([*gold, (0, 10)], gold) == pytest.approx(3 / 4)
+
+
 def test_fifty_junk_spans_cost():
     junk = [(float(i), i + 1.0) for i in range(200, 250)]
     assert tal_iou([(0, 10), *junk], [(0, 10)]) == pytest.approx(1 / 51)
@@ -159,3 +186,21 @@ def test_matched_events():
     assert pairs in ({("a", "A"), ("c", "C")}, {("b", "A"), ("c", "C")})
     assert matched_events(predicted, gold) == matched_events(predicted[::-1], gold[::-1])
     assert matched_events([Event(0, 2.9, "a")], [Event(0, 10, "A")]) == []
+
+
+def test_equal_captions_go_together_where_spans_tie():
+    gold = [Event(0, 10, caption) for caption in ("cut", "tie", "sew")] + [Event(20, 30, "wash")]
+    pairs = matched_events([gold[2], gold[3], gold[0], gold[1]], gold)
+    assert len(pairs) == 4
+    assert all(predicted == other for predicted, other in pairs)
+
+
+def test_copies_and_blank_captions_find_nothing():
+    gold = [Event(0, 10, "cut"), Event(5, 15, "tie")]
+    one = Event(2, 12, "cut")
+    assert len(matched_events([one, one, one], gold)) == 1
+    assert temporal_f1([one], gold) == pytest.approx(2 / 3 * (1 / 3) * 2)
+    assert temporal_f1([one, one], gold) == pytest.approx(2 / 4 * 2 / 3)
+    blank = Event(0, 10, " ")
+    assert matched_events([blank], gold) == []
+    assert temporal_f1([blank, gold[1]], gold) == pytest.approx(0.5)
