@@ -22,7 +22,10 @@ main() {
     mkdir -p "$run/eval"
     # Hard links: nothing is written twice, and what a stage writes anew it renames into place.
     for part in synthetic data model sft eval/sft statistics.json raw_signals.jsonl; do
-      [[ -e $run/$part ]] || cp -al "$BASE/$part" "$run/$part"
+      [[ -e $run/$part ]] && continue
+      rm -rf "$run/$part.partial"
+      cp -al "$BASE/$part" "$run/$part.partial"
+      mv "$run/$part.partial" "$run/$part"
     done
     printf '\n==== %s\n' "$variant"
     OUTPUT_DIR=$run NORMALIZER=${variant%:*} ADVANTAGE=${variant#*:} bash "$ROOT/examples/run_medgrpo.sh" "$@"

@@ -142,7 +142,7 @@ main() {
     echo "already done"
   else
     from=$(python -m recipes.medgrpo.preflight --data data --statistics statistics.json --checkpoints grpo \
-      --model-family "$MODEL" --normalizer "$NORMALIZER")
+      --model-family "$MODEL" --normalizer "$NORMALIZER" --advantage "$ADVANTAGE")
     ((from == 0)) || echo "resuming after step $from"
     attempt=$(($(find attempts -name 'grpo_*.jsonl' | wc -l) + 1))
     VERL_FILE_LOGGER_PATH=$RUN/attempts/grpo_$attempt.jsonl logged grpo python -m verl.trainer.main_ppo \
@@ -164,11 +164,10 @@ main() {
   # As the public leaderboard would score these answers, beside what can be had without a look at a frame.
   python -m recipes.medgrpo.evaluate --results eval/medgrpo/answers.jsonl --ground-truth data/val.parquet \
     --mode leaderboard --blind-baseline data/train.parquet --output eval/leaderboard >logs/leaderboard.log
-  for name in raw_signals.jsonl grpo/rollouts; do
-    case $name in raw_signals.jsonl) pictures=calibration ;; *) pictures=training ;; esac
-    python -m recipes.medgrpo.pictures --recorded "$name" --statistics statistics.json --output "pictures/$pictures" \
-      >>logs/pictures.log
-  done
+  python -m recipes.medgrpo.pictures --recorded raw_signals.jsonl --statistics statistics.json \
+    --output pictures/calibration >logs/pictures.log
+  # The rewards as trained on, whatever normalised them.
+  python -m recipes.medgrpo.pictures --recorded grpo/rollouts --output pictures/training >>logs/pictures.log
   echo "leaderboard columns: eval/leaderboard/report.md; histograms before and after normalisation: pictures/"
 
   printf '\n'

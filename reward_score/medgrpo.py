@@ -196,7 +196,7 @@ class Scorer:
 
         Args:
             data_source: ``medvidbench/<source>/<task>``.
-            form: 1, 0.5 or 0.
+            form: the format factor, 0 to 1.
             raw: value by signal, without the ``raw_``; other signals than these settings use are left aside.
             normalizer: (data_source, signal, raw value) to the normalised value; None for the settings' own.
 

@@ -16,6 +16,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import exp, isfinite
+from typing import TYPE_CHECKING
 
 from .errors import BadStatistics, MissingStatistics
 from .statistics import (
@@ -31,6 +32,9 @@ from .statistics import (
     used_rows,
 )
 
+if TYPE_CHECKING:
+    import numpy as np
+
 __all__ = [
     "DEFAULT_K",
     "DEFAULT_MIN_IQR",
@@ -40,9 +44,11 @@ __all__ = [
     "NormalizerKind",
     "Normalizer",
     "Percentiles",
+    "SATURATED",
     "Statistics",
     "logistic",
     "missing_pairs",
+    "saturated",
     "summarize",
 ]
 
@@ -51,6 +57,14 @@ ZSCORE_WIDTH = 3.0
 """Standard deviations from the mean at which the z-score's map reaches 0 or 1."""
 NORMAL_IQR = 1.349
 """The IQR of a normal distribution in standard deviations: turns the least IQR into a least standard deviation."""
+SATURATED = (0.02, 0.98)
+"""A normalised value beyond these is saturated: it hardly moves any more, whatever the answer does."""
+
+
+def saturated(values: np.ndarray) -> np.ndarray:
+    """(N,) whether each of N normalised values lies beyond `SATURATED`."""
+    low, high = SATURATED
+    return (values < low) | (values > high)
 
 
 def logistic(x: float, p50: float, iqr: float, k: float = DEFAULT_K) -> float:
@@ -108,20 +122,20 @@ def _zscore(row: Row) -> Map:
 def _percentile_rank(row: Row) -> Map:
     """The share of the SFT model's answers that are worse, those that tie counted half (mid-rank).
 
-    From the stored percentiles 0 to 100: a value that fills the percentiles a to b has the rank (a + b) / 200, between
-    two values the rank is interpolated, below the least it is 0, above the greatest 1. Exact to about 0.01. Few
-    samples: the rank is among those few; of one answer it is 0, 1/2 or 1.
+    From the stored percentiles 0 to 100: a value that fills the percentiles a to b has the rank (a + b) / 200; from
+    just above it the rank runs from b / 100 to (b + 1) / 100 at the next value; below the least it is 0, above the
+    greatest 1. That is within 0.01 + 1 / n of the share among the n answers themselves. Few samples: the rank is
+    among those few; of one answer it is 0, 1/2 or 1.
     """
     values: list[float] = []
-    ranks: list[float] = []
+    firsts: list[int] = []
     quantiles = row.measured.quantiles
     last = len(quantiles) - 1
-    start = 0
     for position, value in enumerate(quantiles):
-        if position == last or quantiles[position + 1] > value:
+        if not values or value > values[-1]:
             values.append(value)
-            ranks.append((start + position) / (2 * last))
-            start = position + 1
+            firsts.append(position)
+    firsts.append(last + 1)
 
     def rank(x: float) -> float:
         if x < values[0]:
@@ -130,11 +144,10 @@ def _percentile_rank(row: Row) -> Map:
             return 1.0
         right = bisect_left(values, x)
         if values[right] == x:
-            return ranks[right]
+            return (firsts[right] + firsts[right + 1] - 1) / (2 * last)
         low, high = values[right - 1], values[right]
-        share = (x - low) / (high - low)
-        # Between its neighbours, whatever the rounding.
-        return min(ranks[right - 1] + share * (ranks[right] - ranks[right - 1]), ranks[right])
+        share = min(1.0, (x - low) / (high - low))
+        return (firsts[right] - 1 + share) / last
 
     return rank
 

@@ -100,7 +100,7 @@ class Statistics:
         """
         try:
             content = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise BadStatistics(f"{path}: cannot be read as JSON: {error}") from error
         return cls.from_dict(content, str(path))
 
@@ -142,7 +142,11 @@ class Statistics:
 
 
 def _finite(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, int | float) and isfinite(value)
+    try:
+        return not isinstance(value, bool) and isinstance(value, int | float) and isfinite(value)
+    except OverflowError:
+        # A whole number that no float can hold.
+        return False
 
 
 def _percentiles(row: Any, name: str) -> Percentiles:
@@ -156,7 +160,7 @@ def _percentiles(row: Any, name: str) -> Percentiles:
     for key in (*required, "mean", "std", "min", "max"):
         if key in required or key in row:
             if not _finite(row.get(key)):
-                raise BadStatistics(f"{name}: {key}: expected a finite number, got {row.get(key)!r}")
+                raise BadStatistics(f"{name}: {key}: expected a finite number, got {row.get(key)!r:.40}")
             numbers[key] = float(row[key])
     if not numbers["p25"] <= numbers["p50"] <= numbers["p75"]:
         raise BadStatistics(f"{name}: expected p25 <= p50 <= p75")

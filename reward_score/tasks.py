@@ -207,10 +207,14 @@ TASKS: dict[str, Task] = {
 """The table. Names as in ``data_source``."""
 
 
-@lru_cache(maxsize=256)
 def find_task(data_source: str) -> tuple[Task, str]:
     """Task and source of ``medvidbench/<source>/<task>``; UnknownTask for anything else."""
-    parts = data_source.split("/") if isinstance(data_source, str) else []
+    return _find_task(data_source if isinstance(data_source, str) else repr(data_source))
+
+
+@lru_cache(maxsize=256)
+def _find_task(data_source: str) -> tuple[Task, str]:
+    parts = data_source.split("/")
     if len(parts) != 3 or parts[0] != PREFIX or not parts[1] or parts[2] not in TASKS:
         raise UnknownTask(f"data_source {data_source!r}: expected {PREFIX}/<source>/<{'|'.join(TASKS)}>")
     return TASKS[parts[2]], parts[1]

@@ -183,7 +183,8 @@ launch() {
   [[ $TASKS == all ]] || read -ra tasks <<<"$TASKS"
   from=$(python -m recipes.medgrpo.preflight --data "$DATA_DIR" --statistics "$STATISTICS" \
     --checkpoints "$OUTPUT_DIR/checkpoints" --model-family "$MODEL_FAMILY" --judge "$JUDGE" \
-    --judge-model "$JUDGE_MODEL" --normalizer "$NORMALIZER" --free-gib "$FREE_GIB" ${tasks[@]:+--tasks "${tasks[@]}"})
+    --judge-model "$JUDGE_MODEL" --normalizer "$NORMALIZER" \
+    --advantage "$ADVANTAGE" --free-gib "$FREE_GIB" ${tasks[@]:+--tasks "${tasks[@]}"})
   echo "$NAME: $([[ $from == 0 ]] && echo 'starting at the first step' || echo "resuming after step $from")"
   ((NNODES > 1)) || unset RAY_ADDRESS
   # verl's file logger starts its file anew at every resume: one file an attempt.

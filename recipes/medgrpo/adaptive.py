@@ -76,9 +76,11 @@ class AdaptiveStatistics:
 
     def load_state_dict(self, state: dict) -> None:
         """Raises ValueError when `state` is not what `state_dict` gave."""
-        if not isinstance(state, dict) or not isinstance(state.get("values"), dict):
-            raise ValueError('adaptive statistics: state: expected {"values": {data source: {signal: values}}}')
         self._values.clear()
-        for source, signals in state["values"].items():
-            for signal, values in signals.items():
-                self.add(source, signal, values)
+        try:
+            for source, signals in state["values"].items():
+                for signal, values in signals.items():
+                    self.add(source, signal, values)
+        except (AttributeError, KeyError, TypeError) as error:
+            expected = '{"values": {data source: {signal: values}}}'
+            raise ValueError(f"adaptive statistics: state: expected {expected}") from error

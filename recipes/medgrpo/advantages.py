@@ -75,14 +75,13 @@ class _Groups:
         if (self.pair[self.group] != self.pairs).any():
             at = int(np.argmax(self.pair[self.group] != self.pairs))
             raise ValueError(f"group {groups[at]!r} is of two pairs, {self.pair[self.group[at]]} and {self.pairs[at]}")
-        size = np.bincount(self.group)
+        self.size = size = np.bincount(self.group)
         mean = np.bincount(self.group, rewards) / size
         centred = rewards - mean[self.group]
         spread = np.zeros(len(size))
         np.maximum.at(spread, self.group, np.abs(centred))
         # Rounding of the mean is not a spread: divided by epsilon it would be an advantage.
         self.dead = spread < TIE
-        self.mean = mean
         self.centred = np.where(self.dead[self.group], 0.0, centred)
         self.std = np.sqrt(np.bincount(self.group, self.centred**2) / np.maximum(size - 1, 1))
 
@@ -169,8 +168,9 @@ class Drpo(Advantage):
 
     def _compute(self, batch: _Groups) -> np.ndarray:
         questions: dict[str, list[int]] = defaultdict(list)
+        members = np.split(batch.rewards[np.argsort(batch.group, kind="stable")], np.cumsum(batch.size)[:-1])
         for number in np.argsort(batch.first):
-            rewards = batch.rewards[batch.group == number].tolist()
+            rewards = members[number].tolist()
             questions[batch.pair[number]].append(int(number))
             self._history[batch.pair[number]].append(sorted(rewards) if self.sort else rewards)
         scale = np.ones(len(batch.first))
@@ -201,11 +201,17 @@ class Drpo(Advantage):
 
     def load_state_dict(self, state: dict) -> None:
         """Raises ValueError when `state` is not what `state_dict` gave."""
-        if not isinstance(state, dict) or not isinstance(state.get("history"), dict):
+        history = state.get("history") if isinstance(state, dict) else None
+        try:
+            read = {pair: [np.array(row, dtype=np.float64) for row in rows] for pair, rows in history.items()}
+            whole = all(row.ndim == 1 and row.size and np.isfinite(row).all() for rows in read.values() for row in rows)
+        except (AttributeError, TypeError, ValueError):
+            whole = False
+        if not whole:
             raise ValueError('drpo: state: expected {"history": {pair: rewards of its questions}}')
         self._history.clear()
-        for pair, rows in state["history"].items():
-            self._history[pair].extend([float(value) for value in row] for row in rows)
+        for pair, rows in read.items():
+            self._history[pair].extend(row.tolist() for row in rows)
 
 
 def _elbow_clusters(vectors: np.ndarray, most: int, drop: float) -> np.ndarray:

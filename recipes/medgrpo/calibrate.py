@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from recipes.medgrpo import calibration
-from recipes.medgrpo.calibration import CalibrationError
 from recipes.medgrpo.files import code_fingerprint, data_fingerprint, model_fingerprint, write_json
 from recipes.medgrpo.scoring import judge_label
 from reward_score.errors import RewardError
@@ -43,7 +42,9 @@ def sampled(args: argparse.Namespace) -> tuple[list[dict], dict[str, Any]]:
         "model": {"sha256": model_fingerprint(Path(args.model))},
         "data": {"file": Path(args.data).name, "sha256": data_fingerprint(Path(args.data))},
         "code": {"sha256": code_fingerprint()},
-        "sampling": {"samples": args.samples, "temperature": args.temperature, "seed": args.seed},
+        "sampling": {
+            name: getattr(args, name) for name in ("samples", "rows_per_pair", "temperature", "max_new_tokens", "seed")
+        },
     }
 
 
@@ -151,7 +152,7 @@ def main(argv: list[str] | None = None) -> int:
             print("\n".join(difference_table(found)))
         else:
             write(args, *(merged(args.merge) if args.merge else sampled(args)))
-    except (CalibrationError, RewardError) as error:
+    except (RewardError, OSError, ValueError) as error:
         print(f"calibrate: error: {error}", file=sys.stderr)
         return 2
     return 0

@@ -10,14 +10,14 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from recipes.medgrpo.files import read_json_lines, write_atomic
-from reward_score.normalization import Normalizer
+from reward_score.errors import UnknownTask
+from reward_score.normalization import Normalizer, saturated
 from reward_score.statistics import (
     DEFAULT_MIN_IQR,
     DEFAULT_MIN_SAMPLES,
@@ -26,13 +26,12 @@ from reward_score.statistics import (
     summarize,
     used_rows,
 )
+from reward_score.tasks import find_task
 
 RESAMPLES = 1000
-SATURATED = (0.02, 0.98)
-"""A normalised value beyond these is saturated: what lies further out can hardly be told apart."""
 CHUNK = 2_000_000
 """Weights (resamples x answers) held at once by the bootstrap: they then stay in the processor's cache, about."""
-SAME_SAMPLING = ("temperature", "max_new_tokens")
+SAME_SAMPLING = ("temperature", "max_new_tokens", "engine")
 """Sampling settings that define the distribution of answers; seed and numbers of rows and samples may differ."""
 ORIGIN = ("judge", "model", "data", "code", "sampling", "degenerate")
 
@@ -134,7 +133,7 @@ def pair_statistics(
 
     Each holds the fields of `statistics.Percentiles`, and for the reader: ``videos`` (how many), ``ci`` (`intervals`),
     ``used`` (`statistics.used_rows`), and ``saturated``, the share of the answers that parse whose value under the
-    logistic is beyond `SATURATED`, None where none parses.
+    logistic is beyond `normalization.SATURATED`, None where none parses.
     """
     found = series_of(records)
     pairs = {
@@ -159,8 +158,7 @@ def pair_statistics(
             series = found[pair][signal]
             values, counts = np.unique(series.values[series.parsed], return_counts=True)
             normalised = np.array([normalizer(pair, signal, value) for value in values.tolist()])
-            beyond = counts[(normalised < SATURATED[0]) | (normalised > SATURATED[1])] if values.size else counts
-            row["saturated"] = float(beyond.sum() / counts.sum()) if values.size else None
+            row["saturated"] = float(counts[saturated(normalised)].sum() / counts.sum()) if values.size else None
     return pairs
 
 
@@ -191,15 +189,25 @@ def read_run(file: Path) -> Run:
         raise CalibrationError(f"{file}: expected the raw_signals.jsonl of a finished calibration")
     try:
         lines = read_json_lines(file)
-    except ValueError as error:
-        raise CalibrationError(str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise CalibrationError(str(error) if str(file) in str(error) else f"{file}: {error}") from error
     header = lines[0].get("header") if lines and isinstance(lines[0], dict) else None
     expected = {"model": str, "data": str, "code": str, "settings": dict, "scoring": dict}
     for key, kind in expected.items():
         if not isinstance(header, dict) or not isinstance(header.get(key), kind):
             raise CalibrationError(f"{file}: line 1: header: {key}: expected what calibrate writes there")
+    # Every answer to a task has the signals of the first: one without would be left out of its row unseen.
+    signals: dict[str, set[str]] = {}
     for number, record in enumerate(lines[1:], 2):
-        _check_record(record, f"{file}: line {number}")
+        place = f"{file}: line {number}"
+        _check_record(record, place)
+        mine = {key for key in record if key.startswith("raw_")}
+        expected = signals.setdefault(find_task(record["data_source"])[0].name, mine)
+        if mine != expected or not mine:
+            raise CalibrationError(
+                f"{place}: signals: expected {', '.join(sorted(expected)) or 'raw_...'} as in this task's first "
+                f"answer, got {', '.join(sorted(mine)) or 'none'}"
+            )
     return Run(file, header, lines[1:])
 
 
@@ -209,11 +217,16 @@ def _check_record(record: Any, place: str) -> None:
     for key, kind in (("data_source", str), ("video", str), ("index", int), ("sample", int)):
         if not isinstance(record.get(key), kind):
             raise CalibrationError(f"{place}: {key}: expected {kind.__name__}, got {record.get(key)!r}")
+    try:
+        find_task(record["data_source"])
+    except UnknownTask as error:
+        raise CalibrationError(f"{place}: {error}") from None
     for key, value in record.items():
         if (key == "format" or key.startswith("raw_")) and (
-            isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value)
+            # What is not finite is not within 0 to 1 either.
+            isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1
         ):
-            raise CalibrationError(f"{place}: {key}: expected a finite number, got {value!r}")
+            raise CalibrationError(f"{place}: {key}: expected a finite number, 0 to 1, got {value!r:.40}")
     if "format" not in record:
         raise CalibrationError(f"{place}: format: expected a number, it is missing")
 
@@ -255,6 +268,14 @@ def _identity(header: Mapping[str, Any], key: str) -> Any:
     return header[key]
 
 
+def _interval(row: Mapping[str, Any], key: str) -> list[float] | None:
+    """The interval of a percentile in a row of a file, None where there is none: it is told, not computed with."""
+    found = row.get("ci")
+    found = found.get(key) if isinstance(found, dict) else None
+    whole = isinstance(found, list) and len(found) == 2 and all(isinstance(bound, int | float) for bound in found)
+    return found if whole else None
+
+
 def difference(first: Path, second: Path) -> dict[str, Any]:
     """What changed between two statistics files.
 
@@ -281,7 +302,7 @@ def difference(first: Path, second: Path) -> dict[str, Any]:
         change: dict[str, Any] = {"pair": pair, "signal": signal}
         for key in ("p50", "iqr"):
             change[key] = [getattr(item.get(pair, signal), key) for item in loaded]
-            change[f"{key}_ci"] = [(row[pair][signal].get("ci") or {}).get(key) for row in rows]
+            change[f"{key}_ci"] = [_interval(row[pair][signal], key) for row in rows]
         changes.append(change | {"reward": {"change": moved[most], "at": grid[most]}})
     changes.sort(key=lambda change: -abs(change["reward"]["change"]))
     origin = {key: [item.meta.get(key) for item in loaded] for key in ORIGIN}

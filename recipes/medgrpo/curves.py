@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from recipes.medgrpo.advantages import TIE
+from reward_score.normalization import saturated
+
 PREFIX = "medgrpo"
 CURVES = ("acc", "format")
-SATURATED = (0.02, 0.98)
-"""Beyond these a normalised value hardly moves any more, whatever the answer does."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +39,16 @@ def pair_name(data_source: str) -> str:
     return data_source.split("/", 1)[-1]
 
 
-def pair_curves(rows: Iterable[tuple[str, str, float, Mapping[str, float]]]) -> dict[str, float]:
-    """Step metrics from (prompt, data source, reward, reward parts) of every trained rollout.
+def pair_curves(rows: Iterable[tuple[str, float, Mapping[str, float]]]) -> dict[str, float]:
+    """Step metrics from (data source, reward, reward parts) of every trained rollout.
 
     Per pair: mean reward, accuracy, format and every raw signal. Over all pairs: their plain mean (a pair counts
-    once, however many rows it has) and the share of groups without any spread, which teach nothing.
+    once, however many rows it has).
     """
     values: dict[str, list[float]] = defaultdict(list)
-    rewards: dict[str, list[float]] = defaultdict(list)
-    for uid, source, reward, parts in rows:
+    for source, reward, parts in rows:
         pair = f"{PREFIX}/{pair_name(source)}"
         values[f"{pair}/reward"].append(reward)
-        rewards[uid].append(reward)
         for name, value in parts.items():
             if name in CURVES or name.startswith("raw_"):
                 values[f"{pair}/{name}"].append(float(value))
@@ -58,8 +57,6 @@ def pair_curves(rows: Iterable[tuple[str, str, float, Mapping[str, float]]]) -> 
         series = [value for key, value in metrics.items() if key.endswith(f"/{name}")]
         if series:
             metrics[f"{PREFIX}/pairs_mean/{name}"] = float(np.mean(series))
-    if rewards:
-        metrics[f"{PREFIX}/groups/dead_share"] = float(np.mean([np.ptp(group) < 1e-9 for group in rewards.values()]))
     return metrics
 
 
@@ -80,6 +77,8 @@ def training_curves(
     saturated       share of the parsed answers whose normalised value is below 0.02 or above 0.98; of pairs whose
                     task is rewarded. Two signals: their weighted mean is looked at. `pairs_mean/saturated` is the
                     plain mean over the pairs that have it.
+    groups/dead_share
+                    share of the groups whose rewards all tie: they teach nothing
 
     Args:
         rollouts: the answers. rewards, advantages: (N,), as trained on.
@@ -91,8 +90,12 @@ def training_curves(
     members: dict[str, list[int]] = defaultdict(list)
     for at, rollout in enumerate(rollouts):
         members[rollout.data_source].append(at)
-    metrics: dict[str, float] = {}
-    saturated = []
+    groups: dict[str, list[int]] = defaultdict(list)
+    for at, rollout in enumerate(rollouts):
+        groups[rollout.group].append(at)
+    dead = [np.ptp(rewards[rows]) < TIE for rows in groups.values()]
+    metrics = {f"{PREFIX}/groups/dead_share": float(np.mean(dead))} if dead else {}
+    shares = []
     for source, rows in members.items():
         pair = f"{PREFIX}/{pair_name(source)}"
         if len(rows) > 1:
@@ -102,11 +105,10 @@ def training_curves(
         formats = np.array([float(rollouts[at].parts.get("format", 0.0)) for at in rows])
         if rewarded(source.rpartition("/")[2]) and (formats > 0).any():
             values = rewards[rows][formats > 0] / (1.0 if format_first else formats[formats > 0])
-            low, high = SATURATED
-            saturated.append(float(np.mean((values < low) | (values > high))))
-            metrics[f"{pair}/saturated"] = saturated[-1]
-    if saturated:
-        metrics[f"{PREFIX}/pairs_mean/saturated"] = float(np.mean(saturated))
+            shares.append(float(saturated(values).mean()))
+            metrics[f"{pair}/saturated"] = shares[-1]
+    if shares:
+        metrics[f"{PREFIX}/pairs_mean/saturated"] = float(np.mean(shares))
     return metrics
 
 

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +74,19 @@ class Products:
     def _norms(self, advantages: np.ndarray) -> np.ndarray:
         squared = ((advantages @ self.gram) * advantages).sum(-1)
         return np.sqrt(np.maximum(squared, 0.0)) / len(self.places)
+
+
+def gram_of(gradients: Sequence[torch.Tensor], block: int = 1 << 20) -> np.ndarray:
+    """(n, n) inner products of n gradients, summed in float64.
+
+    Advantages of a group sum to 0, so that what its answers' gradients have in common cancels in A' (g g') A: in
+    float32 the rounding of that common part would be left.
+    """
+    gram = torch.zeros(len(gradients), len(gradients), dtype=torch.float64, device=gradients[0].device)
+    for start in range(0, gradients[0].numel(), block):
+        columns = torch.stack([gradient[start : start + block] for gradient in gradients]).double()
+        gram += columns @ columns.T
+    return gram.cpu().numpy()
 
 
 def chosen_answers(recorded: Recorded, most: int) -> dict[str, np.ndarray]:
@@ -192,8 +205,6 @@ def gradient_products(
                 gradients.append(work.gradient(prompt[1], prompt[2], answer))
                 tokens.append(len(answer))
                 progress.update()
-            stacked = torch.stack(gradients)
-            gram = (stacked @ stacked.T).double().cpu().numpy()
             _, group = np.unique(recorded.group[some].astype(str), return_inverse=True)
-            products[pair] = Products(some, gram, group, np.array(tokens))
+            products[pair] = Products(some, gram_of(gradients), group, np.array(tokens))
     return products

@@ -7,8 +7,8 @@ With r_i the reward of answer i, A_i its advantage and w_i its weight (its token
 token-mean loss counts every token alike, else 1):
 
     gradient share of a pair    sum over its answers of w_i |A_i|, divided by the same sum over all answers.
-                                It bounds what the pair can pull, and does not say how far its answers pull together:
-                                `gradients.py` has the true norms.
+                                It says how hard the advantages ask, not how long the answers' gradients are nor how
+                                far they pull together: `gradients.py` has the true norms.
     effective pairs             exp(-sum s log s) of the shares s: as many pairs as if all pulled alike
     max over min, Gini          of the shares
     easy over hard              share of the easier half of the pairs, by mean raw reward, over the harder half's
@@ -27,15 +27,12 @@ from typing import Any
 
 import numpy as np
 
-from recipes.medgrpo.advantages import make_advantage
+from recipes.medgrpo.advantages import TIE, make_advantage
 from recipes.medgrpo.recorded import Recorded, RecordedError
 from reward_score.medgrpo import Scorer
 from reward_score.normalization import Normalizer
 from reward_score.statistics import used_rows
 
-TIE = 1e-9
-"""Rewards of a group nearer to each other than this are one reward."""
-SATURATED = (0.02, 0.98)
 FAINT = 1e-4
 """Where a group's std is below this, GRPO's epsilon of 1e-6 takes more than a hundredth of its advantages."""
 
@@ -69,8 +66,8 @@ def usable(recorded: Recorded, scorer: Scorer) -> tuple[Recorded, list[str]]:
     if not rewarded.all():
         notes.append(f"{int((~rewarded).sum())} answers of tasks without reward left out")
     recorded = recorded.take(rewarded)
-    _, group, size = np.unique(recorded.group.astype(str), return_inverse=True, return_counts=True)
-    alone = size[group] < 2
+    _, group = numbered(recorded.group)
+    alone = np.bincount(group)[group] < 2
     if alone.any():
         notes.append(f"{int(alone.sum())} answers alone in their group left out: a group needs two")
     recorded = recorded.take(~alone)
@@ -113,21 +110,30 @@ def weights_of(recorded: Recorded, equal_pairs: bool = False) -> np.ndarray:
     """What an answer counts (N,): its tokens where known, else 1; with `equal_pairs` every pair counts the same."""
     weights = np.ones(len(recorded)) if recorded.tokens is None else recorded.tokens.astype(float)
     if equal_pairs:
-        _, pair, size = np.unique(recorded.data_source.astype(str), return_inverse=True, return_counts=True)
-        weights = weights / size[pair]
+        _, pair = numbered(recorded.data_source)
+        weights = weights / np.bincount(pair)[pair]
     return weights
+
+
+def numbered(names: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The different names in order, and (N,) each one's place among them; names are objects, many of them the same."""
+    distinct = sorted(set(names.tolist()))
+    places = {name: place for place, name in enumerate(distinct)}
+    return distinct, np.fromiter(map(places.__getitem__, names.tolist()), np.int64, len(names))
 
 
 class Layout:
     """Pairs and groups of N answers as numbers: `pairs` (P,) names, `pair` (N,), `group` (N,), `group_pair` (G,)."""
 
     def __init__(self, recorded: Recorded) -> None:
-        self.pairs, self.pair = np.unique(recorded.data_source.astype(str), return_inverse=True)
-        names, first, self.group = np.unique(recorded.group.astype(str), return_index=True, return_inverse=True)
-        self.group_pair = self.pair[first]
+        self.pairs, self.pair = numbered(recorded.data_source)
+        names, self.group = numbered(recorded.group)
         self.groups = len(names)
-        order = np.argsort(self.group, kind="stable")
-        self.members = np.split(order, np.cumsum(np.bincount(self.group))[:-1])
+        self._order = np.argsort(self.group, kind="stable")
+        size = np.bincount(self.group)
+        self._starts = np.cumsum(size) - size
+        self.group_pair = self.pair[self._order[self._starts]]
+        self.members = np.split(self._order, self._starts[1:])
 
     def pair_mean(self, values: np.ndarray) -> np.ndarray:
         """(P,) means of a column."""
@@ -135,11 +141,14 @@ class Layout:
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """(G,) range of a column within each group."""
-        return np.array([np.ptp(values[rows]) for rows in self.members])
+        ordered = values[self._order]
+        return np.maximum.reduceat(ordered, self._starts) - np.minimum.reduceat(ordered, self._starts)
 
     def group_std(self, values: np.ndarray) -> np.ndarray:
         """(G,) std within each group, n - 1 below as in GRPO."""
-        return np.array([values[rows].std(ddof=1) for rows in self.members])
+        size = np.bincount(self.group)
+        off = values - (np.bincount(self.group, values) / size)[self.group]
+        return np.sqrt(np.bincount(self.group, off**2) / (size - 1))
 
 
 def share_summary(shares: np.ndarray, easy: np.ndarray) -> dict[str, np.ndarray]:
@@ -147,6 +156,7 @@ def share_summary(shares: np.ndarray, easy: np.ndarray) -> dict[str, np.ndarray]
 
     A number that is not defined (all shares 0, the least 0, no spread to correlate) is NaN.
     """
+    pulled = shares.sum(-1) > 0
     size = shares.shape[-1]
     ascending = np.sort(shares, axis=-1)
     by_ease = shares[..., np.argsort(easy, kind="stable")]
@@ -157,9 +167,9 @@ def share_summary(shares: np.ndarray, easy: np.ndarray) -> dict[str, np.ndarray]
         return {
             "largest": ascending[..., -1],
             "smallest": least,
-            "effective_pairs": np.exp(entropy),
+            "effective_pairs": np.where(pulled, np.exp(entropy), np.nan),
             "max_over_min": np.where(least > 0, ascending[..., -1] / least, np.nan),
-            "gini": (ascending * (2 * np.arange(1, size + 1) - size - 1)).sum(-1) / size,
+            "gini": np.where(pulled, (ascending * (2 * np.arange(1, size + 1) - size - 1)).sum(-1) / size, np.nan),
             "easy_over_hard": np.where(hard > 0, soft / hard, np.nan),
             "easy_pearson": _correlation(shares, easy),
             "easy_spearman": _correlation(_ranks(shares), _ranks(easy)),

@@ -24,10 +24,10 @@ import numpy as np
 
 from recipes.medgrpo import normalizer_study as study
 from recipes.medgrpo.files import write_json
-from recipes.medgrpo.recorded import Recorded, RecordedError, read_recorded
+from recipes.medgrpo.recorded import Recorded, read_recorded
 from reward_score.errors import RewardError
 from reward_score.medgrpo import Scorer, get_scorer
-from reward_score.normalization import DEFAULT_K, Normalizer
+from reward_score.normalization import DEFAULT_K, Normalizer, saturated
 from reward_score.statistics import Statistics
 
 BINS = 20
@@ -37,8 +37,11 @@ MISSING = "pictures left out, matplotlib is not installed: pip install 'medgrpo-
 
 
 def histogram(values: np.ndarray) -> dict:
-    """Counts over `BINS` equal bins of 0..1, and n, mean, variance, median, IQR and saturated share of the values."""
-    low, high = study.SATURATED
+    """Counts over `BINS` equal bins of 0..1, and n, mean, variance, median, IQR and saturated share of the values.
+
+    The share is that of the values as they are drawn: raw signals, and rewards of which no parse is 0. Calibration and
+    the training's curves look at the normalised values of the answers that parse.
+    """
     p25, median, p75 = np.percentile(values, [25, 50, 75]).tolist()
     return {
         "counts": np.histogram(values, bins=BINS, range=(0, 1))[0].tolist(),
@@ -47,7 +50,7 @@ def histogram(values: np.ndarray) -> dict:
         "variance": float(values.var()),
         "median": median,
         "iqr": p75 - p25,
-        "saturated": float(((values < low) | (values > high)).mean()),
+        "saturated": float(saturated(values).mean()),
     }
 
 
@@ -96,6 +99,14 @@ def rewards_before_after(
     return before, study.rewards_of(recorded, scorer, Normalizer(statistics, "logistic", k))
 
 
+def _numbers(recorded: Recorded, before: np.ndarray, after: np.ndarray, after_name: str) -> dict:
+    """The content of `histograms.json`."""
+    numbers: dict = {"format": 1, "bins": np.linspace(0, 1, BINS + 1).round(6).tolist(), "after": after_name}
+    numbers["pairs"] = histograms(recorded, before, after)
+    over_steps = shares_over_steps(recorded)
+    return numbers if over_steps is None else numbers | {"gradient_share": over_steps}
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recorded", required=True, nargs="+", type=Path, help="raw_signals.jsonl, or a run's folder")
@@ -110,16 +121,11 @@ def main(argv: list[str] | None = None) -> int:
         statistics = None if args.statistics is None else Statistics.load(args.statistics)
         scorer = get_scorer(dvc_captions=args.dvc_captions, judge=None if args.without_judge else "offline")
         before, after = rewards_before_after(recorded, scorer, statistics, args.k)
-    except (RecordedError, RewardError, OSError, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    numbers: dict = {"format": 1, "bins": np.linspace(0, 1, BINS + 1).round(6).tolist()}
-    numbers["after"] = "recorded" if statistics is None else "logistic"
-    numbers["pairs"] = histograms(recorded, before, after)
-    over_steps = shares_over_steps(recorded)
-    if over_steps is not None:
-        numbers["gradient_share"] = over_steps
-    write_json(args.output / "histograms.json", numbers)
+        numbers = _numbers(recorded, before, after, "recorded" if statistics is None else "logistic")
+        write_json(args.output / "histograms.json", numbers)
+    except (RewardError, OSError, ValueError) as error:
+        print(f"pictures: error: {error}", file=sys.stderr)
+        return 2
     try:
         from recipes.medgrpo import drawing
     except ModuleNotFoundError as error:

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recipes.medgrpo.advantages import ADVANTAGES, make_advantage
 from recipes.medgrpo.checkpoints import repair_tracker
 from recipes.medgrpo.files import code_fingerprint
 from recipes.medgrpo.scoring import JUDGES, judge_label, signal_settings
@@ -93,6 +94,17 @@ def check_statistics(
     return problems, notes
 
 
+def check_state(checkpoints: Path, step: int, normalizer: str, advantage: str) -> list[str]:
+    """What a run that resumes after `step` lacks of what its normaliser or advantage had learnt."""
+    learns = [f"the normalizer {normalizer}"] if normalizer == ADAPTIVE else []
+    learns += [f"the advantage {advantage}"] if make_advantage(advantage).state_dict() else []
+    # As `sampler` writes it; it drops the state only where the checkpoint is gone.
+    state = checkpoints / "sampler" / f"step_{step}.json"
+    if not step or not learns or state.is_file():
+        return []
+    return [f"{state}: missing, and {' and '.join(learns)} cannot go on without: resume from another checkpoint"]
+
+
 def check_machine(checkpoints: Path, free_gib: float) -> list[str]:
     problems = []
     if version("verl") != VERL:
@@ -115,6 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--normalizer", choices=(*NORMALIZERS, ADAPTIVE), default="logistic", help="as in the training's reward_kwargs"
     )
+    parser.add_argument("--advantage", choices=ADVANTAGES, default="grpo", help="as in the sampler's settings")
     parser.add_argument("--rewarded-tasks", nargs="+", choices=tuple(TASKS), help="likewise; default all")
     parser.add_argument("--model-family", help="what the data must have been made for; default unchecked")
     parser.add_argument("--judge", choices=JUDGES, default="offline", help="as in the training's reward_kwargs")
@@ -133,8 +146,11 @@ def main(argv: list[str] | None = None) -> int:
     if problems:
         return 2
     step, repair = repair_tracker(args.checkpoints)
-    for note in [*odd, *([repair] if repair else [])]:
+    problems = check_state(args.checkpoints, step or 0, args.normalizer, args.advantage)
+    for note in [*odd, *([repair] if repair else []), *problems]:
         print(f"preflight: {note}", file=sys.stderr)
+    if problems:
+        return 2
     print(step or 0)
     return 0
 

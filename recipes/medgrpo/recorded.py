@@ -12,10 +12,10 @@ The files of one call stay apart: the same row in two files makes two groups.
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,7 +99,8 @@ class Recorded:
         """Places of the answers of each training step, in order; all of them at once where no step is recorded."""
         if self.step is None:
             return [np.arange(len(self))]
-        return [np.flatnonzero(self.step == step) for step in np.unique(self.step)]
+        _, size = np.unique(self.step, return_counts=True)
+        return np.split(np.argsort(self.step, kind="stable"), np.cumsum(size)[:-1])
 
 
 def files_of(path: Path) -> list[Path]:
@@ -123,8 +124,9 @@ def files_of(path: Path) -> list[Path]:
 
 def _number(record: dict, name: str, low: float = -np.inf, high: float = np.inf) -> float:
     value = record.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        raise ValueError(f"{name}: expected a finite number, got {value!r}")
+    # A float holds no whole number beyond 1e308.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e308 < value < 1e308:
+        raise ValueError(f"{name}: expected a finite number, got {value!r:.40}")
     if not low <= value <= high:
         raise ValueError(f"{name}: expected {low:g} to {high:g}, got {value!r}")
     return float(value)
@@ -134,13 +136,18 @@ def _check(record: Any, headed: bool) -> dict:
     """A record's columns. Raises ValueError with the field and what was expected."""
     if not isinstance(record, dict):
         raise ValueError(f"expected an object, got {type(record).__name__}")
-    find_task(record.get("data_source"))
-    names = ("index", "sample") if headed else ("step", "group")
-    for name in names:
+    if not isinstance(record.get("data_source"), str):
+        raise ValueError(f"data_source: expected str, got {record.get('data_source')!r:.40}")
+    find_task(record["data_source"])
+    names = {"index": int, "sample": int} if headed else {"step": int, "group": str}
+    for name, kind in names.items():
         if name not in record:
             raise ValueError(f"{name}: missing; expected one of {'a sampled answer' if headed else 'a rollout'}")
+        if not isinstance(record[name], kind):
+            raise ValueError(f"{name}: expected {kind.__name__}, got {record[name]!r:.40}")
     return {
-        "data_source": record["data_source"],
+        # One text for all answers of a pair: a long run has a million of them.
+        "data_source": sys.intern(record["data_source"]),
         "group": f"{record.get('file') or ''}:{record['index']}" if headed else f"{record['step']}:{record['group']}",
         "format": _number(record, "format", 0, 1),
         "score": _number(record, "score"),
@@ -158,8 +165,8 @@ def _text(record: dict) -> Text | None:
     return Text(record.get("file"), record["index"], record["answer"], bool(record.get("truncated")))
 
 
-def _read_file(file: Path) -> tuple[dict | None, list[dict]]:
-    """Header and checked columns of one file. Raises ValueError, with the record's number."""
+def _read_file(file: Path, prefix: str) -> Recorded:
+    """The answers of one file, `prefix` before their groups' names. Raises ValueError, with the record's number."""
     records = read_json_lines(file)
     header = None
     if records and isinstance(records[0], dict) and "header" in records[0]:
@@ -177,7 +184,10 @@ def _read_file(file: Path) -> tuple[dict | None, list[dict]]:
         (source, name, index, sample), times = named.most_common(1)[0]
         if times > 1:
             raise ValueError(f"sample {sample} of row {index} of {name or source} is there {times} times")
-    return header, rows
+    groups: dict[str, str] = {}
+    for row in rows:
+        row["group"] = groups.setdefault(row["group"], prefix + row["group"])
+    return _columns(rows, [] if header is None else [header])
 
 
 def read_recorded(paths: Iterable[str | Path]) -> Recorded:
@@ -186,7 +196,7 @@ def read_recorded(paths: Iterable[str | Path]) -> Recorded:
     Raises:
         RecordedError: what is wrong with each bad file, one line a file.
     """
-    headers, rows, problems = [], [], []
+    parts, problems = [], []
     for number, path in enumerate(paths):
         try:
             files = files_of(Path(path))
@@ -195,19 +205,38 @@ def read_recorded(paths: Iterable[str | Path]) -> Recorded:
             continue
         for file in files:
             try:
-                header, found = _read_file(file)
-            except (OSError, ValueError) as error:
+                # File by file into columns: as objects, the answers of a long run take ten times as much memory.
+                parts.append(_read_file(file, f"{number}:"))
+            except (OSError, ValueError, RecursionError) as error:
                 problems.append(str(error) if str(file) in str(error) else f"{file}: {error}")
-                continue
-            headers += [] if header is None else [header]
-            for row in found:
-                row["group"] = f"{number}:{row['group']}"
-            rows += found
     if problems:
         raise RecordedError("\n".join(problems))
-    if not rows:
+    if not parts:
         raise RecordedError("no recorded answers: no file was named")
-    return _columns(rows, headers)
+    return _joined(parts)
+
+
+def _joined(parts: Sequence[Recorded]) -> Recorded:
+    """The answers of all parts, in their order."""
+
+    def whole(name: str) -> np.ndarray | None:
+        columns = [getattr(part, name) for part in parts]
+        return None if any(column is None for column in columns) else np.concatenate(columns)
+
+    signals = sorted({signal for part in parts for signal in part.raw})
+    absent = [np.full(len(part), np.nan) for part in parts]
+    return Recorded(
+        *(whole(name) for name in ("data_source", "group", "format", "score")),
+        raw={
+            signal: np.concatenate([part.raw.get(signal, nan) for part, nan in zip(parts, absent, strict=True)])
+            for signal in signals
+        },
+        tokens=whole("tokens"),
+        step=whole("step"),
+        advantage=whole("advantage"),
+        texts=None if any(part.texts is None for part in parts) else [text for part in parts for text in part.texts],
+        headers=[header for part in parts for header in part.headers],
+    )
 
 
 def _columns(rows: Sequence[dict], headers: list[dict]) -> Recorded:

@@ -80,7 +80,7 @@ def test_it_goes_on_from_its_state():
     assert resumed.statistics() == through.statistics()
 
 
-@pytest.mark.parametrize("state", [{}, [], {"values": [1]}])
+@pytest.mark.parametrize("state", [{}, [], {"values": [1]}, {"values": {TAL: 3}}, {"values": {TAL: {"iou": None}}}])
 def test_a_foreign_state_is_refused(state):
     with pytest.raises(ValueError, match="adaptive statistics: state"):
         AdaptiveStatistics(SFT, window=4, min_values=2).load_state_dict(state)

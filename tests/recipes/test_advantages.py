@@ -135,6 +135,16 @@ def test_drpo_goes_on_from_its_state_as_if_never_stopped():
         assert second(*step).tolist() == expected.tolist()
 
 
+def test_drpo_takes_the_questions_apart_in_any_mixture():
+    """Answers come back in any order: the same step, its groups' answers interleaved, has the same advantages."""
+    rewards, groups, pairs = batch((TAL, [0.2, 0.6, 0.1]), (SA, [0.7, 0.9]), (TAL, [0.3, 0.3, 0.8, 0.4]))
+    order = np.array([3, 0, 5, 6, 1, 4, 7, 8, 2])
+    mixed, whole = make_advantage("drpo"), make_advantage("drpo")
+    found = mixed(rewards[order], [groups[at] for at in order], [pairs[at] for at in order])
+    assert found == pytest.approx(whole(rewards, groups, pairs)[order])
+    assert mixed.state_dict()["history"][TAL] == [[0.1, 0.2, 0.6], [0.3, 0.3, 0.4, 0.8]]
+
+
 def test_a_step_larger_than_the_window_is_scaled_all_the_same():
     values = make_advantage("drpo", window=2)(*batch(*[(TAL, [0.3, 0.5])] * 4))
     assert np.isfinite(values).all() and values[:2] == pytest.approx(values[6:])
@@ -208,8 +218,16 @@ def test_bad_settings_are_named(name, settings_, error, message):
         make_advantage(name, **settings_)
 
 
-def test_a_foreign_state_is_refused():
+@pytest.mark.parametrize(
+    "state",
+    [{"questions": 3}, [], {"history": {TAL: 3}}, {"history": {TAL: [0.5]}}, {"history": {TAL: [[]]}}]
+    + [{"history": {TAL: [[0.5, math.nan]]}}, {"history": {TAL: [["high"]]}}],
+)
+def test_a_foreign_state_is_refused(state):
     with pytest.raises(ValueError, match="drpo: state"):
-        make_advantage("drpo").load_state_dict({"questions": 3})
+        make_advantage("drpo").load_state_dict(state)
+
+
+def test_what_has_no_state_takes_none():
     with pytest.raises(ValueError, match="Grpo has no state, got history"):
         make_advantage("grpo").load_state_dict({"history": {}})

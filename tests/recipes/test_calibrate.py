@@ -50,6 +50,10 @@ SPREAD = answers(TAL, "iou", [number / 50 for number in range(50)])
 WRONG = answers(NAP, "exact", [0.0] * 18 + [1.0] * 2, file="other.json")
 
 
+def without_signals(record):
+    return {key: value for key, value in record.items() if not key.startswith("raw_")}
+
+
 def raw_file(folder, name, records, **header):
     path = folder / name
     lines = [{"header": HEADER | header}, *records]
@@ -197,6 +201,7 @@ OPENAI = {"judge": "openai", "dvc_captions": True, "judge_settings": {"base_url"
         ({"code": "b" * 64}, "two.jsonl: code: expected that of"),
         ({"scoring": OPENAI}, "two.jsonl: scoring: expected that of"),
         ({"settings": HEADER["settings"] | {"temperature": 0.7}}, "two.jsonl: temperature: expected that of"),
+        ({"settings": HEADER["settings"] | {"engine": {"rollout": "vllm"}}}, "two.jsonl: engine: expected that of"),
     ],
 )
 def test_runs_that_do_not_go_together_are_refused(tmp_path, capsys, other, words):
@@ -234,6 +239,11 @@ def test_the_same_answer_twice_is_refused(tmp_path, capsys):
         ([{"header": HEADER}, SPREAD[0] | {"format": float("nan")}], "line 2: format: expected a finite number"),
         ([{"header": HEADER}, {"data_source": TAL}], "line 2: video: expected str"),
         ([{"header": HEADER}, [1]], "line 2: expected one JSON object"),
+        ([{"header": HEADER}, SPREAD[0] | {"raw_iou": 7}], "line 2: raw_iou: expected a finite number, 0 to 1, got 7"),
+        ([{"header": HEADER}, SPREAD[0] | {"raw_iou": 10**400}], "line 2: raw_iou: expected a finite number"),
+        ([{"header": HEADER}, SPREAD[0] | {"data_source": "AVOS"}], "line 2: data_source 'AVOS': expected medvid"),
+        ([{"header": HEADER}, SPREAD[0], without_signals(SPREAD[1])], "line 3: signals: expected raw_iou as in"),
+        ([{"header": HEADER}, without_signals(SPREAD[0])], "line 2: signals: expected raw_..."),
     ],
 )
 def test_a_bad_file_is_one_line_with_its_place(tmp_path, capsys, lines, words):
@@ -244,11 +254,38 @@ def test_a_bad_file_is_one_line_with_its_place(tmp_path, capsys, lines, words):
     assert words in error and len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000 + b"\n{}\n"])
+def test_a_file_of_no_text_or_endless_brackets_is_named(tmp_path, capsys, content):
+    path = tmp_path / "raw_signals.jsonl"
+    path.write_bytes(content)
+    assert merge(tmp_path / "statistics.json", path) == 2
+    error = capsys.readouterr().err.strip()
+    assert str(path) in error and len(error.splitlines()) == 1
+
+
 def test_a_file_that_is_not_there_or_not_finished(tmp_path, capsys):
     partial = raw_file(tmp_path, "raw_signals.jsonl.partial", SPREAD)
     for path in (tmp_path / "none.jsonl", partial):
         assert merge(tmp_path / "statistics.json", path) == 2
         assert f"{path}: expected the raw_signals.jsonl of a finished calibration" in capsys.readouterr().err
+
+
+def test_what_cannot_be_written_or_sampled_is_one_line(tmp_path, capsys):
+    raw = raw_file(tmp_path, "raw.jsonl", SPREAD)
+    (tmp_path / "file").write_text("")
+    assert merge(tmp_path / "file/statistics.json", raw) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("calibrate: error: ") and str(tmp_path / "file") in error and len(error.splitlines()) == 1
+
+
+def test_a_malformed_interval_is_no_interval(two_files, tmp_path, capsys):
+    capsys.readouterr()
+    content = json.loads(two_files[0].read_text())
+    for number, ci in enumerate(("wide", {"p50": ["a", 2]}, [1, 2])):
+        content["pairs"][TAL]["iou"]["ci"] = ci
+        (tmp_path / f"{number}.json").write_text(json.dumps(content))
+        assert main(["--diff", str(tmp_path / f"{number}.json"), str(two_files[0])]) == 0
+        assert f"{TAL} iou: p50 0.490 -> 0.490 [" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -312,7 +349,11 @@ def test_comparing_needs_no_model_library(two_files):
     subprocess.run([sys.executable, "-c", code, *map(str, two_files)], cwd=root, check=True, stdout=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("argv", [[], ["--output", "x"], ["--merge", "a"], ["--diff", "a"], ["--merge", "a", "--diff"]])
+@pytest.mark.parametrize(
+    "argv",
+    [[], ["--output", "x"], ["--merge", "a"], ["--diff", "a"], ["--merge", "a", "--diff"]]
+    + [["--model", "m", "--data", "d", "--output", "x", "--samples", "0"]],
+)
 def test_the_command_says_what_it_lacks(argv):
     with pytest.raises(SystemExit) as stop:
         main(argv)
@@ -325,7 +366,8 @@ def test_sampling_and_merging_say_the_same_of_the_same_answers(qwen2_5_vl, tmp_p
     command += ["--rows-per-pair", "1", "--samples", "2", "--max-new-tokens", "4", "--tasks", "tal", "nap"]
     assert main([*command, "--output", str(output)]) == 0
     content, answered = json.loads(output.read_text()), raw.read_bytes()
-    assert content["sampling"] == {"samples": 2, "temperature": 1.0, "seed": 0}
+    expected = {"samples": 2, "rows_per_pair": 1, "temperature": 1.0, "max_new_tokens": 4, "seed": 0}
+    assert content["sampling"] == expected
     assert content["data"]["file"] == "train.parquet"
     assert all(row["n"] == 2 for signals in content["pairs"].values() for row in signals.values())
     assert merge(tmp_path / "merged.json", raw) == 0

@@ -202,6 +202,23 @@ def test_intervals_are_those_of_the_groups(compared):
     assert compared(wild)[0] == compared(wild)[0]
 
 
+def test_shares_of_nothing_are_not_defined():
+    """Where nobody pulls there is no effective pair, and no evenness."""
+    found = study.share_summary(np.zeros((1, 3)), np.array([0.1, 0.2, 0.3]))
+    for name in ("effective_pairs", "max_over_min", "gini", "easy_over_hard", "easy_pearson"):
+        assert np.isnan(found[name]).all(), name
+
+
+def test_spread_and_std_of_every_group(tmp_path):
+    records = [*group(EASY, 1, 0.6, 1.0, 0.7), *group(HARD, 2, 0.2, 0.2), *group(EASY, 3, 0.9, 0.1)]
+    recorded = read_recorded([write(tmp_path / "raw.jsonl", [records[at] for at in (3, 0, 5, 1, 4, 2, 6)])])
+    layout, values = study.Layout(recorded), recorded.raw["iou"]
+    assert layout.spread(values) == pytest.approx([0.4, 0.0, 0.8])
+    expected = [np.std([0.6, 1.0, 0.7], ddof=1), 0.0, np.std([0.9, 0.1], ddof=1)]
+    assert layout.group_std(values) == pytest.approx(expected, abs=1e-12)
+    assert [layout.pairs[at] for at in layout.group_pair] == [EASY, HARD, EASY]
+
+
 def test_one_minus_cosine():
     a = np.array([1.0, 2.0, -3.0])
     assert study.one_minus_cosine(a, 1e-9 * a) == pytest.approx(0, abs=1e-30)
@@ -256,10 +273,10 @@ def test_without_a_statistics_file_the_answers_make_their_own(tmp_path):
 
 def test_what_the_statistics_lack_is_named(tmp_path, capsys):
     bare = {"format": 1, "pairs": {EASY: STATISTICS["pairs"][EASY]}}
-    assert command(tmp_path, TWO_PAIRS, statistics=bare) == 1
+    assert command(tmp_path, TWO_PAIRS, statistics=bare) == 2
     assert f"no statistics for {HARD}, signal iou" in capsys.readouterr().err
     old = {key: STATISTICS["pairs"][EASY]["iou"][key] for key in ("n", "p25", "p50", "p75", "iqr")}
-    assert command(tmp_path, TWO_PAIRS, statistics={"format": 1, "pairs": {EASY: {"iou": old}}}) == 1
+    assert command(tmp_path, TWO_PAIRS, statistics={"format": 1, "pairs": {EASY: {"iou": old}}}) == 2
     assert f"{EASY}: iou: mean: missing" in capsys.readouterr().err
 
 
@@ -267,7 +284,7 @@ def test_a_missing_signal_is_named(tmp_path, capsys):
     records = group(CAPTION, 1, (0.4, 0.5), (0.6, 0.35))
     for record in records:
         del record["raw_judge"]
-    assert command(tmp_path, records) == 1
+    assert command(tmp_path, records) == 2
     assert "raw_judge: an answer of vs lacks it" in capsys.readouterr().err
     assert command(tmp_path, records, "--without-judge", "--normalizers", "none") == 0
 
@@ -314,5 +331,5 @@ def test_finished_runs_stand_side_by_side(tmp_path, capsys):
     found = result["runs"][str(tmp_path / "run")]["gradient_share"]
     assert found["pairs"] == {EASY: 0.75, HARD: 0.25}
     assert found["summary"]["easy_over_hard"] == pytest.approx(3)
-    assert command(tmp_path, TWO_PAIRS, "--runs", str(tmp_path / "gone")) == 1
+    assert command(tmp_path, TWO_PAIRS, "--runs", str(tmp_path / "gone")) == 2
     assert "gone: summary.json" in capsys.readouterr().err

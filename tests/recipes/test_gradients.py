@@ -96,6 +96,20 @@ def test_resampled_norms_are_those_of_the_drawn_groups(plugged):
     assert {round(float(value), 9) for value in drawn} == {round(float(value), 9) for value in expected}
 
 
+def test_what_gradients_have_in_common_cancels(plugged):
+    """Two answers whose gradients are the same but for a ten thousandth, and advantages that sum to 0."""
+    import torch
+
+    from recipes.medgrpo.gradients import Products, gram_of
+
+    torch.manual_seed(0)
+    common, own = 100 * torch.randn(50_000), 0.01 * torch.randn(50_000)
+    first, second = common, common + own
+    product = Products(np.arange(2), gram_of([first, second], block=1000), np.zeros(2, int), np.ones(2))
+    expected = float((second.double() - first.double()).norm()) / 2
+    assert product.norm(np.array([-1.0, 1.0])) == pytest.approx(expected, rel=1e-3)
+
+
 def test_whole_groups_are_chosen(qwen2_5_vl, tmp_path):
     from recipes.medgrpo.gradients import chosen_answers
 

@@ -101,5 +101,5 @@ def test_without_matplotlib_the_numbers_are_written_and_a_line_says_what_to_inst
 
 
 def test_a_bad_file_is_named(tmp_path, capsys):
-    assert pictures.main(["--recorded", str(tmp_path / "gone.jsonl"), "--output", str(tmp_path)]) == 1
+    assert pictures.main(["--recorded", str(tmp_path / "gone.jsonl"), "--output", str(tmp_path)]) == 2
     assert "gone.jsonl: no such file" in capsys.readouterr().err

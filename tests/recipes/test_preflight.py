@@ -50,6 +50,28 @@ def test_a_pair_without_statistics_is_named_before_the_run(run, capsys):
     assert "medvidbench/JIGSAWS/sa: closeness" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (("--advantage", "drpo"), "step_5.json: missing, and the advantage drpo cannot go on without"),
+        (("--normalizer", "adaptive"), "step_5.json: missing, and the normalizer adaptive cannot go on without"),
+        (("--advantage", "per_task"), None),
+    ],
+)
+def test_what_learns_needs_its_state_to_resume(run, capsys, settings, words):
+    actor = run / "grpo/global_step_5/actor"
+    actor.mkdir(parents=True)
+    for kind in ("model", "optim", "extra_state"):
+        (actor / f"{kind}_world_size_1_rank_0.pt").write_text("x")
+    (run / "grpo/global_step_5/data.pt").write_text("x")
+    (run / "grpo" / TRACKER).write_text("5")
+    assert preflight(run, *settings) == (0 if words is None else 2)
+    assert (words or "") in capsys.readouterr().err
+    (run / "grpo/sampler").mkdir()
+    (run / "grpo/sampler/step_5.json").write_text("{}")
+    assert preflight(run, *settings) == 0
+
+
 def test_tasks_that_are_not_trained_need_no_statistics(run):
     statistics = json.loads((run / "statistics.json").read_text())
     del statistics["pairs"]["medvidbench/JIGSAWS/sa"]

@@ -4,6 +4,7 @@
 """Recorded answers are read into columns, or refused with one line per bad file."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -59,6 +60,30 @@ def test_a_run_is_read_step_by_step(tmp_path):
     assert read_recorded([one]).step.tolist() == [2, 2]
 
 
+def test_what_a_step_lacks_another_may_have(tmp_path):
+    other = rollout(2, "b", data_source=VS, raw_similarity=0.5, raw_judge=0.75)
+    del other["raw_iou"], other["advantage"]
+    for step, row in ((1, rollout(1, "a")), (2, other)):
+        write(tmp_path / f"rollouts/step_{step:06d}.jsonl", [row, row], header=False)
+    recorded = read_recorded([tmp_path])
+    assert recorded.raw["iou"][:2].tolist() == [0.25, 0.25] and np.isnan(recorded.raw["iou"][2:]).all()
+    assert recorded.raw["judge"][2:].tolist() == [0.75, 0.75] and np.isnan(recorded.raw["judge"][:2]).all()
+    assert recorded.tokens.tolist() == [12] * 4 and recorded.advantage is None
+
+
+def test_a_long_run_takes_little_memory(tmp_path):
+    """Kept as objects, the answers would be some 900 bytes each."""
+    for step in range(1, 201):
+        rows = [rollout(step, f"prompt-{number // 8}-{step}") for number in range(64)]
+        write(tmp_path / f"rollouts/step_{step:06d}.jsonl", rows, header=False)
+    tracemalloc.start()
+    recorded = read_recorded([tmp_path])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(recorded) == 12_800 and len(set(map(id, recorded.group))) == 1_600
+    assert peak < 300 * len(recorded)
+
+
 def test_the_same_row_in_two_files_makes_two_groups(tmp_path):
     files = [write(tmp_path / name, [sampled(7, 0), sampled(7, 1)]) for name in ("a.jsonl", "b.jsonl")]
     assert len(set(read_recorded(files).group)) == 2
@@ -75,7 +100,11 @@ BAD = {
     "score": (sampled(7, 0, score=None), "answer 1: score: expected a finite number, got None"),
     "signal": (sampled(7, 0, raw_iou="0.5"), "answer 1: raw_iou: expected a finite number, got '0.5'"),
     "source": (sampled(7, 0, data_source="AVOS"), "answer 1: data_source 'AVOS'"),
+    "sources": (sampled(7, 0, data_source=[TAL]), "answer 1: data_source: expected str, got ['medvid"),
     "list": ([1, 2], "answer 1: expected an object, got list"),
+    "index": (sampled([7], 0), "answer 1: index: expected int, got [7]"),
+    "sample": (sampled(7, {}), "answer 1: sample: expected int, got {}"),
+    "huge": (sampled(7, 0, raw_iou=10**400), "answer 1: raw_iou: expected a finite number, got 1000"),
 }
 
 
@@ -96,7 +125,10 @@ def test_every_bad_file_gets_a_line(tmp_path):
     twice = write(tmp_path / "twice.jsonl", [sampled(7, 0), sampled(7, 0)])
     no_header = write(tmp_path / "no_header.jsonl", [sampled(7, 0)], header=False)
     (tmp_path / "folder").mkdir()
-    bad = [broken, empty, twice, no_header, tmp_path / "folder", tmp_path / "gone.jsonl"]
+    deep, binary = tmp_path / "deep.jsonl", tmp_path / "binary.jsonl"
+    deep.write_text("[" * 100_000 + "\n{}\n")
+    binary.write_bytes(b"\xff\xfe")
+    bad = [broken, empty, twice, no_header, tmp_path / "folder", tmp_path / "gone.jsonl", deep, binary]
     with pytest.raises(RecordedError) as caught:
         read_recorded([good, *bad])
     lines = str(caught.value).split("\n")
@@ -111,6 +143,8 @@ def test_every_bad_file_gets_a_line(tmp_path):
             "step: missing",
             "no step_",
             "no such",
+            "recursion",
+            "utf-8",
         ),
         strict=True,
     ):

@@ -50,11 +50,11 @@ TAL, SA = "medvidbench/AVOS/tal", "medvidbench/JIGSAWS/sa"
 def test_the_curves_of_a_step(sampling):
     curves = sampling.pair_curves(
         [
-            ("a", TAL, 0.2, {"acc": 0.0, "format": 1.0, "raw_iou": 0.1, "score": 0.2}),
-            ("a", TAL, 0.4, {"acc": 0.5, "format": 1.0, "raw_iou": 0.5, "score": 0.4}),
-            ("b", TAL, 0.6, {"acc": 1.0, "format": 0.5, "raw_iou": 0.9, "score": 0.6}),
-            ("c", SA, 0.8, {"acc": 0.75, "format": 1.0, "score": 0.8}),
-            ("c", SA, 0.8, {"acc": 0.75, "format": 1.0, "score": 0.8}),
+            (TAL, 0.2, {"acc": 0.0, "format": 1.0, "raw_iou": 0.1, "score": 0.2}),
+            (TAL, 0.4, {"acc": 0.5, "format": 1.0, "raw_iou": 0.5, "score": 0.4}),
+            (TAL, 0.6, {"acc": 1.0, "format": 0.5, "raw_iou": 0.9, "score": 0.6}),
+            (SA, 0.8, {"acc": 0.75, "format": 1.0, "score": 0.8}),
+            (SA, 0.8, {"acc": 0.75, "format": 1.0, "score": 0.8}),
         ]
     )
     assert curves == pytest.approx(
@@ -70,8 +70,6 @@ def test_the_curves_of_a_step(sampling):
             "medgrpo/pairs_mean/reward": 0.6,
             "medgrpo/pairs_mean/acc": 0.625,
             "medgrpo/pairs_mean/format": (2.5 / 3 + 1) / 2,
-            # b, alone, and c, all alike, have no spread.
-            "medgrpo/groups/dead_share": 2 / 3,
         }
     )
 
@@ -81,7 +79,7 @@ def test_no_rows_have_no_curves(sampling):
 
 
 def test_a_signal_of_some_rollouts_is_averaged_over_those(sampling):
-    rows = [("a", TAL, 0.0, {"raw_caption": 0.5}), ("a", TAL, 0.0, {})]
+    rows = [(TAL, 0.0, {"raw_caption": 0.5}), (TAL, 0.0, {})]
     curves = sampling.pair_curves(rows)
     assert curves["medgrpo/AVOS/tal/raw_caption"] == 0.5
     assert "medgrpo/AVOS/tal/acc" not in curves and "medgrpo/pairs_mean/acc" not in curves
@@ -140,7 +138,16 @@ def test_saturation_is_of_the_normalised_value_of_answers_that_parse(plugged):
     assert before["medgrpo/AVOS/tal/saturated"] == pytest.approx(1 / 3)
     unpaid = training_curves(rollouts, rewards, none, rewarded=lambda task: task != "tal")
     # Nothing pulled either.
-    assert set(unpaid) == {"medgrpo/AVOS/tal/reward_std"}
+    assert set(unpaid) == {"medgrpo/AVOS/tal/reward_std", "medgrpo/groups/dead_share"}
+
+
+def test_a_group_is_dead_when_the_rewards_trained_on_tie(plugged):
+    from recipes.medgrpo.curves import training_curves
+
+    # As scored, the two of `a` are saturated and tie; the window of the policy tells them apart. `b` is alone.
+    rollouts = [answer("a", 1.0), answer("a", 1.0), answer("b", 0.3), answer("c", 0.2), answer("c", 0.2)]
+    curves = training_curves(rollouts, np.array([0.4, 0.6, 0.3, 0.2, 0.2]), np.zeros(5))
+    assert curves["medgrpo/groups/dead_share"] == pytest.approx(2 / 3)
 
 
 def test_only_a_rollouts_last_output_counts(sampling):
@@ -287,6 +294,25 @@ def test_the_state_is_kept_with_the_checkpoints(sampling, tmp_path):
     resumed._restore(2)
     resumed._save(3)
     assert sorted(file.name for file in (tmp_path / "sampler").iterdir()) == ["step_2.json", "step_3.json"]
+
+
+@pytest.mark.parametrize(("step", "left"), [(2, [1, 2]), (0, [])])
+def test_records_of_steps_that_a_resumed_run_takes_again_go(sampling, tmp_path, step, left):
+    (tmp_path / "rollouts").mkdir()
+    for number in (1, 2, 3, 12):
+        (tmp_path / f"rollouts/step_{number:06d}.jsonl").write_text("{}\n")
+    buffer(sampling, record_dir=str(tmp_path))._restore(step)
+    names = sorted(file.name for file in (tmp_path / "rollouts").iterdir())
+    assert names == [f"step_{number:06d}.jsonl" for number in left]
+
+
+@pytest.mark.parametrize("window", ['{"values": {"medvidbench/AVOS/tal": 3}}', "[]", "null"])
+def test_a_damaged_window_is_no_state(sampling, statistics, tmp_path, window):
+    (tmp_path / "sampler").mkdir()
+    content = '{"step": 5, "failed_shares": [], "advantage": {"name": "grpo", "state": {}}, "window": %s}'
+    (tmp_path / "sampler/step_5.json").write_text(content % window)
+    with pytest.raises(sampling.SamplerStateError, match="step_5.json: cannot be resumed from: adaptive statistics"):
+        adaptive(sampling, statistics, state_dir=str(tmp_path))._restore(5)
 
 
 def test_a_resumed_run_remembers_its_failures(sampling, tmp_path):

@@ -190,7 +190,7 @@ def test_bad_settings(chosen, error, words):
         score("tal", "22.0-78.0 seconds.", **chosen)
 
 
-@pytest.mark.parametrize("name", ["medvidbench/AVOS/tag", "AVOS/tal", "medvidbench//tal", "", None])
+@pytest.mark.parametrize("name", ["medvidbench/AVOS/tag", "AVOS/tal", "medvidbench//tal", "", None, [], {}])
 def test_unknown_task(name):
     with pytest.raises(UnknownTask):
         score_many([(name, "x", "{}", None)])

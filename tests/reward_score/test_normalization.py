@@ -4,12 +4,13 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reward_score.errors import BadStatistics, MissingStatistics
-from reward_score.normalization import NORMALIZERS, Normalizer, Statistics, logistic
+from reward_score.normalization import NORMALIZERS, Normalizer, Statistics, logistic, saturated
 from reward_score.statistics import summarize
 
 ROW = {"n": 64, "p25": 0.1, "p50": 0.2, "p75": 0.5, "iqr": 0.4}
@@ -121,10 +122,21 @@ def test_percentile_rank_counts_ties_half():
     assert values_of("percentile_rank", [0.4], 0.39, 0.4, 0.41) == [0.0, 0.5, 1.0]
 
 
+def test_percentile_rank_of_an_answer_just_above_a_tie_is_above_all_that_tie():
+    """605 of 1,000 answers score 0, as is common in grounding: a little better than 0 is better than those."""
+    values = [0.0] * 605 + [number / 395 for number in range(1, 396)]
+    expected = [0.605 / 2, 0.605, 0.6055]
+    assert values_of("percentile_rank", values, 0.0, 0.001, 1 / 395) == pytest.approx(expected, abs=0.01)
+
+
+def test_what_is_saturated():
+    assert saturated(np.array([0.0, 0.019, 0.02, 0.5, 0.98, 0.981, 1.0])).tolist() == [1, 1, 0, 0, 0, 1, 1]
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=60))
-def test_percentile_rank_is_the_mid_rank_up_to_a_percent(values):
-    for x in {values[0], min(values), max(values)}:
+@given(st.lists(st.floats(0, 1) | st.just(0.0), min_size=1, max_size=60), st.floats(0, 1))
+def test_percentile_rank_is_the_mid_rank_up_to_a_percent(values, other):
+    for x in {values[0], min(values), max(values), other}:
         below, ties = sum(value < x for value in values), sum(value == x for value in values)
         # A percentile of few values lies between two of them: off by one value and one percent at most.
         slack = 1 / len(values) + 0.01

@@ -75,6 +75,8 @@ def test_load(tmp_path):
         (json.dumps(content(n=0)), f"{PAIR}: iou: n"),
         (json.dumps(content(p50=math.nan)), f"{PAIR}: iou: p50"),
         (json.dumps(content(p50="0.2")), f"{PAIR}: iou: p50"),
+        (json.dumps(content(p50=10**400)), f"{PAIR}: iou: p50"),
+        ("[" * 100_000, "cannot be read"),
         (json.dumps(content(p50=0.9)), "p25 <= p50 <= p75"),
         (json.dumps(content(iqr=0.3)), "iqr"),
         (json.dumps(content(mean="x")), f"{PAIR}: iou: mean"),
