@@ -1,25 +1,23 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""Rows of the benchmark, and answers to them, from every file that may hold either."""
+"""Answers to rows of the benchmark, from every file that may hold them, and which row each says that it answers."""
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
+import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from data_preprocess.reading import read_rows
-from data_preprocess.records import QA_TYPES, RecordError
+from data_preprocess.reading import open_bytes
 from data_preprocess.wording import short
+from recipes.medgrpo.benchmark_rows import Frame, Row, clip_bound, folded_question, problem
 from reward_score.boxes import to_canvas
 
 SPACES = ("model", "canvas")
@@ -28,55 +26,11 @@ SPACES = ("model", "canvas")
 CLAIMS = {"qa_type", "question", "metadata", "id", "data_source", "video"}
 """Keys by which a record says which row it answers."""
 
-Frame = tuple[Sequence[int], Sequence[int], str]
-"""(canvas, processed size, model family) of boxes in a model's own space; sizes are (width, height)."""
+_MOST_DIGITS = 4000
+"""Python refuses to read integers of more than 4,300 digits, and with them the file."""
 
-_EXTRA = (
-    *("index", "file", "row_id", "qa_type", "task", "source", "video_id", "question", "fps", "clip_start", "clip_end"),
-    *("canvas", "processed_size", "model_family"),
-)
-
-
-class SubmissionError(ValueError):
-    """Answers, or the rows that they answer, that cannot be used; one line."""
-
-
-def problem(file: Any, row: int | None, key: str, expected: str, found: Any, more: int = 0) -> SubmissionError:
-    """An error that names file, row and field, and what was expected there."""
-    where = ": ".join([str(file), *([] if row is None else [f"row {row}"]), *([key] if key else [])])
-    others = f" (and {more} more rows)" if more else ""
-    return SubmissionError(f"{where}: expected {short(expected, 160)}, found {short(found, 160)}{others}")
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of the test file.
-
-    `start`, `end` and `fps` are as written in the file's metadata; `name` is the row's own id, which is not the
-    submission's. `space` is (canvas, processed size, model family), sizes (width, height); None without a parquet.
-    """
-
-    index: int
-    file: str
-    name: str
-    qa_type: str
-    source: str
-    video_id: str
-    start: str
-    end: str
-    fps: str
-    question: str
-    space: Frame | None = None
-
-    @property
-    def task(self) -> str:
-        """The task's name, as in `data_source`."""
-        return QA_TYPES[_plain(self.qa_type)]
-
-    @property
-    def id(self) -> str:
-        """The submission's id, as the released converter writes it."""
-        return f"{self.video_id}&&{self.start}&&{self.end}&&{self.fps}"
+ROW_NUMBER = re.compile("0|[1-9][0-9]{0,9}")
+"""What a key of results by row looks like, whole."""
 
 
 @dataclass(frozen=True)
@@ -95,151 +49,41 @@ class Answer:
     frame: Frame | None = None
 
 
-def _plain(qa_type: str) -> str:
-    return qa_type.removesuffix("_gpt").removesuffix("_gemini")
-
-
-def read_test(path: Path) -> list[Row]:
-    """All rows of a test file (JSON list or lines, zipped or not), or of the parquet made from it, in file order.
-
-    Raises:
-        SubmissionError: the file is not readable or of no known shape, or the parquet lacks rows of its test file.
-    """
-    try:
-        with open(path, "rb") as handle:
-            parquet = handle.read(4) == b"PAR1"
-    except OSError as error:
-        raise problem(path, None, "", "a readable file", error.strerror or error) from None
-    rows = list(_parquet_rows(path) if parquet else _annotation_rows(path))
-    if not rows:
-        raise problem(path, None, "", "test rows", "none")
-    rows.sort(key=lambda row: row.index)
-    for row in rows:
-        if _plain(row.qa_type) not in QA_TYPES:
-            raise problem(path, row.index, "qa_type", f"one of {', '.join(QA_TYPES)}", row.qa_type)
-    if parquet:
-        _check_whole(path, rows)
-    return rows
-
-
-def _annotation_rows(path: Path) -> Iterator[Row]:
-    try:
-        for index, raw in read_rows(path):
-            try:
-                row = orjson.loads(raw)
-                yield described_row(row, row["conversations"][0]["value"], path.name, index)
-            except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
-                found = f"{type(error).__name__}: {error}"
-                raise problem(
-                    path, index, "", "a row with qa_type, metadata (video_id, fps) and a question", found
-                ) from None
-    except RecordError as error:
-        raise SubmissionError(str(error)) from None
-
-
-def described_row(row: dict, question: str, file: str, index: int) -> Row:
-    """A row of an annotation file, or a record of released output, as a `Row`.
-
-    Raises:
-        KeyError, TypeError, AttributeError: without a kind of question, a video or its frame rate.
-    """
-    metadata = row["metadata"]
-    source = row.get("data_source") or row.get("dataset_name") or ""
-    return Row(
-        index=index,
-        file=file,
-        name=str(row.get("id") or ""),
-        qa_type=str(row["qa_type"]),
-        source=str(source).replace("-", "_"),
-        video_id=str(metadata["video_id"]),
-        start=_bound(metadata, "start"),
-        end=_bound(metadata, "end"),
-        fps=str(metadata["fps"]),
-        question=folded_question(question),
-    )
-
-
-def _bound(metadata: dict, side: str) -> str:
-    """The clip's first or last frame; blank where the metadata has times instead, as in the released converter."""
-    value = metadata.get(f"input_video_{side}_frame") or metadata.get(f"{side}_frame")
-    return "" if value is None else str(value)
-
-
-def folded_question(text: str) -> str:
-    """A question without the video's place, each run of white space one blank."""
-    return " ".join(text.replace("<video>", " ").split())
-
-
-def _parquet_rows(path: Path) -> Iterator[Row]:
-    try:
-        table = pq.read_table(path, columns=["extra_info"])
-    except (OSError, pa.ArrowInvalid) as error:
-        raise problem(path, None, "", "the preprocessor's parquet", str(error)) from None
-    for at, extra in enumerate(table["extra_info"].to_pylist() if "extra_info" in table.column_names else []):
-        if missing := [key for key in _EXTRA if extra is None or extra.get(key) is None]:
-            raise problem(path, at, f"extra_info.{missing[0]}", "a value", "none")
-        yield parquet_row(extra)
-
-
-def parquet_row(extra: dict) -> Row:
-    """The `Row` of a parquet row's `extra_info`; a `KeyError` where that lacks a field."""
-    # Only this source states its clips in seconds, and the parquet keeps one pair of bounds for all.
-    timed = extra["source"] == "NurViD"
-    return Row(
-        index=extra["index"],
-        file=extra["file"],
-        name=extra["row_id"],
-        qa_type=extra["qa_type"],
-        source=extra["source"],
-        video_id=extra["video_id"],
-        start="" if timed else extra["clip_start"],
-        end="" if timed else extra["clip_end"],
-        fps=str(extra["fps"]),
-        question=folded_question(extra["question"]),
-        space=(extra["canvas"], extra["processed_size"], extra["model_family"]),
-    )
-
-
-def _check_whole(path: Path, rows: Sequence[Row]) -> None:
-    """Refuses a parquet that lacks rows of its test file: every answer behind the first one would be misplaced."""
-    if len(names := sorted({row.file for row in rows})) > 1:
-        raise problem(path, None, "extra_info.file", "rows of one test file", ", ".join(names))
-    for at, row in enumerate(rows):
-        if row.index != at:
-            found = f"row {row.index} of {row.file} in its place; give the annotation file, or preprocess all its rows"
-            raise problem(path, at, "extra_info.index", "every row of the test file once", found)
-    read = rows_read(path)
-    if read is not None and read != len(rows):
-        raise problem(path, None, "", f"all {read} rows of {rows[0].file}", f"{len(rows)} (audit.json says why)")
-
-
-def rows_read(parquet: Path) -> int | None:
-    """How many rows the one annotation file has that a parquet was made from; None where the audit does not tell."""
-    try:
-        audit = json.loads((parquet.parent / "audit.json").read_text(encoding="utf-8"))
-        return audit["rows"]["read"] if len(audit["inputs"]) == 1 else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def decoded(path: Path) -> Any:
-    """The JSON of a file; of JSON lines a list, without a last line that a kill cut short.
+    """The JSON of a file, zipped or not; of JSON lines a list, without a last line that a kill cut short.
 
     A byte that is no UTF-8 becomes half a surrogate pair, so that it costs its record and not the file.
+
+    Raises:
+        InputError: the file is unreadable, or something else.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+        with open_bytes(path) as handle:
+            text = handle.read().decode("utf-8-sig", "surrogateescape")
+    except gzip.BadGzipFile as error:
+        raise problem(path, None, "", "valid gzip", error) from None
+    except OSError as error:
+        raise problem(path, None, "", "a readable file", error.strerror or error) from None
+    except (EOFError, zlib.error) as error:
+        raise problem(path, None, "", "valid gzip", error) from None
+    if not text.strip():
+        raise problem(path, None, "", "JSON or JSON lines in UTF-8", "no data")
+    try:
         try:
-            return json.loads(text)
+            content = _json(text)
         except json.JSONDecodeError:
             if not text.lstrip().startswith("{"):
                 raise
-        return _lines(text)
-    except OSError as error:
-        raise problem(path, None, "", "a readable file", error.strerror or error) from None
+            return _lines(text)
     except (ValueError, RecursionError) as error:
-        reason = str(error).removeprefix(f"{path}: ")
-        raise problem(path, None, "", "JSON or JSON lines in UTF-8", reason) from None
+        raise problem(path, None, "", "JSON or JSON lines in UTF-8", str(error)) from None
+    # A file of JSON lines with one line only reads as that record.
+    return [content] if isinstance(content, dict) and {"header", "index"} & content.keys() else content
+
+
+def _json(text: str) -> Any:
+    """Decoded JSON; a whole number of more digits than Python turns into an integer becomes a float."""
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < _MOST_DIGITS else float(digits))
 
 
 def _lines(text: str) -> list[Any]:
@@ -247,7 +91,7 @@ def _lines(text: str) -> list[Any]:
     records = []
     for number, line in enumerate(lines, 1):
         try:
-            records += [json.loads(line)] if line.strip() else []
+            records += [_json(line)] if line.strip() else []
         except json.JSONDecodeError as error:
             if number < len(lines):
                 raise ValueError(f"line {number} is not JSON: {error}") from None
@@ -261,29 +105,22 @@ def own_rollouts(content: Any) -> bool:
     )
 
 
-def lone_record(content: Any) -> bool:
-    """Whether a file of JSON lines had one line only, and so reads as that record."""
-    return isinstance(content, dict) and bool({"header", "index"} & content.keys())
-
-
 def read_results(
     path: Path, rows: Sequence[Row], *, sample: int | None = None, merged_parts: int = 1, box_space: str | None = None
 ) -> list[Answer]:
     """One answer for each row, in the rows' order.
 
     Args:
-        path: results in one of the forms that the module names.
+        path: results in one of the forms that `recipes.medgrpo.submission` names.
         rows: what `read_test` returns.
         sample: which of several samples of a row; None is the one with the lowest number.
         merged_parts: released output: how many GPUs' parts it was merged from.
         box_space: one of `SPACES`, for records that do not say it; None is the default of the form.
 
     Raises:
-        SubmissionError: a row without an answer or with two, an answer without a row, or an answer to another row.
+        InputError: a row without an answer or with two, an answer without a row, or an answer to another row.
     """
     content = decoded(path)
-    if lone_record(content):
-        content = [content]
     ours = own_rollouts(content)
     records = _rollouts(path, content, len(rows), sample) if ours else _by_row(path, content, len(rows))
     if merged_parts > 1 and ours:
@@ -309,7 +146,7 @@ def _by_row(path: Path, content: Any, rows: int) -> dict[int, dict]:
     if isinstance(content, list):
         numbered = dict(enumerate(content))
     elif isinstance(content, dict):
-        if odd := [key for key in content if not re.fullmatch("0|[1-9][0-9]{0,9}", key)]:
+        if odd := [key for key in content if not ROW_NUMBER.fullmatch(key)]:
             raise problem(path, None, "", "row numbers as keys", odd[0])
         numbered = {int(key): record for key, record in content.items()}
     else:
@@ -349,7 +186,7 @@ def unmerged(path: Path, records: dict[int, Any], rows: Sequence[Row], parts: in
     The released code deals the rows of each qa_type to its GPUs in turn and numbers the parts' answers on end.
 
     Raises:
-        SubmissionError: there are more or fewer records than rows.
+        InputError: there are more or fewer records than rows.
     """
     if records.keys() != set(range(len(rows))):
         found = f"{len(records)}: without all parts their order is lost"
@@ -379,9 +216,10 @@ def stray(record: dict, row: Row) -> tuple[str, Any, Any] | None:
         return "data_source", pair if "/" in str(source) else row.source, source
     metadata = record.get("metadata")
     if isinstance(metadata, dict):
-        found = [metadata.get("video_id", ""), _bound(metadata, "start"), _bound(metadata, "end"), metadata.get("fps")]
-        if not same_id("&&".join(map(str, found)), row):
-            return "metadata", row.id, "&&".join(map(str, found))
+        bounds = clip_bound(metadata, "start"), clip_bound(metadata, "end")
+        found = "&&".join(map(str, (metadata.get("video_id", ""), *bounds, metadata.get("fps"))))
+        if not same_id(found, row):
+            return "metadata", row.id, found
     if "id" in record and "prediction" in record and not same_id(record["id"], row):
         return "id", row.id, record["id"]
     return None
@@ -405,6 +243,11 @@ def same_id(found: Any, row: Row) -> bool:
         return False
 
 
+def answer_key(record: dict) -> str | None:
+    """Under which key a record has its answer, None where it has none."""
+    return next((key for key in ("answer", "prediction") if key in record), None)
+
+
 def space_of(record: dict, usual: str) -> tuple[str, Frame | None]:
     """What a record says its boxes are in, else `usual`; of the model's space the sizes, where it says them.
 
@@ -425,8 +268,7 @@ def space_of(record: dict, usual: str) -> tuple[str, Frame | None]:
 
 
 def _answer(path: Path, row: Row, record: dict, usual: str, stated: str | None) -> Answer:
-    key = next((key for key in ("answer", "prediction") if key in record), None)
-    if key is None:
+    if (key := answer_key(record)) is None:
         raise problem(path, row.index, "answer", "an answer", f"only {', '.join(map(str, record))}")
     try:
         space, frame = space_of(record, usual)

@@ -25,38 +25,25 @@ it is. A record's `box_space` ("model" or "canvas") says otherwise, and `--box-s
 from __future__ import annotations
 
 import argparse
-import re
+import json
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import isnan
 from pathlib import Path
 from typing import Any
 
-from recipes.medgrpo.answer_files import (
-    SPACES,
-    Answer,
-    Row,
-    SubmissionError,
-    decoded,
-    problem,
-    read_results,
-    read_test,
-    same_id,
-)
+from recipes.medgrpo.answer_boxes import boxes_in, boxes_on_canvas
+from recipes.medgrpo.answer_files import SPACES, Answer, read_results, same_id
+from recipes.medgrpo.benchmark_rows import InputError, Row, problem, read_test
 from recipes.medgrpo.files import write_json
 from reward_score.answers import PARSERS
-from reward_score.boxes import to_canvas
 
 KEYS = ("id", "qa_type", "prediction")
 """The keys of an entry of the file."""
 
 # With fewer boxes of a source, where they lie says nothing about the space they are in.
 _TELLING_BOXES = 20
-# It has no area and overlaps nothing. A box of zeros would be worth more: the server repeats the one before it.
-_NO_BOX = "[1.0, 1.0, 1.0, 1.0]"
-_BOX = re.compile(r"(\[\s*)?\[([^\[\]]*)\]")
 
 
 @dataclass
@@ -73,50 +60,6 @@ class Report:
         return [f"{sum(self.tasks.values())} answers ({counts})", *notes]
 
 
-def _coordinates(text: str) -> list[float] | None:
-    """The four numbers between two brackets as the server reads them; None for anything else."""
-    try:
-        values = [float(piece) for piece in text.split(",")]
-    except ValueError:
-        return None
-    return values if len(values) == 4 else None
-
-
-def boxes_on_canvas(text: str, space: tuple[Sequence[int], Sequence[int], str] | None) -> tuple[str, int]:
-    """An stg answer with its boxes in canvas pixels, and how many of them held a NaN.
-
-    Only numbers between brackets change, whatever else the answer says: a deviation from the grammar stays one. A
-    box with a NaN, of which the server makes the whole column NaN, becomes one without area, which scores 0.
-
-    Args:
-        text: the answer.
-        space: (canvas, processed size, model family) of boxes in the model's own space; None: they are in pixels of
-            the canvas, and only those with a NaN change.
-    """
-    broken = 0
-
-    def rewrite(match: re.Match) -> str:
-        nonlocal broken
-        values, opening = _coordinates(match[2]), match[1] or ""
-        if values is None:
-            return match[0]
-        if any(map(isnan, values)):
-            broken += 1
-            return opening + _NO_BOX
-        if space is None:
-            return match[0]
-        values = to_canvas(values, *space)
-        # Where a box stands without a time, the server reads nothing but whole numbers, in double brackets.
-        whole = bool(opening) and not re.search(r"[^\d\s,]", match[2])
-        return f"{opening}[{', '.join(_written(value, 0 if whole else 2) for value in values)}]"
-
-    return _BOX.sub(rewrite, text), broken
-
-
-def _written(value: float, decimals: int) -> str:
-    return f"{value:.{decimals}f}" if abs(value) < 1e9 else repr(value)
-
-
 def build(path: Path, rows: Sequence[Row], answers: Sequence[Answer], max_truncated: float = 0.05) -> tuple[list, dict]:
     """The submission's entries, and the row numbers of what is odd by what it is.
 
@@ -127,7 +70,7 @@ def build(path: Path, rows: Sequence[Row], answers: Sequence[Answer], max_trunca
         max_truncated: the largest share of a task's answers that the token budget may have cut off.
 
     Raises:
-        SubmissionError: too many answers are cut off, or boxes cannot be brought back to the canvas.
+        InputError: too many answers are cut off, or boxes cannot be brought back to the canvas.
     """
     odd: dict[str, list[int]] = defaultdict(list)
     cut: dict[str, list[int]] = defaultdict(list)
@@ -184,7 +127,7 @@ def check(
         said: the answers that the entries were made of, in their own space; None: the entries are all there is.
 
     Raises:
-        SubmissionError: what the server would refuse, misplace, or read as something else.
+        InputError: what the server would refuse, misplace, or read as something else.
     """
     if not isinstance(entries, list):
         raise problem(path, None, "", "a list of entries in the order of the test file", entries)
@@ -235,8 +178,7 @@ def _check_space(path: Path, rows: Sequence[Row], texts: Sequence[str], spaces: 
     groups: dict[tuple[str, str], list[tuple[Row, list[float]]]] = defaultdict(list)
     for row, text, space in zip(rows, texts, spaces, strict=True):
         if row.task == "stg" and row.space is not None:
-            boxes = (_coordinates(match[2]) for match in _BOX.finditer(text))
-            groups[row.source, space] += [(row, box) for box in boxes if box is not None]
+            groups[row.source, space] += [(row, box) for box in boxes_in(text)]
     for (source, space), members in groups.items():
         canvas, size, family = members[0][0].space if members else ((0, 0), (0, 0), "")
         extent = (1000, 1000) if family == "qwen3_vl" else size
@@ -256,6 +198,27 @@ def _check_space(path: Path, rows: Sequence[Row], texts: Sequence[str], spaces: 
             raise problem(path, members[0][0].index, "box", expected, found)
 
 
+def submitted(path: Path) -> Any:
+    """What the server reads in a submission file: one JSON value; not lines, not zipped, no byte order mark.
+
+    Raises:
+        InputError: the server could not read it.
+    """
+    try:
+        return json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise problem(path, None, "", "a readable file", error.strerror or error) from None
+    except (ValueError, RecursionError) as error:
+        raise problem(path, None, "", "one JSON list, not zipped, as the server reads it", str(error)) from None
+
+
+def _share(text: str) -> float:
+    """An argument between 0 and 1."""
+    if not 0 <= (value := float(text)) <= 1:
+        raise argparse.ArgumentTypeError(f"expected a share between 0 and 1, found {text}")
+    return value
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     source = parser.add_mutually_exclusive_group(required=True)
@@ -267,7 +230,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--merged-parts", type=int, default=1, help="of released output: how many GPUs' parts it holds")
     parser.add_argument("--box-space", choices=SPACES, help="of stg boxes, where the records do not say it")
     parser.add_argument("--allow-blank", action="store_true", help="let answers be blank")
-    parser.add_argument("--max-truncated", type=float, default=0.05, help="share of a task's answers; default 0.05")
+    parser.add_argument("--max-truncated", type=_share, default=0.05, help="share of a task's answers; default 0.05")
     args = parser.parse_args(argv)
     if args.results and not args.output:
         parser.error("--results needs --output")
@@ -275,7 +238,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         rows = read_test(args.test)
         if args.check:
-            entries = decoded(args.check)
+            entries = submitted(args.check)
             if args.box_space == "model":
                 raise problem(args.check, None, "box_space", "canvas in a submission", "model")
             report = check(args.check, entries, rows, **rules)
@@ -287,7 +250,7 @@ def main(argv: list[str] | None = None) -> int:
             report = check(args.results, entries, rows, **rules, said=answers)
             report.odd.update(odd)
             write_json(args.output, entries)
-    except SubmissionError as error:
+    except InputError as error:
         print(f"submission: error: {error}", file=sys.stderr)
         return 2
     except OSError as error:

@@ -10,14 +10,10 @@ import numpy as np
 import pytest
 
 from data_preprocess import medvidbench
+from recipes.medgrpo.benchmark_rows import InputError
 from recipes.medgrpo.evaluation.blind import Settings, learn, overlap
 from recipes.medgrpo.evaluation.inputs import Graded
-from recipes.medgrpo.evaluation.training_rows import (
-    TrainingRowsError,
-    asked_times,
-    clip_seconds,
-    read_training_rows,
-)
+from recipes.medgrpo.evaluation.training_rows import asked_times, clip_seconds, read_training_rows
 from reward_score.answers import ASPECTS, parse_stg, parse_tal, render_sa
 from reward_score.leaderboard import columns, score_record
 from reward_score.medgrpo import score_many
@@ -328,9 +324,9 @@ def test_a_row_that_cannot_be_read_is_counted_and_a_file_of_them_refused(tmp_pat
     assert [row.index for row in rows] == [2]
     assert skipped.total() == 2 and skipped["no answer"] == 1
     file.write_text(json.dumps([unanswered]))
-    with pytest.raises(TrainingRowsError, match="expected training rows with answers, found 1 rows: no answer"):
+    with pytest.raises(InputError, match="expected training rows with answers, found 1 rows: no answer"):
         read_training_rows(file)
-    with pytest.raises(TrainingRowsError, match="expected a readable file"):
+    with pytest.raises(InputError, match="expected a readable file"):
         read_training_rows(Path(tmp_path / "missing.json"))
 
 

@@ -14,7 +14,8 @@ import pytest
 
 from data_preprocess import medvidbench, synthetic
 from data_preprocess.synthetic_rows import PAIRS, Settings
-from recipes.medgrpo.answer_files import SubmissionError, read_results, read_test
+from recipes.medgrpo.answer_files import read_results
+from recipes.medgrpo.benchmark_rows import InputError, read_test
 from recipes.medgrpo.evaluation.inputs import read_graded
 from recipes.medgrpo.submission import build
 from reward_score.answers import parse_stg
@@ -216,7 +217,7 @@ def test_boxes_without_a_stated_space_come_back_by_the_parquet(place, read):
     rollouts = place.rollouts(box_space=False)
     stated, by_parquet = read(place.rollouts()), read(rollouts, "parquet")
     assert [row.answer for row in stated.graded] == [row.answer for row in by_parquet.graded]
-    with pytest.raises(SubmissionError, match="box_space: expected boxes in canvas pixels, .* give the parquet"):
+    with pytest.raises(InputError, match="box_space: expected boxes in canvas pixels, .* give the parquet"):
         read(rollouts)
     assert len(read(rollouts, tasks=["tal"]).graded) == 15
     said = next(row.answer for row in read(rollouts, box_space="canvas").graded if task(row) == "stg")
@@ -245,7 +246,7 @@ def test_a_record_that_describes_its_space_makes_the_same_submission(place, tmp_
     at = next(number for number, record in enumerate(records) if "box_space" in record)
     records[at]["box_space"]["processed_size"] = [28, 28]
     (tmp_path / "results").write_text("".join(json.dumps(record) + "\n" for record in records))
-    with pytest.raises(SubmissionError, match="box_space: expected what the test file says"):
+    with pytest.raises(InputError, match="box_space: expected what the test file says"):
         read_results(tmp_path / "results", rows)
 
 
@@ -262,7 +263,7 @@ def test_of_several_samples_the_first_or_the_named_one_is_taken(place, read):
 def test_only_the_named_tasks_are_read(place, read):
     found = read(place.released(), tasks=["sa", "cvs"])
     assert {task(row) for row in found.graded} == {"sa", "cvs"} and len(found.graded) == 6
-    with pytest.raises(SubmissionError, match="tasks: expected some of tal, .* found skill"):
+    with pytest.raises(InputError, match="tasks: expected some of tal, .* found skill"):
         read(place.released(), tasks=["skill"])
 
 
@@ -396,7 +397,7 @@ def test_a_bare_list_must_be_as_long_as_the_ground_truth(place, read):
     assert [row.answer for row in found.graded] == place.texts
     assert found.notes == [f"answers that nothing but their place ties to a row: {COUNT}"]
     for other in (bare[1:], [*bare, bare[0]]):
-        with pytest.raises(SubmissionError, match=f"expected {COUNT} records, .* nothing in them says which row"):
+        with pytest.raises(InputError, match=f"expected {COUNT} records, .* nothing in them says which row"):
             read(other)
 
 
@@ -415,7 +416,7 @@ def test_shuffled_records_that_may_answer_two_rows_are_refused(place, read):
     entries = [*place.submission(), place.submission()[0]]
     assert len(read(entries, rows).graded) == COUNT + 1
     message = "found another order, and record [0-9]+, which may answer row 0 as well as"
-    with pytest.raises(SubmissionError, match=message):
+    with pytest.raises(InputError, match=message):
         read(entries[::-1], rows)
 
 
@@ -424,7 +425,11 @@ def test_a_few_records_out_of_place_are_put_right_or_left_out(place, read):
     results["3"], results["9"] = results["9"], results["3"]
     found = read(results)
     assert [row.answer for row in found.graded] == place.texts and not found.dropped
-    assert found.notes == ["records out of place, put where each says that it belongs: 2"]
+    (note,) = found.notes
+    assert (
+        note
+        == "records out of place, put where each says that it belongs: 2; the official evaluator goes by place alone"
+    )
     results = place.released()
     results["9"] = results["3"]
     found = read(results)
@@ -453,7 +458,7 @@ def test_a_part_of_the_rows_is_evaluated_by_their_own_numbers(place, read, tmp_p
     (tmp_path / "results").write_text(json.dumps(bare))
     assert [row.index for row in read_graded(tmp_path / "results", tmp_path / "some.parquet").graded] == sorted(some)
     (tmp_path / "results").write_text(json.dumps({"0": bare["0"]}))
-    with pytest.raises(SubmissionError, match="row 0: expected answers to rows of the ground truth, found none"):
+    with pytest.raises(InputError, match="row 0: expected answers to rows of the ground truth, found none"):
         read_graded(tmp_path / "results", tmp_path / "some.parquet")
 
 
@@ -472,7 +477,7 @@ def test_ground_truth_of_another_split_is_refused(place, read, form):
     other = [
         {**row, "metadata": {**row["metadata"], "video_id": f"other{number}"}} for number, row in enumerate(place.rows)
     ]
-    with pytest.raises(SubmissionError) as caught:
+    with pytest.raises(InputError) as caught:
         read(getattr(place, form)(), other)
     assert "ground truth of another split?" in str(caught.value) and "\n" not in str(caught.value)
 
@@ -480,7 +485,7 @@ def test_ground_truth_of_another_split_is_refused(place, read, form):
 def test_rollouts_of_another_file_are_refused(place, read, tmp_path):
     (tmp_path / "results").write_text("".join(json.dumps(record) + "\n" for record in place.rollouts()))
     (tmp_path / "test.json").write_text(json.dumps(place.rows))
-    with pytest.raises(SubmissionError, match="answers a row of train_annotations.json, which the ground truth"):
+    with pytest.raises(InputError, match="answers a row of train_annotations.json, which the ground truth"):
         read_graded(tmp_path / "results", tmp_path / "test.json")
 
 
@@ -518,7 +523,7 @@ def test_an_unusable_row_of_the_ground_truth_costs_itself(place, read, edit, wha
 
 def test_test_rows_are_no_ground_truth(place, read):
     rows = [{**row, "conversations": row["conversations"][:1]} for row in place.rows]
-    with pytest.raises(SubmissionError, match="row 0: expected a row with its reference answer, found no reference"):
+    with pytest.raises(InputError, match="row 0: expected a row with its reference answer, found no reference"):
         read(place.released(), rows)
 
 
@@ -526,9 +531,9 @@ def test_results_without_references_need_a_ground_truth(place, read):
     # The released code writes the keys for test rows too.
     blank = {key: {**record, "gnd": "", "struc_info": []} for key, record in place.released().items()}
     for results in (place.released(), place.submission(), blank):
-        with pytest.raises(SubmissionError, match="row 0: .*a ground truth beside"):
+        with pytest.raises(InputError, match="row 0: .*a ground truth beside"):
             read(results, "none")
-    with pytest.raises(SubmissionError, match="expected a ground truth for our rollouts"):
+    with pytest.raises(InputError, match="expected a ground truth for our rollouts"):
         read(place.rollouts(), "none")
 
 
@@ -594,7 +599,7 @@ def test_a_parquet_of_the_texts_is_not_what_the_leaderboard_goes_by(place, tmp_p
     ],
 )
 def test_a_file_of_another_shape_is_refused_in_one_line(read, content, line):
-    with pytest.raises(SubmissionError, match=line) as caught:
+    with pytest.raises(InputError, match=line) as caught:
         read(content)
     assert "\n" not in str(caught.value) and "results: " in str(caught.value)
 

@@ -2,6 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """The submission file: from rollouts or released output to the list that the server reads by place."""
 
+import gzip
 import json
 import math
 import re
@@ -12,7 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_preprocess import medvidbench
-from recipes.medgrpo.submission import boxes_on_canvas, main, read_test
+from recipes.medgrpo.answer_boxes import boxes_on_canvas
+from recipes.medgrpo.benchmark_rows import read_test
+from recipes.medgrpo.submission import main
 from reward_score.answers import parse_stg
 from reward_score.boxes import iou, to_canvas, to_model
 
@@ -385,6 +388,40 @@ def test_a_damaged_submission_is_refused(run, damage, line):
 def test_a_merged_file_is_no_submission(run):
     status, _, said = run(released(), check=True)
     assert status == 2 and "expected a list of entries in the order of the test file" in said
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        lambda text: gzip.compress(text.encode()),
+        lambda text: text.encode("utf-8-sig"),
+        lambda text: "\n".join(map(json.dumps, json.loads(text))).encode(),
+        lambda text: text[:-1].encode(),
+        lambda text: b"",
+    ],
+)
+def test_what_the_server_cannot_read_is_no_submission(run, place, tmp_path, capsys, written):
+    _, entries, _ = run(released())
+    path = tmp_path / "submission"
+    path.write_bytes(written(json.dumps(entries)))
+    assert main(["--check", str(path), "--test", str(place / "test.json")]) == 2
+    said = capsys.readouterr().err
+    assert "expected one JSON list, not zipped, as the server reads it, found " in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize("share", ["nan", "-0.1", "2"])
+def test_the_share_of_answers_that_may_be_cut_off_is_a_share(run, share):
+    with pytest.raises(SystemExit) as left:
+        run(released(), "--max-truncated", share)
+    assert left.value.code == 2
+
+
+def test_a_clip_that_begins_with_the_number_0_has_that_bound(run, place, tmp_path):
+    rows = [dict(given) for given in ROWS]
+    rows[0] = {**rows[0], "metadata": {**rows[0]["metadata"], "input_video_start_frame": 0}}
+    (tmp_path / "numbers.json").write_text(json.dumps(rows))
+    first, *_ = read_test(tmp_path / "numbers.json")
+    assert first.start == "0" and first.id.split("&&")[1] == "0"
 
 
 def test_an_id_may_be_the_rows_own_or_leave_bounds_blank(run):

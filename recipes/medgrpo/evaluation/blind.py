@@ -146,7 +146,7 @@ def learn(
         settings: bounds of the search.
 
     Raises:
-        TrainingRowsError: nothing can be learnt from the file.
+        InputError: nothing can be learnt from the file.
         EmbeddingUnavailable: there are captions, and the model is not installed.
     """
     if mode not in MODES:

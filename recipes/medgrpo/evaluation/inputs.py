@@ -28,7 +28,9 @@ from typing import Any
 
 from data_preprocess.records import TASKS
 from data_preprocess.wording import short
-from recipes.medgrpo.answer_files import decoded, lone_record, own_rollouts, problem, space_of
+from recipes.medgrpo.answer_boxes import boxes_on_canvas
+from recipes.medgrpo.answer_files import answer_key, decoded, own_rollouts, space_of
+from recipes.medgrpo.benchmark_rows import problem
 from recipes.medgrpo.evaluation.matching import Dropped, Matched, match, numbered_records
 from recipes.medgrpo.evaluation.truths import (
     PARQUET_CAPTIONS,
@@ -38,7 +40,6 @@ from recipes.medgrpo.evaluation.truths import (
     merged_truth,
     read_truths,
 )
-from recipes.medgrpo.submission import boxes_on_canvas
 
 __all__ = ["Dropped", "Graded", "Inputs", "read_graded"]
 
@@ -68,12 +69,14 @@ class Inputs:
     """What is evaluated, in the order of the ground truth; what is not, and why; notes of a line each.
 
     `inexact` names leaderboard columns that these records cannot give as the official evaluator would, with the reason.
+    `unanswered` holds (file, index) of the rows in `graded` that the results do not answer: their answer is empty.
     """
 
     graded: list[Graded] = field(default_factory=list)
     dropped: list[Dropped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     inexact: dict[str, str] = field(default_factory=dict)
+    unanswered: set[tuple[str, int]] = field(default_factory=set)
 
 
 def read_graded(
@@ -102,17 +105,16 @@ def read_graded(
         strict: for the strict scores instead of the leaderboard's columns.
 
     Raises:
-        SubmissionError: a file that cannot be read, ground truth of other rows, an order that is lost, boxes that
+        InputError: a file that cannot be read, ground truth of other rows, an order that is lost, boxes that
             cannot be brought to the canvas; one line.
     """
     results = Path(results)
     if odd := sorted(set(tasks or ()) - set(TASKS)):
         raise problem(results, None, "tasks", f"some of {', '.join(TASKS)}", ", ".join(odd))
     content = decoded(results)
-    content = [content] if lone_record(content) else content
     inputs = Inputs()
     if ground_truth is None:
-        truths, matched = _merged(results, content, merged_parts)
+        truths, matched = _merged(results, content, sample, merged_parts)
         rebuilt = False
         inputs.notes += _merged_notes(content)
     else:
@@ -136,7 +138,7 @@ def read_graded(
             inputs.dropped.append(Dropped(row.index, truth.unscored or "no ground truth"))
             continue
         record = matched.records.get(position)
-        key = next((key for key in ("answer", "prediction") if record is not None and key in record), None)
+        key = None if record is None else answer_key(record)
         if record is not None and key is None:
             inputs.dropped.append(Dropped(row.index, f"no answer in the record, only {short(', '.join(record))}"))
             named.add(row.index)
@@ -144,6 +146,7 @@ def read_graded(
             missing.append(row.index)
             if strict:
                 inputs.graded.append(_graded(truth, ""))
+                inputs.unanswered.add((row.file, row.index))
             elif row.index not in named:
                 inputs.dropped.append(Dropped(row.index, "no answer in the results"))
             continue
@@ -194,11 +197,13 @@ def _paired(path: Path, content: Any, truths: Truths, sample: int | None, merged
     return matched
 
 
-def _merged(path: Path, content: Any, merged_parts: int) -> tuple[list[Truth], Matched]:
+def _merged(path: Path, content: Any, sample: int | None, merged_parts: int) -> tuple[list[Truth], Matched]:
     """Merged records as ground truth and results in one."""
     matched = Matched()
     if own_rollouts(content):
         raise problem(path, None, "", "a ground truth for our rollouts, which carry no reference", "none")
+    if sample is not None:
+        raise problem(path, None, "sample", "our rollouts, which number their samples", "merged records")
     if merged_parts > 1:
         raise problem(path, None, "", "a ground truth, in whose order merged parts can be put again", "none")
     records, matched.dropped = numbered_records(path, content)

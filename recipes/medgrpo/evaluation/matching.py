@@ -12,15 +12,16 @@ order the file is refused.
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data_preprocess.wording import short
-from recipes.medgrpo.answer_files import CLAIMS, Row, folded_question, own_rollouts, problem, stray, unmerged
+from recipes.medgrpo.answer_files import CLAIMS, ROW_NUMBER, own_rollouts, stray, unmerged
+from recipes.medgrpo.benchmark_rows import Row, problem
+from recipes.medgrpo.evaluation.row_search import RowSearch
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ def match(
         merged_parts: of released output: how many GPUs' parts it was merged from.
 
     Raises:
-        SubmissionError: a file of another shape or to other rows, or one whose order is lost.
+        InputError: a file of another shape or to other rows, or one whose order is lost.
     """
     matched = Matched()
     if own_rollouts(content):
@@ -69,6 +70,8 @@ def match(
             raise problem(path, None, "", "released output, for parts that were merged", found)
         _by_name(path, content, rows, sample, matched)
         return matched
+    if sample is not None:
+        raise problem(path, None, "sample", "our rollouts, which number their samples", "answers without such numbers")
     if len(files := sorted({row.file for row in rows})) > 1:
         found = f"{path.name} without file names"
         raise problem(path, None, "", f"records that say which of {', '.join(files)} they answer", found)
@@ -89,10 +92,10 @@ def _numbered(path: Path, content: Any, matched: Matched) -> dict[int, dict]:
     if isinstance(content, list):
         items = dict(enumerate(content))
     elif isinstance(content, dict):
-        items = {int(key): value for key, value in content.items() if re.fullmatch("0|[1-9][0-9]{0,9}", key)}
+        items = {int(key): value for key, value in content.items() if ROW_NUMBER.fullmatch(key)}
         if content and not items:
             raise problem(path, None, "", "row numbers as keys", next(iter(content)))
-        odd = [key for key in content if not re.fullmatch("0|[1-9][0-9]{0,9}", key)]
+        odd = [key for key in content if not ROW_NUMBER.fullmatch(key)]
         matched.dropped += [Dropped(None, f"the results' key {short(key)} is no row number") for key in odd]
     else:
         raise problem(path, None, "", "a dict by row number, a list, or JSON lines", content)
@@ -108,6 +111,8 @@ def _numbered(path: Path, content: Any, matched: Matched) -> dict[int, dict]:
     ]
     return records
 
+
+_BY_PLACE = "; the official evaluator goes by place alone"
 
 _NO_ROW = "answers a row that the ground truth does not have"
 
@@ -147,6 +152,9 @@ def _by_name(path: Path, content: list, rows: Sequence[Row], sample: int | None,
     if not drawn:
         found = foreign[0].what if foreign else "none"
         raise problem(path, foreign[0].index if foreign else None, "", "an answer to a row of the ground truth", found)
+    numbers = sorted({draw for draws in drawn.values() for draw in draws})
+    if sample is not None and sample not in numbers:
+        raise problem(path, None, "sample", f"number {sample}", f"only {', '.join(map(str, numbers))}")
     matched.dropped += foreign
     matched.dropped += [Dropped(row.index, _misfit(key, expected, found)) for row, key, expected, found in strays]
     for position, draws in drawn.items():
@@ -190,7 +198,7 @@ def _by_place(
         return
     if len(silent) == len(records):
         raise problem(path, min(silent), "", "answers to rows of the ground truth", "none of a row that it has")
-    search = _Search(rows)
+    search = RowSearch(rows)
     near = {number: search.first_two(record) for number, record in records.items() if number not in silent}
     if not any(near.values()):
         number = next((number for number in near if number in places), next(iter(near)))
@@ -214,7 +222,7 @@ def _claim(record: dict, row: Row) -> tuple[Row, str, Any, Any]:
 
 def _repair(strays: dict[int, dict], places: dict[int, int], rows: Sequence[Row], matched: Matched) -> None:
     """A few records that are not where they belong: to the one free row that each names, or out."""
-    search = _Search(rows) if strays else None
+    search = RowSearch(rows) if strays else None
     wanted = {number: search.first_two(record) for number, record in strays.items()}
     claims = Counter(positions[0] for positions in wanted.values() if len(positions) == 1)
     moved = 0
@@ -228,7 +236,7 @@ def _repair(strays: dict[int, dict], places: dict[int, int], rows: Sequence[Row]
         else:
             matched.dropped.append(Dropped(number, _NO_ROW))
     if moved:
-        matched.notes.append(f"records out of place, put where each says that it belongs: {moved}")
+        matched.notes.append(f"records out of place, put where each says that it belongs: {moved}{_BY_PLACE}")
 
 
 def _in_order(records: dict[int, dict], rows: Sequence[Row]) -> dict[int, tuple[int, int]] | None:
@@ -256,7 +264,7 @@ def _take_in_order(
             which = f"row {rows[first].index} or row {rows[last].index}"
             matched.dropped.append(Dropped(None, f"record {number} answers {which}, and nothing says which"))
     matched.notes.append(
-        f"{len(records)} records for {len(rows)} rows: placed in their order by what each says of its row"
+        f"{len(records)} records for {len(rows)} rows: placed in their order by what each says of its row{_BY_PLACE}"
     )
 
 
@@ -280,43 +288,5 @@ def _take_by_names(
             found = f"another order, and two to row {rows[position].index}, one of them record {number}{hint}"
             raise problem(path, None, "", "records in the order of the rows, or one for each row", found)
         matched.records[position] = record
-    matched.notes.append(f"{len(records)} records in another order than the rows: placed by what each says of its row")
-
-
-class _Search:
-    """The rows that a record may answer, found without comparing it with all of them."""
-
-    def __init__(self, rows: Sequence[Row]):
-        self.rows = rows
-        self.by: dict[tuple[str, str], list[int]] = defaultdict(list)
-        for position, row in enumerate(rows):
-            for key in {
-                ("video", row.video_id),
-                ("name", row.name),
-                ("question", row.question),
-                ("qa_type", row.qa_type),
-            }:
-                self.by[key].append(position)
-
-    def first_two(self, record: dict) -> list[int]:
-        """Positions of the first two rows that the record says nothing against."""
-        found = (position for position in self._near(record) if stray(record, self.rows[position]) is None)
-        return [position for position, _ in zip(found, range(2), strict=False)]
-
-    def _near(self, record: dict) -> Sequence[int]:
-        for key in self._keys(record):
-            if all(isinstance(part, str) for part in key):
-                return self.by.get(key, ())
-        return range(len(self.rows))
-
-    def _keys(self, record: dict) -> Iterator[tuple[str, Any]]:
-        metadata, video, name = record.get("metadata"), record.get("video"), record.get("id")
-        if isinstance(metadata, dict) and "video_id" in metadata:
-            yield "video", metadata["video_id"]
-        if isinstance(video, str):
-            yield "video", video.partition("/")[2]
-        if isinstance(name, str) and name and "prediction" in record:
-            yield ("name", name) if ("name", name) in self.by else ("video", name.rsplit("&&", 3)[0])
-        if isinstance(record.get("question"), str):
-            yield "question", folded_question(record["question"])
-        yield "qa_type", record.get("qa_type")
+    order = f"{len(records)} records in another order than the rows"
+    matched.notes.append(f"{order}: placed by what each says of its row{_BY_PLACE}")

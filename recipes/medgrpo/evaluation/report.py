@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 Blind = Evaluation | Mapping[str, float]
 _LEVELS = {"pairs": "dataset-task pair", "tasks": "task", "sources": "source"}
 FIRST_ROWS = 10
-"""Row numbers that are named beside a reason."""
+"""Row numbers that a table names beside a reason; the JSON has all."""
 INEXACT = "inexact"
 OFFICIAL = {
     SAME: "same",
@@ -42,7 +42,7 @@ def shown(value: float | None, official: str = SAME) -> float | None:
 
 
 def group_reasons(reasons: Iterable[tuple[int | None, str]]) -> list[dict[str, Any]]:
-    """Rows and why they were left out, by reason: ``reason`` as the first row has it, ``count``, first ``rows``.
+    """Rows and why they were left out, by reason: ``reason`` as the first row has it, ``count``, the ``rows`` known.
 
     Reasons that differ in their numbers only are one reason.
     """
@@ -50,7 +50,7 @@ def group_reasons(reasons: Iterable[tuple[int | None, str]]) -> list[dict[str, A
     for row, reason in reasons:
         group = groups.setdefault(re.sub(r"\d+", "0", reason), {"reason": reason, "count": 0, "rows": []})
         group["count"] += 1
-        if row is not None and len(group["rows"]) < FIRST_ROWS:
+        if row is not None:
             group["rows"].append(row)
     return sorted(groups.values(), key=lambda group: -group["count"])
 
@@ -205,7 +205,8 @@ def markdown(report: Mapping[str, Any]) -> str:
         blocks.append("## Left out")
         lines = []
         for group in report["left_out"]:
-            rows = ", ".join(map(str, group["rows"])) + (", ..." if group["count"] > len(group["rows"]) else "")
+            first = group["rows"][:FIRST_ROWS]
+            rows = ", ".join(map(str, first)) + (", ..." if group["count"] > len(first) else "")
             lines.append([str(group["count"]), rows, _cell(group["reason"])])
         blocks.append(table(["rows", "first of them", "why (the first one's words)"], lines))
     if report["notes"]:
@@ -252,15 +253,15 @@ def comparison_markdown(comparison: Comparison) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _write_text(path: Path, text: str) -> None:
-    # A name in the data may hold half a surrogate pair, which no file can.
-    write_atomic(path, text.encode("utf-8", "backslashreplace").decode("utf-8"))
+def printable(text: str) -> str:
+    """A text as files and terminals take it: a name in the data may hold half a surrogate pair, which neither can."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def write(folder: Path, report: Mapping[str, Any], evaluation: Evaluation | None = None) -> None:
     """``report.json`` and ``report.md``; with an evaluation ``records.jsonl`` too, a line per row."""
     write_json(folder / "report.json", report)
-    _write_text(folder / "report.md", markdown(report))
+    write_atomic(folder / "report.md", printable(markdown(report)))
     if evaluation is not None:
         write_json_lines(folder / "records.jsonl", _lines(evaluation))
 
@@ -268,7 +269,7 @@ def write(folder: Path, report: Mapping[str, Any], evaluation: Evaluation | None
 def write_comparison(folder: Path, comparison: Comparison, about: Mapping[str, Any] | None = None) -> None:
     """``comparison.json`` and ``comparison.md``."""
     write_json(folder / "comparison.json", build_comparison(comparison, about))
-    _write_text(folder / "comparison.md", comparison_markdown(comparison))
+    write_atomic(folder / "comparison.md", printable(comparison_markdown(comparison)))
 
 
 def _lines(evaluation: Evaluation) -> list[dict[str, Any]]:

@@ -17,18 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from data_preprocess.reading import read_rows
 from data_preprocess.records import RecordError, parse_record
 from data_preprocess.timeline import NATIVE_RATES
+from recipes.medgrpo.benchmark_rows import TIMED_SOURCE, InputError, is_parquet, problem, read_parquet
+from recipes.medgrpo.evaluation.truths import official_structure
 from reward_score.answers import MAX_ITEMS
 from reward_score.errors import RewardError
 from reward_score.tasks import find_task, read_gold
 
-_SECONDS_SOURCE = "NurViD"
-"""The one source that states its clips in seconds; the parquet keeps one pair of bounds for all sources."""
 _METADATA_BOUNDS = ("input_video_{}_time", "input_video_{}_frame", "{}_frame")
 _PARQUET_EXTRA = (
     *("index", "file", "qa_type", "source", "video_id", "question", "fps", "clip_start", "clip_end", "sample_interval"),
@@ -40,10 +37,6 @@ _STRIDE = re.compile(rf"every\s{{1,3}}{_NUMBER}\s{{0,2}}-?(?:seconds?|secs?|s)(?
 _INTERVAL = re.compile(
     rf"(?<![\w.]){_NUMBER}{_UNIT}\s{{0,3}}(?:-|–|—|to|and|until)\s{{0,3}}{_NUMBER}(?![0-9])", re.IGNORECASE
 )
-
-
-class TrainingRowsError(ValueError):
-    """A training file from which nothing can be learnt; one line."""
 
 
 @dataclass(frozen=True)
@@ -80,23 +73,13 @@ class TrainingRow:
 
     def record(self, answer: str) -> dict[str, Any]:
         """The record that the leaderboard's evaluator would get for an answer: its structure from the ground truth."""
-        ground = self.ground
-        structure: list[Any] = []
-        if "spans" in ground:
-            structure = [{"spans": [{"start": start, "end": end} for start, end in ground["spans"]]}]
-        elif "boxes" in ground:
-            structure = [{"bbox_dict": dict(ground["boxes"])}]
-        elif "events" in ground:
-            structure = list(ground["events"])
-        elif "scores" in ground:
-            structure = [{"cvs_scores" if self.task == "cvs" else "skill_scores": dict(ground["scores"])}]
         return {
             "metadata": {"video_id": self.video.split("/", 1)[1], "fps": self.fps},
             "qa_type": self.qa_type,
             "data_source": self.source,
             "question": self.question,
-            "struc_info": structure,
-            "gnd": ground["text"],
+            "struc_info": official_structure(self.task, self.ground),
+            "gnd": self.ground["text"],
             "answer": answer,
         }
 
@@ -105,17 +88,12 @@ def read_training_rows(path: Path) -> tuple[list[TrainingRow], Counter[str]]:
     """The rows of a file that have a readable answer, and how many have none, by reason.
 
     Raises:
-        TrainingRowsError: the file is unreadable, or no row of it has an answer.
+        InputError: the file is unreadable, or no row of it has an answer.
     """
     path = Path(path)
     skipped: Counter[str] = Counter()
-    try:
-        with open(path, "rb") as handle:
-            parquet = handle.read(4) == b"PAR1"
-    except OSError as error:
-        raise TrainingRowsError(f"{path}: expected a readable file, found {error.strerror or error}") from None
     rows = []
-    for row in _parquet_rows(path, skipped) if parquet else _annotation_rows(path, skipped):
+    for row in _parquet_rows(path, skipped) if is_parquet(path) else _annotation_rows(path, skipped):
         try:
             find_task(row.data_source)
             read_gold(row.task, row.ground_truth)
@@ -125,7 +103,7 @@ def read_training_rows(path: Path) -> tuple[list[TrainingRow], Counter[str]]:
             rows.append(row)
     if not rows:
         reasons = "; ".join(f"{count} rows: {reason}" for reason, count in skipped.most_common(3)) or "no row"
-        raise TrainingRowsError(f"{path}: expected training rows with answers, found {reasons}")
+        raise problem(path, None, "", "training rows with answers", reasons)
     return rows, skipped
 
 
@@ -156,38 +134,41 @@ def _annotation_rows(path: Path, skipped: Counter[str]) -> Iterator[TrainingRow]
                 ground=sample.ground,
             )
     except RecordError as error:
-        raise TrainingRowsError(str(error)) from None
+        raise InputError(str(error)) from None
 
 
 def _parquet_rows(path: Path, skipped: Counter[str]) -> Iterator[TrainingRow]:
-    try:
-        table = pq.read_table(path, columns=["data_source", "reward_model", "extra_info"])
-    except (OSError, KeyError, pa.ArrowInvalid) as error:
-        raise TrainingRowsError(f"{path}: expected the preprocessor's parquet, found {str(error)[:120]}") from None
-    if missing := {"data_source", "reward_model", "extra_info"} - set(table.column_names):
-        raise TrainingRowsError(f"{path}: expected the preprocessor's parquet, found no column {min(missing)}")
-    for row in table.to_pylist():
+    for row in read_parquet(path, ["data_source", "reward_model", "extra_info"]).to_pylist():
         extra, truth = row["extra_info"] or {}, (row["reward_model"] or {}).get("ground_truth")
         if missing := [key for key in _PARQUET_EXTRA if extra.get(key) is None]:
             skipped[f"no extra_info.{missing[0]}"] += 1
             continue
-        ground = json.loads(truth) if truth else {}
-        if not ground:
-            skipped["no answer"] += 1
+        try:
+            ground = json.loads(truth) if truth else {}
+            found = _parquet_row(row["data_source"], extra, ground) if ground else None
+        except (TypeError, ValueError) as error:
+            skipped[f"{type(error).__name__}: {error}"[:120]] += 1
             continue
-        source = extra["source"]
-        yield TrainingRow(
-            file=extra["file"],
-            index=extra["index"],
-            data_source=row["data_source"],
-            qa_type=extra["qa_type"],
-            video=f"{source}/{extra['video_id']}",
-            question=extra["question"],
-            seconds=_length(source, extra["clip_start"], extra["clip_end"], source == _SECONDS_SOURCE),
-            fps=float(extra["fps"]),
-            interval=float(extra["sample_interval"]),
-            ground=ground,
-        )
+        if found is None:
+            skipped["no answer"] += 1
+        else:
+            yield found
+
+
+def _parquet_row(data_source: str, extra: Mapping[str, Any], ground: Mapping[str, Any]) -> TrainingRow:
+    source = extra["source"]
+    return TrainingRow(
+        file=extra["file"],
+        index=extra["index"],
+        data_source=data_source,
+        qa_type=extra["qa_type"],
+        video=f"{source}/{extra['video_id']}",
+        question=extra["question"],
+        seconds=_length(source, extra["clip_start"], extra["clip_end"], source == TIMED_SOURCE),
+        fps=float(extra["fps"]),
+        interval=float(extra["sample_interval"]),
+        ground=ground,
+    )
 
 
 def clip_seconds(source: str, metadata: Any) -> float | None:

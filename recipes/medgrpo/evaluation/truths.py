@@ -16,20 +16,28 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from data_preprocess.ground_truth import GROUND, ShapeError
 from data_preprocess.reading import read_rows
 from data_preprocess.records import QA_TYPES, SOURCES, RecordError, decode_row, parse_record
 from data_preprocess.wording import short
-from recipes.medgrpo.answer_files import Row, SubmissionError, described_row, parquet_row, problem, rows_read
+from recipes.medgrpo.benchmark_rows import (
+    TIMED_SOURCE,
+    InputError,
+    Row,
+    described_row,
+    is_parquet,
+    parquet_row,
+    problem,
+    read_parquet,
+    rows_read,
+)
 from reward_score.leaderboard import boxes as official_boxes
 
 PARQUET_CAPTIONS = (
@@ -38,7 +46,7 @@ PARQUET_CAPTIONS = (
 """Why the leaderboard's dvc_llm is not exact for rows of a parquet."""
 
 
-class NoAnswers(SubmissionError):
+class NoAnswers(InputError):
     """A file of rows without reference answers."""
 
 
@@ -92,14 +100,10 @@ def read_truths(path: Path) -> Truths:
     A row that cannot be read costs itself.
 
     Raises:
-        SubmissionError: the file is unreadable, or no row of it can be used.
+        InputError: the file is unreadable, or no row of it can be used.
         NoAnswers: it has rows, but no reference answer.
     """
-    try:
-        with open(path, "rb") as handle:
-            parquet = handle.read(4) == b"PAR1"
-    except OSError as error:
-        raise problem(path, None, "", "a readable file", error.strerror or error) from None
+    parquet = is_parquet(path)
     truths = Truths([], parquet=parquet)
     unanswered = 0
     try:
@@ -110,10 +114,10 @@ def read_truths(path: Path) -> Truths:
                 unanswered += found == _NO_ANSWER
                 truths.unusable.append((index, found))
     except RecordError as error:
-        raise SubmissionError(str(error)) from None
+        raise InputError(str(error)) from None
     if not truths.rows:
         index, reason = truths.unusable[0] if truths.unusable else (None, "no rows")
-        kind = NoAnswers if unanswered == len(truths.unusable) > 0 else SubmissionError
+        kind = NoAnswers if unanswered == len(truths.unusable) > 0 else InputError
         raise kind(str(problem(path, index, "", "a row with its reference answer", reason, len(truths.unusable) - 1)))
     truths.total = len(truths.rows) + len(truths.unusable)
     if parquet:
@@ -213,21 +217,22 @@ def _interval(fps: Any) -> dict[str, float]:
 
 
 def _parquet_truths(path: Path) -> Iterator[tuple[int, Truth | str]]:
+    table = read_parquet(path, ["reward_model", "extra_info"])
     try:
-        table = pq.read_table(path, columns=["reward_model", "extra_info"])
-        settings = (table.schema.metadata or {}).get(b"medgrpo.settings", b"{}")
-        by_text = json.loads(settings).get("truth") == "text"
-        columns = (table["reward_model"].to_pylist(), table["extra_info"].to_pylist())
-    except (OSError, pa.ArrowInvalid, KeyError, ValueError) as error:
-        raise problem(path, None, "", "the preprocessor's parquet", str(error)) from None
+        settings = json.loads((table.schema.metadata or {}).get(b"medgrpo.settings", b"{}"))
+        by_text = settings.get("truth") == "text"
+    except (AttributeError, ValueError) as error:
+        raise problem(path, None, "medgrpo.settings", "the settings of the preprocessor", str(error)) from None
+    columns = (table["reward_model"].to_pylist(), table["extra_info"].to_pylist())
     for at, (model, extra) in enumerate(zip(*columns, strict=True)):
         try:
             row = parquet_row(extra)
             ground = json.loads(model["ground_truth"])
-        except (KeyError, TypeError, ValueError) as error:
+            found = _from_parquet(row, ground, model["ground_truth"], extra, by_text) if ground else _NO_ANSWER
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             yield at, f"not a row of the preprocessor's parquet: {type(error).__name__}: {short(str(error))}"
-            continue
-        yield row.index, _from_parquet(row, ground, model["ground_truth"], extra, by_text) if ground else _NO_ANSWER
+        else:
+            yield row.index, found
 
 
 def _from_parquet(row: Row, ground: dict, written: str, extra: dict, by_text: bool) -> Truth:
@@ -235,7 +240,7 @@ def _from_parquet(row: Row, ground: dict, written: str, extra: dict, by_text: bo
     record = {
         "metadata": {"video_id": row.video_id, "fps": row.fps, **_bounds(row.source, extra)},
         "qa_type": row.qa_type,
-        "struc_info": None if "from_text" in flags else _structure(row.task, ground),
+        "struc_info": None if "from_text" in flags else official_structure(row.task, ground),
         "question": extra["question"],
         "gnd": ground["text"],
         "data_source": row.source,
@@ -257,14 +262,14 @@ def _from_parquet(row: Row, ground: dict, written: str, extra: dict, by_text: bo
 
 def _bounds(source: str, extra: dict) -> dict[str, str]:
     """The clip's bounds under a key that annotations have; the parquet keeps one pair for all of them."""
-    unit = "time" if source == "NurViD" else "frame"
+    unit = "time" if source == TIMED_SOURCE else "frame"
     return {
         f"input_video_{side}_{unit}": extra[f"clip_{side}"] for side in ("start", "end") if extra.get(f"clip_{side}")
     }
 
 
-def _structure(task: str, ground: dict[str, Any]) -> list[dict[str, Any]] | None:
-    """`struc_info` in the official shape, from the ground truth of the reward."""
+def official_structure(task: str, ground: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """`struc_info` in the shape that the leaderboard's evaluator reads, from the ground truth of the reward."""
     if task == "tal":
         return [{"spans": [{"start": start, "end": end} for start, end in ground["spans"]]}]
     if task == "stg":

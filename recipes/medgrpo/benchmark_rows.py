@@ -1,0 +1,214 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""Rows of the benchmark: which question stands where in a test file, or in the parquet made from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_preprocess.reading import read_rows
+from data_preprocess.records import QA_TYPES, RecordError
+from data_preprocess.wording import short
+
+Frame = tuple[Sequence[int], Sequence[int], str]
+"""(canvas, processed size, model family) of boxes in a model's own space; sizes are (width, height)."""
+
+TIMED_SOURCE = "NurViD"
+"""The one source that states its clips in seconds; the parquet keeps one pair of bounds for all sources."""
+
+_EXTRA = (
+    *("index", "file", "row_id", "qa_type", "task", "source", "video_id", "question", "fps", "clip_start", "clip_end"),
+    *("canvas", "processed_size", "model_family"),
+)
+
+
+class InputError(ValueError):
+    """Answers, or the rows that they answer, that cannot be used; one line."""
+
+
+def problem(file: Any, row: int | None, key: str, expected: str, found: Any, more: int = 0) -> InputError:
+    """An error that names file, row and field, and what was expected there."""
+    where = ": ".join([str(file), *([] if row is None else [f"row {row}"]), *([key] if key else [])])
+    others = f" (and {more} more rows)" if more > 0 else ""
+    return InputError(f"{where}: expected {short(expected, 160)}, found {short(found, 160)}{others}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the test file.
+
+    `start`, `end` and `fps` are as written in the file's metadata; `name` is the row's own id, which is not the
+    submission's. `space` is (canvas, processed size, model family), sizes (width, height); None without a parquet.
+    """
+
+    index: int
+    file: str
+    name: str
+    qa_type: str
+    source: str
+    video_id: str
+    start: str
+    end: str
+    fps: str
+    question: str
+    space: Frame | None = None
+
+    @property
+    def task(self) -> str:
+        """The task's name, as in `data_source`."""
+        return QA_TYPES[_plain(self.qa_type)]
+
+    @property
+    def id(self) -> str:
+        """The submission's id, as the released converter writes it."""
+        return f"{self.video_id}&&{self.start}&&{self.end}&&{self.fps}"
+
+
+def _plain(qa_type: str) -> str:
+    return qa_type.removesuffix("_gpt").removesuffix("_gemini")
+
+
+def is_parquet(path: Path) -> bool:
+    """Whether a file begins as a parquet does. Raises `InputError` where it cannot be read."""
+    try:
+        with open(path, "rb") as handle:
+            return handle.read(4) == b"PAR1"
+    except OSError as error:
+        raise problem(path, None, "", "a readable file", error.strerror or error) from None
+
+
+def read_parquet(path: Path, columns: Sequence[str]) -> pa.Table:
+    """Columns of the preprocessor's parquet. Raises `InputError` where it is none."""
+    try:
+        schema = pq.read_schema(path)
+        for name in columns:
+            if name not in schema.names:
+                raise problem(path, None, "", f"the preprocessor's parquet with a column {name}", schema.names)
+            if name in ("reward_model", "extra_info") and not pa.types.is_struct(schema.field(name).type):
+                raise problem(path, None, name, "fields by name, as in the preprocessor's parquet", schema.field(name))
+        return pq.read_table(path, columns=list(columns))
+    except (OSError, pa.ArrowException) as error:
+        raise problem(path, None, "", "the preprocessor's parquet", str(error)) from None
+
+
+def read_test(path: Path) -> list[Row]:
+    """All rows of a test file (JSON list or lines, zipped or not), or of the parquet made from it, in file order.
+
+    Raises:
+        InputError: the file is not readable or of no known shape, or the parquet lacks rows of its test file.
+    """
+    parquet = is_parquet(path)
+    rows = list(_parquet_rows(path) if parquet else _annotation_rows(path))
+    if not rows:
+        raise problem(path, None, "", "test rows", "none")
+    rows.sort(key=lambda row: row.index)
+    for row in rows:
+        if _plain(row.qa_type) not in QA_TYPES:
+            raise problem(path, row.index, "qa_type", f"one of {', '.join(QA_TYPES)}", row.qa_type)
+    if parquet:
+        _check_whole(path, rows)
+    return rows
+
+
+def _annotation_rows(path: Path) -> Iterator[Row]:
+    try:
+        for index, raw in read_rows(path):
+            try:
+                row = orjson.loads(raw)
+                yield described_row(row, row["conversations"][0]["value"], path.name, index)
+            except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+                found = f"{type(error).__name__}: {error}"
+                raise problem(
+                    path, index, "", "a row with qa_type, metadata (video_id, fps) and a question", found
+                ) from None
+    except RecordError as error:
+        raise InputError(str(error)) from None
+
+
+def described_row(row: dict, question: str, file: str, index: int) -> Row:
+    """A row of an annotation file, or a record of released output, as a `Row`.
+
+    Raises:
+        KeyError, TypeError, AttributeError: without a kind of question, a video or its frame rate.
+    """
+    metadata = row["metadata"]
+    source = row.get("data_source") or row.get("dataset_name") or ""
+    return Row(
+        index=index,
+        file=file,
+        name=str(row.get("id") or ""),
+        qa_type=str(row["qa_type"]),
+        source=str(source).replace("-", "_"),
+        video_id=str(metadata["video_id"]),
+        start=clip_bound(metadata, "start"),
+        end=clip_bound(metadata, "end"),
+        fps=str(metadata["fps"]),
+        question=folded_question(question),
+    )
+
+
+def clip_bound(metadata: dict, side: str) -> str:
+    """The clip's first or last frame; blank where the metadata has times instead, as in the released converter."""
+    values = (metadata.get(key) for key in (f"input_video_{side}_frame", f"{side}_frame"))
+    return next((str(value) for value in values if value not in (None, "")), "")
+
+
+def folded_question(text: str) -> str:
+    """A question without the video's place, each run of white space one blank."""
+    return " ".join(text.replace("<video>", " ").split())
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    for at, extra in enumerate(read_parquet(path, ["extra_info"])["extra_info"].to_pylist()):
+        if missing := [key for key in _EXTRA if extra is None or extra.get(key) is None]:
+            raise problem(path, at, f"extra_info.{missing[0]}", "a value", "none")
+        yield parquet_row(extra)
+
+
+def parquet_row(extra: dict) -> Row:
+    """The `Row` of a parquet row's `extra_info`; a `KeyError` where that lacks a field."""
+    timed = extra["source"] == TIMED_SOURCE
+    return Row(
+        index=extra["index"],
+        file=extra["file"],
+        name=extra["row_id"],
+        qa_type=extra["qa_type"],
+        source=extra["source"],
+        video_id=extra["video_id"],
+        start="" if timed else extra["clip_start"],
+        end="" if timed else extra["clip_end"],
+        fps=str(extra["fps"]),
+        question=folded_question(extra["question"]),
+        space=(extra["canvas"], extra["processed_size"], extra["model_family"]),
+    )
+
+
+def _check_whole(path: Path, rows: Sequence[Row]) -> None:
+    """Refuses a parquet that lacks rows of its test file: every answer behind the first one would be misplaced."""
+    if len(names := sorted({row.file for row in rows})) > 1:
+        raise problem(path, None, "extra_info.file", "rows of one test file", ", ".join(names))
+    for at, row in enumerate(rows):
+        if row.index != at:
+            found = f"row {row.index} of {row.file} in its place; give the annotation file, or preprocess all its rows"
+            raise problem(path, at, "extra_info.index", "every row of the test file once", found)
+    read = rows_read(path)
+    if read is not None and read != len(rows):
+        raise problem(path, None, "", f"all {read} rows of {rows[0].file}", f"{len(rows)} (audit.json says why)")
+
+
+def rows_read(parquet: Path) -> int | None:
+    """How many rows the one annotation file has that a parquet was made from; None where the audit does not tell."""
+    try:
+        audit = json.loads((parquet.parent / "audit.json").read_text(encoding="utf-8"))
+        return audit["rows"]["read"] if len(audit["inputs"]) == 1 else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
