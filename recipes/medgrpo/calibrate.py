@@ -43,7 +43,8 @@ def sampled(args: argparse.Namespace) -> tuple[list[dict], dict[str, Any]]:
         "data": {"file": Path(args.data).name, "sha256": data_fingerprint(Path(args.data))},
         "code": {"sha256": code_fingerprint()},
         "sampling": {
-            name: getattr(args, name) for name in ("samples", "rows_per_pair", "temperature", "max_new_tokens", "seed")
+            name: getattr(args, name)
+            for name in ("samples", "rows_per_pair", "temperature", "max_new_tokens", "seed", "engine")
         },
     }
 

@@ -5,9 +5,14 @@
 
     python -m recipes.medgrpo.generate --model CHECKPOINT --data val.parquet --output answers.jsonl --samples 4
 
+    python -m recipes.medgrpo.generate --engine rollout --config medgrpo_gpu --override trainer.n_gpus_per_node=2 ...
+
 One JSON line per answer: row, pair, video, sample, text, truncated, and everything that the reward computes from it.
 A run that was interrupted goes on after the last complete batch. Answers that are there already are scored again when
 the reward has changed since, without being sampled again.
+
+`--engine transformers` samples in this process, on one device. `--engine rollout` starts the rollout servers that
+training samples with (`servers.py`).
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +46,7 @@ from recipes.medgrpo.files import (
 )
 from recipes.medgrpo.schedule import choose_rows
 from recipes.medgrpo.scoring import add_judge_arguments, signal_settings_of
+from recipes.medgrpo.servers import CONFIGS, RolloutError, RolloutServers
 from reward_score.medgrpo import score_many
 
 ANSWER_KEYS = ("sample", "answer", "truncated")
@@ -76,6 +83,14 @@ def former_answers(output: Path, header: dict) -> tuple[list[dict], bool, bool]:
 def partial_of(output: Path) -> Path:
     """Where the answers of an unfinished run are."""
     return output.with_name(output.name + ".partial")
+
+
+def set_aside(file: Path) -> None:
+    """Answers of another model, of other data or sampling cost hours too: they are renamed, not overwritten."""
+    if len(read_json_lines(file)) > 1:
+        former = file.with_name(f"{file.stem}.former{file.suffix}")
+        file.replace(former)
+        print(f"{file}: answers of another model, data or sampling, now in {former.name}")
 
 
 def scored(table: Any, numbers: Sequence[int], answers: Sequence[dict], scoring: dict) -> list[dict]:
@@ -122,12 +137,14 @@ def sample_and_score(
     seed: int = 0,
     device: str = "cpu",
     tasks: list[str] | None = None,
+    servers: RolloutServers | None = None,
     scoring: dict,
 ) -> list[dict]:
     """Answers with scores, in row order, written to `output`.
 
     What a former run left in `output` is kept: the answers when model, data and sampling are the same, their scores
     when the reward's code and settings are the same too. `scoring` is what `scoring.signal_settings` returns.
+    With `servers` (of the same model, not running) the answers are theirs, and `device` is the servers' affair.
     """
     from recipes.medgrpo.dataset import chat_of, read_rows
     from recipes.medgrpo.engine import Request, SamplingSettings, TransformersEngine
@@ -144,6 +161,8 @@ def sample_and_score(
             "max_new_tokens": max_new_tokens,
             "seed": seed,
             "tasks": tasks,
+            # Answers of this process's transformers are headed as they always were.
+            **({} if servers is None else {"engine": servers.described}),
         },
         "scoring": scoring,
         "code": code_fingerprint(),
@@ -159,12 +178,16 @@ def sample_and_score(
         answers = [{key: record[key] for key in ANSWER_KEYS} for record in done]
         done = scored(table, [row for row, _ in jobs[: len(done)]], answers, scoring)
     partial.parent.mkdir(parents=True, exist_ok=True)
+    if not done:
+        set_aside(partial)
     write_json_lines(output if whole else partial, [{"header": header}, *done])
     if whole:
         return done
-    engine = TransformersEngine.load(model, device)
-    settings = SamplingSettings(max_new_tokens, temperature)
+    settings = SamplingSettings(max_new_tokens, temperature, **({} if servers is None else servers.truncation))
+    for line in [] if servers is None else servers.differences(settings):
+        print(f"{output}: {line}")
     with (
+        nullcontext(TransformersEngine.load(model, device)) if servers is None else servers as engine,
         open(partial, "a", encoding="utf-8") as file,
         tqdm(total=len(jobs), initial=len(done), unit="answer", desc=output.stem, mininterval=2) as progress,
     ):
@@ -187,8 +210,16 @@ def sample_and_score(
             file.flush()
             done += records
             progress.update(len(batch))
+    set_aside(output)
     partial.replace(output)
     return done
+
+
+def _count(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
 
 
 def add_arguments(parser: argparse.ArgumentParser, samples: int) -> None:
@@ -201,19 +232,30 @@ def add_arguments(parser: argparse.ArgumentParser, samples: int) -> None:
 def add_sampling_arguments(parser: argparse.ArgumentParser, samples: int) -> None:
     """What is sampled, and how."""
     parser.add_argument("--data", required=True, help="parquet file of the preprocessor")
-    parser.add_argument("--samples", type=int, default=samples, help="answers per row")
-    parser.add_argument("--rows-per-pair", type=int, help="at most this many rows of every pair; default all")
+    parser.add_argument("--samples", type=_count, default=samples, help="answers per row")
+    parser.add_argument("--rows-per-pair", type=_count, help="at most this many rows of every pair; default all")
     parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--max-new-tokens", type=int, default=96)
-    parser.add_argument("--batch-size", type=int, default=192)
+    parser.add_argument("--max-new-tokens", type=_count, default=96)
+    parser.add_argument("--batch-size", type=_count, default=192)
     parser.add_argument("--tasks", nargs="+", help="only these tasks")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--engine", choices=("transformers", "rollout"), default="transformers")
+    parser.add_argument("--device", default="cpu", help="of --engine transformers: cpu or cuda")
+    parser.add_argument(
+        "--config", choices=CONFIGS, help="of --engine rollout: the training's configuration; default this machine's"
+    )
+    parser.add_argument("--override", nargs="+", metavar="KEY=VALUE", help="of --engine rollout: hydra overrides")
 
 
 def options(args: argparse.Namespace) -> dict:
+    """What `sample_and_score` takes of the command line. Raises RolloutError for a configuration that is not one."""
+    servers = None
+    if args.engine == "rollout":
+        servers = RolloutServers(args.model, args.config, args.override or ())
+    elif args.config or args.override:
+        raise RolloutError("--config, --override: expected together with --engine rollout")
     names = ("samples", "rows_per_pair", "temperature", "max_new_tokens", "batch_size", "tasks", "seed", "device")
-    return {"scoring": signal_settings_of(args), **{name: getattr(args, name) for name in names}}
+    return {"scoring": signal_settings_of(args), "servers": servers, **{name: getattr(args, name) for name in names}}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -221,7 +263,11 @@ def main(argv: list[str] | None = None) -> int:
     add_arguments(parser, samples=1)
     parser.add_argument("--output", required=True, type=Path)
     args = parser.parse_args(argv)
-    records = sample_and_score(args.model, args.data, args.output, **options(args))
+    try:
+        records = sample_and_score(args.model, args.data, args.output, **options(args))
+    except RolloutError as error:
+        print(f"generate: error: {error}", file=sys.stderr)
+        return 2
     print(f"{args.output}: {len(records)} answers")
     return 0
 

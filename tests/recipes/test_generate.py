@@ -89,8 +89,44 @@ def test_answers_outlive_the_reward_that_scored_them(qwen2_5_vl, tmp_path):
     assert [r for n, r in enumerate(again) if n != at] == [r for n, r in enumerate(first) if n != at]
     assert read_json_lines(file)[0]["header"]["code"] != "of another day"
 
+    # Answers of another model are not overwritten.
+    header["header"]["model"] = "another"
+    file.write_text("".join(json.dumps(line) + "\n" for line in (header, *records)))
+    assert sampled() == first
+    former = file.with_name("answers.former.jsonl")
+    assert read_json_lines(former)[0]["header"]["model"] == "another"
+
     # Killed half-way: what is there is scored anew and kept, the rest is sampled.
     file.unlink()
     partial_of(file).write_text("".join(lines[: at + 2]))
     assert sampled()[: at + 1] == again[: at + 1] and read_json_lines(file)[1:][at + 1 :] == first[at + 1 :]
     assert not partial_of(file).exists()
+
+
+def arguments(*more):
+    import argparse
+
+    from recipes.medgrpo.generate import add_arguments
+
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, samples=1)
+    return parser.parse_args(["--model", "/model", "--data", "val.parquet", *more])
+
+
+def test_the_command_line_names_the_engine(plugged, monkeypatch):
+    from recipes.medgrpo.generate import options
+
+    monkeypatch.setenv("VERL_PLATFORM", "cpu")
+    assert options(arguments())["servers"] is None
+    servers = options(arguments("--engine", "rollout", "--override", "actor_rollout_ref.rollout.top_k=7"))["servers"]
+    assert (servers.model, servers.config_name, servers.truncation["top_k"]) == ("/model", "medgrpo_cpu", 7)
+    assert options(arguments("--engine", "rollout", "--config", "medgrpo_gpu"))["servers"].rollout.name == "vllm"
+
+
+def test_settings_of_servers_without_servers_are_refused(plugged, tmp_path, capsys):
+    from recipes.medgrpo.generate import main
+
+    wrong = ["--model", "/model", "--data", "val.parquet", "--output", str(tmp_path / "a"), "--config", "medgrpo_gpu"]
+    assert main(wrong) == 2
+    said = capsys.readouterr().err
+    assert said == "generate: error: --config, --override: expected together with --engine rollout\n"

@@ -22,10 +22,10 @@ from verl.utils.config import omega_conf_to_dataclass
 from verl.utils.tokenizer import normalize_token_ids
 from verl.workers.config import HFModelConfig
 from verl.workers.rollout.base import BaseRollout
-from verl.workers.rollout.replica import RolloutReplica, TokenOutput
+from verl.workers.rollout.replica import RolloutMode, RolloutReplica, TokenOutput
 from verl.workers.rollout.utils import get_vision_placeholder_token_ids
 
-from recipes.medgrpo.engine import Request, SamplingSettings, TransformersEngine
+from recipes.medgrpo.engine import Answer, Request, SamplingSettings, TransformersEngine
 
 # A batch is complete when no request has come for this long: rollouts of a step arrive in a burst.
 QUIET_S = 0.15
@@ -85,7 +85,8 @@ class TransformersServer:
             raise NotImplementedError("the CPU rollout serves video rows only")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future = loop.create_future()
-        request = self._seeded(Request(normalize_token_ids(prompt_ids), video_data or [], seed=0))
+        request = Request(normalize_token_ids(prompt_ids), video_data or [], seed=0)
+        request = self._seeded(request, sampling_params.get("seed"))
         self.waiting.append((request, self._settings(sampling_params), answer))
         self.arrived = loop.time()
         if self.worker is None or self.worker.done():
@@ -98,9 +99,14 @@ class TransformersServer:
             extra_fields={"global_steps": self.global_steps},
         )
 
-    def _seeded(self, request: Request) -> Request:
-        """With a seed of its own: it follows from what is asked and how often, not from who asked first."""
+    def _seeded(self, request: Request, seed: int | None = None) -> Request:
+        """With the seed that was asked for, as with vLLM, or one of its own.
+
+        Training asks for none. The server's own follows from what is asked and how often, not from who asked first.
+        """
         group = request.group_key()
+        if seed is not None:
+            return replace(request, seed=int(seed), key=group)
         number = self.asked[group]
         self.asked[group] += 1
         text = repr((int(self.config.seed or 0), self.global_steps, group, number))
@@ -128,7 +134,7 @@ class TransformersServer:
             try:
                 async with self.lock:
                     requests = [request for request, _, _ in batch]
-                    answers = await loop.run_in_executor(None, self.engine.generate, requests, settings)
+                    answers = await loop.run_in_executor(None, self._sample, requests, settings)
                 if len(answers) != len(batch):
                     raise RuntimeError(f"the engine gave {len(answers)} answers to {len(batch)} requests")
             except Exception as error:
@@ -142,6 +148,13 @@ class TransformersServer:
                 else:
                     answer.set_result(result)
 
+    def _sample(self, requests: list[Request], settings: SamplingSettings) -> list[Answer]:
+        try:
+            return self.engine.generate(requests, settings)
+        except StopIteration as error:
+            # The one exception that a future refuses: whoever awaits it would wait for ever.
+            raise RuntimeError("the engine ran out of clips: expected one for every video of a prompt") from error
+
     async def _nothing(self, *args, **kwargs) -> None:
         """Steps of a GPU server's life that a CPU server has no use for."""
 
@@ -150,6 +163,11 @@ class TransformersServer:
 
 
 class TransformersReplica(RolloutReplica):
+    async def init_standalone(self):
+        """Without the worker per GPU that verl starts to hold its device and to receive weights from a trainer."""
+        self.rollout_mode = RolloutMode.STANDALONE
+        await self.launch_servers()
+
     async def launch_servers(self):
         server = ray.remote(TransformersServer).options(
             name=actor_name(self.replica_rank), num_cpus=0, max_concurrency=self.max_concurrency
