@@ -367,7 +367,7 @@ def test_sampling_and_merging_say_the_same_of_the_same_answers(qwen2_5_vl, tmp_p
     assert main([*command, "--output", str(output)]) == 0
     content, answered = json.loads(output.read_text()), raw.read_bytes()
     expected = {"samples": 2, "rows_per_pair": 1, "temperature": 1.0, "max_new_tokens": 4, "seed": 0}
-    assert content["sampling"] == expected
+    assert content["sampling"] == expected | {"engine": "transformers"}
     assert content["data"]["file"] == "train.parquet"
     assert all(row["n"] == 2 for signals in content["pairs"].values() for row in signals.values())
     assert merge(tmp_path / "merged.json", raw) == 0
