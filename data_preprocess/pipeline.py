@@ -27,7 +27,16 @@ import pyarrow.parquet as pq
 
 from data_preprocess.columns import HIDDEN, schema
 from data_preprocess.convert import Settings
-from data_preprocess.parts import Part, PipelineError, existing_part, forget, make_part, read_light, read_part
+from data_preprocess.parts import (
+    Part,
+    PipelineError,
+    existing_part,
+    forget,
+    make_part,
+    read_audit,
+    read_light,
+    read_part,
+)
 from data_preprocess.reading import Block, iter_blocks
 from data_preprocess.splits import choose_subset, choose_validation
 
@@ -110,7 +119,7 @@ def _in_processes(blocks: Iterable[Block], settings: Settings, folder: Path, wor
     try:
         for block in blocks:
             done = existing_part(block, folder)
-            waiting.append(done if done is not None else pool.submit(make_part, block, settings, folder))
+            waiting.append(done if done is not None else pool.submit(made_path, block, settings, folder))
             # Enough to keep every worker busy, not so many that a file in memory (gzip) piles up.
             while len(waiting) > 3 * workers:
                 yield _result(waiting.popleft())
@@ -122,8 +131,23 @@ def _in_processes(blocks: Iterable[Block], settings: Settings, folder: Path, wor
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def made_path(block: Block, settings: Settings, folder: Path) -> Path:
+    """What a worker does with a block, and all that it sends back.
+
+    A worker that is killed while it sends leaves half a message when the message is long, and the pool waits for the
+    other half for ever; a path goes through a pipe in one piece. The audit stands in the part.
+    """
+    return make_part(block, settings, folder).path
+
+
 def _result(item) -> Part:
-    return item if isinstance(item, Part) else item.result()
+    if isinstance(item, Part):
+        return item
+    path = item.result()
+    audit = read_audit(path)
+    if audit is None:
+        raise PipelineError(f"{path}: vanished after it was written; run again to go on")
+    return Part(path, audit)
 
 
 # -- parts to splits ---------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 """Blocks, parts and splits: the same files whatever made them, and in however many attempts."""
 
 import json
+import pickle
+import select
 import subprocess
 import sys
 import time
@@ -13,7 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_preprocess import medvidbench, parts, pipeline
+from data_preprocess.convert import Settings
 from data_preprocess.medvidbench import main
+from data_preprocess.parts import read_audit
+from data_preprocess.reading import iter_blocks
 
 COMMAND = Path(medvidbench.__file__)
 
@@ -108,6 +113,14 @@ def test_a_killed_worker_is_one_line_and_the_next_run_goes_on(tmp_path, capsys):
     assert run.returncode == 2 and "a worker process died" in said.strip().splitlines()[-1]
     assert "Traceback" not in said and not files(output)
     assert main(options) == 0 and "20000 of 20000 rows written" in capsys.readouterr().out
+
+
+def test_a_worker_sends_back_no_more_than_a_pipe_takes_in_one_piece(annotations, tmp_path):
+    """Killed in the middle of a longer message, it would leave the command waiting for the rest."""
+    settings = Settings(frames_root=str(annotations.parent / "frames"), verify="none")
+    block = next(iter(iter_blocks([annotations], pipeline.BLOCK_ROWS)))
+    sent = pipeline.made_path(block, settings, tmp_path)
+    assert len(pickle.dumps(sent)) < select.PIPE_BUF and read_audit(sent).rows["read"] == pipeline.BLOCK_ROWS
 
 
 def test_without_resume_everything_is_made_anew(annotations, wanted, tmp_path):
