@@ -63,7 +63,9 @@ class VisionCache:
             self._slots.move_to_end(key)
         with slot.lock:
             if slot.result is None:
-                result = process()
+                # Whoever asks next may want gradients: inference mode would leave tensors that allow none.
+                with torch.inference_mode(False):
+                    result = process()
                 with self._lock:
                     self.runs += 1
                     slot.result = result

@@ -200,3 +200,15 @@ def test_as_many_times_as_frames(qwen3_vl):
     next(part for part in messages[-1]["content"] if part["type"] == "video")["frame_seconds"] = [0.0, 1.0]
     with pytest.raises(FrameReadError, match="2 times, expected 4"):
         clips_of(messages)
+
+
+def test_what_is_remembered_in_inference_mode_still_allows_gradients(plugged):
+    from recipes.medgrpo.processing import VisionCache
+
+    cache, clip, processor = VisionCache(), torch.zeros(2, 3, 4, 4), type("Processor", (), {})()
+    with torch.inference_mode():
+        cache.get(lambda: {"pixel_values_videos": clip + 1}, processor, [clip], {})
+    pixels = cache.get(lambda: None, processor, [clip], {})["pixel_values_videos"]
+    weight = torch.ones((), requires_grad=True)
+    (weight * pixels).sum().backward()
+    assert cache.runs == 1 and weight.grad == pixels.sum()
