@@ -10,8 +10,8 @@ Every per-answer normaliser, and `affine` (the logistic's tangent, a probe), und
 the std of a group, `dr_grpo` does not, `per_task` and `drpo` are the rivals. Writes `comparison.json` with everything
 and `comparison.md`, the tables. Formulas: `normalizer_study`, `advantages` and `reward_score.normalization`.
 
-A whole run (5,000 steps of 256 answers) takes some 6 minutes on one core and 0.8 GB; `drpo`, which clusters every
-step anew, an hour and more on top: choose with `--advantages`.
+A whole run (5,000 steps of 256 answers, `--resamples 200`) took some 6 minutes on one core and 0.8 GB; `drpo`, which
+clusters every step anew, would take an hour and more on top: choose with `--advantages`.
 
 With a checkpoint and its data the true norm of each pair's policy gradient is measured too (`gradients`); with
 `--runs` the finished runs of several settings stand side by side.
