@@ -105,6 +105,11 @@ class Settings:
                     raise ValueError(f"rewarded_tasks: {name!r}: expected some of {', '.join(TASKS)}")
 
 
+def answer_map(normalizer: str) -> str:
+    """The name in `normalization.NORMALIZERS` that a normaliser has answer by answer: `ADAPTIVE` is the logistic."""
+    return "logistic" if normalizer == ADAPTIVE else normalizer
+
+
 SETTING_NAMES = frozenset(item.name for item in fields(Settings))
 
 
@@ -114,7 +119,7 @@ class Scorer:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         statistics = None if settings.statistics is None else Statistics.load(settings.statistics)
-        name = "logistic" if settings.normalizer == ADAPTIVE else settings.normalizer
+        name = answer_map(settings.normalizer)
         self.normalizer = Normalizer(statistics, name, float(settings.k), settings.min_iqr, settings.min_samples)
         rewarded = TASKS if settings.rewarded_tasks is None else set(settings.rewarded_tasks)
         self.rewarded = {name: name in rewarded for name in TASKS}

@@ -27,7 +27,7 @@ from recipes.medgrpo.checkpoints import repair_tracker
 from recipes.medgrpo.files import code_fingerprint
 from recipes.medgrpo.scoring import JUDGES, judge_label, signal_settings
 from reward_score.errors import RewardError
-from reward_score.medgrpo import ADAPTIVE, needed_signals
+from reward_score.medgrpo import ADAPTIVE, answer_map, needed_signals
 from reward_score.normalization import NORMALIZERS, Normalizer, Statistics, missing_pairs
 from reward_score.tasks import TASKS
 
@@ -69,7 +69,7 @@ def check_statistics(
         return [str(error)], []
     # Which signals a task has does not depend on which judge gives them.
     needed = needed_signals(**signal_settings(), normalizer=normalizer, rewarded_tasks=rewarded)
-    name = "logistic" if normalizer == ADAPTIVE else normalizer
+    name = answer_map(normalizer)
     problems = [
         f"{file}: no statistics for {missing}: calibrate on data that has this pair"
         for missing in missing_pairs(statistics, sorted(sources), needed)

@@ -85,19 +85,13 @@ def unscorable(row: Graded) -> str | None:
     return None
 
 
-def _text(answer: Any) -> str:
-    """An answer as the scorer can take it: what is no text is empty; half a surrogate pair, which JSON can hold and
-    no tokenizer reads, becomes a question mark."""
-    return answer.encode("utf-8", "replace").decode("utf-8") if isinstance(answer, str) else ""
-
-
 def score_strict(
     rows: Sequence[Graded], *, scoring: Mapping[str, Any], resamples: int = RESAMPLES, seed: int = 0
 ) -> Evaluation:
     """Strict mode: accuracy, format and every raw signal, per pair, task, source and overall, with intervals.
 
     Args:
-        rows: an answer that is no text is an empty one, and scores 0.
+        rows: their answers go to the scorer as they are; one that is no text cannot be read, and scores 0.
         scoring: settings of the scorer, `recipes.medgrpo.scoring.signal_settings`.
         resamples, seed: of the bootstrap over videos.
 
@@ -107,10 +101,7 @@ def score_strict(
     reasons = [unscorable(row) for row in rows]
     kept = [number for number, reason in enumerate(reasons) if reason is None]
     results = score_many(
-        [
-            (row.data_source, _text(row.answer), row.ground_truth, row.extra)
-            for row in (rows[number] for number in kept)
-        ],
+        [(row.data_source, row.answer, row.ground_truth, row.extra) for row in (rows[number] for number in kept)],
         **scoring,
     )
     numbers: list[dict[str, float]] = [{} for _ in rows]
