@@ -36,8 +36,9 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -133,6 +134,8 @@ class MedGRPOSampler(ReplayBuffer):
         self.state_dir = _folder(settings.get("state_dir"), "sampler")
         self.record_dir = _folder(settings.get("record_dir"), "rollouts")
         self._restored = False
+        # Steps that attempts of this run went on from.
+        self._resumes: list[int] = []
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int):
         if partition_id == "train" and not self._restored:
@@ -162,7 +165,7 @@ class MedGRPOSampler(ReplayBuffer):
         rollouts = self._rollouts(batch.partition_id, keys)
         metrics.update(pair_curves((one.data_source, one.reward, one.parts) for one in rollouts))
         metrics.update(self._train_on(global_steps, batch.partition_id, keys, rollouts))
-        self._save(global_steps)
+        self._save(global_steps, metrics)
         return batch, metrics
 
     def _watch_failures(self, step: int, share: float) -> None:
@@ -233,11 +236,12 @@ class MedGRPOSampler(ReplayBuffer):
             return "normalizer=adaptive"
         return f"advantage={self.advantage_name}" if self.advantage.state_dict() else None
 
-    def _save(self, step: int) -> None:
-        """The state after this step, and no more old ones than a resume can ask for.
+    def _save(self, step: int, metrics: Mapping[str, float] = MappingProxyType({})) -> None:
+        """The state after this step, and no more old ones than are needed.
 
         verl tells a sampler nothing of its checkpoints, so every step is written: the newest two are kept, as the
-        checkpoint of the last may not be there yet, and those whose checkpoint is.
+        checkpoint of the last may not be there yet, those whose checkpoint is, and those that the run once went on
+        from: verl logs a step after its checkpoint, and what a kill between the two took is in the state.
         """
         if self.state_dir is None:
             return
@@ -246,12 +250,15 @@ class MedGRPOSampler(ReplayBuffer):
             "failed_shares": list(self.failed_shares),
             "advantage": {"name": self.advantage_name, "state": self.advantage.state_dict()},
             "window": None if self.window is None else self.window.state_dict(),
+            "resumes": self._resumes,
+            "metrics": {name: float(value) for name, value in metrics.items() if np.isfinite(value)},
         }
         write_atomic(self.state_dir / f"step_{step}.json", json.dumps(state, allow_nan=False))
         for file in self.state_dir.glob("step_*.json"):
             number = file.stem.removeprefix("step_")
             checkpoint = self.state_dir.parent / f"global_step_{number}"
-            if number.isdigit() and int(number) not in (step, step - 1) and not checkpoint.is_dir():
+            kept = {step, step - 1, *self._resumes}
+            if number.isdigit() and int(number) not in kept and not checkpoint.is_dir():
                 file.unlink(missing_ok=True)
 
     def _restore(self, step: int) -> None:
@@ -269,6 +276,7 @@ class MedGRPOSampler(ReplayBuffer):
                     record.unlink()
         if step == 0:
             return
+        self._resumes.append(step)
         file = None if self.state_dir is None else self.state_dir / f"step_{step}.json"
         if file is None or not file.exists():
             if self._learner is not None:
@@ -280,6 +288,7 @@ class MedGRPOSampler(ReplayBuffer):
         try:
             state = json.loads(file.read_text(encoding="utf-8"))
             self.failed_shares.extend(state["failed_shares"])
+            self._resumes = sorted({*state.get("resumes", []), step})
             if self.advantage_name == state["advantage"]["name"]:
                 self.advantage.load_state_dict(state["advantage"]["state"])
             elif self.advantage.state_dict():

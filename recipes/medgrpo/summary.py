@@ -22,11 +22,13 @@ from pathlib import Path
 
 import numpy as np
 
+from recipes.medgrpo.checkpoints import latest_complete
 from recipes.medgrpo.comparison import paired_difference
 from recipes.medgrpo.files import read_json_lines, write_json, write_json_lines
 from reward_score.judge import OfflineJudge
 
 ATTEMPTS = "attempts/grpo_*.jsonl"
+CHECKPOINTS = "grpo"
 REWARD = "medgrpo/pairs_mean/reward"
 PEARSON = "training/rollout_actor_probs_pearson_corr"
 ENDS = 5
@@ -55,6 +57,24 @@ def merge_attempts(attempts: Sequence[Sequence[dict]]) -> list[dict]:
     return [steps[step] for step in sorted(steps)]
 
 
+def with_lost_steps(records: Sequence[dict], states: Path, trained: int | None) -> list[dict]:
+    """The records with those that a kill took, in step order; `trained` is a step whose checkpoint is whole.
+
+    verl logs a step after its checkpoint. A run that was killed between the two goes on behind a step that no attempt
+    logged; its metrics as far as the sampler knew them are in the state that the run went on from
+    (`states/step_N.json`). The timings and the actor's metrics of that step are lost.
+    """
+    known = {record["step"]: record for record in records}
+    for step in range(1, max([*known, trained or 0]) + 1):
+        file = states / f"step_{step}.json"
+        if step not in known and file.exists():
+            metrics = json.loads(file.read_text(encoding="utf-8")).get("metrics", {})
+            attempt = max((record["attempt"] for record in records if record["step"] < step), default=1)
+            if REWARD in metrics:
+                known[step] = {"step": step, "attempt": attempt, **metrics}
+    return [known[step] for step in sorted(known)]
+
+
 def _is_number(value) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -65,7 +85,8 @@ def answers(folder: Path) -> list[dict]:
 
 def summarise(run: Path, wall_s: float | None = None) -> dict:
     """The run's summary; `status` is "complete" only when the last step is there and both evaluations are."""
-    metrics = merge_attempts([read_json_lines(file) for file in attempt_files(run)])
+    attempts = merge_attempts([read_json_lines(file) for file in attempt_files(run)])
+    metrics = with_lost_steps(attempts, run / CHECKPOINTS / "sampler", latest_complete(run / CHECKPOINTS))
     write_json_lines(run / "metrics.jsonl", metrics)
     scores = {}
     for name in ("sft", "medgrpo"):

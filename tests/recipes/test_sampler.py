@@ -3,6 +3,7 @@
 
 import json
 import logging
+import math
 
 import numpy as np
 import pytest
@@ -294,6 +295,20 @@ def test_the_state_is_kept_with_the_checkpoints(sampling, tmp_path):
     resumed._restore(2)
     resumed._save(3)
     assert sorted(file.name for file in (tmp_path / "sampler").iterdir()) == ["step_2.json", "step_3.json"]
+    # Once its checkpoint is gone, step 2's state still holds the metrics that a kill may have taken; so after a second
+    # resume.
+    (tmp_path / "global_step_2").rmdir()
+    (tmp_path / "global_step_4").mkdir()
+    resumed._save(4, {"medgrpo/pairs_mean/reward": 0.5, "nothing": math.nan})
+    resumed._save(5)
+    again = buffer(sampling, state_dir=str(tmp_path))
+    again._restore(4)
+    (tmp_path / "global_step_4").rmdir()
+    for step in (5, 6, 7):
+        again._save(step)
+    states = tmp_path / "sampler"
+    assert sorted(file.name for file in states.iterdir()) == [f"step_{n}.json" for n in (2, 4, 6, 7)]
+    assert json.loads((states / "step_4.json").read_text())["metrics"] == {"medgrpo/pairs_mean/reward": 0.5}
 
 
 @pytest.mark.parametrize(("step", "left"), [(2, [1, 2]), (0, [])])

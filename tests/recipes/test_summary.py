@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from recipes.medgrpo.console import step_line
-from recipes.medgrpo.summary import PEARSON, REWARD, merge_attempts, summarise, table, verdict
+from recipes.medgrpo.summary import PEARSON, REWARD, merge_attempts, summarise, table, verdict, with_lost_steps
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,6 +30,25 @@ def test_a_resumed_attempt_replaces_the_steps_that_it_trained_again():
 def test_an_attempt_that_never_reached_a_step_changes_nothing():
     merged = merge_attempts([[logged(1, 0.5)], [], [{"step": 0, "data": {"val/x": 1.0}}]])
     assert [record["step"] for record in merged] == [1]
+
+
+def test_a_step_whose_log_a_kill_took_is_read_from_the_state_it_went_on_from(tmp_path):
+    # Killed between the checkpoint of step 2 and its line in the log.
+    attempts = merge_attempts([[logged(1, 0.1)], [logged(3, 0.3)]])
+    (tmp_path / "step_2.json").write_text(json.dumps({"step": 2, "metrics": {REWARD: 0.2}}))
+    (tmp_path / "step_4.json").write_text(json.dumps({"step": 4, "metrics": {REWARD: 0.4}}))
+    whole = with_lost_steps(attempts, tmp_path, trained=2)
+    assert [(record["step"], record["attempt"], record[REWARD]) for record in whole] == [
+        (1, 1, 0.1),
+        (2, 1, 0.2),
+        (3, 2, 0.3),
+    ]
+    # The last step's line may be the one that is missing; its checkpoint says that it was trained.
+    assert with_lost_steps(attempts, tmp_path, trained=4)[-1] == {"step": 4, "attempt": 2, REWARD: 0.4}
+    # States of a version that kept no metrics, and no state at all, leave the gap.
+    (tmp_path / "step_2.json").write_text(json.dumps({"step": 2}))
+    assert [record["step"] for record in with_lost_steps(attempts, tmp_path / "none", trained=2)] == [1, 3]
+    assert [record["step"] for record in with_lost_steps(attempts, tmp_path, trained=2)] == [1, 3]
 
 
 def test_only_finite_numbers_are_kept():
