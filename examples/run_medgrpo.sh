@@ -5,6 +5,7 @@
 #   bash examples/run_medgrpo.sh                         # Qwen2.5-VL architecture, seed 0
 #   MODEL=qwen3_vl SEED=1 bash examples/run_medgrpo.sh
 #   bash examples/run_medgrpo.sh actor_rollout_ref.rollout.temperature=0.9     # more hydra overrides for GRPO
+#   JUDGE=openai JUDGE_BASE_URL=http://judge:8000/v1 JUDGE_MODEL=NAME bash examples/run_medgrpo.sh
 #
 # Started again it skips what is done, and GRPO resumes at its last checkpoint.
 set -euo pipefail
@@ -29,6 +30,11 @@ main() {
   NORMALIZER=${NORMALIZER:-logistic}    # of raw signals: logistic, none, zscore, percentile_rank, minmax, adaptive
   ADVANTAGE=${ADVANTAGE:-grpo}          # grpo, dr_grpo, per_task, drpo
 
+  JUDGE=${JUDGE:-offline}               # of captions: offline or openai; its settings: examples/lib/judge.sh
+  JUDGE_MODEL=${JUDGE_MODEL:-}
+  # shellcheck source=examples/lib/judge.sh
+  source "$ROOT/examples/lib/judge.sh"
+
   fail() { printf 'run_medgrpo: %s\n' "$*" >&2; exit 2; }
   stage() { printf '\n== %s\n' "$*"; }
 
@@ -40,6 +46,8 @@ main() {
     echo "GPUs and MODEL_PATH are there: running examples/$recipe"
     exec bash "$ROOT/examples/$recipe" "$@"
   fi
+  problems=$(judge_problems offline openai)
+  [[ -z $problems ]] || fail "$problems"
   echo "Running the whole pipeline on the CPU with a tiny $MODEL (the 8-GPU recipes need GPUs and MODEL_PATH)."
 
   ensure_environment cpu report
@@ -51,13 +59,22 @@ main() {
   exec 9>"$RUN/.lock"
   flock -n 9 || fail "$RUN: another run is at work here"
 
+  # What the run is. Where the judge is asked, how fast and for how much may change from one start to the next.
+  judge=
+  if [[ $JUDGE != offline ]]; then
+    judge=", \"judge\": \"$JUDGE\", \"judge_model\": \"$JUDGE_MODEL\""
+    [[ -z $JUDGE_SECOND_MODEL ]] || judge+=", \"judge_second_model\": \"$JUDGE_SECOND_MODEL\""
+    [[ -z $JUDGE_PROMPT ]] || judge+=", \"judge_prompt\": \"$JUDGE_PROMPT\""
+  fi
   PLAN=$(printf '{"model": "%s", "seed": %s, "steps": %s, "sft_steps": %s, "videos": %s, "rows": %s, %s}' \
     "$MODEL" "$SEED" "$STEPS" "$SFT_STEPS" "$VIDEOS" "$ROWS" \
-    "\"normalizer\": \"$NORMALIZER\", \"advantage\": \"$ADVANTAGE\"")
+    "\"normalizer\": \"$NORMALIZER\", \"advantage\": \"$ADVANTAGE\"$judge")
   if [[ -f plan.json && $(<plan.json) != "$PLAN" ]]; then
     fail "$RUN: holds another run ($(<plan.json)); choose another OUTPUT_DIR or remove it"
   fi
   printf '%s\n' "$PLAN" >plan.json.partial && mv plan.json.partial plan.json
+  # One account and one cache for calibration, training and evaluation.
+  set_judge "$RUN/judge"
 
   export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
   export VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin VERL_PLATFORM=cpu
@@ -86,8 +103,8 @@ main() {
     if ! with_parent "$@" 2>&1 | tee -a "$log" | python -m recipes.medgrpo.console; then
       # What was said most often, and what was said last: the cause and the end.
       local errors
-      errors=$(grep -aoE '([A-Za-z_]+\.)*[A-Z][A-Za-z]*(Error|Exception|Failure|Killed)\b: .*' "$log" |
-        grep -av 'ModuleNotFoundError' | tail -n 200 | cut -c 1-300) || true
+      errors=$(grep -aoE '([A-Za-z_]+\.)*[A-Z][A-Za-z]*(Error|Exception|Failure|Killed|Stop)\b: .*' "$log" |
+        grep -av 'ModuleNotFoundError' | tail -n 200 | cut -c 1-600) || true
       sort <<<"$errors" | uniq -c | sort -rn | sed -nE '1s/^ *[0-9]+ /  /p' >&2
       tail -n 1 <<<"$errors" | sed 's/^/  /' >&2
       fail "this stage failed; its whole output is in $log"
@@ -132,7 +149,8 @@ main() {
     echo "already done"
   else
     python -m recipes.medgrpo.calibrate --model "$SFT" --data data/train.parquet --output statistics.json \
-      --rows-per-pair "$CALIBRATION_ROWS" --samples "$CALIBRATION_SAMPLES" --seed "$SEED"
+      --rows-per-pair "$CALIBRATION_ROWS" --samples "$CALIBRATION_SAMPLES" --seed "$SEED" \
+      "${JUDGE_ARGS[@]}"
   fi
 
   GRPO=$RUN/grpo/global_step_$STEPS
@@ -142,7 +160,7 @@ main() {
     echo "already done"
   else
     from=$(python -m recipes.medgrpo.preflight --data data --statistics statistics.json --checkpoints grpo \
-      --model-family "$MODEL" --normalizer "$NORMALIZER" --advantage "$ADVANTAGE")
+      --model-family "$MODEL" --normalizer "$NORMALIZER" --advantage "$ADVANTAGE" "${JUDGE_ARGS[@]}")
     ((from == 0)) || echo "resuming after step $from"
     attempt=$(($(find attempts -name 'grpo_*.jsonl' | wc -l) + 1))
     VERL_FILE_LOGGER_PATH=$RUN/attempts/grpo_$attempt.jsonl logged grpo python -m verl.trainer.main_ppo \
@@ -152,14 +170,15 @@ main() {
       trainer.experiment_name=grpo trainer.default_local_dir="$RUN/grpo" \
       reward.custom_reward_function.reward_kwargs.normalizer="$NORMALIZER" \
       trainer.v1.sampler.sampler_kwargs.advantage="$ADVANTAGE" \
-      algorithm.norm_adv_by_std_in_grpo="$([[ $ADVANTAGE == grpo ]] && echo true || echo false)" "$@"
+      algorithm.norm_adv_by_std_in_grpo="$([[ $ADVANTAGE == grpo ]] && echo true || echo false)" \
+      "${JUDGE_OVERRIDES[@]}" "$@"
   fi
 
   stage "7/7 evaluation on held-out videos"
   for name in sft medgrpo; do
     case $name in sft) checkpoint=$SFT ;; *) checkpoint=$GRPO/actor/huggingface ;; esac
     python -m recipes.medgrpo.evaluate --model "$checkpoint" --data data/val.parquet --output "eval/$name" \
-      --samples "$EVAL_SAMPLES" --seed "$SEED"
+      --samples "$EVAL_SAMPLES" --seed "$SEED" "${JUDGE_ARGS[@]}"
   done
   # As the public leaderboard would score these answers, beside what can be had without a look at a frame.
   python -m recipes.medgrpo.evaluate --results eval/medgrpo/answers.jsonl --ground-truth data/val.parquet \

@@ -14,103 +14,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from .answers import Event
 from .captions import CaptionPairs, judge_value
 from .errors import BadGroundTruth, RewardError
-from .normalization import DEFAULT_K, NORMALIZERS, Normalizer, Statistics
+from .normalization import Normalizer, Statistics
+from .settings import SETTING_NAMES, Settings, answer_map
 from .tasks import CAPTION_SIGNALS, TASKS, Context, Task, find_task, read_gold
 
-ADAPTIVE = "adaptive"
-"""The normaliser whose percentiles follow the policy: answer by answer it is the logistic with the file's statistics,
-the training's sampler then replaces the reward by the one of its window."""
-FORMAT_ORDERS = ("after", "before")
-JUDGES = ("offline", "openai")
+if TYPE_CHECKING:
+    from .similarity import Similarity
+
 END_TOKENS = ("<|im_end|>", "<|endoftext|>")
 """One of these at the end of an answer is the tokenizer's, not the answer's."""
-JUDGE_CALLS_AT_ONCE = 32
-"""Judge calls that `score_many` keeps under way."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Every setting of `compute_score`.
-
-    Attributes:
-        statistics: path of a statistics file, or None: every raw signal is then its own normalised value.
-        normalizer: a name of `normalization.NORMALIZERS` (``logistic`` is the paper's) or `ADAPTIVE`; without
-            statistics it changes nothing.
-        k: steepness of the logistic; 3.0 is the paper's.
-        min_iqr: least spread in the logistic; what a spread of 0 means is unpublished. None: what the statistics file
-            says, else 0.1.
-        min_samples: with fewer answers than this, median and spread are shrunk toward the task's pooled ones. None:
-            what the statistics file says, else 32. Both are worked out in `statistics.used_rows`.
-        deviation_format: format factor, 0 to 1, of an answer that can be read although it deviates from its grammar.
-            Unpublished. The whole grammar is 1, no parse is 0.
-        weights: by task, the weight of each signal in the reward, instead of `tasks.TASKS`'; scaled to sum to 1. The
-            paper's are half and half for vs and rc. The strict ``acc`` keeps its own.
-        format_order: ``after``: format x normalised signal. ``before``: normalised (format x signal), which pays
-            for a bad format wherever the median is low. The paper's order is unpublished. No parse is 0 in both.
-        rewarded_tasks: short task names whose answers are rewarded, None for all eight; the others get ``score`` 0
-            and their true ``acc``. The paper's are tal, stg, vs and rc.
-        dvc_captions: dense captioning also compares the captions of matched events (similarity and judge). Off,
-            its reward is the temporal F1 alone, and needs no model and no judge.
-        judge: ``offline`` (lexical, no network), ``openai`` (an OpenAI-compatible endpoint), or None: no judge, its
-            weight goes to the other signals (the paper's ablation without a judge).
-        judge_settings: keyword arguments of the judge's class.
-        encoder: folder of a BERT sentence encoder, None for the packaged all-MiniLM-L6-v2.
-    """
-
-    statistics: str | None = None
-    normalizer: str = "logistic"
-    k: float = DEFAULT_K
-    min_iqr: float | None = None
-    min_samples: int | None = None
-    deviation_format: float = 0.5
-    weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    format_order: str = "after"
-    rewarded_tasks: Sequence[str] | None = None
-    dvc_captions: bool = False
-    judge: str | None = "offline"
-    judge_settings: Mapping[str, Any] = field(default_factory=dict)
-    encoder: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.normalizer not in NORMALIZERS and self.normalizer != ADAPTIVE:
-            raise ValueError(
-                f"normalizer {self.normalizer!r}: expected one of {', '.join(sorted((*NORMALIZERS, ADAPTIVE)))}"
-            )
-        if not 0 <= self.deviation_format <= 1:
-            raise ValueError(f"deviation_format {self.deviation_format!r}: expected 0 to 1")
-        for name, weights in self.weights.items():
-            if name not in TASKS:
-                raise ValueError(f"weights: {name!r}: expected some of {', '.join(TASKS)}")
-            if unknown := set(weights) - set(TASKS[name].weights):
-                raise ValueError(
-                    f"weights: {name}: {', '.join(sorted(unknown))}: expected some of {', '.join(TASKS[name].weights)}"
-                )
-            if not all(isfinite(weight) and weight >= 0 for weight in weights.values()) or not sum(weights.values()):
-                raise ValueError(f"weights: {name}: {dict(weights)}: expected numbers from 0, not all of them 0")
-        if self.format_order not in FORMAT_ORDERS:
-            raise ValueError(f"format_order {self.format_order!r}: expected one of {', '.join(FORMAT_ORDERS)}")
-        if self.judge is not None and self.judge not in JUDGES:
-            raise ValueError(f"judge {self.judge!r}: expected {', '.join(JUDGES)} or None")
-        if self.rewarded_tasks is not None:
-            if isinstance(self.rewarded_tasks, str):
-                raise ValueError(f"rewarded_tasks {self.rewarded_tasks!r}: expected a list of task names")
-            for name in self.rewarded_tasks:
-                if name not in TASKS:
-                    raise ValueError(f"rewarded_tasks: {name!r}: expected some of {', '.join(TASKS)}")
-
-
-def answer_map(normalizer: str) -> str:
-    """The name in `normalization.NORMALIZERS` that a normaliser has answer by answer: `ADAPTIVE` is the logistic."""
-    return "logistic" if normalizer == ADAPTIVE else normalizer
-
-
-SETTING_NAMES = frozenset(item.name for item in fields(Settings))
+JUDGE_CALLS_AT_ONCE = 256
+"""Answers that `score_many` has judged side by side; a judge limits its own calls."""
 
 
 class Scorer:
@@ -133,7 +54,9 @@ class Scorer:
         self._formats = {1.0: 1.0, 0.5: float(settings.deviation_format)}
         self._acc = {name: _without(task.acc, self._left_out(name)) for name, task in TASKS.items()}
         self._format_first = settings.format_order == "before"
+        self.router_address: str | None = None
         self._judge: Any = None
+        self._similarity: Similarity | None = None
 
     def _left_out(self, task: str) -> set[str]:
         out = set() if self.settings.judge is not None else {"judge"}
@@ -143,10 +66,9 @@ class Scorer:
     def judge(self) -> Any:
         """The judge, made at first use."""
         if self._judge is None:
-            from .judge import Judge, OfflineJudge
+            from .judge import make_judge
 
-            kind = OfflineJudge if self.settings.judge == "offline" else Judge
-            self._judge = kind(**dict(self.settings.judge_settings))
+            self._judge = make_judge(self.settings.judge, self.settings.judge_settings, self.router_address)
         return self._judge
 
     def read(self, data_source: Any, answer: Any, ground_truth: Any, extra_info: Any) -> _Sample:
@@ -155,22 +77,47 @@ class Scorer:
         if not isinstance(ground_truth, str):
             raise BadGroundTruth(f"ground_truth: expected a JSON string, got {type(ground_truth).__name__}")
         gold = read_gold(task.name, ground_truth)
-        parsed = task.parse(_plain(answer))
+        answer = _plain(answer)
+        parsed = task.parse(answer)
+        judged = "judge" in self.signals[task.name]
         sample = _Sample(data_source, task, self._formats.get(parsed.format, 0.0))
-        if parsed.format > 0:
+        factor = 1.0
+        if judged and parsed.format > 0 and _is_attack(parsed.value):
+            sample.attack, factor = True, self.settings.attack_format
+            sample.format *= factor
+        if parsed.format > 0 and factor > 0:
             context = Context(source, extra_info if isinstance(extra_info, Mapping) else {})
             sample.raw = task.measure(parsed.value, gold, context)
             if any(signal in CAPTION_SIGNALS for signal in self.signals[task.name]):
                 sample.pairs = task.pairs(parsed.value, gold, context)
-                if "judge" in self.signals[task.name] and isinstance(extra_info, Mapping):
+                if judged and isinstance(extra_info, Mapping):
                     sample.question = extra_info.get("question")
+                    sample.still = extra_info.get("frames") == 1
         return sample
 
-    def cosines(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Similarity of text pairs; slow on the first call, which loads the model."""
-        from .similarity import load_similarity
+    @property
+    def similarity(self) -> Similarity:
+        """The similarity of text pairs; slow on the first call, which loads the model."""
+        if self._similarity is None:
+            from .similarity import load_similarity
 
-        return load_similarity(self.settings.encoder).cosine_pairs(pairs)
+            self._similarity = load_similarity(self.settings.encoder, self.settings.encoder_device)
+        return self._similarity
+
+    async def cosines(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Similarity of text pairs, embedded together with those of other answers that are scored at the time."""
+        if self._similarity is None:
+            await asyncio.to_thread(lambda: self.similarity)
+        return await self.similarity.cosines(pairs)
+
+    async def compare(self, sample: _Sample) -> None:
+        """Measure what texts say: both signals at once, the judge being far away."""
+        similarity = self.cosines(sample.pairs.pairs)
+        if "judge" not in self.signals[sample.task.name]:
+            sample.raw["similarity"] = sample.pairs.mean(await similarity)
+            return
+        cosines, judged = await asyncio.gather(similarity, self.judged(sample))
+        sample.raw["similarity"], sample.raw["judge"] = sample.pairs.mean(cosines), sample.pairs.mean(judged)
 
     async def judged(self, sample: _Sample) -> list[float]:
         """Judge values of a sample's pairs, 0 where the judge refused or could not make sense of the answer."""
@@ -180,7 +127,9 @@ class Scorer:
         from .judge import JudgeError
 
         try:
-            judgement = await self.judge.score(prediction, reference, task=sample.task.name, question=sample.question)
+            judgement = await self.judge.score(
+                prediction, reference, task="image" if sample.still else sample.task.name, question=sample.question
+            )
         except JudgeError as error:
             if not error.answer_caused:
                 raise
@@ -228,12 +177,18 @@ class Scorer:
         raw = {signal: float(sample.raw.get(signal, 0.0)) for signal in self.signals[name]}
         score = self.reward(sample.data_source, sample.format, raw)
         acc = sum(weight * raw[signal] for signal, weight in self._acc[name].items())
-        return {"score": score, "acc": acc, "format": sample.format} | {f"raw_{key}": raw[key] for key in raw}
+        result = {"score": score, "acc": acc, "format": sample.format} | {f"raw_{key}": raw[key] for key in raw}
+        return result | {"attack": float(sample.attack)} if "judge" in raw else result
 
 
 @dataclass
 class _Sample:
-    """An answer on its way to a score."""
+    """An answer on its way to a score.
+
+    Attributes:
+        attack: whether it addresses the judge instead of describing; asked only where there is a judge.
+        still: whether what it describes is one picture.
+    """
 
     data_source: str
     task: Task
@@ -241,6 +196,17 @@ class _Sample:
     raw: dict[str, float] = field(default_factory=dict)
     pairs: CaptionPairs | None = None
     question: str | None = None
+    attack: bool = False
+    still: bool = False
+
+
+def _is_attack(said: str | Sequence[Event]) -> bool:
+    """Whether the caption, or one of the captions, talks to the judge; without what cannot be seen, which cost the
+    format already."""
+    from .judge.bribery import find_attack  # the rule tasks never load the judge's room
+
+    texts = [said] if isinstance(said, str) else [event.caption for event in said]
+    return any(find_attack(text) for text in texts)
 
 
 def _without(weights: Mapping[str, float], left_out: set[str]) -> dict[str, float]:
@@ -335,7 +301,14 @@ def needed_signals(**settings: Any) -> dict[str, tuple[str, ...]]:
 
 
 async def compute_score(
-    data_source: str, solution_str: str, ground_truth: str, extra_info: Any = None, **settings: Any
+    data_source: str,
+    solution_str: str,
+    ground_truth: str,
+    extra_info: Any = None,
+    *,
+    reward_router_address: str | None = None,
+    reward_model_tokenizer: Any = None,
+    **settings: Any,
 ) -> dict[str, float]:
     """Score one answer.
 
@@ -344,12 +317,16 @@ async def compute_score(
         solution_str: the answer; anything but text is an answer that cannot be read.
         ground_truth: JSON string of the reference.
         extra_info: of the sample: ``sample_interval``, ``canvas``, ``processed_size``, ``model_family``,
-            ``question``. Without a model family, boxes are taken to be on the canvas.
+            ``question``, ``frames``. Without a model family, boxes are taken to be on the canvas.
+        reward_router_address: of verl's reward-model servers, handed in by verl where they run; ``judge="router"``
+            asks them.
+        reward_model_tokenizer: handed in with it, not needed: the servers take text.
         **settings: see `Settings`.
 
     Returns:
         ``score`` (the reward), ``acc`` (the strict metric, whatever the format short of no parse), ``format``, and
-        ``raw_<signal>`` for each signal of the task, all within 0..1.
+        ``raw_<signal>`` for each signal of the task, all within 0..1; where a judge is asked, ``attack``: 1 for an
+        answer that addresses the judge, else 0.
 
     Raises:
         TypeError, ValueError: bad settings.
@@ -357,12 +334,11 @@ async def compute_score(
             answer's doing pass through as they are.
     """
     scorer = get_scorer(**settings)
+    if reward_router_address is not None:
+        scorer.router_address = reward_router_address
     sample = scorer.read(data_source, solution_str, ground_truth, extra_info)
-    if sample.pairs is not None:
-        if sample.pairs.pairs:
-            sample.raw["similarity"] = sample.pairs.mean(await asyncio.to_thread(scorer.cosines, sample.pairs.pairs))
-            if "judge" in scorer.signals[sample.task.name]:
-                sample.raw["judge"] = sample.pairs.mean(await scorer.judged(sample))
+    if sample.pairs is not None and sample.pairs.pairs:
+        await scorer.compare(sample)
     return scorer.finish(sample)
 
 
@@ -387,7 +363,8 @@ def score_many(rows: Iterable[tuple[str, Any, str, Any]], **settings: Any) -> li
         except RewardError as error:
             raise type(error)(f"row {number}: {error}") from error
     compared = [sample for sample in samples if sample.pairs is not None and sample.pairs.pairs]
-    cosines = iter(scorer.cosines([pair for sample in compared for pair in sample.pairs.pairs]) if compared else ())
+    pairs = [pair for sample in compared for pair in sample.pairs.pairs]
+    cosines = iter(scorer.similarity.cosine_pairs(pairs) if pairs else ())
     for sample in compared:
         sample.raw["similarity"] = sample.pairs.mean([next(cosines) for _ in sample.pairs.pairs])
     judged = [sample for sample in compared if "judge" in scorer.signals[sample.task.name]]
@@ -403,4 +380,8 @@ async def _judge_all(scorer: Scorer, samples: Sequence[_Sample]) -> None:
         async with gate:
             sample.raw["judge"] = sample.pairs.mean(await scorer.judged(sample))
 
-    await asyncio.gather(*(one(sample) for sample in samples))
+    try:
+        await asyncio.gather(*(one(sample) for sample in samples))
+    finally:
+        # Connections belong to this event loop, which ends here.
+        await scorer.judge.aclose()

@@ -6,10 +6,12 @@
         judge = Judge(base_url=server.base_url, api_key="k", model="m")
 
 The behaviour is called with every request as it came in (a `Request`), on a thread of its own, and returns a `Reply`.
+For many thousands of calls there is `fast_judge_endpoint`, which takes less of the machine.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import socket
@@ -26,11 +28,12 @@ DIMENSIONS = ("terminology", "instruments_anatomy", "specificity", "procedure_co
 
 @dataclass
 class Request:
-    """One request: its JSON body, its headers (names in lower case), and how many came before it."""
+    """One request: its JSON body, its headers (names in lower case), how many came before it, and when (epoch, s)."""
 
     body: dict[str, Any]
     headers: dict[str, str]
     number: int
+    at: float = 0.0
 
     @property
     def prompt(self) -> str:
@@ -91,6 +94,17 @@ def honest(request: Request, score: int = 4, **scores: Any) -> str:
     return json.dumps({"nonce": request.nonce, **dict.fromkeys(DIMENSIONS, score), **scores})
 
 
+def true_scores(candidate: str) -> dict[str, int]:
+    """The one right verdict on a text in tests that check scores: five numbers of 1 to 5 that follow from its hash."""
+    digest = hashlib.sha256(candidate.encode()).digest()
+    return {name: 1 + byte % 5 for name, byte in zip(DIMENSIONS, digest, strict=False)}
+
+
+def truthful(request: Request) -> str:
+    """The verdict of `true_scores` on the request's candidate."""
+    return honest(request, **true_scores(request.between("CANDIDATE")))
+
+
 class MockJudge:
     """Context manager around the server. ``requests`` holds what came in."""
 
@@ -105,8 +119,9 @@ class MockJudge:
 
             def do_POST(self) -> None:
                 raw = self.rfile.read(int(self.headers["Content-Length"]))
+                headers = {name.lower(): value for name, value in self.headers.items()}
                 with lock:
-                    request = Request(json.loads(raw), {k.lower(): v for k, v in self.headers.items()}, len(requests))
+                    request = Request(json.loads(raw), headers, len(requests), time.time())
                     requests.append(request)
                 reply = behave(request)
                 time.sleep(reply.delay_s)

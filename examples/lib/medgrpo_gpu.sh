@@ -22,34 +22,36 @@ TASKS=${TASKS:-tal stg vs rc}         # trained on and rewarded; "all" for the e
 NORMALIZER=${NORMALIZER:-logistic}    # of raw signals: logistic, none, zscore, percentile_rank, minmax, adaptive
 ADVANTAGE=${ADVANTAGE:-grpo}          # grpo, dr_grpo, per_task, drpo
 
-JUDGE=${JUDGE:-openai}                # openai: any compatible endpoint; offline: lexical, without a network
-JUDGE_BASE_URL=${JUDGE_BASE_URL:-https://api.openai.com/v1}
-JUDGE_MODEL=${JUDGE_MODEL:-gpt-4.1}
-# Its key: MEDGRPO_JUDGE_API_KEY, MEDGRPO_JUDGE_API_KEY_FILE or OPENAI_API_KEY, read where the reward is computed (on
-# several nodes: in the environment that each `ray start` got). No line here expands it, so the trace cannot show it.
+JUDGE=${JUDGE:-openai}                # openai: any compatible endpoint; router: a model on GPUs of its own, see below;
+JUDGE_MODEL=${JUDGE_MODEL:-gpt-4.1}   # offline: lexical, without a network. All settings: examples/lib/judge.sh
+JUDGE_PING=${JUDGE_PING:-}            # anything: have one pair judged before the start
+# Of JUDGE=router: verl serves the model at JUDGE_MODEL_PATH under the name JUDGE_MODEL, on JUDGE_GPUS GPUs that are not
+# among N_GPUS. Statistics are calibrated with the same model and name under `vllm serve` (--judge openai). Composed and
+# checked against verl's sources only: it has not been run on GPUs.
+JUDGE_MODEL_PATH=${JUDGE_MODEL_PATH:-}
+JUDGE_GPUS=${JUDGE_GPUS:-1}
+JUDGE_TP=${JUDGE_TP:-1}               # GPUs that share one of its replicas
+# shellcheck source=examples/lib/judge.sh
+source "$ROOT/examples/lib/judge.sh"
 
 ROLLOUT_TP=${ROLLOUT_TP:-1}           # GPUs that share one vLLM replica
 GPU_MEMORY_UTILIZATION=${GPU_MEMORY_UTILIZATION:-0.6}
 PARAM_OFFLOAD=${PARAM_OFFLOAD:-false}           # weights and optimiser in host memory while vLLM works
 FREE_GIB=${FREE_GIB:-200}             # disk space that the checkpoints need
 
-for number in NNODES N_GPUS STEPS SAVE_FREQ TRAIN_BATCH_SIZE MINI_BATCH_SIZE ROLLOUT_TP FREE_GIB; do
+for number in NNODES N_GPUS STEPS SAVE_FREQ TRAIN_BATCH_SIZE MINI_BATCH_SIZE ROLLOUT_TP FREE_GIB \
+  JUDGE_GPUS JUDGE_TP; do
   [[ ${!number} =~ ^[1-9][0-9]*$ ]] || {
     echo "$NAME: $number is '${!number}', expected a whole number above 0" >&2
     exit 2
   }
 done
 # The trainer runs in OUTPUT_DIR: paths must not depend on where the script was called.
-for path in MODEL_PATH DATA_DIR STATISTICS OUTPUT_DIR; do
+for path in MODEL_PATH DATA_DIR STATISTICS OUTPUT_DIR JUDGE_MODEL_PATH; do
   [[ -z ${!path} ]] || printf -v "$path" '%s' "$(realpath -m -- "${!path}")"
 done
 
 # ---- helpers ---------------------------------------------------------------------------------------------------
-
-# A value as hydra's quoted string, whatever characters it holds.
-quoted() {
-  printf "'%s'" "${1//\'/\\\'}"
-}
 
 # Whether the arguments only ask for the composed configuration or for help.
 only_prints() {
@@ -88,17 +90,36 @@ REWARD=(
   # Whatever the sampler divides by, verl's estimator then only subtracts a mean.
   algorithm.norm_adv_by_std_in_grpo="$([[ $ADVANTAGE == grpo ]] && echo true || echo false)"
   reward.custom_reward_function.reward_kwargs.statistics="$(quoted "${STATISTICS:-STATISTICS}")"
-  reward.custom_reward_function.reward_kwargs.judge="$JUDGE"
 )
-if [[ $JUDGE == openai ]]; then
-  REWARD+=(
-    reward.custom_reward_function.reward_kwargs.judge_settings.base_url="$(quoted "$JUDGE_BASE_URL")"
-    reward.custom_reward_function.reward_kwargs.judge_settings.model="$(quoted "$JUDGE_MODEL")"
-  )
-else
-  # The settings are those of the endpoint; an empty mapping would be merged with them, not replace them.
-  REWARD+=("~reward.custom_reward_function.reward_kwargs.judge_settings")
-fi
+# Verdicts, limits and account: beside the checkpoints, for all reward workers. On several nodes a Ray actor keeps them.
+JUDGE_STORE=${JUDGE_STORE:-$OUTPUT_DIR/checkpoints/judge}
+JUDGE_STORE=$(realpath -m -- "${JUDGE_STORE#ray:}")
+((NNODES == 1)) || JUDGE_STORE=ray:$JUDGE_STORE
+set_judge "$JUDGE_STORE"
+REWARD+=("${JUDGE_OVERRIDES[@]}")
+case $JUDGE in
+  offline)
+    # The settings are those of the endpoint; an empty mapping would be merged with them, not replace them.
+    REWARD+=("~reward.custom_reward_function.reward_kwargs.judge_settings")
+    ;;
+  router)
+    REWARD+=(
+      reward.reward_model.enable=true
+      # A pool of its own: captions are judged while others are still being written.
+      reward.reward_model.enable_resource_pool=true
+      reward.reward_model.nnodes=1
+      reward.reward_model.n_gpus_per_node="$JUDGE_GPUS"
+      reward.reward_model.model_path="$(quoted "${JUDGE_MODEL_PATH:-JUDGE_MODEL_PATH}")"
+      reward.reward_model.rollout.name=vllm
+      reward.reward_model.rollout.tensor_model_parallel_size="$JUDGE_TP"
+      reward.reward_model.rollout.gpu_memory_utilization=0.85
+      # verl puts servers with a free cache to sleep at their start, and wakes only those that share the policy's GPUs.
+      reward.reward_model.rollout.free_cache_engine=false
+      reward.reward_model.rollout.max_model_len=16384       # two captions of 8,000 characters and the prompt
+      ++reward.reward_model.rollout.engine_kwargs.vllm.served_model_name="$(quoted "$JUDGE_MODEL")"
+    )
+    ;;
+esac
 TRAINER=(
   trainer.experiment_name="$NAME"
   trainer.default_local_dir="$(quoted "$OUTPUT_DIR/checkpoints")"
@@ -127,19 +148,18 @@ check_settings() {
   [[ -f $DATA_DIR/train.parquet && -f $DATA_DIR/val.parquet ]] ||
     problems+=("DATA_DIR '$DATA_DIR': no train.parquet and val.parquet, expected data_preprocess/medvidbench.py's output")
   [[ -f $STATISTICS ]] || problems+=("STATISTICS '$STATISTICS': no such file, expected recipes.medgrpo.calibrate's output")
-  case $JUDGE in
-    offline) ;;
-    openai)
-      # -v asks for the name alone: a test of the value would put the key into the trace.
-      [[ -v MEDGRPO_JUDGE_API_KEY || -v MEDGRPO_JUDGE_API_KEY_FILE || -v OPENAI_API_KEY ]] ||
-        problems+=("no key for the judge: set MEDGRPO_JUDGE_API_KEY (any word for a server without keys)")
-      ;;
-    *) problems+=("JUDGE '$JUDGE': expected openai or offline") ;;
-  esac
+  mapfile -t -O "${#problems[@]}" problems < <(judge_problems openai offline router)
+  local judge_gpus=0
+  if [[ $JUDGE == router ]]; then
+    judge_gpus=$JUDGE_GPUS
+    [[ -f $JUDGE_MODEL_PATH/config.json ]] ||
+      problems+=("JUDGE_MODEL_PATH '$JUDGE_MODEL_PATH': no config.json there, expected the judge's model in HF format")
+  fi
   if ((NNODES > 1)); then
     [[ -n ${RAY_ADDRESS:-} ]] || problems+=("NNODES is $NNODES and RAY_ADDRESS is not set: start Ray on the nodes first")
   else
-    ((gpus >= N_GPUS)) || problems+=("$gpus GPUs found, N_GPUS is $N_GPUS")
+    ((gpus >= N_GPUS + judge_gpus)) ||
+      problems+=("$gpus GPUs found, N_GPUS is $N_GPUS$( ((judge_gpus == 0)) || echo " and JUDGE_GPUS $judge_gpus")")
   fi
   ((${#problems[@]} == 0)) || {
     printf "$NAME: %s\n" "${problems[@]}" >&2
@@ -182,8 +202,8 @@ launch() {
   local tasks=()
   [[ $TASKS == all ]] || read -ra tasks <<<"$TASKS"
   from=$(python -m recipes.medgrpo.preflight --data "$DATA_DIR" --statistics "$STATISTICS" \
-    --checkpoints "$OUTPUT_DIR/checkpoints" --model-family "$MODEL_FAMILY" --judge "$JUDGE" \
-    --judge-model "$JUDGE_MODEL" --normalizer "$NORMALIZER" \
+    --checkpoints "$OUTPUT_DIR/checkpoints" --model-family "$MODEL_FAMILY" "${JUDGE_ARGS[@]}" \
+    ${JUDGE_PING:+--judge-ping} --normalizer "$NORMALIZER" \
     --advantage "$ADVANTAGE" --free-gib "$FREE_GIB" ${tasks[@]:+--tasks "${tasks[@]}"})
   echo "$NAME: $([[ $from == 0 ]] && echo 'starting at the first step' || echo "resuming after step $from")"
   ((NNODES > 1)) || unset RAY_ADDRESS

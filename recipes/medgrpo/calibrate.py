@@ -24,7 +24,7 @@ from typing import Any
 
 from recipes.medgrpo import calibration
 from recipes.medgrpo.files import code_fingerprint, data_fingerprint, model_fingerprint, write_json
-from recipes.medgrpo.scoring import judge_label
+from recipes.medgrpo.scoring import label_of, label_of_args
 from reward_score.errors import RewardError
 from reward_score.statistics import DEFAULT_MIN_IQR, DEFAULT_MIN_SAMPLES, FORMAT, check_degenerate
 
@@ -38,7 +38,7 @@ def sampled(args: argparse.Namespace) -> tuple[list[dict], dict[str, Any]]:
     raw = args.output.with_name("raw_signals.jsonl")
     records = sample_and_score(args.model, args.data, raw, **options(args))
     return records, {
-        "judge": judge_label(args.judge, args.judge_model),
+        "judge": label_of_args(args),
         "model": {"sha256": model_fingerprint(Path(args.model))},
         "data": {"file": Path(args.data).name, "sha256": data_fingerprint(Path(args.data))},
         "code": {"sha256": code_fingerprint()},
@@ -54,9 +54,8 @@ def merged(files: Sequence[Path]) -> tuple[list[Mapping[str, Any]], dict[str, An
     runs = [calibration.read_run(file) for file in files]
     records = calibration.merge(runs)
     header = runs[0].header
-    judge = header["scoring"].get("judge_settings") or {}
     return records, {
-        "judge": judge_label(header["scoring"].get("judge", "offline"), judge.get("model")),
+        "judge": label_of(header["scoring"]),
         "model": {"sha256": header["model"]},
         "data": {"sha256": sorted({run.header["data"] for run in runs})},
         "code": {"sha256": header["code"]},

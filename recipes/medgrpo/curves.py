@@ -16,6 +16,8 @@ from reward_score.normalization import saturated
 
 PREFIX = "medgrpo"
 CURVES = ("acc", "format")
+PAIR_CURVES = (*CURVES, "attack")
+"""Only captions have an `attack`, whether they address the judge: it has no mean over all pairs."""
 
 
 @dataclass(frozen=True)
@@ -39,18 +41,22 @@ def pair_name(data_source: str) -> str:
     return data_source.split("/", 1)[-1]
 
 
+def _recorded(name: str) -> bool:
+    return name in PAIR_CURVES or name.startswith("raw_")
+
+
 def pair_curves(rows: Iterable[tuple[str, float, Mapping[str, float]]]) -> dict[str, float]:
     """Step metrics from (data source, reward, reward parts) of every trained rollout.
 
-    Per pair: mean reward, accuracy, format and every raw signal. Over all pairs: their plain mean (a pair counts
-    once, however many rows it has).
+    Per pair: mean reward, accuracy, format, every raw signal and, of captions, the share of attacks. Over all pairs:
+    the plain mean of the first three (a pair counts once, however many rows it has).
     """
     values: dict[str, list[float]] = defaultdict(list)
     for source, reward, parts in rows:
         pair = f"{PREFIX}/{pair_name(source)}"
         values[f"{pair}/reward"].append(reward)
         for name, value in parts.items():
-            if name in CURVES or name.startswith("raw_"):
+            if _recorded(name):
                 values[f"{pair}/{name}"].append(float(value))
     metrics = {name: float(np.mean(series)) for name, series in values.items()}
     for name in ("reward", *CURVES):
@@ -117,6 +123,10 @@ def records(step: int, rollouts: Sequence[Rollout], rewards: np.ndarray, advanta
     return [
         {"step": step, "group": rollout.group, "data_source": rollout.data_source, "tokens": rollout.tokens}
         | {"score": float(reward), "advantage": float(advantage)}
-        | {name: float(value) for name, value in rollout.parts.items() if name in CURVES or name.startswith("raw_")}
+        | {
+            name: float(value)
+            for name, value in rollout.parts.items()
+            if name in PAIR_CURVES or name.startswith("raw_")
+        }
         for rollout, reward, advantage in zip(rollouts, rewards, advantages, strict=True)
     ]

@@ -24,7 +24,8 @@ effect sizes (`comparison.json`, `comparison.md`). Of the leaderboard's columns 
 an answer that one of the two lacks is a wrong one, and rows that neither answers are left out.
 
 The leaderboard's three judged columns are left out unless `--judge` names a judge. By ours they are computed as there,
-and marked as not the leaderboard's, which asks another question.
+and marked as not the leaderboard's. A model is then asked how good a text is, as the leaderboard asks
+(`--judge-prompt rubric`), in words of ours; strictly, how close it is to the reference, as the reward asks.
 """
 
 from __future__ import annotations
@@ -49,11 +50,13 @@ from recipes.medgrpo.evaluation.published import UnknownModel, published
 from recipes.medgrpo.evaluation.strict import score_strict
 from recipes.medgrpo.files import code_fingerprint, write_json
 from recipes.medgrpo.rows import DataError
-from recipes.medgrpo.scoring import add_judge_arguments, judge_label, signal_settings_of
+from recipes.medgrpo.scoring import add_judge_arguments, label_of_args, signal_settings_of
 from reward_score.errors import RewardError
-from reward_score.judge import Judge, OfflineJudge
+from reward_score.judge import make_judge
 
 MODES = ("strict", "leaderboard")
+LEADERBOARD_PROMPT = "rubric"
+"""What a model is asked for the leaderboard's columns."""
 
 
 def sampled(args: argparse.Namespace) -> None:
@@ -62,7 +65,7 @@ def sampled(args: argparse.Namespace) -> None:
 
     records = sample_and_score(args.model, args.data, args.output / "answers.jsonl", **options(args))
     scores = pair_scores(records)
-    judge = judge_label(args.judge, args.judge_model)
+    judge = label_of_args(args)
     means = overall(scores)
     write_json(args.output / "scores.json", {"overall": means, "pairs": scores, "judge": judge})
     print(
@@ -90,8 +93,7 @@ def score(args: argparse.Namespace, rows: Sequence[Graded], notes: list[str]) ->
         return score_strict(rows, scoring=signal_settings_of(args), **drawn)
     if args.judge is None:
         return score_leaderboard(rows, **drawn)
-    openai = args.judge == "openai"
-    judge = Judge(base_url=args.judge_base_url, model=args.judge_model) if openai else OfflineJudge()
+    judge = make_judge(args.judge, signal_settings_of(args).get("judge_settings", {}))
     judged = Judged(judge, pairs_of(rows))
     notes += judged.notes()
     return score_leaderboard(rows, judge=judged, **drawn)
@@ -106,7 +108,7 @@ def note_judged_columns(args: argparse.Namespace, inputs: Inputs) -> None:
     if args.judge is None:
         inputs.notes.append(f"{', '.join(asked)}: judged columns, left out without --judge")
         return
-    reason = f"judged by {judge_label(args.judge, args.judge_model)}, which is not the leaderboard's judge"
+    reason = f"judged by {label_of_args(args)}, which is not the leaderboard's judge"
     inputs.inexact |= {name: "; ".join([reason, *filter(None, [inputs.inexact.get(name)])]) for name in asked}
 
 
@@ -116,7 +118,7 @@ def origin(args: argparse.Namespace) -> dict[str, Any]:
     if args.ground_truth:
         about["ground_truth"] = str(args.ground_truth)
     if args.judge is not None:
-        about["judge"] = judge_label(args.judge, args.judge_model)
+        about["judge"] = label_of_args(args)
     return about
 
 
@@ -238,6 +240,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.error("--published: the published numbers are the leaderboard's (--mode leaderboard)")
     if args.mode == "strict" and args.judge is None:
         args.judge = "offline"
+    if args.mode == "leaderboard" and args.judge_prompt is None:
+        args.judge_prompt = LEADERBOARD_PROMPT
     return args
 
 

@@ -45,8 +45,9 @@ from recipes.medgrpo.files import (
     write_json_lines,
 )
 from recipes.medgrpo.schedule import choose_rows
-from recipes.medgrpo.scoring import add_judge_arguments, signal_settings_of
+from recipes.medgrpo.scoring import add_judge_arguments, defining, signal_settings_of
 from recipes.medgrpo.servers import CONFIGS, RolloutError, RolloutServers
+from reward_score.errors import RewardError
 from reward_score.medgrpo import score_many
 
 ANSWER_KEYS = ("sample", "answer", "truncated")
@@ -164,7 +165,7 @@ def sample_and_score(
             # Answers of this process's transformers are headed as they always were.
             **({} if servers is None else {"engine": servers.described}),
         },
-        "scoring": scoring,
+        "scoring": defining(scoring),
         "code": code_fingerprint(),
     }
     done, whole, same_reward = former_answers(output, header)
@@ -265,7 +266,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     try:
         records = sample_and_score(args.model, args.data, args.output, **options(args))
-    except RolloutError as error:
+    except (RolloutError, RewardError, ValueError) as error:
         print(f"generate: error: {error}", file=sys.stderr)
         return 2
     print(f"{args.output}: {len(records)} answers")

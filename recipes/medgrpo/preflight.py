@@ -4,7 +4,7 @@
 """Everything that can be known to be wrong before Ray starts, in one list.
 
     python -m recipes.medgrpo.preflight --data DATA --statistics statistics.json --checkpoints CKPT [--tasks tal stg]
-        [--normalizer logistic] [--rewarded-tasks tal stg vs rc]
+        [--normalizer logistic] [--rewarded-tasks tal stg vs rc] [--judge openai --judge-model NAME ... [--judge-ping]]
 
 Also repairs a broken checkpoint tracker. Prints the step that training will resume from (0: from the start).
 Exit status 2 when anything is wrong.
@@ -25,10 +25,18 @@ import pyarrow.parquet as pq
 from recipes.medgrpo.advantages import ADVANTAGES, make_advantage
 from recipes.medgrpo.checkpoints import repair_tracker
 from recipes.medgrpo.files import code_fingerprint
-from recipes.medgrpo.scoring import JUDGES, judge_label, signal_settings
+from recipes.medgrpo.judge_check import check_judge, ping
+from recipes.medgrpo.scoring import (
+    TRAINING_JUDGES,
+    add_judge_arguments,
+    label_of_args,
+    signal_settings,
+    signal_settings_of,
+)
 from reward_score.errors import RewardError
-from reward_score.medgrpo import ADAPTIVE, answer_map, needed_signals
+from reward_score.medgrpo import needed_signals
 from reward_score.normalization import NORMALIZERS, Normalizer, Statistics, missing_pairs
+from reward_score.settings import ADAPTIVE, answer_map
 from reward_score.tasks import TASKS
 
 VERL = "0.9.1"
@@ -130,16 +138,22 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--advantage", choices=ADVANTAGES, default="grpo", help="as in the sampler's settings")
     parser.add_argument("--rewarded-tasks", nargs="+", choices=tuple(TASKS), help="likewise; default all")
     parser.add_argument("--model-family", help="what the data must have been made for; default unchecked")
-    parser.add_argument("--judge", choices=JUDGES, default="offline", help="as in the training's reward_kwargs")
-    parser.add_argument("--judge-model", help="model name at the judge's endpoint")
+    add_judge_arguments(parser, TRAINING_JUDGES)
+    parser.add_argument("--judge-ping", action="store_true", help="have one pair judged, and say how long it took")
     parser.add_argument("--free-gib", type=float, default=1.0, help="disk space that the checkpoints need")
     args = parser.parse_args(argv)
     problems, sources = check_data(args.data, args.tasks, args.model_family)
     odd: list[str] = []
     if not problems:
-        judge = judge_label(args.judge, args.judge_model)
+        judge = label_of_args(args)
         wrong, odd = check_statistics(args.statistics, sources, judge, args.normalizer, args.rewarded_tasks)
         problems += wrong
+    judge_settings = signal_settings_of(args).get("judge_settings", {})
+    wrong = check_judge(args.judge, judge_settings)
+    if args.judge_ping and not wrong:
+        wrong, said = ping(args.judge, judge_settings)
+        odd += said
+    problems += wrong
     problems += check_machine(args.checkpoints, args.free_gib)
     for problem in problems:
         print(f"preflight: {problem}", file=sys.stderr)

@@ -24,11 +24,18 @@ Settings under `trainer.v1.sampler.sampler_kwargs`:
     advantage_settings  of that advantage: `window`, `sort`, `min_mu` of drpo, `by` of per_task
     norm_adv_by_std     `algorithm.norm_adv_by_std_in_grpo`; has to be False for any advantage but grpo
     reward_kwargs       of the reward function: its normaliser, statistics, k, format order, rewarded tasks
+    max_refused_share   the run stops when the judge refused or garbled a larger share of its judgements over
+                        `failure_window` steps (default 0.5); also, at once, when its budget is used up, before a step
+                        that no longer fits it, and when it failed in too many of a step's judgements (its own
+                        `max_failed_share`)
     adaptive_window     values of a signal that the adaptive normaliser remembers (default 512) ...
     adaptive_min_values ... and from how many on they replace the SFT model's statistics (default 128)
     state_dir           folder of verl's checkpoints; below it `sampler/step_N.json` (default None: none is written);
                         half a megabyte with the adaptive window of 23 pairs
     record_dir          below it `rollouts/step_000001.jsonl`, the step's answers (default None: none is written)
+
+With a judge whose settings name a store, a step's metrics hold its account: `medgrpo/judge/...`. Every stop leaves the
+checkpoint of the last step that was trained.
 """
 
 from __future__ import annotations
@@ -51,13 +58,11 @@ from recipes.medgrpo.adaptive import AdaptiveStatistics
 from recipes.medgrpo.advantages import make_advantage
 from recipes.medgrpo.curves import PREFIX, Rollout, pair_curves, records, training_curves
 from recipes.medgrpo.files import write_atomic, write_json_lines
+from recipes.medgrpo.judge_watch import JudgeWatch, judge_stops, step_metrics
+from recipes.medgrpo.stopping import JudgeStop, LastStep, RolloutFailure, TrainingStop
 from reward_score.medgrpo import get_scorer
 
 logger = logging.getLogger(__name__)
-
-
-class RolloutFailure(RuntimeError):
-    """Too many rollouts failed for the run to go on; their errors are in the log above."""
 
 
 class SamplerStateError(RuntimeError):
@@ -131,6 +136,14 @@ class MedGRPOSampler(ReplayBuffer):
                 int(settings.get("adaptive_window", 512)),
                 int(settings.get("adaptive_min_values", 128)),
             )
+        judge = self.scorer.settings.judge, reward_kwargs.get("judge_settings")
+        self.judge_watch = JudgeWatch(*judge)
+        self.judge_stops = judge_stops(
+            *judge,
+            max_refused_share=float(settings.get("max_refused_share", 0.5)),
+            window=self.failed_shares.maxlen,
+        )
+        self.last_step = LastStep(self.refill_fn)
         self.state_dir = _folder(settings.get("state_dir"), "sampler")
         self.record_dir = _folder(settings.get("record_dir"), "rollouts")
         self._restored = False
@@ -138,34 +151,51 @@ class MedGRPOSampler(ReplayBuffer):
         self._resumes: list[int] = []
 
     def sample(self, global_steps: int, partition_id: str, batch_size: int):
-        if partition_id == "train" and not self._restored:
+        if partition_id != "train":
+            return super().sample(global_steps, partition_id, batch_size)
+        if not self._restored:
             self._restore(global_steps - 1)
         try:
-            batch, metrics = super().sample(global_steps, partition_id, batch_size)
+            batch, metrics = self._sample_train(global_steps, batch_size)
+        except TrainingStop as stop:
+            stop.args = (f"{stop}; {self.last_step.save()}",)
+            raise
+        self.last_step.sampled(global_steps)
+        if self.judge_stops.too_dear(self.judge_watch.total_usd()):
+            self.last_step.save_when_trained()
+        return batch, metrics
+
+    def _sample_train(self, step: int, batch_size: int):
+        if reason := self.judge_stops.too_dear(self.judge_watch.total_usd()):
+            raise JudgeStop(f"step {step} was not taken: {reason}")
+        try:
+            batch, metrics = super().sample(step, "train", batch_size)
         except RuntimeError as error:
             if "no materializable trajectories" not in str(error):
                 raise
-            raise RolloutFailure(f"step {global_steps}: every rollout failed, see their errors above") from error
-        if partition_id != "train":
-            return batch, metrics
+            # Where it is the judge's doing, that says more.
+            self.judge_stops.check_step(step, self.judge_watch.step())
+            raise RolloutFailure(f"step {step}: every rollout failed, see their errors above") from error
+        judged = self.judge_watch.step()
+        self.judge_stops.check_step(step, judged)
         expected = batch_size * self.group_size
         failed = expected - len({tuple(key.rsplit("_", 2)[:2]) for key in batch.keys})
-        self._watch_failures(global_steps, failed / expected)
+        self._watch_failures(step, failed / expected)
         dropped = small_groups(batch.keys, self.min_group_size)
         if dropped:
             self._drop(batch, dropped)
         if not batch.keys:
             raise RolloutFailure(
-                f"step {global_steps}: no group kept {self.min_group_size} rollouts; their errors are in the log above"
+                f"step {step}: no group kept {self.min_group_size} rollouts; their errors are in the log above"
             )
-        metrics = dict(metrics)
+        metrics = dict(metrics) | step_metrics(judged)
         metrics[f"{PREFIX}/rollouts/failed"] = failed
         metrics[f"{PREFIX}/groups/dropped"] = batch_size - len({group_of(key) for key in batch.keys})
         keys = last_outputs(batch.keys)
         rollouts = self._rollouts(batch.partition_id, keys)
         metrics.update(pair_curves((one.data_source, one.reward, one.parts) for one in rollouts))
-        metrics.update(self._train_on(global_steps, batch.partition_id, keys, rollouts))
-        self._save(global_steps, metrics)
+        metrics.update(self._train_on(step, batch.partition_id, keys, rollouts))
+        self._save(step, metrics)
         return batch, metrics
 
     def _watch_failures(self, step: int, share: float) -> None:
@@ -250,6 +280,7 @@ class MedGRPOSampler(ReplayBuffer):
             "failed_shares": list(self.failed_shares),
             "advantage": {"name": self.advantage_name, "state": self.advantage.state_dict()},
             "window": None if self.window is None else self.window.state_dict(),
+            "judge": self.judge_stops.state_dict(),
             "resumes": self._resumes,
             "metrics": {name: float(value) for name, value in metrics.items() if np.isfinite(value)},
         }
@@ -289,6 +320,8 @@ class MedGRPOSampler(ReplayBuffer):
             state = json.loads(file.read_text(encoding="utf-8"))
             self.failed_shares.extend(state["failed_shares"])
             self._resumes = sorted({*state.get("resumes", []), step})
+            if "judge" in state:
+                self.judge_stops.load_state_dict(state["judge"])
             if self.advantage_name == state["advantage"]["name"]:
                 self.advantage.load_state_dict(state["advantage"]["state"])
             elif self.advantage.state_dict():

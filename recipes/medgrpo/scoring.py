@@ -6,33 +6,177 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 JUDGES = ("offline", "openai")
 """Whose opinion of a caption a file of scores or statistics holds: an answer is judged by one of these."""
+TRAINING_JUDGES = (*JUDGES, "router")
+"""Whom training may ask besides: verl's own reward-model servers, which only run inside of it."""
+PROMPT = "comparative"
+"""The judge's prompt where none is named; it goes unsaid in labels and headers."""
+RUNNING = (
+    *("store", "budget_usd", "requests_per_min", "tokens_per_min", "max_in_flight"),
+    *("prompt_price", "completion_price", "key_variable"),
+)
+"""Settings of a judge that say how it is asked: a verdict is the same whatever they are."""
 
 
-def signal_settings(judge: str = "offline", base_url: str | None = None, model: str | None = None) -> dict:
-    """The reward settings that define a raw signal; calibration, evaluation and training must agree in them."""
+def signal_settings(
+    judge: str = "offline", base_url: str | None = None, model: str | None = None, **judge_settings: Any
+) -> dict:
+    """The reward settings that define a raw signal; calibration, evaluation and training must agree in them.
+
+    Args:
+        judge: a name of `TRAINING_JUDGES`. base_url, model: of its endpoint.
+        **judge_settings: more settings of the judge; None leaves a setting to the judge. ``second``: those of a
+            second one, see `reward_score.judge.make_judge`.
+    """
     settings: dict = {"judge": judge, "dvc_captions": True}
-    if judge == "openai":
-        settings["judge_settings"] = {"base_url": base_url, "model": model}
+    if judge != "offline":
+        more = {name: value for name, value in judge_settings.items() if value is not None}
+        if second := {name: value for name, value in more.pop("second", {}).items() if value is not None}:
+            more["second"] = second
+        if more.get("prompt") == PROMPT:
+            del more["prompt"]
+        where = {"base_url": base_url} if judge == "openai" else {}
+        settings["judge_settings"] = {**where, "model": model, **more}
     return settings
 
 
-def judge_label(judge: str, model: str | None = None) -> str:
-    """The judge's name in files: the lexical one says that it is no language model."""
-    return "offline-lexical" if judge == "offline" else f"openai:{model}"
+def defining(settings: Mapping[str, Any]) -> dict:
+    """`signal_settings` for the head of a file of answers: what changes no verdict is left out, the prompt is named."""
+    found = dict(settings)
+    if "judge_settings" in found:
+        from reward_score.judge.prompting import load_prompt
+
+        judge = {name: value for name, value in found["judge_settings"].items() if name not in RUNNING}
+        if "second" in judge:
+            judge["second"] = {name: value for name, value in judge["second"].items() if name not in RUNNING}
+        found["judge_settings"] = judge | {"prompt_sha256": load_prompt(judge.get("prompt", PROMPT)).digest}
+    return found
 
 
-def add_judge_arguments(parser: argparse.ArgumentParser) -> None:
+def judge_label(
+    judge: str, model: str | None = None, prompt: str | None = None, second_model: str | None = None
+) -> str:
+    """The judge's name in files: the lexical one says that it is no language model.
+
+    Whether an endpoint or verl's servers run a model says nothing of its verdicts, so both have one name. A prompt
+    other than the default is named by its version; one of the user's own by its content too. Two judges that are
+    averaged are named both.
+
+    Raises:
+        ValueError: no such prompt.
+    """
+    if second_model is not None:
+        return f"mean({judge_label(judge, model, prompt)}, {judge_label(judge, second_model, prompt)})"
+    if judge == "offline":
+        return "offline-lexical"
+    if prompt in (None, PROMPT):
+        return f"openai:{model}"
+    from reward_score.judge.prompting import load_prompt
+
+    found = load_prompt(prompt)
+    return f"openai:{model}/{found.version}" + (
+        "" if prompt.replace("-", "_").isidentifier() else f"+{found.digest[:12]}"
+    )
+
+
+def label_of(settings: Mapping[str, Any]) -> str:
+    """`judge_label` of settings that `signal_settings` made, or that a file's head holds."""
+    judge = settings.get("judge_settings") or {}
+    second = (judge.get("second") or {}).get("model")
+    return judge_label(settings.get("judge", "offline"), judge.get("model"), judge.get("prompt"), second)
+
+
+def _from_zero(text: str) -> float:
+    """A number from 0, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a number from 0, got {text!r}")
+    return value
+
+
+def _above_zero(text: str) -> float:
+    """A number above 0, for argparse."""
+    if not (value := _from_zero(text)):
+        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+    return value
+
+
+def _whole(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
+    return int(text)
+
+
+def _prompt(text: str) -> str:
+    """The name or file of a prompt that can be read, for argparse."""
+    from reward_score.judge.prompting import load_prompt
+
+    try:
+        load_prompt(text)
+    except (OSError, ValueError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def add_judge_arguments(parser: argparse.ArgumentParser, judges: Sequence[str] = JUDGES) -> None:
     """`--judge` and what its endpoint needs; `signal_settings_of` reads them."""
-    parser.add_argument("--judge", choices=JUDGES, default="offline", help="of captions; the training's judge")
+    parser.add_argument("--judge", choices=judges, default="offline", help="of captions; the training's judge")
     parser.add_argument(
         "--judge-base-url", help="of the OpenAI-compatible endpoint; its key comes from the environment"
     )
     parser.add_argument("--judge-model", help="model name at that endpoint")
+    parser.add_argument("--judge-second-model", help="another model, whose scores are averaged with the first's")
+    parser.add_argument("--judge-second-base-url", help="of its endpoint; default: the first's")
+    parser.add_argument(
+        "--judge-second-key-variable", metavar="NAME", help="of the environment, holds its key; default: the first's"
+    )
+    for tokens in ("prompt", "completion"):
+        parser.add_argument(f"--judge-second-{tokens}-price", type=_from_zero, help="dollars per million tokens")
+    parser.add_argument("--judge-prompt", type=_prompt, metavar="NAME", help=f"name or file; default {PROMPT}")
+    parser.add_argument(
+        "--judge-store", metavar="DIR", help="verdicts, limits and account, shared with every command that names it"
+    )
+    parser.add_argument("--judge-budget-usd", type=_above_zero, help="dollars over the whole life of the store")
+    parser.add_argument("--judge-requests-per-min", type=_above_zero, help="over all processes of the store")
+    parser.add_argument("--judge-tokens-per-min", type=_above_zero, help="likewise")
+    parser.add_argument("--judge-in-flight", type=_whole, help="likewise, requests under way at once")
+    parser.add_argument("--judge-prompt-price", type=_from_zero, help="dollars per million tokens; default: a table's")
+    parser.add_argument("--judge-completion-price", type=_from_zero, help="likewise, of replies")
 
 
 def signal_settings_of(args: argparse.Namespace) -> dict:
     """`signal_settings` of parsed arguments."""
-    return signal_settings(args.judge, args.judge_base_url, args.judge_model)
+    return signal_settings(
+        args.judge,
+        args.judge_base_url,
+        args.judge_model,
+        second=_second_of(args),
+        prompt=args.judge_prompt,
+        store=args.judge_store,
+        budget_usd=args.judge_budget_usd,
+        requests_per_min=args.judge_requests_per_min,
+        tokens_per_min=args.judge_tokens_per_min,
+        max_in_flight=args.judge_in_flight,
+        prompt_price=args.judge_prompt_price,
+        completion_price=args.judge_completion_price,
+    )
+
+
+def label_of_args(args: argparse.Namespace) -> str:
+    """`judge_label` of parsed arguments."""
+    return judge_label(args.judge, args.judge_model, args.judge_prompt, args.judge_second_model)
+
+
+def _second_of(args: argparse.Namespace) -> dict:
+    if args.judge_second_model is None:
+        return {}
+    names = ("model", "base_url", "key_variable", "prompt_price", "completion_price")
+    return {name: getattr(args, f"judge_second_{name}") for name in names}

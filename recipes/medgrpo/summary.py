@@ -17,14 +17,16 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from recipes.medgrpo.checkpoints import latest_complete
 from recipes.medgrpo.comparison import paired_difference
 from recipes.medgrpo.files import read_json_lines, write_json, write_json_lines
+from recipes.medgrpo.scoring import judge_label
 from reward_score.judge import OfflineJudge
 
 ATTEMPTS = "attempts/grpo_*.jsonl"
@@ -111,7 +113,7 @@ def summarise(run: Path, wall_s: float | None = None) -> dict:
         # An attempt that had no checkpoint to go on from started anew.
         "resumed_from": (min(later) - 1 or None) if later else None,
         "failed_rollouts": int(sum(record.get("medgrpo/rollouts/failed", 0) for record in metrics)),
-        "judge": f"{OfflineJudge.name} (word overlap, not a language model)",
+        "judge": judge_line(planned),
     }
     if None not in scores.values():
         summary["acc_change"] = paired_difference([(answers(run / "eval/sft"), answers(run / "eval/medgrpo"))])
@@ -120,6 +122,15 @@ def summarise(run: Path, wall_s: float | None = None) -> dict:
             for pair in scores["sft"]["pairs"]
         }
     return summary
+
+
+def judge_line(planned: Mapping[str, Any]) -> str:
+    """Who judged the captions of a run, from its plan."""
+    if "judge" not in planned:
+        return f"{OfflineJudge.name} (word overlap, not a language model)"
+    return judge_label(
+        planned["judge"], planned["judge_model"], planned.get("judge_prompt"), planned.get("judge_second_model")
+    )
 
 
 def verdict(change: dict) -> str:

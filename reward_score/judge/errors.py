@@ -32,16 +32,23 @@ class JudgeSettingsError(JudgeError, ValueError):
     """A missing or rejected key, a missing or unknown model, or a setting out of range. Trying again is useless."""
 
 
+class JudgeBudgetExceeded(JudgeError):
+    """The next request could cost more than the budget has left. Nothing was sent."""
+
+
 class JudgeTimeout(JudgeError):
     """No complete reply in time, in any attempt."""
 
 
 class JudgeRateLimited(JudgeError):
-    """The endpoint still said 429 after the last attempt, or asked for a longer wait than the deadline leaves."""
+    """The endpoint still said 429 after the last attempt or asked for too long a wait, or our own limits would."""
 
 
 class JudgeUnavailable(JudgeError):
-    """The endpoint could not be reached, failed (5xx), rejected the request, or sent a broken response."""
+    """The endpoint could not be reached, failed (5xx), rejected the request or sent a broken response.
+
+    Also raised without a request, while too many judgements of late have failed.
+    """
 
 
 class JudgeRefused(JudgeError):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -14,23 +15,44 @@ MAX_RETRY_AFTER_S = 300.0
 """A longer wait is not waited for: the judgement fails at once."""
 _FILTER_CODES = frozenset({"content_filter", "content_policy_violation"})
 _NO_RETRY_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_GATEWAY_GAVE_UP = frozenset({502, 504})
 
 
-def explain(error: Exception, key: str) -> tuple[JudgeError, float | None]:
-    """The error to raise, and the seconds to wait at least before trying again (None: trying again is useless).
+@dataclass(frozen=True)
+class Failure:
+    """Why a request gave no reply that can be read.
 
-    The endpoint's own message is left out, since endpoints quote requests and keys in theirs; its short code stays.
+    Attributes:
+        error: what to raise if no other attempt follows.
+        retry_after: seconds to wait at least before trying again; None: trying again is useless.
+        billed: whether tokens may have been spent on it all the same.
+        complaint: what the endpoint says is wrong with the request (HTTP 400 and 422), in lower case. It may quote
+            anything, so it is searched and never shown.
+    """
+
+    error: JudgeError
+    retry_after: float | None
+    billed: bool = True
+    complaint: str | None = None
+
+
+def explain(error: Exception, key: str) -> Failure:
+    """What an exception of the client library means.
+
+    The endpoint's own message is left out of the error, since endpoints quote requests and keys in theirs; its short
+    code stays.
     """
     import openai
 
-    if isinstance(error, openai.APITimeoutError):
-        return JudgeTimeout("judge: the endpoint did not answer in time"), 0.0
     if isinstance(error, openai.APIStatusError):
         return _by_status(error, key)
+    if isinstance(error, openai.APITimeoutError) and not _broken(error):
+        return Failure(JudgeTimeout("judge: the endpoint did not answer in time"), 0.0)
     if isinstance(error, openai.APIConnectionError):
-        return JudgeUnavailable("judge: the endpoint cannot be reached or broke the connection"), 0.0
+        told = JudgeUnavailable("judge: the endpoint cannot be reached or broke the connection")
+        return Failure(told, 0.0, billed=not _refused(error))
     # A response that is no JSON, a connection lost while reading, and whatever else a library may raise.
-    return JudgeUnavailable(f"judge: the response could not be read ({type(error).__name__})"), 0.0
+    return Failure(JudgeUnavailable(f"judge: the response could not be read ({type(error).__name__})"), 0.0)
 
 
 def retry_after(headers: Any) -> float:
@@ -51,18 +73,36 @@ def retry_after(headers: Any) -> float:
     return 0.0
 
 
-def _by_status(error: Any, key: str) -> tuple[JudgeError, float | None]:
+def _broken(error: Exception) -> bool:
+    """Whether a "timeout" is a broken connection: the library's aiohttp transport does not tell them apart."""
+    first = error.__cause__ and error.__cause__.__cause__
+    return type(first).__module__.startswith("aiohttp") and not isinstance(first, TimeoutError)
+
+
+def _refused(error: Exception) -> bool:
+    """Whether there was no connection at all, so that nothing was sent."""
+    causes = (error.__cause__, error.__cause__ and error.__cause__.__cause__)
+    names = {kind.__name__ for cause in causes for kind in type(cause).__mro__}
+    return not names.isdisjoint({"ConnectError", "ClientConnectorError"})
+
+
+def _by_status(error: Any, key: str) -> Failure:
     status, code = error.status_code, str(error.code or error.type or "")[:60]
     told = f"judge: HTTP {status}" + (f" ({code})" if code.isprintable() and code and key not in code else "")
     if code in _FILTER_CODES:
-        return JudgeRefused(f"{told}: the content filter declined"), 0.0
+        return Failure(JudgeRefused(f"{told}: the content filter declined"), 0.0)
     if status in (401, 403):
-        return JudgeSettingsError(f"{told}: the endpoint rejects the key"), None
+        return Failure(JudgeSettingsError(f"{told}: the endpoint rejects the key"), None, billed=False)
     if status == 404:
-        return JudgeSettingsError(f"{told}: the endpoint does not know the model or the path"), None
+        return Failure(
+            JudgeSettingsError(f"{told}: the endpoint does not know the model or the path"), None, billed=False
+        )
     if status == 429:
         wait = None if code in _NO_RETRY_CODES else retry_after(error.response.headers)
-        return JudgeRateLimited(f"{told}: too many requests"), wait
+        return Failure(JudgeRateLimited(f"{told}: too many requests"), wait, billed=False)
     if status in (408, 409) or status >= 500:
-        return JudgeUnavailable(f"{told}: the endpoint failed"), retry_after(error.response.headers)
-    return JudgeUnavailable(f"{told}: the endpoint rejects the request"), None
+        wait = retry_after(error.response.headers)
+        return Failure(JudgeUnavailable(f"{told}: the endpoint failed"), wait, billed=status in _GATEWAY_GAVE_UP)
+    complaint = f"{error.message} {error.body}".lower() if status in (400, 422) else None
+    rejected = JudgeUnavailable(f"{told}: the endpoint rejects the request")
+    return Failure(rejected, None, billed=False, complaint=complaint)

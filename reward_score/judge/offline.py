@@ -45,6 +45,7 @@ class OfflineJudge:
     """Lexical judge with the interface of `Judge`; stateless, safe in any thread or event loop."""
 
     name = "offline-lexical-v2"
+    store = None
 
     async def score(self, prediction: str, reference: str, *, task: str, question: str | None = None) -> Judgement:
         """Compare two texts; ``task`` and ``question`` are taken for the interface's sake and not used.
@@ -53,6 +54,9 @@ class OfflineJudge:
             BadGroundTruth: the reference has no word.
         """
         return self.compare(prediction, reference)
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
 
     def compare(self, prediction: str, reference: str) -> Judgement:
         """The same, synchronously. Linear in the length of the texts."""

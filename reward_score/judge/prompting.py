@@ -1,49 +1,97 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""What is sent to a judge model: the prompt file, filled once, with both texts fenced by a random nonce."""
+"""What is sent to a judge model: a prompt file, filled once, with both texts fenced by a random nonce.
+
+``prompts/`` holds two: ``comparative`` (how close is the candidate to the reference, the reward's) and ``rubric`` (how
+good is the description, for evaluation; its words are ours, the leaderboard's own text is not ours to copy). A file
+of one's own in the same form may be named by its path instead:
+
+    version: my-prompt-v1
+    === system ===
+    ... names the five dimensions, says {{kind}} and {{nonce}}
+    === user ===
+    ... {{question}}, and the reference and the candidate between their marked lines, as in ``comparative.txt``
+    === kind other ===
+    ... what the texts describe; likewise ``kind vs``, ``kind rc``, ``kind dvc``, ``kind image``
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from .judgement import DIMENSIONS, HIGHEST, LOWEST
 
-PROMPT_FILE = Path(__file__).with_name("prompt.txt")
-KINDS = {
-    "vs": "a summary of a medical video clip",
-    "rc": "a description of what happens inside one marked region of a medical video clip",
-    "dvc": "a description of one event of a medical video clip",
-}
-"""What the two texts are, by task."""
-OTHER_KIND = "a description of a medical video clip"
+PROMPT_FOLDER = Path(__file__).with_name("prompts")
+KINDS = ("vs", "rc", "dvc", "image")
+"""The kinds of text a prompt tells apart: three tasks, and a still image. Any other task is `OTHER_KIND`."""
+OTHER_KIND = "other"
 NONCE_BYTES = 8
 
 _PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
-_SECTIONS = re.compile(r"version: (\S+)\n=== system ===\n(.*)\n=== user ===\n(.*)\Z", re.DOTALL)
+_HEADING = re.compile(r"^=== (.*?) ===[ \t]*$\n?", re.MULTILINE)
+_NAME = re.compile(r"[\w-]+", re.ASCII)
+_VERSION = re.compile(r"version: ([\w.-]+)\s*", re.ASCII)
+_PLACEHOLDERS = {"system": {"nonce", "kind"}, "user": {"nonce", "kind", "question", "reference", "candidate"}}
+_UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
+_CONTROLS = {code: None for code in (*range(32), 127) if chr(code) not in "\n\t"}
+_BEYOND = re.compile("[\U00010000-\U0010ffff]+")
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt file: its version and its two messages with ``{{placeholders}}``."""
+    """A prompt file.
+
+    Attributes:
+        version: what the file calls itself; part of the judge's name.
+        digest: SHA-256 of the file's bytes, in hex.
+        system, user: the two messages, with ``{{placeholders}}``.
+        kinds: what the texts describe, by kind; `OTHER_KIND` is always there.
+    """
 
     version: str
+    digest: str
     system: str
     user: str
+    kinds: Mapping[str, str]
 
 
 @cache
-def load_prompt(path: Path = PROMPT_FILE) -> Prompt:
-    """Read a prompt file. Raises ValueError, naming the file, when a section is missing."""
-    match = _SECTIONS.match(path.read_text(encoding="utf-8"))
-    if not match:
-        raise ValueError(f"{path}: expected a 'version:' line, '=== system ===' and '=== user ==='")
-    return Prompt(match[1], match[2].strip(), match[3].strip())
+def load_prompt(name_or_path: str | Path = "comparative") -> Prompt:
+    """Read a prompt file: one of ``prompts/`` by its name, or any by its path.
+
+    A file is read once in a process, so that a run judges with one prompt.
+
+    Raises:
+        ValueError: no such file, or a section is missing, unknown, given twice or without a placeholder it needs.
+            Names file and section.
+    """
+    path = Path(name_or_path)
+    if isinstance(name_or_path, str) and _NAME.fullmatch(name_or_path):
+        path = PROMPT_FOLDER / f"{name_or_path}.txt"
+        if not path.is_file():
+            names = ", ".join(sorted(file.stem for file in PROMPT_FOLDER.glob("*.txt")))
+            raise ValueError(f"prompt {name_or_path!r}: expected one of {names}, or the path of a file")
+    try:
+        data = path.read_bytes()
+        # Line ends of another system must not change what is asked; the digest is of the bytes as they are.
+        text = data.decode("utf-8").replace("\r\n", "\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: {type(error).__name__}: expected a prompt file in UTF-8") from None
+    head, *parts = _HEADING.split(text)
+    version = _VERSION.fullmatch(head)
+    if not version:
+        raise ValueError(f"{path}: before the first section: expected the one line 'version: NAME'")
+    sections = _checked(path, list(zip(parts[::2], (part.strip() for part in parts[1::2]), strict=True)))
+    kinds = {name.removeprefix("kind "): text for name, text in sections.items() if name.startswith("kind ")}
+    return Prompt(version[1], hashlib.sha256(data).hexdigest(), sections["system"], sections["user"], kinds)
 
 
 def new_nonce() -> str:
@@ -57,26 +105,37 @@ def clean(text: str) -> str:
     Control and format characters (zero-width, direction marks, tags) could hide instructions, and lone surrogates
     cannot be encoded. New lines and tabs stay.
     """
-    kept = (c if c in "\n\t" or unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn"} else "" for c in text)
-    return "".join(kept).strip()
+    if text.replace("\n", "").replace("\t", "").isprintable():  # one pass in C, true for nearly every text
+        return text.strip()
+    if text.isascii():
+        return text.translate(_CONTROLS).strip()
+    return _BEYOND.sub(_seen, _unseen().sub("", text)).strip()
 
 
 def messages(
     prompt: Prompt, *, nonce: str, candidate: str, reference: str, task: str, question: str | None
 ) -> list[dict[str, str]]:
-    """Chat messages of one comparison. Texts are inserted in one pass, so braces in them mean nothing."""
+    """Chat messages of one judgement. Texts are inserted in one pass, so braces in them mean nothing.
+
+    Args:
+        prompt: what is asked.
+        nonce: the code that fences the texts and that the verdict must carry, new for every request.
+        candidate, reference: the two texts, `clean` already.
+        task: one of `KINDS`; anything else is described as `OTHER_KIND`.
+        question: what both texts answer, None or blank to leave it out.
+    """
     fenced = ""
-    if question and question.strip():
-        fenced = f"\n[{nonce} QUESTION BEGINS]\n{clean(question)}\n[{nonce} QUESTION ENDS]\n"
+    if question and (question := clean(question)):
+        fenced = f"[{nonce} QUESTION BEGINS]\n{question}\n[{nonce} QUESTION ENDS]\n"
     values = {
         "nonce": nonce,
-        "kind": KINDS.get(task, OTHER_KIND),
+        "kind": prompt.kinds.get(task) or prompt.kinds[OTHER_KIND],
         "question": fenced,
         "reference": reference,
         "candidate": candidate,
     }
     return [
-        {"role": role, "content": _PLACEHOLDER.sub(lambda match: values[match[1]], text)}
+        {"role": role, "content": _PLACEHOLDER.sub(lambda match: values[match[1]], text).lstrip("\n")}
         for role, text in (("system", prompt.system), ("user", prompt.user))
     ]
 
@@ -91,3 +150,58 @@ def response_format() -> dict[str, Any]:
         "additionalProperties": False,
     }
     return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
+
+
+def _checked(path: Path, sections: list[tuple[str, str]]) -> dict[str, str]:
+    """The sections by name. Raises ValueError for the first that would make a prompt without a fence or a sense."""
+
+    def wrong(name: str, expected: str) -> NoReturn:
+        raise ValueError(f"{path}: section '{name}': {expected}")
+
+    known = ["system", "user", *(f"kind {kind}" for kind in (*KINDS, OTHER_KIND))]
+    found: dict[str, str] = {}
+    for name, text in sections:
+        if name not in known:
+            wrong(name, f"unknown, expected one of {', '.join(known)}")
+        if name in found:
+            wrong(name, "occurs twice")
+        if not text:
+            wrong(name, "is empty")
+        for placeholder in _PLACEHOLDER.findall(text):
+            if placeholder not in _PLACEHOLDERS.get(name, ()):
+                wrong(name, f"the placeholder {{{{{placeholder}}}}} cannot be filled here")
+        found[name] = text
+    needed = {
+        "system": ("{{nonce}}", *DIMENSIONS),
+        "user": tuple(
+            f"[{{{{nonce}}}} {what.upper()} BEGINS]\n{{{{{what}}}}}\n[{{{{nonce}}}} {what.upper()} ENDS]"
+            for what in ("reference", "candidate")
+        ),
+        f"kind {OTHER_KIND}": (),
+    }
+    for name, pieces in needed.items():
+        if name not in found:
+            wrong(name, "is missing")
+        for piece in pieces:
+            if piece not in found[name]:
+                wrong(name, f"expected it to hold {piece!r}")
+    for what in ("reference", "candidate"):  # a second place would stand outside of the fence
+        if found["user"].count(f"{{{{{what}}}}}") > 1:
+            wrong("user", f"holds {{{{{what}}}}} twice")
+    return found
+
+
+@cache
+def _unseen() -> re.Pattern[str]:
+    """The unseen characters of the first plane. With the hundreds of ranges beyond it, a pattern would be slow."""
+    codes = (code for code in range(0x10000) if chr(code) not in "\n\t")
+    unseen = "".join(f"\\u{code:04x}" for code in codes if _is_unseen(chr(code)))
+    return re.compile(f"[{unseen}]+")
+
+
+def _seen(match: re.Match[str]) -> str:
+    return "".join([c for c in match[0] if not _is_unseen(c)])
+
+
+def _is_unseen(character: str) -> bool:
+    return unicodedata.category(character) in _UNSEEN

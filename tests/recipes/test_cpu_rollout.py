@@ -100,6 +100,14 @@ def test_only_requests_with_the_same_settings_share_a_call(server):
     assert batches == [([[1], [3]], 1.0), ([[2]], 0.0)]
 
 
+def test_a_call_serves_no_more_requests_than_verl_s_setting_allows(server, monkeypatch):
+    assert server.most == 256
+    monkeypatch.setattr(server, "most", 2)
+    outputs = run(*ask(server, [1], [2], [3]))
+    assert [output.token_ids for output in outputs] == [[1], [2], [3]]
+    assert [prompts for prompts, _ in server.engine.batches] == [[[1], [2]], [[3]]]
+
+
 def test_an_error_of_the_engine_reaches_everyone_who_waits(server):
     server.engine.failures = [MemoryError("out of memory")]
     assert [str(error) for error in run(*ask(server, [1], [2], [3]))] == ["out of memory"] * 3

@@ -83,12 +83,15 @@ def test_reward_settings_are_settings_that_the_reward_knows(configs, script):
 
 
 @pytest.mark.parametrize("script", [QWEN2_5, QWEN3])
-def test_judge_settings_make_a_judge(configs, script):
+def test_judge_settings_make_a_judge(configs, tmp_path, script):
     from reward_score.judge import Judge
 
-    settings = configs[script]["reward"]["custom_reward_function"]["reward_kwargs"]["judge_settings"]
+    config = configs[script]
+    settings = config["reward"]["custom_reward_function"]["reward_kwargs"]["judge_settings"]
     assert "api_key" not in settings
-    Judge(api_key="any", **settings)
+    assert settings["store"] == f"{config['trainer']['default_local_dir']}/judge"
+    assert (settings["budget_usd"], settings["max_in_flight"]) == (None, 128)
+    Judge(api_key="any", **settings | {"store": str(tmp_path / "judge")})
 
 
 @pytest.mark.parametrize("script", [QWEN2_5, QWEN3])
@@ -161,7 +164,10 @@ def test_a_refusal_does_not_show_the_key(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"JUDGE": "gpt"}, "JUDGE 'gpt': expected openai or offline"),
+        ({"JUDGE": "gpt"}, "JUDGE 'gpt': expected openai or offline or router"),
+        ({"JUDGE_BUDGET_USD": "much"}, "JUDGE_BUDGET_USD is 'much', expected a number"),
+        ({"JUDGE_MODEL": 'a"b'}, "JUDGE_MODEL 'a\"b': expected the model's name"),
+        ({"JUDGE": "router", "JUDGE_MODEL_PATH": "nowhere"}, "no config.json there, expected the judge's model"),
         ({"TRAIN_BATCH_SIZE": "many"}, "TRAIN_BATCH_SIZE is 'many', expected a whole number above 0"),
         ({"JUDGE": "offline", "NNODES": "2"}, "NNODES is 2 and RAY_ADDRESS is not set"),
     ],
@@ -188,6 +194,51 @@ def test_several_nodes_the_offline_judge_and_all_tasks_compose(tmp_path):
     assert config["trainer"]["nnodes"] == 2 and config["trainer"]["project_name"] == "other"
     environment = config["ray_kwargs"]["ray_init"]["runtime_env"]["env_vars"]
     assert environment == {"PYTHONPATH": str(ROOT), "VERL_USE_EXTERNAL_MODULES": "recipes.medgrpo.plugin"}
+
+
+def test_a_judge_on_gpus_of_its_own_and_its_limits_compose(tmp_path):
+    done = run(
+        *(QWEN3, "--cfg", "job", "--resolve"),
+        cwd=tmp_path,
+        NNODES="2",
+        JUDGE="router",
+        JUDGE_MODEL="open judge",
+        JUDGE_MODEL_PATH="a judge's folder",
+        JUDGE_GPUS="4",
+        JUDGE_TP="2",
+        JUDGE_PROMPT="rubric",
+        JUDGE_IN_FLIGHT="200",
+        JUDGE_REQUESTS_PER_MIN="600",
+        JUDGE_BUDGET_USD="12.5",
+        JUDGE_PROMPT_PRICE="0.5",
+        JUDGE_COMPLETION_PRICE="1",
+        JUDGE_STORE="the store",
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    config = yaml.safe_load(done.stdout)
+    reward, servers = config["reward"]["custom_reward_function"]["reward_kwargs"], config["reward"]["reward_model"]
+    assert reward["judge"] == "router"
+    assert reward["judge_settings"] == {
+        "model": "open judge",
+        "prompt": "rubric",
+        # Reward workers on several nodes share it through an actor.
+        "store": f"ray:{tmp_path}/the store",
+        "max_in_flight": 200,
+        "requests_per_min": 600,
+        "tokens_per_min": None,
+        "budget_usd": 12.5,
+        "prompt_price": 0.5,
+        "completion_price": 1,
+    }
+    assert config["trainer"]["v1"]["sampler"]["sampler_kwargs"]["reward_kwargs"] == reward
+    assert (servers["enable"], servers["enable_resource_pool"]) == (True, True)
+    assert (servers["nnodes"], servers["n_gpus_per_node"]) == (1, 4)
+    assert servers["model_path"] == f"{tmp_path}/a judge's folder"
+    rollout = servers["rollout"]
+    assert (rollout["name"], rollout["tensor_model_parallel_size"]) == ("vllm", 2)
+    assert rollout["engine_kwargs"]["vllm"]["served_model_name"] == "open judge"
+    # Asleep, they would never answer.
+    assert rollout["free_cache_engine"] is False
 
 
 @pytest.fixture
@@ -238,7 +289,8 @@ def test_a_start_checks_first_and_then_trains_in_the_output_folder(machine, tmp_
     assert environment == "environment gpu"
     assert f"--data {tmp_path}/data --statistics {tmp_path}/statistics.json" in preflight
     assert f"--checkpoints {tmp_path}/out/checkpoints --model-family qwen" in preflight
-    assert "--judge openai --judge-model" in preflight
+    assert f"--judge openai --judge-model gpt-4.1 --judge-store {tmp_path}/out/checkpoints/judge" in preflight
+    assert "--judge-base-url https://api.openai.com/v1" in preflight and "--judge-ping" not in preflight
     assert "--tasks tal stg vs rc" in preflight
     assert trainer.startswith("python -m verl.trainer.main_ppo ") and " data.seed=5 | " in trainer
     module, log, platform, folder = trainer.split(" | ")[1].split()

@@ -1,14 +1,22 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
+import asyncio
 import json
+import sys
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from recipes.medgrpo.checkpoints import TRACKER
-from recipes.medgrpo.preflight import main
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from mock_judge_server import MockJudge, Reply, honest  # noqa: E402
+
+from recipes.medgrpo.checkpoints import TRACKER  # noqa: E402
+from recipes.medgrpo.preflight import main  # noqa: E402
+from reward_score.judge.limits import Estimate, Limits  # noqa: E402
+from reward_score.judge.store import open_store  # noqa: E402
 
 ROW = {"n": 8, "p25": 0.1, "p50": 0.2, "p75": 0.4, "iqr": 0.30000000000000004}
 
@@ -83,6 +91,87 @@ def test_statistics_of_another_judge_are_refused(run, capsys):
     assert preflight(run, "--judge", "openai", "--judge-model", "some-model") == 2
     error = capsys.readouterr().err
     assert "calibrated with the judge 'offline-lexical'" in error and "openai:some-model" in error
+
+
+OPENAI = ("--judge", "openai", "--judge-base-url", "http://127.0.0.1:9/v1", "--judge-model")
+
+
+@pytest.fixture
+def judged(run, monkeypatch):
+    """The same run with statistics of a model's judgement, and a key."""
+    statistics = json.loads((run / "statistics.json").read_text())
+    (run / "statistics.json").write_text(json.dumps(statistics | {"judge": "openai:gpt-4.1"}))
+    for name in ("MEDGRPO_JUDGE_API_KEY", "MEDGRPO_JUDGE_API_KEY_FILE", "OPENAI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MEDGRPO_JUDGE_API_KEY", KEY)
+    return run
+
+
+KEY = "key-never-to-be-shown"
+
+
+def test_a_judge_that_could_work(judged, capsys):
+    more = ("--judge-store", str(judged / "judge"), "--judge-budget-usd", "3", "--judge-in-flight", "8")
+    assert preflight(judged, *OPENAI, "gpt-4.1", *more) == 0
+    # verl's servers run a model of that name; their address comes later.
+    assert preflight(judged, "--judge", "router", "--judge-model", "gpt-4.1", *more) == 0
+    said = capsys.readouterr()
+    assert KEY not in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--judge-base-url", "127.0.0.1:9/v1"), "base_url: expected http"),
+        (("--judge-model", " "), "no model"),
+        (("--judge-model", "of-no-known-price", "--judge-budget-usd", "1"), "no price of 'of-no-known-price' is known"),
+        (("--judge-store", "{run}/statistics.json/judge"), "statistics.json/judge: the judge's store cannot be"),
+        (("--judge-prompt", "rubric"), "training uses 'openai:gpt-4.1/rubric-v1'"),
+    ],
+)
+def test_a_judge_that_cannot_work_is_found_before_ray(judged, capsys, more, words):
+    assert preflight(judged, *OPENAI, "gpt-4.1", *(part.format(run=judged) for part in more)) == 2
+    said = capsys.readouterr().err
+    assert words in said and KEY not in said
+
+
+def test_a_judge_without_a_key_is_found_before_ray(judged, capsys, monkeypatch):
+    monkeypatch.delenv("MEDGRPO_JUDGE_API_KEY")
+    assert preflight(judged, *OPENAI, "gpt-4.1") == 2
+    assert "preflight: judge: no key: set MEDGRPO_JUDGE_API_KEY" in capsys.readouterr().err
+
+
+def test_a_budget_that_is_spent_is_found_before_ray(judged, capsys):
+    async def spend():
+        store = open_store(str(judged / "judge"))
+        admission = await store.admit("gpt-4.1", Estimate(100, 2.0), Limits(), 10, 10)
+        await store.settle("gpt-4.1", admission.ticket, 100, 2.0, 0.1)
+        await store.close()
+
+    asyncio.run(spend())
+    more = ("--judge-store", str(judged / "judge"), "--judge-budget-usd")
+    assert preflight(judged, *OPENAI, "gpt-4.1", *more, "2") == 2
+    assert "$2.0000 of gpt-4.1's budget of $2.0000 are spent: raise it" in capsys.readouterr().err
+    assert preflight(judged, *OPENAI, "gpt-4.1", *more, "2.5") == 0
+
+
+def test_a_ping_asks_once_and_only_when_it_is_asked_for(judged, capsys):
+    with MockJudge(lambda request: Reply(content=honest(request, score=4))) as server:
+        ping = ("--judge-base-url", server.base_url, "--judge-store", str(judged / "judge"))
+        assert preflight(judged, *OPENAI, "gpt-4.1", *ping) == 0
+        assert server.requests == []
+        for _ in range(2):  # never from the cache
+            assert preflight(judged, *OPENAI, "gpt-4.1", *ping, "--judge-ping") == 0
+        assert len(server.requests) == 2
+    said = capsys.readouterr().err
+    assert said.count("mean score 4.0, 100 prompt and 20 completion tokens") == 2 and KEY not in said
+
+
+def test_a_ping_that_fails_stops_the_start(judged, capsys):
+    with MockJudge(lambda request: Reply(status=401, body={"error": {"message": "no"}})) as server:
+        assert preflight(judged, *OPENAI, "gpt-4.1", "--judge-base-url", server.base_url, "--judge-ping") == 2
+    said = capsys.readouterr().err
+    assert "--judge-ping: Judge" in said and KEY not in said
 
 
 def test_data_made_for_the_other_family_are_refused(run, capsys):

@@ -1,6 +1,7 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
+import asyncio
 import json
 import logging
 import math
@@ -84,6 +85,16 @@ def test_a_signal_of_some_rollouts_is_averaged_over_those(sampling):
     curves = sampling.pair_curves(rows)
     assert curves["medgrpo/AVOS/tal/raw_caption"] == 0.5
     assert "medgrpo/AVOS/tal/acc" not in curves and "medgrpo/pairs_mean/acc" not in curves
+
+
+def test_attacks_on_the_judge_are_a_curve_of_the_captions(sampling):
+    from recipes.medgrpo.curves import records
+
+    rows = [answer("a", 0.1), answer("a", 0.1)]
+    rows[0].parts["attack"], rows[1].parts["attack"] = 1.0, 0.0
+    curves = sampling.pair_curves((one.data_source, one.reward, one.parts) for one in rows)
+    assert curves["medgrpo/AVOS/tal/attack"] == 0.5 and "medgrpo/pairs_mean/attack" not in curves
+    assert [record["attack"] for record in records(1, rows, np.zeros(2), np.zeros(2))] == [1.0, 0.0]
 
 
 def test_a_run_stops_when_too_much_fails_for_too_long(sampling):
@@ -376,6 +387,56 @@ def test_the_state_of_another_advantage_is_no_state(sampling, tmp_path):
         buffer(sampling, state_dir=str(tmp_path))._restore(5)
 
 
+def judged(folder, **settings) -> dict:
+    """Reward settings with a judge that keeps its account in a folder."""
+    endpoint = {"base_url": "http://127.0.0.1:9/v1", "model": "m", "store": str(folder)}
+    return {"reward_kwargs": {"judge": "openai", "judge_settings": endpoint | settings}}
+
+
+def account(folder, **counts: float) -> None:
+    """What the reward workers leave in the store."""
+    from reward_score.judge.store import open_store
+
+    async def count():
+        store = open_store(str(folder))
+        store.count("m", {name.replace("__", "/"): number for name, number in counts.items()})
+        await store.close()
+
+    asyncio.run(count())
+
+
+def test_a_resumed_run_remembers_what_its_judge_did(sampling, tmp_path):
+    settings = judged(tmp_path / "judge", budget_usd=1.0) | {"state_dir": str(tmp_path)}
+    first = buffer(sampling, **settings)
+    counts = {"judgements": 4, "failed/JudgeRefused": 6, "cost_usd": 0.6, "cost_usd_total": 0.6}
+    first.judge_stops.check_step(5, {"": counts, "m": counts})
+    first._save(5)
+    resumed = buffer(sampling, **settings)
+    resumed._restore(5)
+    assert resumed.judge_stops.state_dict() == {"refused": [[6, 10]], "dearest": {"m": 0.6}}
+    assert resumed.judge_stops.too_dear({"m": 0.6})
+    # A state of before there was an account.
+    state = json.loads((tmp_path / "sampler/step_5.json").read_text())
+    del state["judge"]
+    (tmp_path / "sampler/step_5.json").write_text(json.dumps(state))
+    buffer(sampling, **settings)._restore(5)
+
+
+def test_no_step_is_taken_that_may_not_fit_the_budget(sampling, tmp_path):
+    made = buffer(sampling, **judged(tmp_path / "judge", budget_usd=1.0))
+    made.judge_stops.dearest = {"m": 1.5}
+    with pytest.raises(sampling.JudgeStop, match=r"^step 7 was not taken: no other step fits .* nothing was trained"):
+        made.sample(7, "train", 1)
+
+
+def test_a_damaged_account_in_the_state_is_named(sampling, tmp_path):
+    (tmp_path / "sampler").mkdir()
+    content = '{"failed_shares": [], "advantage": {"name": "grpo", "state": {}}, "judge": {"refused": [3]}}'
+    (tmp_path / "sampler/step_5.json").write_text(content)
+    with pytest.raises(sampling.SamplerStateError, match="step_5.json: cannot be resumed from"):
+        buffer(sampling, state_dir=str(tmp_path))._restore(5)
+
+
 @pytest.fixture(scope="module")
 def queue(plugged):
     """A real TransferQueue on a Ray of its own."""
@@ -443,6 +504,37 @@ def test_a_step_that_leaves_nothing_to_train_on_stops_the_run(sampling, queue):
     put_group(queue, "lonely", TAL, {0: 1.0})
     with pytest.raises(sampling.RolloutFailure, match="step 8: no group kept 2 rollouts"):
         buffer(sampling, failure_window=9).sample(8, "train", 1)
+
+
+@pytest.mark.slow
+def test_the_judges_account_joins_the_metrics_of_a_step(sampling, queue, tmp_path):
+    made = buffer(sampling, **judged(tmp_path))
+    put_group(queue, "whole", TAL, {0: 0.25, 1: 0.5, 2: 0.75})
+    account(tmp_path, judgements=3, calls=2, cache_hits=1)
+    batch, metrics = made.sample(1, "train", 1)
+    assert metrics["medgrpo/judge/judgements"] == 3 and metrics["medgrpo/judge/failed_share"] == 0
+    assert metrics["medgrpo/AVOS/tal/reward"] == pytest.approx(0.5)
+    queue.kv_clear(partition_id="train", keys=batch.keys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("survivors", "counts", "words"),
+    [
+        # Where every rollout failed, the judge is named and not the rollouts.
+        ({}, {"failed__JudgeBudgetExceeded": 3}, "step 2: the judge's budget is used up: 3 of 3 judgements"),
+        ({0: 0.5, 1: 0.5}, {"judgements": 1, "failed__JudgeTimeout": 2}, "step 2: the judge failed in 2 of 3"),
+        ({0: 0.0, 1: 0.0, 2: 0.0}, {"failed__JudgeMalformed": 3}, "step 2: 3 of the 3 judgements of the last 1 steps"),
+    ],
+)
+def test_a_step_is_not_trained_on_without_its_judge(sampling, queue, tmp_path, survivors, counts, words):
+    made = buffer(sampling, failure_window=1, record_dir=str(tmp_path), **judged(tmp_path / "judge"))
+    put_group(queue, "asked", TAL, survivors)
+    account(tmp_path / "judge", **counts)
+    with pytest.raises(sampling.JudgeStop, match=words):
+        made.sample(2, "train", 1)
+    assert not (tmp_path / "rollouts").exists()
+    queue.kv_clear(partition_id="train", keys=[*queue.kv_list()["train"]])
 
 
 @pytest.mark.slow

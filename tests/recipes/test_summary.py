@@ -8,7 +8,16 @@ import sys
 from pathlib import Path
 
 from recipes.medgrpo.console import step_line
-from recipes.medgrpo.summary import PEARSON, REWARD, merge_attempts, summarise, table, verdict, with_lost_steps
+from recipes.medgrpo.summary import (
+    PEARSON,
+    REWARD,
+    judge_line,
+    merge_attempts,
+    summarise,
+    table,
+    verdict,
+    with_lost_steps,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -116,3 +125,10 @@ def test_pooling_needs_no_model_library(tmp_path):
     environment = {key: value for key, value in os.environ.items() if not key.startswith("VERL")}
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_the_plan_says_who_judged():
+    assert judge_line({"model": "qwen3_vl"}) == "offline-lexical-v2 (word overlap, not a language model)"
+    planned = {"judge": "openai", "judge_model": "gpt-4.1"}
+    assert judge_line(planned) == "openai:gpt-4.1"
+    assert judge_line(planned | {"judge_prompt": "rubric"}) == "openai:gpt-4.1/rubric-v1"

@@ -7,6 +7,7 @@ import json
 import logging
 import pickle
 import sys
+import time
 import traceback
 from email.utils import formatdate
 from pathlib import Path
@@ -84,7 +85,7 @@ def test_a_verdict_becomes_a_judgement_with_its_usage():
         judgement = score(judge)
     assert judgement.scores() == dict(zip(DIMENSIONS, (5, 3, 3, 3, 1), strict=True))
     assert judgement.mean == 3
-    assert judgement.judge == judge.name == "mock-model/comparative-v1"
+    assert judgement.judge == judge.name == "mock-model/comparative-v2"
     assert judgement.usage == judge.usage == Usage(prompt_tokens=100, completion_tokens=20, requests=1)
     assert judge.cost_usd == pytest.approx((100 * 2 + 20 * 8) / 1e6)
     assert judge.counters == {"judgements": 1, "requests": 1}
@@ -117,11 +118,12 @@ def test_one_judge_serves_several_event_loops():
         judge = judge_at(server)
 
         async def several():
-            return await asyncio.gather(*(judge.score(PREDICTION, REFERENCE, task="vs") for _ in range(8)))
+            texts = (f"{PREDICTION} {number}" for number in range(8))
+            return await asyncio.gather(*(judge.score(text, REFERENCE, task="vs") for text in texts))
 
-        for _ in range(3):  # asyncio.run makes a new loop every time, and closes it without telling the judge
+        for turn in range(3):  # asyncio.run makes a new loop every time, and closes it without telling the judge
             assert [judgement.mean for judgement in asyncio.run(several())] == [3] * 8
-    assert judge.counters == {"judgements": 24, "requests": 24}
+    assert judge.counters == {"judgements": 24, "requests": 8, "cache_hits": 16}
 
 
 def test_every_request_has_a_nonce_of_its_own():
@@ -139,23 +141,19 @@ def test_no_more_judgements_are_under_way_than_set():
     def watch(request):
         under_way.add(request.number)
         most.append(len(under_way))
-        reply = good(request)
-        reply.delay_s = 0.02
-        return reply
+        time.sleep(0.02)
+        under_way.remove(request.number)
+        return good(request)
 
     with replies(watch) as server:
-        judge = judge_at(server, max_in_flight=1)
+        judge = judge_at(server, max_in_flight=2)
 
         async def several():
-            async def one():
-                judgement = await judge.score(PREDICTION, REFERENCE, task="vs")
-                under_way.clear()
-                return judgement
+            texts = (f"{PREDICTION} {number}" for number in range(8))
+            return await asyncio.gather(*(judge.score(text, REFERENCE, task="vs") for text in texts))
 
-            return await asyncio.gather(*(one() for _ in range(4)))
-
-        assert len(asyncio.run(several())) == 4
-    assert max(most) == 1
+        assert len(asyncio.run(several())) == 8
+    assert max(most) == 2
 
 
 @pytest.mark.parametrize("blank", ["", " \n", "\u200b\u2060\ufeff", "\x00\x07"])
@@ -196,7 +194,8 @@ def test_a_blank_answer_is_the_worst_without_a_call(blank):
 )
 def test_failures(reply, error, attempts):
     with replies(reply) as server:
-        judge = judge_at(server, max_attempts=3)
+        # Without the wording of a request in question, what is rejected is not worth another one.
+        judge = judge_at(server, max_attempts=3, structured=True)
         with pytest.raises(JudgeError) as raised:
             score(judge)
     assert type(raised.value) is error
@@ -262,7 +261,7 @@ def test_the_wait_that_was_asked_for_is_kept(monkeypatch):
         waits.append(seconds)
         await sleep(0, *more)
 
-    monkeypatch.setattr("reward_score.judge.client.asyncio.sleep", note)
+    monkeypatch.setattr("reward_score.judge.attempts.asyncio.sleep", note)
     with replies(Reply(status=429, headers={"Retry-After": "7"}), Reply(status=503), good) as server:
         score(judge_at(server, backoff_s=1.0))
     asked, own = [wait for wait in waits if wait > 0]
@@ -292,8 +291,11 @@ NONCE = "0123456789abcdef"
 VERDICT = {"nonce": NONCE, **dict.fromkeys(DIMENSIONS, 4)}
 
 
-@pytest.mark.parametrize("frame", ["{}", "\n {} \n", "```json\n{}\n```", "```\n{}```", "``` {} ```"])
-def test_a_verdict_may_stand_in_one_code_fence(frame):
+@pytest.mark.parametrize(
+    "frame",
+    ["{}", "\n {} \n", "```json\n{}\n```", "```\n{}```", "``` {} ```", "Here it is: {}", "{} I hope this helps"],
+)
+def test_a_verdict_may_stand_in_one_code_fence_or_in_prose(frame):
     assert parse_verdict(frame.replace("{}", json.dumps(VERDICT)), NONCE) == dict.fromkeys(DIMENSIONS, 4)
 
 
@@ -323,8 +325,8 @@ def test_scores_are_whole_numbers_of_1_to_5_and_never_clamped(value):
         json.dumps(VERDICT)[:-1],
         json.dumps(VERDICT) * 2,
         json.dumps(VERDICT) + "\n" + json.dumps({**VERDICT, "specificity": 5}),
-        "Here it is: " + json.dumps(VERDICT),
-        json.dumps(VERDICT) + " I hope this helps",
+        "Here it is: {" + json.dumps(VERDICT),
+        json.dumps(VERDICT) + " I hope this helps }",
         f"```json\n{json.dumps(VERDICT)}\n```\n```json\n{json.dumps(VERDICT)}\n```",
         json.dumps(VERDICT) + " " * 5000,
         "[" * 3000,

@@ -29,6 +29,7 @@ from recipes.medgrpo.engine import Answer, Request, SamplingSettings, Transforme
 
 # A batch is complete when no request has come for this long: rollouts of a step arrive in a burst.
 QUIET_S = 0.15
+# Rollouts that one call serves at most; verl's `rollout.max_num_seqs` may ask for fewer.
 MOST = 256
 
 
@@ -51,6 +52,7 @@ class TransformersServer:
         banned = get_vision_placeholder_token_ids(model_config.processor) or ()
         self.engine = TransformersEngine(model, model_config.processor, banned)
         self.replica_rank = replica_rank
+        self.most = max(1, min(MOST, self.config.max_num_seqs))
         self.global_steps: int | None = None
         # How often each prompt was asked since the weights came.
         self.asked: Counter[str] = Counter()
@@ -125,10 +127,10 @@ class TransformersServer:
     async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         while self.waiting:
-            while len(self.waiting) < MOST and loop.time() - self.arrived < QUIET_S:
+            while len(self.waiting) < self.most and loop.time() - self.arrived < QUIET_S:
                 await asyncio.sleep(QUIET_S / 3)
             settings = self.waiting[0][1]
-            batch = [item for item in self.waiting if item[1] == settings][:MOST]
+            batch = [item for item in self.waiting if item[1] == settings][: self.most]
             taken = {id(item) for item in batch}
             self.waiting = [item for item in self.waiting if id(item) not in taken]
             try:

@@ -3,8 +3,9 @@
 
 """The leaderboard's three judged columns, by a judge of ours.
 
-The leaderboard's judge has a prompt of its own, which asks how good a text is; ours ask how close it is to the
-reference. The columns are computed as there, and their numbers are comparable only with those of the same judge.
+The leaderboard's judge has a prompt of its own, which asks how good a text is. So does `rubric`, in words of ours; the
+reward's `comparative` asks how close a text is to the reference. The columns are computed as there, and their numbers
+are comparable only with those of the same judge and prompt.
 
 `reward_score.leaderboard` asks for one pair at a time. So a first pass only collects the pairs, which are then judged
 side by side, each distinct one once; the second pass looks them up.
@@ -83,7 +84,12 @@ class Judged:
                     scores = judgement.scores()
                     self._known[pair] = {aspect: scores[name] for aspect, name in zip(ASPECTS, DIMENSIONS, strict=True)}
 
-        await tqdm.gather(*(one(pair, task) for pair, task in pairs.items()), desc="judge", unit="pair", mininterval=2)
+        try:
+            await tqdm.gather(
+                *(one(pair, task) for pair, task in pairs.items()), desc="judge", unit="pair", mininterval=2
+            )
+        finally:
+            await judge.aclose()
 
     def __call__(self, prediction: str, reference: str) -> Scores | None:
         return self._known[prediction, reference]

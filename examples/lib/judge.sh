@@ -1,0 +1,93 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+# shellcheck shell=bash
+#
+# Who judges captions, to be sourced: JUDGE and JUDGE_* of the environment, checked by `judge_problems`, as arguments of
+# the commands (JUDGE_ARGS) and as hydra overrides of a training (JUDGE_OVERRIDES) by `set_judge`.
+#
+# The key comes from MEDGRPO_JUDGE_API_KEY, MEDGRPO_JUDGE_API_KEY_FILE or OPENAI_API_KEY, read where the reward is
+# computed (on several nodes: in the environment that each `ray start` got). No line here expands it, so that neither a
+# trace nor a configuration can show it.
+
+# JUDGE: offline (word overlap, no network), openai (any compatible endpoint), in training also router (verl's own
+# reward-model servers). The caller sets the defaults of JUDGE and JUDGE_MODEL.
+JUDGE_BASE_URL=${JUDGE_BASE_URL:-https://api.openai.com/v1}
+JUDGE_SECOND_MODEL=${JUDGE_SECOND_MODEL:-}          # another model, averaged with the first; empty: none
+JUDGE_SECOND_BASE_URL=${JUDGE_SECOND_BASE_URL:-}    # of its endpoint; empty: the first's
+JUDGE_SECOND_KEY_VARIABLE=${JUDGE_SECOND_KEY_VARIABLE:-}    # name of the variable with its key; empty: the first's
+JUDGE_SECOND_PROMPT_PRICE=${JUDGE_SECOND_PROMPT_PRICE:-}    # dollars per million tokens; empty: the price table
+JUDGE_SECOND_COMPLETION_PRICE=${JUDGE_SECOND_COMPLETION_PRICE:-}
+JUDGE_PROMPT=${JUDGE_PROMPT:-}                      # name or file; empty: comparative
+JUDGE_BUDGET_USD=${JUDGE_BUDGET_USD:-}              # dollars over the whole run; empty: no budget
+JUDGE_REQUESTS_PER_MIN=${JUDGE_REQUESTS_PER_MIN:-}  # over all reward workers; empty: no limit
+JUDGE_TOKENS_PER_MIN=${JUDGE_TOKENS_PER_MIN:-}
+JUDGE_IN_FLIGHT=${JUDGE_IN_FLIGHT:-}                # empty: as configured
+JUDGE_PROMPT_PRICE=${JUDGE_PROMPT_PRICE:-}          # dollars per million tokens; empty: the price table
+JUDGE_COMPLETION_PRICE=${JUDGE_COMPLETION_PRICE:-}
+[[ $JUDGE_PROMPT != */* && $JUDGE_PROMPT != *.* ]] || JUDGE_PROMPT=$(realpath -m -- "$JUDGE_PROMPT")
+
+# A value as hydra's quoted string, whatever characters it holds.
+quoted() {
+  printf "'%s'" "${1//\'/\\\'}"
+}
+
+# judge_problems KIND...: one line for everything that is wrong with these settings, KIND being those that are known.
+judge_problems() {
+  local name
+  [[ " $* " == *" $JUDGE "* ]] || printf "JUDGE '%s': expected %s\n" "$JUDGE" "$(sed 's/ / or /g' <<<"$*")"
+  [[ $JUDGE != offline ]] || return 0
+  [[ -n $JUDGE_MODEL && $JUDGE_MODEL != *[[:cntrl:]\"\\]* ]] ||
+    printf "JUDGE_MODEL '%s': expected the model's name at the judge's endpoint\n" "$JUDGE_MODEL"
+  [[ $JUDGE_SECOND_MODEL != *[[:cntrl:]\"\\]* ]] ||
+    printf "JUDGE_SECOND_MODEL '%s': expected the model's name at its endpoint\n" "$JUDGE_SECOND_MODEL"
+  [[ $JUDGE_PROMPT != *[[:cntrl:]\"\\]* ]] ||
+    printf "JUDGE_PROMPT '%s': expected a prompt's name or a file's path without quotes\n" "$JUDGE_PROMPT"
+  for name in JUDGE_BUDGET_USD JUDGE_REQUESTS_PER_MIN JUDGE_TOKENS_PER_MIN JUDGE_IN_FLIGHT JUDGE_PROMPT_PRICE \
+    JUDGE_COMPLETION_PRICE JUDGE_SECOND_PROMPT_PRICE JUDGE_SECOND_COMPLETION_PRICE; do
+    [[ -z ${!name} || ${!name} =~ ^[0-9]+(\.[0-9]+)?$ ]] || printf "%s is '%s', expected a number\n" "$name" "${!name}"
+  done
+  # -v asks for the name alone: a test of the value would put the key into a trace.
+  [[ $JUDGE != openai || -v MEDGRPO_JUDGE_API_KEY || -v MEDGRPO_JUDGE_API_KEY_FILE || -v OPENAI_API_KEY ]] ||
+    echo "no key for the judge: set MEDGRPO_JUDGE_API_KEY (any word for a server without keys)"
+}
+
+# set_judge STORE: make the arrays.
+set_judge() {
+  local name value settings=reward.custom_reward_function.reward_kwargs.judge_settings
+  JUDGE_ARGS=(--judge "$JUDGE")
+  JUDGE_OVERRIDES=(reward.custom_reward_function.reward_kwargs.judge="$JUDGE")
+  [[ $JUDGE != offline ]] || return 0
+  JUDGE_ARGS+=(--judge-model "$JUDGE_MODEL" --judge-store "$1")
+  JUDGE_OVERRIDES+=("++$settings.model=$(quoted "$JUDGE_MODEL")" "++$settings.store=$(quoted "$1")")
+  if [[ $JUDGE == openai ]]; then
+    JUDGE_ARGS+=(--judge-base-url "$JUDGE_BASE_URL")
+    JUDGE_OVERRIDES+=("++$settings.base_url=$(quoted "$JUDGE_BASE_URL")")
+  else
+    # The servers' address is verl's to know.
+    JUDGE_OVERRIDES+=("~$settings.base_url")
+  fi
+  if [[ -n $JUDGE_PROMPT ]]; then
+    JUDGE_ARGS+=(--judge-prompt "$JUDGE_PROMPT")
+    JUDGE_OVERRIDES+=("++$settings.prompt=$(quoted "$JUDGE_PROMPT")")
+  fi
+  if [[ -n $JUDGE_SECOND_MODEL ]]; then
+    JUDGE_ARGS+=(--judge-second-model "$JUDGE_SECOND_MODEL")
+    JUDGE_OVERRIDES+=("++$settings.second.model=$(quoted "$JUDGE_SECOND_MODEL")")
+    for name in base_url key_variable prompt_price completion_price; do
+      value=JUDGE_SECOND_${name^^}
+      value=${!value}
+      [[ -n $value ]] || continue
+      JUDGE_ARGS+=("--judge-second-${name//_/-}" "$value")
+      case $name in *_price) ;; *) value=$(quoted "$value") ;; esac
+      JUDGE_OVERRIDES+=("++$settings.second.$name=$value")
+    done
+  fi
+  for name in budget_usd requests_per_min tokens_per_min in_flight prompt_price completion_price; do
+    value=JUDGE_${name^^}
+    value=${!value}
+    [[ -n $value ]] || continue
+    JUDGE_ARGS+=("--judge-${name//_/-}" "$value")
+    case $name in in_flight) name=max_in_flight ;; esac
+    JUDGE_OVERRIDES+=("++$settings.$name=$value")
+  done
+}

@@ -1,0 +1,110 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""What can be known of a judge before a run: its settings, its store, and, where that is asked for, its answer."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from reward_score.judge import JudgeError, make_judge
+from reward_score.judge.make import members
+from reward_score.judge.store import open_store
+
+RAY = "ray:"
+NOWHERE = "127.0.0.1:9"
+"""Stands for the address of verl's router, which is not known before it runs."""
+PAIR = (
+    "The grasper retracts the gallbladder while the hook dissects the cystic duct.",
+    "The hook dissects the cystic duct; the grasper retracts the gallbladder.",
+)
+"""What a ping has judged: candidate and reference."""
+
+
+def check_store(where: str | None) -> list[str]:
+    """What is wrong with the folder of a store."""
+    if where is None:
+        return []
+    folder = Path(where.removeprefix(RAY)).absolute()
+    place = folder
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        return [f"{folder}: the judge's store cannot be written there"]
+    return []
+
+
+def _made(judge: str, settings: Mapping[str, Any], **changes: Any) -> Any:
+    known = {name: value for name, value in {**settings, **changes}.items() if value is not None}
+    if str(known.get("store", "")).startswith(RAY):
+        # Its actor comes with the run; the limits and the price are checked without it.
+        del known["store"]
+    return make_judge(judge, known, NOWHERE)
+
+
+def spent_usd(store: str, model: str) -> float:
+    """Dollars that a store's budget counts for a model. Raises JudgeError for a store that is none."""
+
+    async def read() -> dict:
+        opened = open_store(store)
+        try:
+            return (await opened.snapshot()).get(model, {})
+        finally:
+            await opened.close()
+
+    counts = asyncio.run(read())
+    return counts.get("cost_usd", 0.0) + counts.get("unconfirmed_usd", 0.0)
+
+
+def check_judge(judge: str, settings: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a judge's settings: key, address, model, limits, price, store, budget. Asks no endpoint.
+
+    Args:
+        judge: ``offline``, ``openai`` or ``router``. settings: as in ``judge_settings``.
+    """
+    if judge == "offline":
+        return []
+    if problems := check_store(settings.get("store")):
+        return problems
+    try:
+        _made(judge, settings)
+        for kind, given in members(judge, settings):
+            store, budget = given.get("store"), given.get("budget_usd")
+            if kind == "offline" or budget is None or store is None or not Path(store.removeprefix(RAY)).is_dir():
+                continue
+            spent = spent_usd(store.removeprefix(RAY), given["model"])
+            if spent >= budget:
+                return [f"{store}: ${spent:.4f} of {given['model']}'s budget of ${budget:.4f} are spent: raise it"]
+    except JudgeError as error:
+        return [str(error)]
+    return []
+
+
+def ping(judge: str, settings: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """One judgement of a fixed pair, not from the cache: (what is wrong, what is to be said of it)."""
+    if judge != "openai":
+        return [], [f"--judge-ping: {judge}: there is no endpoint before the run"]
+
+    async def asked() -> str:
+        made = _made(judge, settings, cache=False)
+        try:
+            started = time.perf_counter()
+            judgement = await made.score(*PAIR, task="vs")
+            took = time.perf_counter() - started
+        finally:
+            await made.aclose()
+        tokens = judgement.usage
+        return (
+            f"{judgement.judge} answered in {took:.2f} s, mean score {judgement.mean:.1f}, "
+            f"{tokens.prompt_tokens} prompt and {tokens.completion_tokens} completion tokens"
+        )
+
+    try:
+        return [], [asyncio.run(asked())]
+    except JudgeError as error:
+        return [f"--judge-ping: {type(error).__name__}: {error}"], []

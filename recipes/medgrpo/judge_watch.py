@@ -1,0 +1,242 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""The judge as the training's driver sees it: what a step's judging took, and when it must end the run.
+
+The reward workers count what they do in the judge's store; nobody but the driver sees them all. A failing judge costs
+rollouts without stopping verl, and refused answers score as wrong ones: both would train on noise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any
+
+from recipes.medgrpo.curves import PREFIX
+from recipes.medgrpo.stopping import JudgeStop
+from reward_score.judge.make import members
+from reward_score.judge.metering import ANSWER_CAUSED, FAILED, metrics
+from reward_score.judge.store import Store, open_store
+
+logger = logging.getLogger(__name__)
+
+Snapshot = Mapping[str, Mapping[str, float]]
+RAY = "ray:"
+TIMEOUT_S = 120.0
+"""Longest wait for the store; a busy disk takes its time."""
+SETTLE_S = 0.2
+"""The reward workers write their counts every tenth of a second."""
+BUDGET = f"{FAILED}JudgeBudgetExceeded"
+
+
+def members_of(judge: str | None, settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Settings of every judge behind a store: one, two that are averaged, or none for the offline judge."""
+    if judge is None:
+        return []
+    return [given for kind, given in members(judge, settings) if kind != "offline" and given.get("store")]
+
+
+def _opened(where: str) -> Store:
+    if not where.startswith(RAY):
+        return open_store(where)
+    from reward_score.judge.store import ray_actor
+
+    # Here and first: the reward workers wait for the actor, which lives as long as this driver keeps it.
+    return ray_actor.create(where.removeprefix(RAY))
+
+
+class _Loop:
+    """An event loop on a thread of its own, for a caller that has none, or a running one that must not wait."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="judge-watch", daemon=True).start()
+
+    def wait(self, work: Awaitable) -> Any:
+        async def bounded() -> Any:
+            return await asyncio.wait_for(work, TIMEOUT_S)
+
+        return asyncio.run_coroutine_threadsafe(bounded(), self._loop).result()
+
+
+class JudgeWatch:
+    """Counts of the judge's stores, step by step.
+
+    Args:
+        judge: the reward's setting of that name.
+        judge_settings: likewise. A judge without a store counts in its own process, and nothing is seen of it.
+
+    Raises:
+        JudgeError: the store cannot be opened.
+    """
+
+    def __init__(self, judge: str | None, judge_settings: Mapping[str, Any] | None) -> None:
+        members = members_of(judge, judge_settings or {})
+        self.lanes = sorted({str(one["model"]) for one in members})
+        self._stores = [_opened(where) for where in dict.fromkeys(str(one["store"]) for one in members)]
+        self._loop = _Loop() if self._stores else None
+        self.last: Snapshot = self._snapshot()
+
+    def __bool__(self) -> bool:
+        return bool(self._stores)
+
+    def _snapshot(self) -> Snapshot:
+        found: dict[str, Counter] = {lane: Counter() for lane in self.lanes}
+        for store in self._stores:
+            for lane, counts in self._loop.wait(store.snapshot()).items():
+                # Other lanes are of other commands that share the store.
+                if lane in found:
+                    found[lane].update(counts)
+        return found
+
+    def _settled(self) -> Snapshot:
+        """The counts once they stand still: the step's last answer is there, its count may be on its way."""
+        found = self._snapshot()
+        for _ in range(10):
+            time.sleep(SETTLE_S)
+            before, found = found, self._snapshot()
+            if found == before:
+                break
+        return found
+
+    def step(self) -> dict[str, dict[str, float]]:
+        """What the judge did since the last call, as `metering.metrics` says it, by lane, and of all lanes as ``""``.
+
+        Empty without a store. A store that cannot be read is an error in the log and an empty step, whose counts are
+        in the next one's.
+        """
+        if not self._stores:
+            return {}
+        try:
+            after = self._settled()
+        except Exception as error:  # training goes on: a judge that fails for good shows in failed rollouts
+            logger.error("the judge's account cannot be read: %s: %s", type(error).__name__, error)
+            return {}
+        before, self.last = self.last, after
+        return {"": metrics(summed(before), summed(after))} | {
+            lane: metrics(before[lane], after[lane]) for lane in self.lanes
+        }
+
+    def total_usd(self) -> dict[str, float]:
+        """Dollars by lane over the store's life, as the budget counts them, when it was last read."""
+        return {lane: counts["cost_usd"] + counts["unconfirmed_usd"] for lane, counts in self.last.items()}
+
+
+def summed(snapshot: Snapshot) -> Counter:
+    """The counters of all lanes together."""
+    total: Counter = Counter()
+    for counts in snapshot.values():
+        total.update(counts)
+    return total
+
+
+def step_metrics(by_lane: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """`JudgeWatch.step` under the names of the log: `medgrpo/judge/...`, and by lane where there is more than one."""
+    lanes = [lane for lane in by_lane if lane]
+    shown = {"": f"{PREFIX}/judge"} | ({lane: f"{PREFIX}/judge/{lane}" for lane in lanes} if len(lanes) > 1 else {})
+    return {
+        f"{prefix}/{name}": float(value)
+        for lane, prefix in shown.items()
+        for name, value in by_lane.get(lane, {}).items()
+    }
+
+
+class JudgeStops:
+    """When the judge ends a run.
+
+    Args:
+        budgets: dollars by lane, from the judge's own `budget_usd`.
+        max_refused_share: of the judgements of some steps that were refused or malformed ...
+        window: ... over this many steps.
+        max_failed_share: of one step's judgements that failed for the infrastructure's sake.
+    """
+
+    def __init__(
+        self,
+        budgets: Mapping[str, float],
+        max_refused_share: float = 0.5,
+        window: int = 4,
+        max_failed_share: float = 0.5,
+    ) -> None:
+        self.budgets = dict(budgets)
+        self.max_refused_share, self.max_failed_share = max_refused_share, max_failed_share
+        self.refused: deque[tuple[float, float]] = deque(maxlen=window)
+        self.dearest: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"refused": [list(one) for one in self.refused], "dearest": dict(self.dearest)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises KeyError, TypeError or ValueError for what is no such state."""
+        self.refused.extend((float(refused), float(tried)) for refused, tried in state["refused"])
+        self.dearest = {str(lane): float(usd) for lane, usd in state["dearest"].items()}
+
+    def check_step(self, step: int, by_lane: Mapping[str, Mapping[str, float]]) -> None:
+        """After a step's judging. Raises JudgeStop where its scores must not be trained on."""
+        if not by_lane:
+            return
+        for lane, counts in by_lane.items():
+            spent = counts.get("cost_usd", 0.0) + counts.get("unconfirmed_usd", 0.0)
+            if lane and spent > self.dearest.get(lane, 0.0):
+                self.dearest[lane] = spent
+        counts = by_lane[""]
+        failed = {name: n for name, n in counts.items() if name.startswith(FAILED) and n > 0}
+        refused = sum(n for name, n in failed.items() if name.removeprefix(FAILED) in ANSWER_CAUSED)
+        tried, broken = counts.get("judgements", 0.0) + sum(failed.values()), sum(failed.values()) - refused
+        if failed.get(BUDGET):
+            raise JudgeStop(
+                f"step {step}: the judge's budget is used up: {failed[BUDGET]:.0f} of {tried:.0f} judgements were not "
+                f"made. {self._spent(by_lane)}. {RAISE}"
+            )
+        if tried and broken / tried > self.max_failed_share:
+            raise JudgeStop(
+                f"step {step}: the judge failed in {broken:.0f} of {tried:.0f} judgements ({_kinds(failed)}), more "
+                f"than {self.max_failed_share:.0%}; the errors are in the log above. Start again when it is back"
+            )
+        self.refused.append((refused, tried))
+        refused, tried = (sum(column) for column in zip(*self.refused, strict=True))
+        if len(self.refused) == self.refused.maxlen and tried and refused / tried > self.max_refused_share:
+            raise JudgeStop(
+                f"step {step}: {refused:.0f} of the {tried:.0f} judgements of the last {len(self.refused)} steps were "
+                f"refused or malformed, more than max_refused_share={self.max_refused_share:.0%}: the answers score "
+                "as wrong ones, which says nothing of them. Try the judge with --judge-ping and start again"
+            )
+
+    def too_dear(self, spent: Mapping[str, float]) -> str | None:
+        """Why no other step fits the budget, None where one does. `spent`: dollars by lane so far."""
+        for lane, budget in self.budgets.items():
+            dearest = self.dearest.get(lane, 0.0)
+            if dearest and spent.get(lane, 0.0) + dearest > budget:
+                return (
+                    f"no other step fits the judge's budget of ${budget:.4f}: {lane} has spent "
+                    f"${spent.get(lane, 0.0):.4f}, the dearest step so far took ${dearest:.4f}. {RAISE}"
+                )
+        return None
+
+    def _spent(self, by_lane: Mapping[str, Mapping[str, float]]) -> str:
+        lanes: Sequence[str] = [lane for lane in by_lane if lane]
+        return ", ".join(
+            f"{lane} has spent ${by_lane[lane]['cost_usd_total']:.4f}"
+            + (f" of ${self.budgets[lane]:.4f}" if lane in self.budgets else "")
+            for lane in lanes
+        )
+
+
+RAISE = "Raise it (judge_settings.budget_usd, JUDGE_BUDGET_USD) and start again: judgements that are there cost nothing"
+
+
+def _kinds(failed: Mapping[str, float]) -> str:
+    return ", ".join(f"{name.removeprefix(FAILED)} {n:.0f}" for name, n in sorted(failed.items()))
+
+
+def judge_stops(judge: str | None, judge_settings: Mapping[str, Any] | None, **settings: Any) -> JudgeStops:
+    """`JudgeStops` with the budgets and the greatest share of failures that a judge's own settings name."""
+    members = members_of(judge, judge_settings or {})
+    settings["max_failed_share"] = min([float(one.get("max_failed_share", 0.5)) for one in members], default=0.5)
+    budgets = {str(one["model"]): float(one["budget_usd"]) for one in members if one.get("budget_usd") is not None}
+    return JudgeStops(budgets, **settings)

@@ -1,0 +1,131 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Look into the judge's store, copy its verdicts out, remove old ones. A training run may be using it meanwhile.
+
+    python -m reward_score.judge cache stats  --store FOLDER [--json]
+    python -m reward_score.judge cache export --store FOLDER [--output verdicts.jsonl]
+    python -m reward_score.judge cache prune  --store FOLDER [--older-than DAYS] [--model NAME] [--prompt VERSION]
+                                              [--max-mb SIZE] [--dry-run]
+
+The folder is the one named in the judge's setting ``store``, without ``ray:``. Verdicts are kept under a digest of
+what was judged; the judged texts are not in the store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from .errors import JudgeError
+from .metering import FAILED
+from .store.maintenance import Choice, prune, statistics, verdict_lines
+
+
+def statistics_lines(found: dict[str, Any]) -> list[str]:
+    """What `statistics` found, as lines of text."""
+    total = sum(group["n"] for group in found["verdicts"])
+    lines = [f"{total} verdicts, {found['bytes'] / 2**20:.1f} MB in use, {found['file_bytes'] / 2**20:.1f} MB of file"]
+    if total:
+        days = [time.strftime("%Y-%m-%d", time.localtime(found[name])) for name in ("oldest", "newest")]
+        lines.append(f"oldest of {days[0]}, newest of {days[1]}")
+    lines += [f"  {group['n']:>9}  {group['model']}  {group['prompt']}  {group['task']}" for group in found["verdicts"]]
+    for lane, counters in sorted(found["lanes"].items()):
+        counted = {name: counters.get(name, 0.0) for name in ("judgements", "calls", "cache_hits")}
+        tokens = [counters.get(f"{name}_tokens", 0.0) for name in ("prompt", "completion")]
+        failed = sum(value for name, value in counters.items() if name.startswith(FAILED))
+        lines.append(
+            f"{lane}: {counted['judgements']:.0f} judgements ({counted['cache_hits']:.0f} from the store), "
+            f"{failed:.0f} failed, {counted['calls']:.0f} calls, {tokens[0]:.0f} + {tokens[1]:.0f} tokens, "
+            f"${counters.get('cost_usd', 0.0):.4f} spent, ${counters.get('unconfirmed_usd', 0.0):.4f} perhaps spent"
+        )
+    return lines
+
+
+def write_lines(output: Path, lines: Iterable[str]) -> int:
+    """Write all lines under the final name, or nothing; how many they were."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(dir=output.parent, prefix=f".{output.name}.")
+    try:
+        number = 0
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            for number, line in enumerate(lines, 1):
+                file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(draft, 0o644)
+        os.replace(draft, output)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+    return number
+
+
+def positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text}: expected more than 0")
+    return value
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m reward_score.judge",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    cache = parser.add_subparsers(dest="part", required=True).add_parser("cache", help="the store of verdicts")
+    uses = cache.add_subparsers(dest="use", required=True)
+    folder = argparse.ArgumentParser(add_help=False)
+    folder.add_argument("--store", required=True, type=Path, metavar="FOLDER", help="the store's folder")
+    stats = uses.add_parser("stats", parents=[folder], help="verdicts, bytes, ledger", allow_abbrev=False)
+    stats.add_argument("--json", action="store_true", help="as one JSON object")
+    export = uses.add_parser("export", parents=[folder], help="verdicts as JSON lines", allow_abbrev=False)
+    export.add_argument("--output", type=Path, help="a file; else standard output")
+    prune = uses.add_parser("prune", parents=[folder], help="remove verdicts", allow_abbrev=False)
+    prune.add_argument("--older-than", type=positive, metavar="DAYS", help="not used for so many days")
+    prune.add_argument("--model", help="of this model only")
+    prune.add_argument("--prompt", help="of this prompt version only")
+    prune.add_argument("--max-mb", type=positive, help="then the least recently used, down to this size")
+    prune.add_argument("--dry-run", action="store_true", help="say how many, remove nothing")
+    args = parser.parse_args(argv)
+    if args.use == "prune" and (args.older_than, args.model, args.prompt, args.max_mb) == (None,) * 4:
+        prune.error("expected at least one of --older-than, --model, --prompt, --max-mb")
+    return args
+
+
+def run(args: argparse.Namespace) -> None:
+    if args.use == "stats":
+        found = statistics(args.store)
+        print(json.dumps(found, indent=2) if args.json else "\n".join(statistics_lines(found)))
+    elif args.use == "export" and args.output:
+        print(f"{args.output}: {write_lines(args.output, verdict_lines(args.store))} verdicts")
+    elif args.use == "export":
+        sys.stdout.writelines(verdict_lines(args.store))
+    else:
+        removed = prune(args.store, Choice(args.older_than, args.model, args.prompt, args.max_mb), dry_run=args.dry_run)
+        print(f"{args.store}: {removed} verdicts {'would be ' if args.dry_run else ''}removed")
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    try:
+        run(args)
+    except BrokenPipeError:
+        # `export | head`: the reader has what it wanted. Python would complain again when it closes the stream.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (JudgeError, OSError) as error:
+        print(f"judge: error: {str(error).removeprefix('judge: ')}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Where the judge's key comes from, and which endpoint address may be used with it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .errors import JudgeSettingsError
+
+KEY_VARIABLES = ("MEDGRPO_JUDGE_API_KEY", "OPENAI_API_KEY")
+KEY_FILE_VARIABLE = "MEDGRPO_JUDGE_API_KEY_FILE"
+
+
+def find_key(given: str | None, variable: str | None = None) -> str:
+    """The key: as given, else from the environment's ``variable`` if one is named, else from
+    ``MEDGRPO_JUDGE_API_KEY``, the file of ``..._FILE``, or ``OPENAI_API_KEY``.
+
+    Raises:
+        JudgeSettingsError: there is none, or it is not one printable word. The message holds nothing of it.
+    """
+    key, where = given, "the argument api_key"
+    if key is None and variable is not None:
+        key, where = os.environ.get(variable), variable
+        if not key:
+            raise JudgeSettingsError(f"judge: no key: key_variable names {variable}, which is not set")
+    if key is None and os.environ.get(KEY_VARIABLES[0]):
+        key, where = os.environ[KEY_VARIABLES[0]], KEY_VARIABLES[0]
+    if key is None and os.environ.get(KEY_FILE_VARIABLE):
+        path, where = Path(os.environ[KEY_FILE_VARIABLE]), f"the file of {KEY_FILE_VARIABLE}"
+        try:
+            key = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise JudgeSettingsError(f"judge: {path}: {type(error).__name__}: expected a file with the key") from None
+    if key is None and os.environ.get(KEY_VARIABLES[1]):
+        key, where = os.environ[KEY_VARIABLES[1]], KEY_VARIABLES[1]
+    if key is None:
+        raise JudgeSettingsError(f"judge: no key: set {KEY_VARIABLES[0]}, {KEY_FILE_VARIABLE} or {KEY_VARIABLES[1]}")
+    key = key.strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise JudgeSettingsError(f"judge: the key from {where} is not one printable word")
+    return key
+
+
+def checked_url(url: str | None) -> str:
+    """The endpoint's address, if it is ``http(s)://host[:port]/path`` without credentials or a query.
+
+    Raises:
+        JudgeSettingsError: it is not. The message does not repeat it, since it may hold a key.
+    """
+    parts = urlsplit(url) if isinstance(url, str) else None
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise JudgeSettingsError("judge: base_url: expected http(s)://host[:port]/path")
+    if parts.username or parts.password or parts.query:
+        raise JudgeSettingsError("judge: base_url holds credentials or a query: the key belongs in api_key")
+    return str(url)

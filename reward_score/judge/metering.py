@@ -1,0 +1,71 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""From a lane's cumulative counters to the metrics of one training step. Pure.
+
+Latencies are counted in buckets, so that histograms of many processes add up: ten to a factor of ten, from 1 ms to
+1000 s. What lies outside counts in the first or the last.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+LATENCY = "latency/"
+"""Prefix of the histogram's counters; the bucket's number follows."""
+FAILED = "failed/"
+"""Prefix of the counters of judgements that ended in an error; the error's name follows."""
+ANSWER_CAUSED = ("JudgeRefused", "JudgeMalformed")
+SHORTEST_S, PER_DECADE, DECADES = 1e-3, 10, 6
+QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
+
+
+def latency_bucket(seconds: float) -> str:
+    """Name of the counter for a call that took so long."""
+    place = math.floor(math.log10(max(seconds, SHORTEST_S) / SHORTEST_S) * PER_DECADE + 1e-9)
+    return f"{LATENCY}{min(place, DECADES * PER_DECADE - 1):02d}"
+
+
+def latency_quantile(counts: Sequence[float], share: float) -> float:
+    """Seconds that a share of the calls did not exceed, at most one bucket (26 %) off.
+
+    Args:
+        counts: calls by bucket, at least one in all.
+        share: 0 to 1.
+    """
+    wanted, passed = share * sum(counts), 0.0
+    last = max(place for place, count in enumerate(counts) if count > 0)
+    for place, count in enumerate(counts):
+        if count > 0 and (passed + count >= wanted or place == last):
+            within = min(1.0, max(0.0, (wanted - passed) / count))
+            return SHORTEST_S * 10 ** ((place + within) / PER_DECADE)
+        passed += count
+    raise AssertionError("unreachable: the last filled bucket returns")
+
+
+def metrics(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
+    """What happened between two snapshots of one lane.
+
+    Returns:
+        The differences under the counters' names, the histogram's left out, and: ``latency_s/p50``, ``p90``, ``p99``
+        in seconds; ``failed_share``, judgements without a score for the infrastructure's sake, and ``refused_share``,
+        those refused or malformed, over all that were tried; ``cost_usd_total``, dollars over the store's life with
+        the unconfirmed ones, as the budget counts them; ``mean_disagreement`` of two judges. What was not measured
+        (no call, nothing compared) is left out.
+    """
+    change = {name: value - before.get(name, 0.0) for name, value in after.items()}
+    found = {name: value for name, value in change.items() if not name.startswith(LATENCY)}
+    buckets = [change.get(f"{LATENCY}{place:02d}", 0.0) for place in range(DECADES * PER_DECADE)]
+    if sum(buckets) > 0:
+        for name, share in QUANTILES.items():
+            found[f"latency_s/{name}"] = latency_quantile(buckets, share)
+    failed = {name.removeprefix(FAILED): value for name, value in change.items() if name.startswith(FAILED)}
+    tried = change.get("judgements", 0.0) + sum(failed.values())
+    if tried > 0:
+        refused = sum(failed.get(name, 0.0) for name in ANSWER_CAUSED)
+        found["refused_share"] = refused / tried
+        found["failed_share"] = (sum(failed.values()) - refused) / tried
+    if change.get("compared", 0.0) > 0:
+        found["mean_disagreement"] = change.get("disagreement", 0.0) / change["compared"]
+    found["cost_usd_total"] = after.get("cost_usd", 0.0) + after.get("unconfirmed_usd", 0.0)
+    return found

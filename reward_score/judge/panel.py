@@ -1,0 +1,112 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Several judges as one: their scores averaged, their disagreement counted."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+from .errors import JudgeError, JudgeSettingsError
+from .judgement import DIMENSIONS, Judgement, Usage
+
+
+class AveragedJudge:
+    """The mean of several judges in every dimension, with the interface of `Judge`.
+
+    There is a score only where every judge gave one: the mean of those that did not fail would be another judge.
+
+    Args:
+        judges: two or more, each a `Judge`, an `OfflineJudge`, or anything with their ``name`` and ``score``.
+
+    Attributes:
+        name: the names of the judges.
+        store: of the first judge that has one, else None. How far the judges are apart is counted there, in that
+            judge's lane: ``disagreement``, summed over ``compared`` judgements.
+
+    Raises:
+        JudgeSettingsError: fewer than two judges.
+    """
+
+    def __init__(self, judges: Sequence[Any]) -> None:
+        self.judges = tuple(judges)
+        if len(self.judges) < 2:
+            raise JudgeSettingsError(f"judge: {len(self.judges)} to average: expected at least two")
+        self.name = "mean(" + ", ".join(judge.name for judge in self.judges) + ")"
+        self._keeper = next((judge for judge in self.judges if getattr(judge, "store", None) is not None), None)
+        self.store = self._keeper and self._keeper.store
+        self._own: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"AveragedJudge({list(self.judges)!r})"
+
+    @property
+    def counters(self) -> Counter[str]:
+        """The counters of all judges, added, with ``disagreement`` and ``compared``."""
+        return sum((getattr(judge, "counters", Counter()) for judge in self.judges), Counter(self._own))
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens and requests of all judges so far."""
+        return sum((getattr(judge, "usage", Usage()) for judge in self.judges), Usage())
+
+    @property
+    def cost_usd(self) -> float:
+        """Dollars spent by all judges so far, where their prices are known."""
+        return sum(getattr(judge, "cost_usd", 0.0) for judge in self.judges)
+
+    @property
+    def price_known(self) -> bool:
+        """Whether every judge's price is known."""
+        return all(getattr(judge, "price_known", True) for judge in self.judges)
+
+    async def score(self, prediction: str, reference: str, *, task: str, question: str | None = None) -> Judgement:
+        """Ask all judges at once; arguments as in `Judge.score`.
+
+        Raises:
+            BadGroundTruth: a blank reference.
+            JudgeError: a judge failed. It counts as the answer's doing only if every failure is; ``usage`` is what
+                all judges spent.
+        """
+        asked = (judge.score(prediction, reference, task=task, question=question) for judge in self.judges)
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        others = [
+            result for result in results if isinstance(result, BaseException) and not isinstance(result, JudgeError)
+        ]
+        if others:
+            raise others[0]
+        usages = [result.usage for result in results if result.usage is not None]
+        usage = sum(usages, Usage()) if usages else None
+        # False sorts first: a failure of the infrastructure before one that the answer may have caused.
+        failed = [
+            (result.answer_caused, place) for place, result in enumerate(results) if isinstance(result, JudgeError)
+        ]
+        if failed:
+            place = min(failed)[1]
+            raise type(results[place])(f"{self.judges[place].name}: {results[place]}", usage=usage)
+        self._count(max(_apart(one, other) for one, other in combinations(results, 2)))
+        means = {name: sum(getattr(result, name) for result in results) / len(results) for name in DIMENSIONS}
+        return Judgement(**means, judge=self.name, usage=usage)
+
+    async def aclose(self) -> None:
+        """Close the connections of the running event loop; the judges stay usable."""
+        for judge in self.judges:
+            if hasattr(judge, "aclose"):
+                await judge.aclose()
+
+    def _count(self, apart: float) -> None:
+        counts = {"disagreement": apart, "compared": 1}
+        with self._lock:
+            self._own.update(counts)
+        if self._keeper is not None:
+            self.store.count(self._keeper.model, counts)
+
+
+def _apart(one: Judgement, other: Judgement) -> float:
+    """Mean absolute difference over the dimensions."""
+    return sum(abs(getattr(one, name) - getattr(other, name)) for name in DIMENSIONS) / len(DIMENSIONS)

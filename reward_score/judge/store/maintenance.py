@@ -1,0 +1,124 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What `python -m reward_score.judge cache` does with the store of a folder: look, copy out, remove. A run may use it.
+
+Only verdicts are removed. The ledger stays: what was spent was spent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sqlite3
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import JudgeSettingsError
+from .database import DAY_S, FILE_NAME, connect, live_bytes, remove_least_used, snapshot
+
+CHUNK = 1_000
+"""Verdicts removed in one transaction, for which a run has to wait."""
+COLUMNS = ("key", "model", "prompt", "task", "created", "verdict")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which verdicts to remove: those that match all of these; then, least recently used first, down to a size.
+
+    Attributes:
+        older_than_days: last used so many days ago, or longer.
+        model: of this model.
+        prompt: of this prompt version.
+        max_mb: megabytes of the database that may stay.
+    """
+
+    older_than_days: float | None = None
+    model: str | None = None
+    prompt: str | None = None
+    max_mb: float | None = None
+
+    def where(self) -> tuple[str, list[Any]]:
+        """An SQL condition with its values; an empty one when nothing but a size is asked for."""
+        parts: list[tuple[str, Any]] = []
+        if self.older_than_days is not None:
+            # Kept as the day's number: a verdict used on the first day of the span stays.
+            parts.append(("used < ?", math.floor(time.time() / DAY_S - self.older_than_days)))
+        for name in ("model", "prompt"):
+            if getattr(self, name) is not None:
+                parts.append((f"{name} = ?", getattr(self, name)))
+        return " AND ".join(part for part, _ in parts), [value for _, value in parts]
+
+
+@contextlib.contextmanager
+def opened(folder: Path, *, read_only: bool) -> Iterator[sqlite3.Connection]:
+    """The database of a store that is there. Raises JudgeSettingsError where none is."""
+    path = Path(folder) / FILE_NAME
+    if not path.is_file():
+        raise JudgeSettingsError(f"judge: {folder}: no {FILE_NAME} here: expected a judge's store")
+    connection = connect(path, read_only=read_only)
+    try:
+        yield connection
+    except sqlite3.Error as error:
+        raise JudgeSettingsError(f"judge: {path}: {error}") from None
+    finally:
+        connection.close()
+
+
+def statistics(folder: Path) -> dict[str, Any]:
+    """Verdicts by model, prompt and task, their times (seconds since 1970), bytes, ledger and counters by lane."""
+    with opened(folder, read_only=True) as connection:
+        groups = connection.execute(
+            "SELECT model, prompt, task, count(*) FROM verdicts GROUP BY model, prompt, task ORDER BY 1, 2, 3"
+        ).fetchall()
+        oldest, newest = connection.execute("SELECT min(created), max(created) FROM verdicts").fetchone()
+        return {
+            "verdicts": [dict(zip(("model", "prompt", "task", "n"), group, strict=True)) for group in groups],
+            "oldest": oldest,
+            "newest": newest,
+            "bytes": live_bytes(connection),
+            "file_bytes": (Path(folder) / FILE_NAME).stat().st_size,
+            "lanes": snapshot(connection),
+        }
+
+
+def verdict_lines(folder: Path) -> Iterator[str]:
+    """All verdicts as JSON lines, with what they are about. The texts are not in the store: only their digest is."""
+    with opened(folder, read_only=True) as connection:
+        for row in connection.execute(f"SELECT {', '.join(COLUMNS)} FROM verdicts ORDER BY created, key"):
+            record = dict(zip(COLUMNS, row, strict=True))
+            yield json.dumps({**record, "verdict": json.loads(record["verdict"])}) + "\n"
+
+
+def prune(folder: Path, choice: Choice, *, dry_run: bool = False) -> int:
+    """Remove verdicts and give their space back; how many they were, or (dry run) about would be."""
+    with opened(folder, read_only=dry_run) as connection:
+        condition, values = choice.where()
+        removed = 0
+        if condition and dry_run:
+            removed = connection.execute(f"SELECT count(*) FROM verdicts WHERE {condition}", values).fetchone()[0]
+        elif condition:
+            chunk = f"DELETE FROM verdicts WHERE key IN (SELECT key FROM verdicts WHERE {condition} LIMIT {CHUNK})"
+            while count := connection.execute(chunk, values).rowcount:
+                removed += count
+        if choice.max_mb is not None:
+            removed += _shrink(connection, choice.max_mb * 2**20, removed if dry_run else 0, dry_run)
+        if removed and not dry_run:
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return removed
+
+
+def _shrink(connection: sqlite3.Connection, max_bytes: float, gone: int, dry_run: bool) -> int:
+    """Remove down to a size; of a dry run the number that verdicts of average size would make (``gone`` left out)."""
+    if dry_run:
+        rows = connection.execute("SELECT count(*) FROM verdicts").fetchone()[0]
+        share = max_bytes / live_bytes(connection)
+        return max(0, math.ceil(rows * (1 - share)) - gone)
+    removed = 0
+    while live_bytes(connection) > max_bytes and (count := remove_least_used(connection, CHUNK)):
+        removed += count
+    return removed
