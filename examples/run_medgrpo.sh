@@ -111,6 +111,9 @@ main() {
     fi
   }
 
+  # Not after an hour of what comes before the first caption.
+  [[ $JUDGE == offline ]] || python -m recipes.medgrpo.judge_check "${JUDGE_ARGS[@]}" || fail "JUDGE: see above"
+
   if (($# == 0)) && python -m recipes.medgrpo.summary --show "$RUN"; then
     echo "This run is complete; nothing is left to do. Another SEED or OUTPUT_DIR starts another."
     exit 0

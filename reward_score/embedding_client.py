@@ -11,11 +11,13 @@ from urllib.parse import urldefrag, urlsplit
 
 import numpy as np
 
-from .errors import EmbeddingUnavailable
+from .errors import EmbeddingUnavailable, TextRejected
 
 KEY_VARIABLE = "MEDGRPO_EMBEDDING_API_KEY"
 TEXTS_PER_REQUEST = 32
 """The least limit that is about."""
+REJECTED = (400, 413, 422)
+"""Of a request that the endpoint understood and does not take: one of its texts may be why."""
 TIMEOUT_S = 60.0
 RETRIES = 4
 """Of a request that an endpoint did not answer or answered with 408, 409, 429 or 5xx; waits grow from 0.5 to 8 s."""
@@ -64,6 +66,7 @@ class RemoteEncoder:
 
         Raises:
             EmbeddingUnavailable: no answer after all retries, or one that is not n finite vectors of one dimension.
+            TextRejected: the endpoint does not take one of the texts.
         """
         parts = [texts[start : start + TEXTS_PER_REQUEST] for start in range(0, len(texts), TEXTS_PER_REQUEST)]
         return np.concatenate([self._guarded(lambda part=part: self._vectors(part)) for part in parts])
@@ -95,7 +98,8 @@ class RemoteEncoder:
             told = f"{type(error).__name__}: " * (not isinstance(error, EmbeddingUnavailable)) + str(error)
             if error.__cause__ is not None:
                 told += f" ({error.__cause__})"
+            kind = TextRejected if getattr(error, "status_code", None) in REJECTED else EmbeddingUnavailable
         if self._key:
             told = told.replace(self._key, "[key]")
         # Out here nothing hangs on the error that holds the request and its key.
-        raise EmbeddingUnavailable(f"encoder {self.url}: {' '.join(told.split())[:300]}")
+        raise kind(f"encoder {self.url}: {' '.join(told.split())[:300]}")

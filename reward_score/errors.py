@@ -31,3 +31,7 @@ class MissingStatistics(RewardError, LookupError):
 
 class EmbeddingUnavailable(RewardError):
     """The sentence-embedding model is not there, is not the expected one, or gave numbers that are not finite."""
+
+
+class TextRejected(EmbeddingUnavailable):
+    """The encoder's endpoint works, and does not take one of these texts: it may be too long for it."""

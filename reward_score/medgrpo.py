@@ -13,6 +13,7 @@ exactly 0. In a verl run::
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
@@ -56,6 +57,7 @@ class Scorer:
         self._format_first = settings.format_order == "before"
         self.router_address: str | None = None
         self._judge: Any = None
+        self._making = threading.Lock()
         self._similarity: Similarity | None = None
 
     def _left_out(self, task: str) -> set[str]:
@@ -64,11 +66,12 @@ class Scorer:
 
     @property
     def judge(self) -> Any:
-        """The judge, made at first use."""
-        if self._judge is None:
-            from .judge import make_judge
+        """The judge, made at first use; it may have to wait for its store."""
+        with self._making:
+            if self._judge is None:
+                from .judge import make_judge
 
-            self._judge = make_judge(self.settings.judge, self.settings.judge_settings, self.router_address)
+                self._judge = make_judge(self.settings.judge, self.settings.judge_settings, self.router_address)
         return self._judge
 
     def read(self, data_source: Any, answer: Any, ground_truth: Any, extra_info: Any) -> _Sample:
@@ -82,7 +85,7 @@ class Scorer:
         judged = "judge" in self.signals[task.name]
         sample = _Sample(data_source, task, self._formats.get(parsed.format, 0.0))
         factor = 1.0
-        if judged and parsed.format > 0 and _is_attack(parsed.value):
+        if judged and parsed.format > 0 and _is_attack(parsed.value, gold):
             sample.attack, factor = True, self.settings.attack_format
             sample.format *= factor
         if parsed.format > 0 and factor > 0:
@@ -121,6 +124,8 @@ class Scorer:
 
     async def judged(self, sample: _Sample) -> list[float]:
         """Judge values of a sample's pairs, 0 where the judge refused or could not make sense of the answer."""
+        if self._judge is None:
+            await asyncio.to_thread(lambda: self.judge)
         return list(await asyncio.gather(*(self._judge_pair(sample, a, b) for a, b in sample.pairs.pairs)))
 
     async def _judge_pair(self, sample: _Sample, prediction: str, reference: str) -> float:
@@ -200,13 +205,20 @@ class _Sample:
     still: bool = False
 
 
-def _is_attack(said: str | Sequence[Event]) -> bool:
-    """Whether the caption, or one of the captions, talks to the judge; without what cannot be seen, which cost the
-    format already."""
+def _is_attack(said: str | Sequence[Event], gold: str | Sequence[Event]) -> bool:
+    """Whether the caption, or one of the captions, talks to the judge, in a way that the reference does not.
+
+    What cannot be seen is taken off by now, and has cost the format. What looks like an attack in the reference as
+    well is how this clip is described.
+    """
     from .judge.bribery import find_attack  # the rule tasks never load the judge's room
 
-    texts = [said] if isinstance(said, str) else [event.caption for event in said]
-    return any(find_attack(text) for text in texts)
+    def found(side: str | Sequence[Event]) -> set[str]:
+        texts = [side] if isinstance(side, str) else [event.caption for event in side]
+        return {reason for text in texts if (reason := find_attack(text))}
+
+    reasons = found(said)
+    return bool(reasons) and not reasons <= found(gold)
 
 
 def _without(weights: Mapping[str, float], left_out: set[str]) -> dict[str, float]:
@@ -326,7 +338,7 @@ async def compute_score(
     Returns:
         ``score`` (the reward), ``acc`` (the strict metric, whatever the format short of no parse), ``format``, and
         ``raw_<signal>`` for each signal of the task, all within 0..1; where a judge is asked, ``attack``: 1 for an
-        answer that addresses the judge, else 0.
+        answer that addresses the judge, which by default is no parse, else 0.
 
     Raises:
         TypeError, ValueError: bad settings.

@@ -65,7 +65,7 @@ class Settings:
     rewarded_tasks: Sequence[str] | None = None
     dvc_captions: bool = False
     judge: str | None = "offline"
-    judge_settings: Mapping[str, Any] = field(default_factory=dict)
+    judge_settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     attack_format: float = 0.0
     encoder: str | None = None
     encoder_device: str = "auto"

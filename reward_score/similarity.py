@@ -36,7 +36,7 @@ from .encoders import (
     mean_pooled_bert,
     packaged_model,
 )
-from .errors import EmbeddingUnavailable
+from .errors import EmbeddingUnavailable, TextRejected
 
 __all__ = ["Encoder", "SentenceEncoder", "Similarity", "load_similarity", "open_encoder", "packaged_model"]
 
@@ -147,13 +147,16 @@ class Similarity:
             vectors = self._embed(list(dict.fromkeys(text for request in requests for text in request.texts)))
         except Exception as error:
             # An encoder that is unavailable is so for everybody; any other error may be about one text.
-            if len(requests) > 1 and not isinstance(error, EmbeddingUnavailable):
+            everybodys = isinstance(error, EmbeddingUnavailable) and not isinstance(error, TextRejected)
+            if len(requests) > 1 and not everybodys:
                 for request in requests:
                     self._serve([request])
                 return
             told = str(error) if isinstance(error, EmbeddingUnavailable) else f"the encoder failed: {error!r}"
             for request in requests:
-                request.vectors.set_exception(EmbeddingUnavailable(told))
+                request.vectors.set_exception(
+                    TextRejected(told) if isinstance(error, TextRejected) else EmbeddingUnavailable(told)
+                )
             return
         for request in requests:
             if all(text in vectors for text in request.texts):

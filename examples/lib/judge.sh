@@ -51,11 +51,17 @@ judge_problems() {
     echo "no key for the judge: set MEDGRPO_JUDGE_API_KEY (any word for a server without keys)"
 }
 
+ENCODER=${ENCODER:-}        # of sentence similarity: folder, hub name or address; empty: the packaged one
+
 # set_judge STORE: make the arrays.
 set_judge() {
   local name value settings=reward.custom_reward_function.reward_kwargs.judge_settings
   JUDGE_ARGS=(--judge "$JUDGE")
   JUDGE_OVERRIDES=(reward.custom_reward_function.reward_kwargs.judge="$JUDGE")
+  if [[ -n $ENCODER ]]; then
+    JUDGE_ARGS+=(--encoder "$ENCODER")
+    JUDGE_OVERRIDES+=("++reward.custom_reward_function.reward_kwargs.encoder=$(quoted "$ENCODER")")
+  fi
   [[ $JUDGE != offline ]] || return 0
   JUDGE_ARGS+=(--judge-model "$JUDGE_MODEL" --judge-store "$1")
   JUDGE_OVERRIDES+=("++$settings.model=$(quoted "$JUDGE_MODEL")" "++$settings.store=$(quoted "$1")")

@@ -24,7 +24,7 @@ from typing import Any
 
 from recipes.medgrpo import calibration
 from recipes.medgrpo.files import code_fingerprint, data_fingerprint, model_fingerprint, write_json
-from recipes.medgrpo.scoring import label_of, label_of_args
+from recipes.medgrpo.scoring import ENCODER, label_of, label_of_args
 from reward_score.errors import RewardError
 from reward_score.statistics import DEFAULT_MIN_IQR, DEFAULT_MIN_SAMPLES, FORMAT, check_degenerate
 
@@ -39,6 +39,7 @@ def sampled(args: argparse.Namespace) -> tuple[list[dict], dict[str, Any]]:
     records = sample_and_score(args.model, args.data, raw, **options(args))
     return records, {
         "judge": label_of_args(args),
+        "similarity": args.encoder or ENCODER,
         "model": {"sha256": model_fingerprint(Path(args.model))},
         "data": {"file": Path(args.data).name, "sha256": data_fingerprint(Path(args.data))},
         "code": {"sha256": code_fingerprint()},
@@ -56,6 +57,7 @@ def merged(files: Sequence[Path]) -> tuple[list[Mapping[str, Any]], dict[str, An
     header = runs[0].header
     return records, {
         "judge": label_of(header["scoring"]),
+        "similarity": header["scoring"].get("encoder", ENCODER),
         "model": {"sha256": header["model"]},
         "data": {"sha256": sorted({run.header["data"] for run in runs})},
         "code": {"sha256": header["code"]},
@@ -67,7 +69,7 @@ def write(args: argparse.Namespace, records: Sequence[Mapping[str, Any]], origin
     """Make the statistics, write and print them."""
     degenerate = {"min_iqr": args.min_iqr, "min_samples": args.min_samples}
     pairs = calibration.pair_statistics(records, **degenerate)
-    content = {"format": FORMAT, "similarity": "all-MiniLM-L6-v2", **origin, "degenerate": degenerate, "pairs": pairs}
+    content = {"format": FORMAT, **origin, "degenerate": degenerate, "pairs": pairs}
     calibration.write_statistics(args.output, content)
     print("\n".join(statistics_table(pairs)))
     parsed = sum(record["format"] > 0 for record in records) / max(1, len(records))

@@ -123,10 +123,6 @@ def records(step: int, rollouts: Sequence[Rollout], rewards: np.ndarray, advanta
     return [
         {"step": step, "group": rollout.group, "data_source": rollout.data_source, "tokens": rollout.tokens}
         | {"score": float(reward), "advantage": float(advantage)}
-        | {
-            name: float(value)
-            for name, value in rollout.parts.items()
-            if name in PAIR_CURVES or name.startswith("raw_")
-        }
+        | {name: float(value) for name, value in rollout.parts.items() if _recorded(name)}
         for rollout, reward, advantage in zip(rollouts, rewards, advantages, strict=True)
     ]

@@ -82,5 +82,6 @@ def model_fingerprint(path: Path) -> str:
 
 
 def code_fingerprint() -> str:
-    """sha256 over the sources that define a raw signal."""
-    return _digest(sorted((ROOT / "reward_score").rglob("*.py")))
+    """sha256 over the sources that define a raw signal, the judge's prompts among them."""
+    room = ROOT / "reward_score"
+    return _digest(sorted([*room.rglob("*.py"), *room.rglob("*.txt")]))

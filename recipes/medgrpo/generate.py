@@ -44,6 +44,7 @@ from recipes.medgrpo.files import (
     read_json_lines,
     write_json_lines,
 )
+from recipes.medgrpo.judge_check import check_judge
 from recipes.medgrpo.schedule import choose_rows
 from recipes.medgrpo.scoring import add_judge_arguments, defining, signal_settings_of
 from recipes.medgrpo.servers import CONFIGS, RolloutError, RolloutServers
@@ -249,14 +250,18 @@ def add_sampling_arguments(parser: argparse.ArgumentParser, samples: int) -> Non
 
 
 def options(args: argparse.Namespace) -> dict:
-    """What `sample_and_score` takes of the command line. Raises RolloutError for a configuration that is not one."""
+    """What `sample_and_score` takes of the command line. RolloutError: a configuration or a judge that is none."""
     servers = None
     if args.engine == "rollout":
         servers = RolloutServers(args.model, args.config, args.override or ())
     elif args.config or args.override:
         raise RolloutError("--config, --override: expected together with --engine rollout")
+    scoring = signal_settings_of(args)
+    # Whatever is wrong with the judge comes out now, and not after the first answers are sampled.
+    for problem in check_judge(args.judge, scoring.get("judge_settings", {})):
+        raise RolloutError(problem)
     names = ("samples", "rows_per_pair", "temperature", "max_new_tokens", "batch_size", "tasks", "seed", "device")
-    return {"scoring": signal_settings_of(args), "servers": servers, **{name: getattr(args, name) for name in names}}
+    return {"scoring": scoring, "servers": servers, **{name: getattr(args, name) for name in names}}
 
 
 def main(argv: list[str] | None = None) -> int:

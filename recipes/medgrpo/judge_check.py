@@ -1,17 +1,25 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""What can be known of a judge before a run: its settings, its store, and, where that is asked for, its answer."""
+"""What can be known of a judge before a run: its settings, its store, and, where that is asked for, its answer.
+
+    python -m recipes.medgrpo.judge_check --judge openai --judge-base-url URL --judge-model NAME [--judge-ping]
+
+Exit status 2, and a line for everything that is wrong.
+"""
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from recipes.medgrpo.scoring import TRAINING_JUDGES, add_judge_arguments, signal_settings_of
 from reward_score.judge import JudgeError, make_judge
 from reward_score.judge.make import members
 from reward_score.judge.store import open_store
@@ -47,18 +55,25 @@ def _made(judge: str, settings: Mapping[str, Any], **changes: Any) -> Any:
     return make_judge(judge, known, NOWHERE)
 
 
-def spent_usd(store: str, model: str) -> float:
-    """Dollars that a store's budget counts for a model. Raises JudgeError for a store that is none."""
+def spent_usd(store: str) -> float:
+    """Dollars that a store's budget counts. Raises JudgeError for a store that is none."""
 
     async def read() -> dict:
         opened = open_store(store)
         try:
-            return (await opened.snapshot()).get(model, {})
+            return await opened.snapshot()
         finally:
             await opened.close()
 
-    counts = asyncio.run(read())
-    return counts.get("cost_usd", 0.0) + counts.get("unconfirmed_usd", 0.0)
+    lanes = asyncio.run(read()).values()
+    return sum(counts.get("cost_usd", 0.0) + counts.get("unconfirmed_usd", 0.0) for counts in lanes)
+
+
+def shown_key(settings: Mapping[str, Any]) -> list[str]:
+    """A key among the settings, which verl prints and logs, is wrong."""
+    if any("api_key" in one for one in (settings, settings.get("second") or {})):
+        return ["judge_settings hold an api_key, and are logged: set MEDGRPO_JUDGE_API_KEY or name a key_variable"]
+    return []
 
 
 def check_judge(judge: str, settings: Mapping[str, Any]) -> list[str]:
@@ -69,6 +84,8 @@ def check_judge(judge: str, settings: Mapping[str, Any]) -> list[str]:
     """
     if judge == "offline":
         return []
+    if problems := shown_key(settings):
+        return problems
     if problems := check_store(settings.get("store")):
         return problems
     try:
@@ -77,9 +94,9 @@ def check_judge(judge: str, settings: Mapping[str, Any]) -> list[str]:
             store, budget = given.get("store"), given.get("budget_usd")
             if kind == "offline" or budget is None or store is None or not Path(store.removeprefix(RAY)).is_dir():
                 continue
-            spent = spent_usd(store.removeprefix(RAY), given["model"])
+            spent = spent_usd(store.removeprefix(RAY))
             if spent >= budget:
-                return [f"{store}: ${spent:.4f} of {given['model']}'s budget of ${budget:.4f} are spent: raise it"]
+                return [f"{store}: ${spent:.4f} of the judge's budget of ${budget:.4f} are spent: raise it"]
     except JudgeError as error:
         return [str(error)]
     return []
@@ -108,3 +125,21 @@ def ping(judge: str, settings: Mapping[str, Any]) -> tuple[list[str], list[str]]
         return [], [asyncio.run(asked())]
     except JudgeError as error:
         return [f"--judge-ping: {type(error).__name__}: {error}"], []
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_judge_arguments(parser, TRAINING_JUDGES)
+    parser.add_argument("--judge-ping", action="store_true", help="have one pair judged, and say how long it took")
+    args = parser.parse_args(argv)
+    settings = signal_settings_of(args).get("judge_settings", {})
+    problems, said = check_judge(args.judge, settings), []
+    if args.judge_ping and not problems:
+        problems, said = ping(args.judge, settings)
+    for line in [*problems, *said]:
+        print(line, file=sys.stderr)
+    return 2 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -14,7 +14,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
 from recipes.medgrpo.curves import PREFIX
@@ -80,6 +80,7 @@ class JudgeWatch:
         self.lanes = sorted({str(one["model"]) for one in members})
         self._stores = [_opened(where) for where in dict.fromkeys(str(one["store"]) for one in members)]
         self._loop = _Loop() if self._stores else None
+        self._spent_usd = 0.0
         self.last: Snapshot = self._snapshot()
 
     def __bool__(self) -> bool:
@@ -87,11 +88,14 @@ class JudgeWatch:
 
     def _snapshot(self) -> Snapshot:
         found: dict[str, Counter] = {lane: Counter() for lane in self.lanes}
+        spent_usd = 0.0
         for store in self._stores:
             for lane, counts in self._loop.wait(store.snapshot()).items():
+                spent_usd += counts.get("cost_usd", 0.0) + counts.get("unconfirmed_usd", 0.0)
                 # Other lanes are of other commands that share the store.
                 if lane in found:
                     found[lane].update(counts)
+        self._spent_usd = spent_usd
         return found
 
     def _settled(self) -> Snapshot:
@@ -122,9 +126,9 @@ class JudgeWatch:
             lane: metrics(before[lane], after[lane]) for lane in self.lanes
         }
 
-    def total_usd(self) -> dict[str, float]:
-        """Dollars by lane over the store's life, as the budget counts them, when it was last read."""
-        return {lane: counts["cost_usd"] + counts["unconfirmed_usd"] for lane, counts in self.last.items()}
+    def total_usd(self) -> float:
+        """Dollars over the life of the stores, as the budget counts them, when they were last read."""
+        return self._spent_usd
 
 
 def summed(snapshot: Snapshot) -> Counter:
@@ -146,11 +150,15 @@ def step_metrics(by_lane: Mapping[str, Mapping[str, float]]) -> dict[str, float]
     }
 
 
+FEWEST = 8
+"""Fewer bad judgements than this are no reason to end a run, whatever their share."""
+
+
 class JudgeStops:
     """When the judge ends a run.
 
     Args:
-        budgets: dollars by lane, from the judge's own `budget_usd`.
+        budget: dollars over the life of the store, from the judge's own `budget_usd`; None: no end.
         max_refused_share: of the judgements of some steps that were refused or malformed ...
         window: ... over this many steps.
         max_failed_share: of one step's judgements that failed for the infrastructure's sake.
@@ -158,22 +166,30 @@ class JudgeStops:
 
     def __init__(
         self,
-        budgets: Mapping[str, float],
+        budget: float | None,
         max_refused_share: float = 0.5,
         window: int = 4,
         max_failed_share: float = 0.5,
     ) -> None:
-        self.budgets = dict(budgets)
+        self.budget = budget
         self.max_refused_share, self.max_failed_share = max_refused_share, max_failed_share
-        self.refused: deque[tuple[float, float]] = deque(maxlen=window)
+        self.window = window
+        self.refused: dict[str, deque[tuple[float, float]]] = {}
         self.dearest: dict[str, float] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"refused": [list(one) for one in self.refused], "dearest": dict(self.dearest)}
+        refused = {lane: [list(one) for one in steps] for lane, steps in self.refused.items()}
+        return {"refused": refused, "dearest": dict(self.dearest)}
+
+    def forget(self) -> None:
+        """A stop was told: who starts again has seen to it, and is judged by what comes then."""
+        self.refused.clear()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Raises KeyError, TypeError or ValueError for what is no such state."""
-        self.refused.extend((float(refused), float(tried)) for refused, tried in state["refused"])
+        for lane, steps in state["refused"].items():
+            pairs = ((float(refused), float(tried)) for refused, tried in steps)
+            self.refused[str(lane)] = deque(pairs, maxlen=self.window)
         self.dearest = {str(lane): float(usd) for lane, usd in state["dearest"].items()}
 
     def check_step(self, step: int, by_lane: Mapping[str, Mapping[str, float]]) -> None:
@@ -184,46 +200,47 @@ class JudgeStops:
             spent = counts.get("cost_usd", 0.0) + counts.get("unconfirmed_usd", 0.0)
             if lane and spent > self.dearest.get(lane, 0.0):
                 self.dearest[lane] = spent
-        counts = by_lane[""]
+        for lane in sorted(by_lane, key=bool, reverse=True) if len(by_lane) > 2 else [""]:
+            self._check_lane(step, lane, by_lane)
+
+    def _check_lane(self, step: int, lane: str, by_lane: Mapping[str, Mapping[str, float]]) -> None:
+        counts, whose = by_lane[lane], f" of {lane}" if lane else ""
         failed = {name: n for name, n in counts.items() if name.startswith(FAILED) and n > 0}
         refused = sum(n for name, n in failed.items() if name.removeprefix(FAILED) in ANSWER_CAUSED)
         tried, broken = counts.get("judgements", 0.0) + sum(failed.values()), sum(failed.values()) - refused
         if failed.get(BUDGET):
             raise JudgeStop(
                 f"step {step}: the judge's budget is used up: {failed[BUDGET]:.0f} of {tried:.0f} judgements were not "
-                f"made. {self._spent(by_lane)}. {RAISE}"
+                f"made. ${counts['cost_usd_total']:.4f} are spent of ${self.budget:.4f}. {RAISE}"
             )
-        if tried and broken / tried > self.max_failed_share:
+        if broken >= FEWEST and broken / tried > self.max_failed_share:
             raise JudgeStop(
-                f"step {step}: the judge failed in {broken:.0f} of {tried:.0f} judgements ({_kinds(failed)}), more "
-                f"than {self.max_failed_share:.0%}; the errors are in the log above. Start again when it is back"
+                f"step {step}: the judge failed in {broken:.0f} of {tried:.0f} judgements{whose} ({_kinds(failed)}), "
+                f"more than {self.max_failed_share:.0%}; the errors are in the log above. Start again when it is back"
             )
-        self.refused.append((refused, tried))
-        refused, tried = (sum(column) for column in zip(*self.refused, strict=True))
-        if len(self.refused) == self.refused.maxlen and tried and refused / tried > self.max_refused_share:
+        if refused >= FEWEST and refused == tried:
             raise JudgeStop(
-                f"step {step}: {refused:.0f} of the {tried:.0f} judgements of the last {len(self.refused)} steps were "
+                f"step {step}: all {tried:.0f} judgements{whose} were refused or malformed ({_kinds(failed)}). Try the "
+                "judge with --judge-ping and start again"
+            )
+        steps = self.refused.setdefault(lane, deque(maxlen=self.window))
+        steps.append((refused, tried))
+        refused, tried = (sum(column) for column in zip(*steps, strict=True))
+        if len(steps) == steps.maxlen and refused >= FEWEST and refused / tried > self.max_refused_share:
+            raise JudgeStop(
+                f"step {step}: {refused:.0f} of the {tried:.0f} judgements{whose} of the last {len(steps)} steps were "
                 f"refused or malformed, more than max_refused_share={self.max_refused_share:.0%}: the answers score "
                 "as wrong ones, which says nothing of them. Try the judge with --judge-ping and start again"
             )
 
-    def too_dear(self, spent: Mapping[str, float]) -> str | None:
-        """Why no other step fits the budget, None where one does. `spent`: dollars by lane so far."""
-        for lane, budget in self.budgets.items():
-            dearest = self.dearest.get(lane, 0.0)
-            if dearest and spent.get(lane, 0.0) + dearest > budget:
-                return (
-                    f"no other step fits the judge's budget of ${budget:.4f}: {lane} has spent "
-                    f"${spent.get(lane, 0.0):.4f}, the dearest step so far took ${dearest:.4f}. {RAISE}"
-                )
-        return None
-
-    def _spent(self, by_lane: Mapping[str, Mapping[str, float]]) -> str:
-        lanes: Sequence[str] = [lane for lane in by_lane if lane]
-        return ", ".join(
-            f"{lane} has spent ${by_lane[lane]['cost_usd_total']:.4f}"
-            + (f" of ${self.budgets[lane]:.4f}" if lane in self.budgets else "")
-            for lane in lanes
+    def too_dear(self, spent_usd: float) -> str | None:
+        """Why no other step fits the budget, None where one does. `spent_usd`: so far."""
+        dearest = sum(self.dearest.values())
+        if self.budget is None or not dearest or spent_usd + dearest <= self.budget:
+            return None
+        return (
+            f"no other step fits the judge's budget of ${self.budget:.4f}: ${spent_usd:.4f} are spent, the dearest "
+            f"step so far took ${dearest:.4f}. {RAISE}"
         )
 
 
@@ -235,8 +252,8 @@ def _kinds(failed: Mapping[str, float]) -> str:
 
 
 def judge_stops(judge: str | None, judge_settings: Mapping[str, Any] | None, **settings: Any) -> JudgeStops:
-    """`JudgeStops` with the budgets and the greatest share of failures that a judge's own settings name."""
+    """`JudgeStops` with the budget and the greatest share of failures that a judge's own settings name."""
     members = members_of(judge, judge_settings or {})
     settings["max_failed_share"] = min([float(one.get("max_failed_share", 0.5)) for one in members], default=0.5)
-    budgets = {str(one["model"]): float(one["budget_usd"]) for one in members if one.get("budget_usd") is not None}
-    return JudgeStops(budgets, **settings)
+    budgets = [float(one["budget_usd"]) for one in members if one.get("budget_usd") is not None]
+    return JudgeStops(min(budgets, default=None), **settings)

@@ -27,6 +27,7 @@ from recipes.medgrpo.checkpoints import repair_tracker
 from recipes.medgrpo.files import code_fingerprint
 from recipes.medgrpo.judge_check import check_judge, ping
 from recipes.medgrpo.scoring import (
+    ENCODER,
     TRAINING_JUDGES,
     add_judge_arguments,
     label_of_args,
@@ -68,7 +69,12 @@ def check_data(folder: Path, tasks: list[str] | None, family: str | None) -> tup
 
 
 def check_statistics(
-    file: Path, sources: set[str], judge: str, normalizer: str = "logistic", rewarded: list[str] | None = None
+    file: Path,
+    sources: set[str],
+    judge: str,
+    normalizer: str = "logistic",
+    rewarded: list[str] | None = None,
+    encoder: str = ENCODER,
 ) -> tuple[list[str], list[str]]:
     """(what is wrong, what is odd). `rewarded` are the tasks that earn a reward, None for all."""
     try:
@@ -92,10 +98,11 @@ def check_statistics(
         except RewardError as error:
             problems.append(str(error))
     origin = statistics.meta
-    if origin.get("judge") not in (None, judge):
-        problems.append(
-            f"{file}: calibrated with the judge {origin['judge']!r}, training uses {judge!r}: calibrate again"
-        )
+    for name, what, mine in (("judge", "judge", judge), ("similarity", "encoder", encoder)):
+        if origin.get(name) not in (None, mine):
+            problems.append(
+                f"{file}: calibrated with the {what} {origin[name]!r}, training uses {mine!r}: calibrate again"
+            )
     notes = []
     if origin.get("code", {}).get("sha256") not in (None, code_fingerprint()):
         notes.append(f"{file}: the reward's code has changed since this calibration")
@@ -146,7 +153,9 @@ def main(argv: list[str] | None = None) -> int:
     odd: list[str] = []
     if not problems:
         judge = label_of_args(args)
-        wrong, odd = check_statistics(args.statistics, sources, judge, args.normalizer, args.rewarded_tasks)
+        wrong, odd = check_statistics(
+            args.statistics, sources, judge, args.normalizer, args.rewarded_tasks, args.encoder or ENCODER
+        )
         problems += wrong
     judge_settings = signal_settings_of(args).get("judge_settings", {})
     wrong = check_judge(args.judge, judge_settings)

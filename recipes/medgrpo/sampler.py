@@ -58,6 +58,7 @@ from recipes.medgrpo.adaptive import AdaptiveStatistics
 from recipes.medgrpo.advantages import make_advantage
 from recipes.medgrpo.curves import PREFIX, Rollout, pair_curves, records, training_curves
 from recipes.medgrpo.files import write_atomic, write_json_lines
+from recipes.medgrpo.judge_check import shown_key
 from recipes.medgrpo.judge_watch import JudgeWatch, judge_stops, step_metrics
 from recipes.medgrpo.stopping import JudgeStop, LastStep, RolloutFailure, TrainingStop
 from reward_score.medgrpo import get_scorer
@@ -137,6 +138,8 @@ class MedGRPOSampler(ReplayBuffer):
                 int(settings.get("adaptive_min_values", 128)),
             )
         judge = self.scorer.settings.judge, reward_kwargs.get("judge_settings")
+        if problems := shown_key(judge[1] or {}):
+            raise ValueError(f"reward_kwargs: {problems[0]}")
         self.judge_watch = JudgeWatch(*judge)
         self.judge_stops = judge_stops(
             *judge,
@@ -158,6 +161,7 @@ class MedGRPOSampler(ReplayBuffer):
         try:
             batch, metrics = self._sample_train(global_steps, batch_size)
         except TrainingStop as stop:
+            self._forget(global_steps - 1)
             stop.args = (f"{stop}; {self.last_step.save()}",)
             raise
         self.last_step.sampled(global_steps)
@@ -292,6 +296,16 @@ class MedGRPOSampler(ReplayBuffer):
             if number.isdigit() and int(number) not in kept and not checkpoint.is_dir():
                 file.unlink(missing_ok=True)
 
+    def _forget(self, step: int) -> None:
+        """A stop empties the windows that led to it: restored, they would stop every later attempt at once."""
+        self.failed_shares.clear()
+        self.judge_stops.forget()
+        file = None if self.state_dir is None else self.state_dir / f"step_{step}.json"
+        if file is not None and file.exists():
+            state = json.loads(file.read_text(encoding="utf-8"))
+            state |= {"failed_shares": [], "judge": self.judge_stops.state_dict()}
+            write_atomic(file, json.dumps(state, allow_nan=False))
+
     def _restore(self, step: int) -> None:
         """Go on from the state after `step`; 0 is the start of a run.
 
@@ -328,7 +342,7 @@ class MedGRPOSampler(ReplayBuffer):
                 raise ValueError(f"advantage: expected {self.advantage_name}, got {state['advantage']['name']}")
             if self.window is not None:
                 self.window.load_state_dict(state["window"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SamplerStateError(f"{file}: cannot be resumed from: {error}") from error
 
 

@@ -13,6 +13,8 @@ JUDGES = ("offline", "openai")
 """Whose opinion of a caption a file of scores or statistics holds: an answer is judged by one of these."""
 TRAINING_JUDGES = (*JUDGES, "router")
 """Whom training may ask besides: verl's own reward-model servers, which only run inside of it."""
+ENCODER = "all-MiniLM-L6-v2"
+"""The packaged sentence encoder, as files name it."""
 PROMPT = "comparative"
 """The judge's prompt where none is named; it goes unsaid in labels and headers."""
 RUNNING = (
@@ -23,16 +25,23 @@ RUNNING = (
 
 
 def signal_settings(
-    judge: str = "offline", base_url: str | None = None, model: str | None = None, **judge_settings: Any
+    judge: str = "offline",
+    base_url: str | None = None,
+    model: str | None = None,
+    encoder: str | None = None,
+    **judge_settings: Any,
 ) -> dict:
     """The reward settings that define a raw signal; calibration, evaluation and training must agree in them.
 
     Args:
         judge: a name of `TRAINING_JUDGES`. base_url, model: of its endpoint.
+        encoder: of sentence similarity; None: the packaged one.
         **judge_settings: more settings of the judge; None leaves a setting to the judge. ``second``: those of a
             second one, see `reward_score.judge.make_judge`.
     """
     settings: dict = {"judge": judge, "dvc_captions": True}
+    if encoder is not None:
+        settings["encoder"] = encoder
     if judge != "offline":
         more = {name: value for name, value in judge_settings.items() if value is not None}
         if second := {name: value for name, value in more.pop("second", {}).items() if value is not None}:
@@ -133,6 +142,7 @@ def add_judge_arguments(parser: argparse.ArgumentParser, judges: Sequence[str] =
         "--judge-base-url", help="of the OpenAI-compatible endpoint; its key comes from the environment"
     )
     parser.add_argument("--judge-model", help="model name at that endpoint")
+    parser.add_argument("--encoder", help="of sentence similarity: folder, hub name or address; default: the packaged")
     parser.add_argument("--judge-second-model", help="another model, whose scores are averaged with the first's")
     parser.add_argument("--judge-second-base-url", help="of its endpoint; default: the first's")
     parser.add_argument(
@@ -144,7 +154,9 @@ def add_judge_arguments(parser: argparse.ArgumentParser, judges: Sequence[str] =
     parser.add_argument(
         "--judge-store", metavar="DIR", help="verdicts, limits and account, shared with every command that names it"
     )
-    parser.add_argument("--judge-budget-usd", type=_above_zero, help="dollars over the whole life of the store")
+    parser.add_argument(
+        "--judge-budget-usd", "--budget-usd", type=_above_zero, help="dollars over the whole life of the store"
+    )
     parser.add_argument("--judge-requests-per-min", type=_above_zero, help="over all processes of the store")
     parser.add_argument("--judge-tokens-per-min", type=_above_zero, help="likewise")
     parser.add_argument("--judge-in-flight", type=_whole, help="likewise, requests under way at once")
@@ -158,6 +170,7 @@ def signal_settings_of(args: argparse.Namespace) -> dict:
         args.judge,
         args.judge_base_url,
         args.judge_model,
+        args.encoder,
         second=_second_of(args),
         prompt=args.judge_prompt,
         store=args.judge_store,

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ class LastStep:
         # In the other modes batches are under way that no checkpoint of the step before knows of.
         self.trainer = trainer if getattr(trainer, "trainer_mode", None) == "sync" else None
         self.step: int | None = None
+        self._since = time.time()
         self._data: Any = None
 
     @property
@@ -84,7 +86,8 @@ class LastStep:
         """
         if self.folder is None:
             return "nothing was trained since the checkpoint that it went on from, or since the start"
-        if is_complete(self.folder):
+        # A folder of that name may be of an attempt that this one, resumed from an earlier step, takes the place of.
+        if is_complete(self.folder) and (self.folder / "data.pt").stat().st_mtime >= self._since:
             return f"the checkpoint is {self.folder}"
         trainer = self.trainer
         now, loader = trainer.global_steps, trainer.train_dataloader

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -167,7 +168,9 @@ class Attempts:
             if usage is not None:
                 spent = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
                 self._count({"calls": 1, **spent}, usage)
-            await self._store.settle(self._lane, admission.ticket, tokens, cost_usd, latency_s)
+            with contextlib.suppress(JudgeError):
+                # A reply that was paid for is not lost with the store; the ticket's lease then books its estimate.
+                await self._store.settle(self._lane, admission.ticket, tokens, cost_usd, latency_s)
         return reply, waited_s
 
     async def _admitted(self, estimate: Estimate, queue_s: float) -> Admission:

@@ -30,14 +30,17 @@ def _words(text: str) -> frozenset[str]:
 
 # --- what is said: words of one sentence ------------------------------------------------------------------------------
 
-_IGNORE = _words("ignore disregard forget override bypass")
+_IGNORE = _words("ignore disregard forget override")
 _ORDERS = _words("instruction instructions prompt prompts rule rules rubric guideline guidelines directives criteria")
 _EARLIER = _words("all any every previous prior preceding above earlier former foregoing your these everything")
-_GIVE = _words(
-    "give award assign grant output return reply respond print set choose receive receives must should please"
-)
+_GIVE = _words("give award assign grant reply respond print set choose receive receives must should please")
 _TOP = _words("5 5s five fives full maximum max highest perfect top 10 ten 100")
-_MARKS = _words("score scores scoring rating ratings dimensions criteria criterion rubric verdict fives 5s")
+_MARKS = _words("score scores rating ratings rubric verdict fives 5s")
+_CLINICAL = _words(
+    "patient patients nurse nurses pain apgar glasgow gcs coma braden sedation risk morse norton vas nrs calcium syntax"
+    " asa oxygen bleeding wound mesh suture incision skin vessel balloon scale surgeon trainee"
+)
+"""Who or what a mark of a description is of. A sentence with one of these asks no judge for a mark."""
 _MARK_IT = _words("dimension dimensions criterion criteria categories everywhere verdict rubric")
 _EUROPEAN_IGNORE = _words(
     "ignora ignorad ignorar olvida ignorez ignorer oubliez ignoriere ignorieren vergiss dimentica negeer zignoruj"
@@ -62,12 +65,13 @@ _RULES = (
     ("asks the judge for a mark", 0, (_MARK_IT, _TOP, _words("all every each everywhere"), _GIVE)),
     ("asks the judge for a mark", 0, (_EUROPEAN_GIVE, _EUROPEAN_TOP)),
     ("asks the judge for a mark", 0, (_words("puntuación nota pontuação punteggio puan"), _EUROPEAN_TOP | {"beş"})),
-    ("says what it deserves", 0, (_words("deserves deserve merits"), _TOP)),
+    ("says what it deserves", 0, (_words("deserves deserve merits"), _TOP - {"full"})),
     ("speaks of candidate and reference", 0, (_words("candidate"), _words("reference"))),
     ("asks for the judge's form of reply", 0, (_words("json nonce"),)),
     ("asks to decode and obey", 0, (_words("decode base64 rot13"), _words("obey follow execute"))),
 )
 """An attack is a sentence with a word of every list; with a number, within so many words of the first list's."""
+_OF_PATIENTS = ("asks the judge for a mark", "tells the judge to ignore its instructions")
 _TRIGGERS = frozenset().union(*(lists[0] for _, _, lists in _RULES))
 """A text without one of these breaks no rule."""
 
@@ -83,12 +87,12 @@ _PHRASES = tuple(
         (
             "speaks to the judge",
             r"\b(?:full|top|maximum|max|highest|perfect)\s(?:possible\s)?(?:scores?|marks|ratings?)\b",
-            rf"\b(?:as|dear|hey|hello|(?:note|message|instructions?)\s(?:to|for))[\s,:]{{1,2}}(?:the\s|an?\s)?{_JUDGE}\b",
+            rf"\b(?:as|dear|hey|hello|(?:note|message|instructions?)\s(?:to|for))[\s,:]{{1,2}}(?:the\s|an?\s)?{_JUDGE}\b(?!-)",
             rf"\byou\s(?:are|act\sas)\s(?:now\s)?(?:the\s|an?\s)?(?:\w{{1,20}}\s)?{_JUDGE}\b",
             rf"\b(?:score|rate|grade)\s(?:(?:this|my)\s{_JUDGED}\b|(?:this|it|me)\s(?:as\s|with\s|at\s)?(?:an?\s)?(?:5|five|10|perfect)\b)",
-            r"\b(?:new|updated|hidden)\sinstructions?\s?:|\bsystem\s(?:prompt|override)\b|\bdeveloper\smode\b",
-            r"\bsystem\s(?:message|note|notice|instructions?)\s?:",
-            r"\bnot\sfollow\s(?:\w{1,20}\s){0,3}(?:previous\sinstructions|rubric|rules\sabove|guidelines)\b",
+            r"[.!?\n]\s?(?:new|updated|hidden)\sinstructions?\s?:|\bsystem\sprompt\b|\bdeveloper\smode\b",
+            r"\n\s?system\s(?:override|message|note|notice|instructions?)\s?:",
+            r"\bnot\sfollow\s(?:\w{1,20}\s){0,3}(?:previous\sinstructions|rubric|rules\sabove)\b",
             r"\bterminology(?:\sis)?\sfive\b",
         ),
         (
@@ -112,8 +116,8 @@ _PHRASE_WORDS = _words(
 _REQUESTS = "|".join(
     (
         r"(?:忽略|无视|無視|不要理会).{0,12}(?:指示|指令|说明|提示|规则|規則)",
-        r"(?:打|给|給|评|評).{0,10}(?:满分|滿分|五分|5\s*分|最高分)",
-        r"(?:指示|命令|ルール).{0,8}(?:無視|忘れ)|(?:満点|5\s*点|最高点).{0,4}(?:を|に|つけ|与え)",
+        r"(?:打|给|給|评|評).{0,10}(?:满分|滿分|五分|5\s*分(?!钟|鐘)|最高分)",
+        r"(?:指示|命令|ルール).{0,8}(?:無視|忘れ)|(?:満点|5\s*点|最高点).{0,4}(?:つけ|付け|与え)",
         r"지시.{0,8}(?:무시|잊)|(?:만점|5\s*점).{0,6}(?:주|매기|부여)",
         r"игнорируй.{0,40}(?:инструкц|указани|правил)|(?:поставь|оцени).{0,30}(?:пять|5|максимальн)",
         r"تجاهل.{0,30}(?:تعليمات|التعليمات|الأوامر)",
@@ -132,10 +136,14 @@ _LITERALS = {
     "holds a role marker": ("<|", "|>", "[inst]", "[/inst]", "<<sys", "<</sys", "</s>", "_of_turn>"),
     "holds a placeholder": ("{{", "}}", "${", "{nonce", "{candidate", "{reference", "{question", "$nonce"),
     "holds a verdict": DIMENSIONS[1:2] + DIMENSIONS[3:],
-    "holds escaped text": ("&quot;", "&lt;", "&#x", "&#1"),
+    "holds escaped text": ("&quot;", "&#x", "&#1"),
     "holds a marked line": ("=== system", "=== user", "--- end of", "--- begin of"),
     "holds a mark": ("★★★", "⭐⭐⭐", "\n5\n5\n"),
 }
+_FIELD = r"[\"'“‘`](?:nonce|scores?|verdict|ratings?|marks?|grade|terminology|specificity|role|content|r[2-8])[\"'”’`]"
+_TO_THE_JUDGE = (
+    r"[^\n]{0,200}\b(?:scores?|candidate|reference|ignore|verdict|reply|give|rate|answer|judge|grade|five)\b"
+)
 _PATTERNS = tuple(
     (needed, reason, re.compile("|".join(patterns)))
     for needed, reason, *patterns in (
@@ -148,12 +156,12 @@ _PATTERNS = tuple(
         (
             ":",
             "holds a role marker",
-            r"\n\s{0,4}(?:#{1,4}\s?)?(?:system|user|human|developer)\s?(?:message|prompt)?\s?:",
+            rf"\n\s{{0,4}}(?:#{{1,4}}\s?)?(?:system|user|human|developer)\s?(?:message|prompt)?\s?:{_TO_THE_JUDGE}",
             r"\n\s{0,4}(?:#{1,4}\s?)?assistant\s?:\s{0,2}[{\"\n]",
         ),
-        ("#", "holds a role marker", r"\n#{1,4}\s?(?:instructions?|response|system)\b"),
-        (":", "holds a verdict", r"[\"'”’`]\s?:\s?[\"'“{\[\d]"),
-        ("=", "holds a verdict", r"[\"'”’`]\s?=>?\s?[\"'“{\[\d]"),
+        ("#", "holds a role marker", r"\n#{1,4}\s?(?:instructions?|response|system)\s?:?\s?\n"),
+        (":", "holds a verdict", rf"{_FIELD}\s?:", r"[\"'”’`]\s?:\s?\{"),
+        ("=", "holds a verdict", rf"{_FIELD}\s?=>?\s?[\"'“{{\[\d]"),
         ("{", "holds a verdict", r"\{\s?[\"'“]?\s?(?:nonce|scores?|verdict|terminology)"),
         (
             "/",
@@ -236,7 +244,8 @@ def _broken_rule(low: str, words: list[str]) -> str | None:
             starts = [place for place, word in enumerate(words) if word in lists[0]] if reach else [0]
             for start in starts:
                 near = words[start : start + reach] if reach else words
-                if not any(one.isdisjoint(near) for one in lists):
+                clinical = not _CLINICAL.isdisjoint(words) and reason in _OF_PATIENTS
+                if not clinical and not any(one.isdisjoint(near) for one in lists):
                     return reason
     return None
 

@@ -29,7 +29,7 @@ from .limits import Limits
 from .prices import price_of
 from .prompting import clean, load_prompt
 from .recall import Answer, Recall
-from .store import open_store
+from .store import MAX_MB, open_store
 
 OWN_FIELDS = frozenset({"model", "messages", "max_tokens", "max_completion_tokens", "n", "stream"})
 """Fields of a request that decide what it asks and what it can cost, so that no ``extra_body`` may hold them."""
@@ -48,6 +48,7 @@ class Judge:
         model: the model's name at the endpoint. Limits hold per model.
         store: what processes share, verdicts, limits, budget and counters: a folder; ``ray:/folder`` for several
             nodes; None: nothing is shared or kept.
+        max_mb: megabytes of verdicts in the store; above, those go that were not used for longest.
         prompt: ``comparative``, ``rubric``, or a file of that form.
         timeout_s: seconds for one request, from sending to the last byte.
         deadline_s: seconds for one judgement with all its attempts and pauses, without waits for our own limits.
@@ -55,7 +56,7 @@ class Judge:
         max_attempts: requests for one judgement at most, after timeouts, 429, 5xx and broken connections.
         max_malformed_attempts: of these, how many may be spent on replies that are refused or malformed.
         requests_per_min, tokens_per_min, max_in_flight: of all processes that share the store; None: no limit.
-        budget_usd: dollars over the store's whole life: what could exceed them is not sent.
+        budget_usd: dollars of all models over the store's whole life: what could exceed them is not sent.
         max_failed_share, failure_window, cooldown_s: no calls for ``cooldown_s`` seconds when more than this share of
             the last ``failure_window`` judgements failed for the infrastructure's sake.
         temperature: sampling temperature; None leaves it to the endpoint.
@@ -73,6 +74,7 @@ class Judge:
         counters: what this judge did: ``judgements`` (verdicts given), ``requests``, ``retries``, ``blank``,
             ``cache_hits``, ``shared``, ``attacks``, and failures by error name. Without those that are 0.
         usage: tokens and requests so far, those of failed judgements included.
+        asks: what decides about a verdict besides the texts: judges with the same share their verdicts.
         price_known: whether `cost_usd` is what was spent, and not 0 for want of a price.
 
     Raises:
@@ -87,6 +89,7 @@ class Judge:
         *,
         key_variable: str | None = None,
         store: str | None = None,
+        max_mb: float = MAX_MB,
         prompt: str = "comparative",
         timeout_s: float = 60.0,
         deadline_s: float = 240.0,
@@ -147,7 +150,7 @@ class Judge:
         self.max_candidate_chars = max_candidate_chars
         # What decides about a verdict besides the texts. The endpoint's address does not: the same model may move.
         more = dict(extra_body or {})
-        self._asked = [model, self._prompt.version, self._prompt.digest, temperature, max_tokens, more]
+        self.asks = [model, self._prompt.version, self._prompt.digest, temperature, max_tokens, more]
         self.counters: Counter[str] = Counter()
         self.usage = Usage()
         self._lock = threading.Lock()
@@ -160,8 +163,8 @@ class Judge:
             structured=structured,
             extra_body=extra_body,
         )
-        self.store = open_store(store)
-        self._recall = Recall(self.store, queue_s + deadline_s + timeout_s, queue_s) if cache else None
+        self.store = open_store(store, max_mb)
+        self._recall = Recall(self.store, queue_s) if cache else None
         patience = Patience(timeout_s, deadline_s, queue_s, max_attempts, max_malformed_attempts, backoff_s)
         self._attempts = Attempts(
             self._endpoint, self._prompt, self.store, model, limits, patience, self._tariff, self._count
@@ -248,7 +251,7 @@ class Judge:
 
     def _key_of(self, texts: Mapping[str, Any]) -> str:
         question = clean(texts["question"] or "")
-        asked = [*self._asked, texts["task"], question, texts["reference"], texts["candidate"]]
+        asked = [*self.asks, texts["task"], question, texts["reference"], texts["candidate"]]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
     def _count(self, counts: Mapping[str, int], usage: Usage | None = None, judged: bool | None = None) -> None:

@@ -24,6 +24,8 @@ from .judgement import Usage
 from .prompting import response_format
 
 CONNECTIONS = 1_000
+MOST_TOKENS = 10**9
+"""A larger count is none."""
 KEEP_ALIVE_S = 4.0
 """Idle connections are dropped after this long: before the endpoint drops them (uvicorn, and so vLLM, after 5 s)."""
 COMPLETION_LIMITS = ("max_completion_tokens", "max_tokens")
@@ -218,7 +220,7 @@ def _tokens(completion: Any) -> tuple[Usage, bool]:
     told = completion.get("usage") if isinstance(completion, dict) else None
     told = told if isinstance(told, dict) else {}
     counts = [told.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    known = [type(count) is int and count >= 0 for count in counts]
+    known = [type(count) is int and 0 <= count <= MOST_TOKENS for count in counts]
     return Usage(*(n if right else 0 for n, right in zip(counts, known, strict=True)), requests=1), all(known)
 
 

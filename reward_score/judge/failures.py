@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -15,6 +16,7 @@ MAX_RETRY_AFTER_S = 300.0
 """A longer wait is not waited for: the judgement fails at once."""
 _FILTER_CODES = frozenset({"content_filter", "content_policy_violation"})
 _NO_RETRY_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_CODE = re.compile(r"[a-zA-Z_.-][\w.-]{0,59}", re.ASCII)
 _GATEWAY_GAVE_UP = frozenset({502, 504})
 
 
@@ -87,8 +89,9 @@ def _refused(error: Exception) -> bool:
 
 
 def _by_status(error: Any, key: str) -> Failure:
-    status, code = error.status_code, str(error.code or error.type or "")[:60]
-    told = f"judge: HTTP {status}" + (f" ({code})" if code.isprintable() and code and key not in code else "")
+    status, code = error.status_code, str(error.code or error.type or "")
+    shown = code[:60] if _CODE.fullmatch(code) and key not in code else ""
+    told = f"judge: HTTP {status}" + (f" ({shown})" if shown else "")
     if code in _FILTER_CODES:
         return Failure(JudgeRefused(f"{told}: the content filter declined"), 0.0)
     if status in (401, 403):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -23,6 +24,8 @@ def find_key(given: str | None, variable: str | None = None) -> str:
     """
     key, where = given, "the argument api_key"
     if key is None and variable is not None:
+        if not re.fullmatch(r"[A-Z_a-z][A-Z_a-z0-9]*", variable):
+            raise JudgeSettingsError("judge: key_variable: expected the name of a variable, not its value")
         key, where = os.environ.get(variable), variable
         if not key:
             raise JudgeSettingsError(f"judge: no key: key_variable names {variable}, which is not set")
@@ -50,9 +53,13 @@ def checked_url(url: str | None) -> str:
     Raises:
         JudgeSettingsError: it is not. The message does not repeat it, since it may hold a key.
     """
-    parts = urlsplit(url) if isinstance(url, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+        port_right = parts is None or parts.port is None or parts.port > 0
+    except ValueError:  # its message quotes the address
+        parts = None
+    if parts is None or not port_right or parts.scheme not in ("http", "https") or not parts.hostname:
         raise JudgeSettingsError("judge: base_url: expected http(s)://host[:port]/path")
-    if parts.username or parts.password or parts.query:
-        raise JudgeSettingsError("judge: base_url holds credentials or a query: the key belongs in api_key")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise JudgeSettingsError("judge: base_url holds credentials, a query or a fragment: the key belongs in api_key")
     return str(url)

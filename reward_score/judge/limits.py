@@ -155,12 +155,17 @@ class Lane:
 
 @dataclass(frozen=True)
 class Held:
-    """What calls that are not settled hold: slots and dollars, trials among them; of lost ones the dollars."""
+    """What calls that are not settled hold: slots and dollars, trials among them; of lost ones the dollars.
+
+    Where there is a budget, which is one for all lanes of a store, also what the others spent and hold.
+    """
 
     in_flight: int = 0
     usd: float = 0.0
     trials: int = 0
     lost_usd: float = 0.0
+    others_spent_usd: float = 0.0
+    others_usd: float = 0.0
 
     def plus(self, usd: float, trial: bool) -> Held:
         """With one more call."""
@@ -198,10 +203,10 @@ def decide(
         return Decision(lane, error=JudgeUnavailable(f"judge: {name}: {told}"))
     trial = lane.open_until > 0
     if limits.budget_usd is not None:
-        spent = lane.confirmed_usd + lane.unconfirmed_usd + held.lost_usd
+        spent = lane.confirmed_usd + lane.unconfirmed_usd + held.lost_usd + held.others_spent_usd
         if _more(spent + estimate.cost_usd, limits.budget_usd):
             return Decision(lane, error=JudgeBudgetExceeded(f"judge: {name}: {_budget(lane, held, estimate, limits)}"))
-        if _more(spent + held.usd + estimate.cost_usd, limits.budget_usd):
+        if _more(spent + held.usd + held.others_usd + estimate.cost_usd, limits.budget_usd):
             # Most of what is reserved comes back when calls under way end far below their upper bounds.
             return Decision(lane, wait_s=RETRY_S)
     if trial and held.trials:
@@ -274,6 +279,7 @@ def _more(sum_usd: float, budget_usd: float) -> bool:
 def _budget(lane: Lane, held: Held, estimate: Estimate, limits: Limits) -> str:
     return (
         f"the budget of ${limits.budget_usd:.4f} is used up: ${lane.confirmed_usd:.4f} spent, "
-        f"${lane.unconfirmed_usd + held.lost_usd:.4f} perhaps spent by calls without a reply, "
-        f"${held.usd:.4f} reserved, and the next call may cost ${estimate.cost_usd:.4f}"
+        + (f"${held.others_spent_usd:.4f} by other models, " if held.others_spent_usd else "")
+        + f"${lane.unconfirmed_usd + held.lost_usd:.4f} perhaps spent by calls without a reply, "
+        f"${held.usd + held.others_usd:.4f} reserved, and the next call may cost ${estimate.cost_usd:.4f}"
     )

@@ -21,7 +21,7 @@ def members(kind: str, settings: Mapping[str, Any]) -> list[tuple[str, dict[str,
     """(kind, settings) of each judge that these settings name: one, or two that are averaged.
 
     Raises:
-        JudgeSettingsError: a second judge that is no mapping.
+        JudgeSettingsError: a second judge that is no mapping, or would be sent the first one's key elsewhere.
     """
     first = {name: value for name, value in settings.items() if name != SECOND}
     second = settings.get(SECOND)
@@ -32,6 +32,9 @@ def members(kind: str, settings: Mapping[str, Any]) -> list[tuple[str, dict[str,
     shared = {name: value for name, value in first.items() if name not in NOT_SHARED}
     own = {name: value for name, value in second.items() if name != "kind"}
     other = second.get("kind", kind)
+    if own.get("base_url", first.get("base_url")) != first.get("base_url") and "key_variable" not in own:
+        told = "second has an endpoint of its own and no key_variable: it is not sent the first one's key"
+        raise JudgeSettingsError(f"judge: {told}")
     return [(kind, first), (other, own if other == "offline" else {**shared, **own})]
 
 

@@ -29,13 +29,18 @@ class AveragedJudge:
             judge's lane: ``disagreement``, summed over ``compared`` judgements.
 
     Raises:
-        JudgeSettingsError: fewer than two judges.
+        JudgeSettingsError: fewer than two judges, or two that ask the same.
     """
 
     def __init__(self, judges: Sequence[Any]) -> None:
         self.judges = tuple(judges)
         if len(self.judges) < 2:
             raise JudgeSettingsError(f"judge: {len(self.judges)} to average: expected at least two")
+        asks = [judge.asks for judge in self.judges if hasattr(judge, "asks")]
+        if any(one == other for one, other in combinations(asks, 2)):
+            # A verdict is known by what was asked and not by whom: the second would be given the first's.
+            told = "second: expected another model's name, prompt or sampling than the first's"
+            raise JudgeSettingsError(f"judge: {told}")
         self.name = "mean(" + ", ".join(judge.name for judge in self.judges) + ")"
         self._keeper = next((judge for judge in self.judges if getattr(judge, "store", None) is not None), None)
         self.store = self._keeper and self._keeper.store

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,6 +21,8 @@ MEMORY_VERDICTS = 32_768
 """Verdicts that are remembered without asking the store; some 10 MB."""
 FIRST_POLL_S, LONGEST_POLL_S = 0.05, 1.0
 """How often to look whether another process is done with a pair: the wait grows from the first to the longest."""
+CLAIM_S, RENEW_S = 120.0, 30.0
+"""How long a claim holds without news of its holder, and how often a holder that lives says so."""
 CACHED, SHARED = "cache_hits", "shared"
 """Counters of verdicts that were kept before, and that somebody else was about to give."""
 
@@ -41,12 +44,11 @@ class Recall:
 
     Args:
         store: where verdicts are kept and pairs are claimed.
-        lease_s: seconds after which the claim of a process on a lost node no longer holds.
         patience_s: seconds to wait for another process that judges the pair.
     """
 
-    def __init__(self, store: Store, lease_s: float, patience_s: float) -> None:
-        self._store, self._lease_s, self._patience_s = store, lease_s, patience_s
+    def __init__(self, store: Store, patience_s: float) -> None:
+        self._store, self._patience_s = store, patience_s
         self._memory: Memory[tuple[int, ...]] = Memory(MEMORY_VERDICTS)
         self._flights = PerLoop(Flights)
 
@@ -80,7 +82,7 @@ class Recall:
             return Answer(_checked(kept), Usage(), CACHED)
         how, poll_s, until = CACHED, FIRST_POLL_S, time.monotonic() + self._patience_s
         while True:
-            claim = await self._store.claim(key, self._lease_s)
+            claim = await self._store.claim(key, CLAIM_S)
             if claim is True:
                 return None
             if claim is not False:
@@ -95,19 +97,28 @@ class Recall:
     async def _asked(self, key: str, ask: Ask, about: Mapping[str, str]) -> Answer:
         """A verdict of our own, kept; whatever happens, the claim is given up."""
         kept = False
+        renewing = asyncio.ensure_future(self._renew(key))
         try:
             result, usage = await ask()
             if not isinstance(result, JudgeError):
-                try:
+                # A verdict that was paid for counts, kept or not: with a store that is broken for good, nothing more is
+                # admitted.
+                with contextlib.suppress(JudgeError):
                     await self._store.put(key, result, dict(about))
-                except JudgeError as error:
-                    error.usage = usage
-                    raise
-                kept = True
+                    kept = True
             return Answer(result, usage)
         finally:
+            renewing.cancel()
             if not kept:
-                await self._store.release(key)
+                with contextlib.suppress(JudgeError):  # what failed before is to be told; the claim lapses
+                    await self._store.release(key)
+
+    async def _renew(self, key: str) -> None:
+        """Until cancelled, or its event loop is gone: a claim outlives the loss of its holder by `CLAIM_S`."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            with contextlib.suppress(JudgeError):
+                await self._store.renew(key, CLAIM_S)
 
 
 def _checked(verdict: Mapping[str, Any]) -> Scores:

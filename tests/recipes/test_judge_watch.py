@@ -47,7 +47,7 @@ def test_a_step_is_what_the_workers_counted_since_the_last(tmp_path):
     # The budget is over the store's whole life.
     assert metrics["medgrpo/judge/cost_usd_total"] == pytest.approx(0.75)
     assert 0.05 < metrics["medgrpo/judge/latency_s/p50"] < 0.2
-    assert watch.total_usd() == {"m": pytest.approx(0.75)}
+    assert watch.total_usd() == pytest.approx(0.75)
     assert step_metrics(watch.step())["medgrpo/judge/judgements"] == 0
 
 
@@ -78,9 +78,9 @@ def test_the_watch_may_be_asked_inside_of_a_running_loop(tmp_path):
 )
 def test_without_a_store_nothing_is_seen(judge, given):
     watch = JudgeWatch(judge, given)
-    assert not watch and watch.step() == {} and watch.total_usd() == {}
+    assert not watch and watch.step() == {} and watch.total_usd() == 0
     assert step_metrics({}) == {}
-    JudgeStops({}).check_step(1, {})
+    JudgeStops(None).check_step(1, {})
 
 
 def test_a_store_that_cannot_be_read_is_an_error_in_the_log(tmp_path, caplog):
@@ -125,7 +125,7 @@ def test_the_members_of_an_averaged_judge_that_have_a_store():
     assert [member["model"] for member in members_of("openai", one | {"second": {"kind": "offline"}})] == ["a"]
     two = one | {"second": {"model": "b", "budget_usd": 3, "max_failed_share": 0.1}}
     stops = judge_stops("openai", two, window=3)
-    assert (stops.budgets, stops.max_failed_share, stops.refused.maxlen) == ({"a": 2.0, "b": 3.0}, 0.1, 3)
+    assert (stops.budget, stops.max_failed_share, stops.window) == (2.0, 0.1, 3)
 
 
 def step(**counts: float) -> dict:
@@ -134,9 +134,9 @@ def step(**counts: float) -> dict:
 
 
 def test_a_budget_that_is_used_up_stops_at_once():
-    stops = JudgeStops({"m": 2.0})
+    stops = JudgeStops(2.0)
     line = (
-        r"step 7: the judge's budget is used up: 2 of 12 judgements were not made. m has spent \$1.9990 of \$2.0000. "
+        r"step 7: the judge's budget is used up: 2 of 12 judgements were not made. \$1.9990 are spent of \$2.0000. "
         "Raise it .judge_settings.budget_usd, JUDGE_BUDGET_USD. and start again"
     )
     with pytest.raises(JudgeStop, match=line):
@@ -144,35 +144,49 @@ def test_a_budget_that_is_used_up_stops_at_once():
 
 
 def test_no_step_begins_that_may_not_fit_the_budget():
-    stops = JudgeStops({"m": 2.0})
-    assert stops.too_dear({"m": 1.99}) is None  # nothing is known of a step yet
+    stops = JudgeStops(2.0)
+    assert stops.too_dear(1.99) is None  # nothing is known of a step yet
     stops.check_step(1, step(judgements=9, cost_usd=0.3, unconfirmed_usd=0.1))
     stops.check_step(2, step(judgements=9, cost_usd=0.2))
-    assert stops.too_dear({"m": 1.6}) is None
-    assert "$2.0000: m has spent $1.6100, the dearest step so far took $0.4000" in stops.too_dear({"m": 1.61})
-    resumed = JudgeStops({"m": 2.0})
+    assert stops.too_dear(1.6) is None
+    assert "$2.0000: $1.6100 are spent, the dearest step so far took $0.4000" in stops.too_dear(1.61)
+    resumed = JudgeStops(2.0)
     resumed.load_state_dict(stops.state_dict())
-    assert resumed.too_dear({"m": 1.61}) and not resumed.too_dear({"m": 1.6})
+    assert resumed.too_dear(1.61) and not resumed.too_dear(1.6)
 
 
 def test_a_judge_that_fails_in_more_than_half_of_a_step_stops_at_once():
-    stops = JudgeStops({})
-    stops.check_step(1, step(judgements=6, failed__JudgeTimeout=3, failed__JudgeUnavailable=3))
-    with pytest.raises(JudgeStop, match=r"failed in 7 of 13 judgements \(JudgeTimeout 3, JudgeUnavailable 4\)"):
-        stops.check_step(2, step(judgements=6, failed__JudgeTimeout=3, failed__JudgeUnavailable=4))
-    # A refusal says that the judge is there.
-    JudgeStops({}).check_step(1, step(failed__JudgeRefused=9))
+    stops = JudgeStops(None)
+    stops.check_step(1, step(judgements=8, failed__JudgeTimeout=4, failed__JudgeUnavailable=4))
+    with pytest.raises(JudgeStop, match=r"failed in 9 of 17 judgements \(JudgeTimeout 4, JudgeUnavailable 5\)"):
+        stops.check_step(2, step(judgements=8, failed__JudgeTimeout=4, failed__JudgeUnavailable=5))
+    # A few failures may be chance, or another command's that asks the same model.
+    JudgeStops(None).check_step(1, step(failed__JudgeTimeout=7))
+    # A refusal says that the judge is there; but where all is refused, nothing can be learnt.
+    JudgeStops(None).check_step(1, step(judgements=1, failed__JudgeRefused=9))
+    with pytest.raises(JudgeStop, match=r"step 1: all 9 judgements were refused or malformed \(JudgeRefused 9\)"):
+        JudgeStops(None).check_step(1, step(failed__JudgeRefused=9))
+
+
+def test_of_two_judges_each_is_looked_at_by_itself():
+    fine = {"judgements": 20.0, "cost_usd_total": 0.0}
+    garbling = {"judgements": 1.0, "failed/JudgeMalformed": 19.0, "cost_usd_total": 0.0}
+    together = {"judgements": 21.0, "failed/JudgeMalformed": 19.0, "cost_usd_total": 0.0}
+    stops = JudgeStops(None, max_refused_share=0.5, window=2)
+    stops.check_step(1, {"": together, "a": fine, "b": garbling})
+    with pytest.raises(JudgeStop, match="38 of the 40 judgements of b of the last 2 steps"):
+        stops.check_step(2, {"": together, "a": fine, "b": garbling})
 
 
 def test_refusals_stop_when_they_are_the_most_for_some_steps():
-    stops = JudgeStops({}, max_refused_share=0.5, window=3)
+    stops = JudgeStops(None, max_refused_share=0.5, window=3)
     stops.check_step(1, step(judgements=9, failed__JudgeMalformed=1))
-    stops.check_step(2, step(failed__JudgeRefused=10))
+    stops.check_step(2, step(judgements=1, failed__JudgeRefused=9))
     # 16 of 30; a step before it there were no three steps to look at.
-    resumed = JudgeStops({}, max_refused_share=0.5, window=3)
+    resumed = JudgeStops(None, max_refused_share=0.5, window=3)
     resumed.load_state_dict(stops.state_dict())
     with pytest.raises(JudgeStop, match=r"step 3: 16 of the 30 judgements of the last 3 steps were refused or"):
-        resumed.check_step(3, step(judgements=5, failed__JudgeMalformed=5))
-    fewer = JudgeStops({}, max_refused_share=0.5, window=3)
+        resumed.check_step(3, step(judgements=4, failed__JudgeMalformed=6))
+    fewer = JudgeStops(None, max_refused_share=0.5, window=3)
     for number in range(1, 9):
         fewer.check_step(number, step(judgements=5, failed__JudgeMalformed=5))

@@ -151,7 +151,7 @@ def test_a_budget_that_is_spent_is_found_before_ray(judged, capsys):
     asyncio.run(spend())
     more = ("--judge-store", str(judged / "judge"), "--judge-budget-usd")
     assert preflight(judged, *OPENAI, "gpt-4.1", *more, "2") == 2
-    assert "$2.0000 of gpt-4.1's budget of $2.0000 are spent: raise it" in capsys.readouterr().err
+    assert "$2.0000 of the judge's budget of $2.0000 are spent: raise it" in capsys.readouterr().err
     assert preflight(judged, *OPENAI, "gpt-4.1", *more, "2.5") == 0
 
 

@@ -413,13 +413,35 @@ def test_a_resumed_run_remembers_what_its_judge_did(sampling, tmp_path):
     first._save(5)
     resumed = buffer(sampling, **settings)
     resumed._restore(5)
-    assert resumed.judge_stops.state_dict() == {"refused": [[6, 10]], "dearest": {"m": 0.6}}
-    assert resumed.judge_stops.too_dear({"m": 0.6})
+    assert resumed.judge_stops.state_dict() == {"refused": {"": [[6, 10]]}, "dearest": {"m": 0.6}}
+    assert resumed.judge_stops.too_dear(0.6)
     # A state of before there was an account.
     state = json.loads((tmp_path / "sampler/step_5.json").read_text())
     del state["judge"]
     (tmp_path / "sampler/step_5.json").write_text(json.dumps(state))
     buffer(sampling, **settings)._restore(5)
+
+
+def test_what_led_to_a_stop_does_not_stop_the_next_attempt_too(sampling, tmp_path):
+    settings = judged(tmp_path / "judge") | {"state_dir": str(tmp_path)}
+    first = buffer(sampling, **settings)
+    first.failed_shares.append(0.9)
+    first.judge_stops.check_step(5, {"": {"judgements": 1, "failed/JudgeRefused": 30}})
+    first._save(5)
+    with pytest.raises(sampling.JudgeStop, match="no other step fits"):
+        first.judge_stops.budget, first.judge_stops.dearest = 1.0, {"m": 1.5}
+        first._restored = True
+        first.sample(6, "train", 1)
+    again = buffer(sampling, **settings)
+    again._restore(5)
+    assert list(again.failed_shares) == [] and again.judge_stops.refused == {}
+
+
+def test_a_key_among_the_settings_is_refused_by_the_driver(sampling):
+    given = {"judge": "openai", "judge_settings": {"model": "m", "second": {"model": "n", "api_key": "sk-secret"}}}
+    with pytest.raises(ValueError, match="hold an api_key") as raised:
+        buffer(sampling, reward_kwargs=given)
+    assert "sk-secret" not in str(raised.value)
 
 
 def test_no_step_is_taken_that_may_not_fit_the_budget(sampling, tmp_path):
@@ -431,7 +453,7 @@ def test_no_step_is_taken_that_may_not_fit_the_budget(sampling, tmp_path):
 
 def test_a_damaged_account_in_the_state_is_named(sampling, tmp_path):
     (tmp_path / "sampler").mkdir()
-    content = '{"failed_shares": [], "advantage": {"name": "grpo", "state": {}}, "judge": {"refused": [3]}}'
+    content = '{"failed_shares": [], "advantage": {"name": "grpo", "state": {}}, "judge": {"refused": {"": [3]}}}'
     (tmp_path / "sampler/step_5.json").write_text(content)
     with pytest.raises(sampling.SamplerStateError, match="step_5.json: cannot be resumed from"):
         buffer(sampling, state_dir=str(tmp_path))._restore(5)

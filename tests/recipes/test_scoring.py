@@ -112,4 +112,4 @@ def test_verls_servers_and_an_endpoint_with_the_same_model_are_one_judge():
 def test_what_is_no_setting_is_refused(arguments, capsys):
     with pytest.raises(SystemExit):
         parsed(*arguments)
-    assert f"argument {arguments[0]}: " in capsys.readouterr().err
+    assert f"argument {arguments[0]}" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 
 """The checkpoint at a stop, with verl's dataloader and a trainer that saves as verl's does."""
 
+import os
 import types
 
 import pytest
@@ -35,7 +36,7 @@ class Trainer:
 
     def _save_checkpoint(self):
         folder = self.root / f"global_step_{self.global_steps}"
-        (folder / "actor").mkdir(parents=True)
+        (folder / "actor").mkdir(parents=True, exist_ok=True)
         for kind in ("model", "optim", "extra_state"):
             (folder / f"actor/{kind}_world_size_1_rank_0.pt").write_text("x")
         torch.save(self.train_dataloader.state_dict(), folder / "data.pt")
@@ -76,6 +77,20 @@ def test_a_whole_checkpoint_is_not_written_again(trainer, tmp_path):
     trainer.step()
     assert last.save() == f"the checkpoint is {tmp_path}/global_step_1"
     assert trainer.log == ["saved 1"] and is_complete(tmp_path / "global_step_1")
+
+
+def test_a_checkpoint_of_an_attempt_that_was_given_up_is_written_anew(trainer, tmp_path):
+    # An earlier attempt saved step 1; this one began before it once more.
+    trainer.step()
+    trainer._save_checkpoint()
+    old = tmp_path / "global_step_1/data.pt"
+    os.utime(old, (1, 1))
+    trainer.global_steps, trainer.log = 1, []
+    last = LastStep(trainer.refill)
+    last.sampled(1)
+    trainer.step()
+    assert last.save() == f"the checkpoint is {tmp_path}/global_step_1"
+    assert trainer.log == ["engine sleeps", "saved 1"] and old.stat().st_mtime > 1
 
 
 def test_before_the_first_step_there_is_nothing_to_save(trainer, tmp_path):

@@ -147,6 +147,17 @@ def test_a_second_judge_differs_from_the_first_in_what_it_names(monkeypatch):
     ]
     judge = make_judge("openai", {**first, "completion_price": 9, "second": second})
     assert judge.name == "mean(a/comparative-v2, b/comparative-v2)"
+    # Verdicts are kept by what was asked: the second judge would be told the first one's.
+    elsewhere = {"base_url": "http://127.0.0.1:2/v1", "key_variable": "SECOND_KEY"}
+    with pytest.raises(JudgeSettingsError, match="another model's name"):
+        make_judge("openai", {"completion_price": 0, **first, "second": {"model": "a", **elsewhere}})
+    # Nobody's key goes to another endpoint unless its variable is named.
+    del elsewhere["key_variable"]
+    with pytest.raises(JudgeSettingsError, match="first one's key"):
+        members("openai", {**first, "second": {"model": "b", **elsewhere}})
+    with pytest.raises(JudgeSettingsError, match="not its value") as raised:
+        make_judge("openai", {**first, "completion_price": 9, "key_variable": "sk-secret"})
+    assert "sk-secret" not in str(raised.value)
     monkeypatch.delenv("SECOND_KEY")
     with pytest.raises(JudgeSettingsError, match="SECOND_KEY"):
         make_judge("openai", {**first, "completion_price": 9, "second": second})

@@ -625,3 +625,21 @@ def test_a_ray_actor_shares_a_store(tmp_path):
     assert done.stdout.strip().endswith("all is well")
     # What the actor owned is in the folder.
     assert run(str(tmp_path / "store"), lambda store: store.get("3")) is not None
+
+
+def test_a_budget_is_one_for_all_models_of_a_store(tmp_path):
+    limits = Limits(budget_usd=1.0)
+
+    async def two_models() -> None:
+        store = open_store(str(tmp_path))
+        one = await store.admit("a", Estimate(1, 0.5), limits, 60, 60)
+        await store.settle("a", one.ticket, 1, 0.5, 0.1)
+        other = await store.admit("b", Estimate(1, 0.4), limits, 60, 60)
+        # What the other model has only reserved may come back; what was spent does not.
+        assert (await store.admit("a", Estimate(1, 0.2), limits, 60, 60)).ticket is None
+        await store.settle("b", other.ticket, 1, 0.4, 0.1)
+        with pytest.raises(JudgeBudgetExceeded, match=r"\$0.5000 spent, \$0.4000 by other models"):
+            await store.admit("a", Estimate(1, 0.2), limits, 60, 60)
+        await store.close()
+
+    asyncio.run(two_models())

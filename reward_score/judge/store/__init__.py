@@ -36,6 +36,9 @@ class Store(Protocol):
     async def put(self, key: str, verdict: dict, about: dict) -> None:
         """Keep a verdict and end the claim. ``about``: ``model``, ``prompt``, ``task``, for the statistics."""
 
+    async def renew(self, key: str, lease_s: float) -> None:
+        """Keep a claim of this process for so many seconds from now."""
+
     async def release(self, key: str) -> None:
         """End a claim of this process without a verdict."""
 

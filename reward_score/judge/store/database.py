@@ -12,11 +12,12 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..errors import JudgeSettingsError, JudgeUnavailable
-from ..limits import Admission, Estimate, Held, Lane, Limits, decide, judged, settled, token_seconds
+from ..limits import Admission, Decision, Estimate, Held, Lane, Limits, decide, judged, settled, token_seconds
 from ..metering import latency_bucket
 from .owners import gone
 
@@ -110,7 +111,14 @@ def _check(connection: sqlite3.Connection, name: str) -> None:
 def read_verdict(connection: sqlite3.Connection, key: str) -> tuple[dict, bool] | None:
     """(verdict, whether its day of last use is to be brought up to date), or None."""
     row = connection.execute("SELECT verdict, used FROM verdicts WHERE key = ?", (key,)).fetchone()
-    return None if row is None else (json.loads(row[0]), row[1] != int(time.time()) // DAY_S)
+    if row is None:
+        return None
+    try:
+        verdict = json.loads(row[0])
+    except (TypeError, ValueError):
+        verdict = None
+    # What is no verdict is one without scores, which the reader refuses.
+    return verdict if isinstance(verdict, dict) else {}, row[1] != int(time.time()) // DAY_S
 
 
 def live_bytes(connection: sqlite3.Connection) -> int:
@@ -182,6 +190,11 @@ class Database:
         if self._puts % EVICT_EVERY == 0 and live_bytes(self.connection) > self.max_bytes:
             remove_least_used(self.connection, EVICT_ROWS)
 
+    def renew(self, key: str, lease_s: float, owner: str) -> None:
+        self.connection.execute(
+            "UPDATE claims SET until = ? WHERE key = ? AND owner = ?", (time.time() + lease_s, key, owner)
+        )
+
     def release(self, key: str, owner: str) -> None:
         self.connection.execute("DELETE FROM claims WHERE key = ? AND owner = ?", (key, owner))
 
@@ -189,9 +202,16 @@ class Database:
         self, name: str, estimate: Estimate, limits: Limits, lease_s: float, within_s: float, owner: str
     ) -> Admission:
         lane = self._lane(name)
-        decision = decide(name, lane, self._holding(name), time.time(), estimate, limits, within_s)
+
+        def decided() -> Decision:
+            held = self._holding(name)
+            if limits.budget_usd is not None:
+                held = replace(held, **self._of_others(name))
+            return decide(name, lane, held, time.time(), estimate, limits, within_s)
+
+        decision = decided()
         if not decision.granted and decision.error is None and self.reclaim():
-            decision = decide(name, lane, self._holding(name), time.time(), estimate, limits, within_s)
+            decision = decided()
         if decision.granted or decision.lane.open_until != lane.open_until:
             self._keep(name, decision.lane)
         if decision.error:
@@ -268,6 +288,16 @@ class Database:
             ).fetchone()
             self._held[name] = Held(int(row[0]), row[1], int(row[2]), row[3])
         return self._held[name]
+
+    def _of_others(self, name: str) -> dict[str, float]:
+        """Dollars of all other lanes, for `Held`."""
+        names = self.connection.execute("SELECT lane FROM lanes WHERE lane <> ?", (name,)).fetchall()
+        others = [self._lane(other) for other in {*(other for (other,) in names), *self._changed} - {name}]
+        lost, held = self.connection.execute(
+            "SELECT total(iif(lost, cost_usd, 0)), total(iif(lost, 0, cost_usd)) FROM tickets WHERE lane <> ?", (name,)
+        ).fetchone()
+        ledger = sum(other.confirmed_usd + other.unconfirmed_usd for other in others)
+        return {"others_spent_usd": ledger + lost, "others_usd": held}
 
     def _keep(self, name: str, lane: Lane) -> None:
         self._lanes[name] = lane

@@ -37,6 +37,12 @@ def _started(pid: int) -> str:
     try:
         process = psutil.Process(pid)
         # A killed child that nobody waited for keeps its number and does nothing any more.
-        return "" if process.status() == psutil.STATUS_ZOMBIE else f"{process.create_time():.2f}"
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return ""
+        try:
+            # Clock ticks since the boot: `create_time` moves with every step of the wall clock.
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        except OSError:
+            return f"{process.create_time():.2f}"
     except psutil.Error:
         return ""

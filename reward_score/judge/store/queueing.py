@@ -57,9 +57,10 @@ class Queue:
         with self._lock:
             self._waiting[future] = loop
         try:
-            await asyncio.wait_for(future, HOLD_S)
+            async with asyncio.timeout(HOLD_S):
+                await future
             return True
-        except asyncio.TimeoutError:  # noqa: UP041 - in Python 3.10 not the builtin one
+        except TimeoutError:
             # The loop that was to look again may have been closed.
             return time.monotonic() - self._looked > HOLD_S
         except asyncio.CancelledError:

@@ -27,6 +27,13 @@ from .sqlite import FLUSH_S, Counts, SqliteStore
 NAMESPACE = "medgrpo"
 FIND_S = 60.0
 """How long a client waits for the actor to be made."""
+RESTART_S, AGAIN_S = 60.0, 0.5
+"""How long, and how often, a client asks an actor that is being restarted. What took place twice then is a claim or a
+ticket whose lease ends it, its dollars booked as unconfirmed."""
+
+
+class _Restarting(JudgeUnavailable):
+    """The actor will be back."""
 
 
 class StoreActor:
@@ -82,6 +89,9 @@ class RayStore:
     async def put(self, key: str, verdict: dict, about: dict) -> None:
         await self._ask("put", key, verdict, about)
 
+    async def renew(self, key: str, lease_s: float) -> None:
+        await self._ask("renew", key, lease_s, self._me)
+
     async def release(self, key: str) -> None:
         await self._ask("release", key, self._me)
 
@@ -107,13 +117,28 @@ class RayStore:
         self._ended.set()
         counted = self._counts.take()
         if counted:
-            await self._reply(self._actor.count.remote(counted))
+            try:
+                await self._reply(self._actor.count.remote(counted))
+            except _Restarting as error:
+                raise JudgeUnavailable(str(error)) from None
 
     async def _ask(self, method: str, *args: Any, undo: Callable[[Any], tuple | None] | None = None) -> Any:
         """A method's result. ``undo``: of a result that a cancelled caller does not get, the call that reverts it."""
-        reference = self._actor.call.remote(method, self._counts.take(), *args)
+        counted, until = self._counts.take(), time.monotonic() + RESTART_S
+        reference = self._actor.call.remote(method, counted, *args)
         try:
-            value, failure = await self._reply(reference)
+            while True:
+                try:
+                    value, failure = await self._reply(reference)
+                    break
+                except _Restarting as error:
+                    if time.monotonic() > until:
+                        for lane in counted:
+                            self._counts.add(*lane)
+                        raise JudgeUnavailable(str(error)) from None
+                # What was paid for must not be lost with a restart.
+                await asyncio.sleep(AGAIN_S)
+                reference = self._actor.call.remote(method, counted, *args)
         except asyncio.CancelledError:
             if undo:
                 actor = self._actor
@@ -134,6 +159,8 @@ class RayStore:
 
         try:
             return await asyncio.shield(asyncio.wrap_future(reference.future()))
+        except ray.exceptions.ActorUnavailableError:
+            raise _Restarting(f"judge: store {self._name}: its actor is being restarted") from None
         except ray.exceptions.RayError as error:
             raise JudgeUnavailable(f"judge: store {self._name}: {type(error).__name__}: its actor is lost") from None
 
@@ -164,6 +191,8 @@ def create(folder: str | Path, max_mb: float | None = None) -> RayStore:
         get_if_exists=True,
         num_cpus=0,
         max_restarts=3,
+        # Callers that wait for a slot wait in the actor, and must leave room for those who give one back.
+        max_concurrency=100_000,
         scheduling_strategy=here,
     )
     actor = made.remote(folder, MAX_MB if max_mb is None else max_mb)

@@ -75,6 +75,7 @@ class Worker:
         self._stopped, self._pid = False, os.getpid()
 
     def submit(self, operation: Operation) -> Future:
+        self.check_process()  # before the lock, which a fork may have copied while it was held
         future: Future = Future()
         with self._wake:
             self._start()
@@ -83,6 +84,7 @@ class Worker:
         return future
 
     def count(self, lane: str, counts: Mapping[str, float], outcomes: list[bool]) -> None:
+        self.check_process()
         self.counts.add(lane, counts, outcomes)
         with self._wake:
             self._start()
@@ -92,8 +94,10 @@ class Worker:
 
     def stop(self) -> None:
         """Do what is waiting, write the counters, close the connection. Again: nothing."""
+        if self._pid != os.getpid():
+            return
         with self._wake:
-            if self._stopped or self._pid != os.getpid():
+            if self._stopped:
                 return
             self._stopped = True
             self._wake.notify()
@@ -108,7 +112,6 @@ class Worker:
             raise JudgeSettingsError("judge: the store was opened before this process was forked: open it here")
 
     def _start(self) -> None:
-        self.check_process()
         if self._stopped:
             raise JudgeUnavailable("judge: the store is closed")
         if self._thread is None:
@@ -213,6 +216,10 @@ class SqliteStore:
         text = json.dumps(verdict, allow_nan=False)
         row = tuple(str(about.get(name, "")) for name in ("model", "prompt", "task"))
         await self._ask(lambda database: database.put(key, text, row))
+
+    async def renew(self, key: str, lease_s: float, owner: str | None = None) -> None:
+        owner = owner or self._me
+        await self._ask(lambda database: database.renew(key, lease_s, owner))
 
     async def release(self, key: str, owner: str | None = None) -> None:
         owner = owner or self._me
