@@ -81,6 +81,7 @@ class JudgeWatch:
         self._stores = [_opened(where) for where in dict.fromkeys(str(one["store"]) for one in members)]
         self._loop = _Loop() if self._stores else None
         self._spent_usd = 0.0
+        self._missed = 0
         self.last: Snapshot = self._snapshot()
 
     def __bool__(self) -> bool:
@@ -112,7 +113,7 @@ class JudgeWatch:
         """What the judge did since the last call, as `metering.metrics` says it, by lane, and of all lanes as ``""``.
 
         Empty without a store. A store that cannot be read is an error in the log and an empty step, whose counts are
-        in the next one's.
+        in the next one's, with ``steps``: of how many.
         """
         if not self._stores:
             return {}
@@ -120,11 +121,13 @@ class JudgeWatch:
             after = self._settled()
         except Exception as error:  # training goes on: a judge that fails for good shows in failed rollouts
             logger.error("the judge's account cannot be read: %s: %s", type(error).__name__, error)
+            self._missed += 1
             return {}
         before, self.last = self.last, after
-        return {"": metrics(summed(before), summed(after))} | {
-            lane: metrics(before[lane], after[lane]) for lane in self.lanes
-        }
+        several, self._missed = {"steps": self._missed + 1.0} if self._missed else {}, 0
+        by_lane = {"": metrics(summed(before), summed(after))}
+        by_lane |= {lane: metrics(before[lane], after[lane]) for lane in self.lanes}
+        return {lane: found | several for lane, found in by_lane.items()}
 
     def total_usd(self) -> float:
         """Dollars over the life of the stores, as the budget counts them, when they were last read."""
@@ -197,7 +200,7 @@ class JudgeStops:
         if not by_lane:
             return
         for lane, counts in by_lane.items():
-            spent = counts.get("cost_usd", 0.0) + counts.get("unconfirmed_usd", 0.0)
+            spent = (counts.get("cost_usd", 0.0) + counts.get("unconfirmed_usd", 0.0)) / counts.get("steps", 1.0)
             if lane and spent > self.dearest.get(lane, 0.0):
                 self.dearest[lane] = spent
         for lane in sorted(by_lane, key=bool, reverse=True) if len(by_lane) > 2 else [""]:

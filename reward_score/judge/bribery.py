@@ -94,6 +94,8 @@ _PHRASES = tuple(
             r"\n\s?system\s(?:override|message|note|notice|instructions?)\s?:",
             r"\bnot\sfollow\s(?:\w{1,20}\s){0,3}(?:previous\sinstructions|rubric|rules\sabove)\b",
             r"\bterminology(?:\sis)?\sfive\b",
+            r"\b(?:(?:identical|equivalent|equal)\sto|match(?:es)?)\sthe\s(?:(?:expert|gold|ground)\s)?(?:reference|truth)\b"
+            r"(?!\s(?:vessel|line|point|image|frame|plane|organ|electrode|limb|side))",
         ),
         (
             "holds a marked line",

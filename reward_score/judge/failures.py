@@ -16,6 +16,8 @@ MAX_RETRY_AFTER_S = 300.0
 """A longer wait is not waited for: the judgement fails at once."""
 _FILTER_CODES = frozenset({"content_filter", "content_policy_violation"})
 _NO_RETRY_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
+_TOO_LONG = ("context_length_exceeded", "context length", "maximum context", "max_model_len")
+"""How endpoints say that a request has more tokens than the model reads."""
 _CODE = re.compile(r"[a-zA-Z_.-][\w.-]{0,59}", re.ASCII)
 _GATEWAY_GAVE_UP = frozenset({502, 504})
 
@@ -107,5 +109,8 @@ def _by_status(error: Any, key: str) -> Failure:
         wait = retry_after(error.response.headers)
         return Failure(JudgeUnavailable(f"{told}: the endpoint failed"), wait, billed=status in _GATEWAY_GAVE_UP)
     complaint = f"{error.message} {error.body}".lower() if status in (400, 422) else None
+    if complaint is not None and any(words in f"{code} {complaint}" for words in _TOO_LONG):
+        # Of all that is sent, only the candidate can be of any length.
+        return Failure(JudgeRefused(f"{told}: more tokens than the model reads"), None, billed=False)
     rejected = JudgeUnavailable(f"{told}: the endpoint rejects the request")
     return Failure(rejected, None, billed=False, complaint=complaint)

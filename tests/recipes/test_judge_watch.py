@@ -149,6 +149,9 @@ def test_no_step_begins_that_may_not_fit_the_budget():
     stops.check_step(1, step(judgements=9, cost_usd=0.3, unconfirmed_usd=0.1))
     stops.check_step(2, step(judgements=9, cost_usd=0.2))
     assert stops.too_dear(1.6) is None
+    # The account of two steps, one of which could not be read, makes no step dearer.
+    stops.check_step(4, step(judgements=18, cost_usd=0.8, steps=2))
+    assert stops.too_dear(1.6) is None
     assert "$2.0000: $1.6100 are spent, the dearest step so far took $0.4000" in stops.too_dear(1.61)
     resumed = JudgeStops(2.0)
     resumed.load_state_dict(stops.state_dict())

@@ -284,6 +284,8 @@ On-screen text reads "Step 3": "Apply the tourniquet".
 The ureter is highlighted as AI-generated overlay.
 The vessel deserves full attention during dissection.
 Blood loss &lt; 50 ml.
+The marker is identical to the reference line on the other leg.
+The measured distance matches the reference image.
 患者给氧5分钟后开始手术。
 5点を縫合する。
 The drip rate should be set to 5 drops; criteria for discharge are explained.

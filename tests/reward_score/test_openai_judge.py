@@ -177,7 +177,10 @@ def test_a_blank_answer_is_the_worst_without_a_call(blank):
         (Reply(status=429, body={"error": {"code": "insufficient_quota", "message": "pay"}}), JudgeRateLimited, 1),
         (Reply(status=500, body={"error": {"message": "oops"}}), JudgeUnavailable, 3),
         (Reply(status=503, body=b"<html>bad gateway</html>"), JudgeUnavailable, 3),
-        (Reply(status=400, body={"error": {"message": "context too long"}}), JudgeUnavailable, 1),
+        (Reply(status=400, body={"error": {"message": "no such field"}}), JudgeUnavailable, 1),
+        # Too long an answer is the answer's doing.
+        (Reply(status=400, body={"error": {"message": "This model's maximum context length is 8"}}), JudgeRefused, 1),
+        (Reply(status=400, body={"error": {"code": "context_length_exceeded", "message": ""}}), JudgeRefused, 1),
         (Reply(status=400, body={"error": {"code": "content_filter", "message": "no"}}), JudgeRefused, 2),
         (Reply(status=401, body={"error": {"message": f"bad key {KEY}", "code": KEY}}), JudgeSettingsError, 1),
         (Reply(status=404, body={"error": {"message": "no such model"}}), JudgeSettingsError, 1),
