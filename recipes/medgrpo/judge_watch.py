@@ -212,9 +212,11 @@ class JudgeStops:
         refused = sum(n for name, n in failed.items() if name.removeprefix(FAILED) in ANSWER_CAUSED)
         tried, broken = counts.get("judgements", 0.0) + sum(failed.values()), sum(failed.values()) - refused
         if failed.get(BUDGET):
+            # Another command on the same store may have a budget where this run has none.
+            budget = "" if self.budget is None else f" of ${self.budget:.4f}"
             raise JudgeStop(
                 f"step {step}: the judge's budget is used up: {failed[BUDGET]:.0f} of {tried:.0f} judgements were not "
-                f"made. ${counts['cost_usd_total']:.4f} are spent of ${self.budget:.4f}. {RAISE}"
+                f"made. ${counts['cost_usd_total']:.4f} are spent{budget}. {RAISE}"
             )
         if broken >= FEWEST and broken / tried > self.max_failed_share:
             raise JudgeStop(

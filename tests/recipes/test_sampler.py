@@ -545,8 +545,8 @@ def test_the_judges_account_joins_the_metrics_of_a_step(sampling, queue, tmp_pat
     [
         # Where every rollout failed, the judge is named and not the rollouts.
         ({}, {"failed__JudgeBudgetExceeded": 3}, "step 2: the judge's budget is used up: 3 of 3 judgements"),
-        ({0: 0.5, 1: 0.5}, {"judgements": 1, "failed__JudgeTimeout": 2}, "step 2: the judge failed in 2 of 3"),
-        ({0: 0.0, 1: 0.0, 2: 0.0}, {"failed__JudgeMalformed": 3}, "step 2: 3 of the 3 judgements of the last 1 steps"),
+        ({0: 0.5, 1: 0.5}, {"judgements": 1, "failed__JudgeTimeout": 8}, "step 2: the judge failed in 8 of 9"),
+        ({0: 0.0, 1: 0.0, 2: 0.0}, {"failed__JudgeMalformed": 8}, "step 2: all 8 judgements were refused or malformed"),
     ],
 )
 def test_a_step_is_not_trained_on_without_its_judge(sampling, queue, tmp_path, survivors, counts, words):
