@@ -33,11 +33,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from recipes.medgrpo.answer_files import SPACES
+from recipes.medgrpo.arguments import at_least
 from recipes.medgrpo.benchmark_rows import InputError, problem
 from recipes.medgrpo.comparison import ComparisonError, overall, pair_scores
 from recipes.medgrpo.evaluation import blind, report
@@ -181,17 +182,6 @@ def compared(args: argparse.Namespace) -> None:
     for file, one in zip(args.compare, inputs, strict=True):
         for note in [*one.notes, *([f"{len(one.dropped)} rows left out"] if one.dropped else [])]:
             print(report.printable(f"{file}: {note}"))
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """An argument's type: a whole number that is not smaller."""
-
-    def number(text: str) -> int:
-        if (value := int(text)) < least:
-            raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, found {value}")
-        return value
-
-    return number
 
 
 def parse(argv: list[str] | None) -> argparse.Namespace:

@@ -37,6 +37,7 @@ import recipes.medgrpo.plugin  # noqa: F401  isort: skip
 import numpy as np
 from tqdm import tqdm
 
+from recipes.medgrpo.arguments import count
 from recipes.medgrpo.files import (
     code_fingerprint,
     data_fingerprint,
@@ -217,13 +218,6 @@ def sample_and_score(
     return done
 
 
-def _count(text: str) -> int:
-    """A whole number from 1, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
-    return int(text)
-
-
 def add_arguments(parser: argparse.ArgumentParser, samples: int) -> None:
     """Model, sampling and judge."""
     parser.add_argument("--model", required=True, help="checkpoint folder in HF format")
@@ -234,11 +228,11 @@ def add_arguments(parser: argparse.ArgumentParser, samples: int) -> None:
 def add_sampling_arguments(parser: argparse.ArgumentParser, samples: int) -> None:
     """What is sampled, and how."""
     parser.add_argument("--data", required=True, help="parquet file of the preprocessor")
-    parser.add_argument("--samples", type=_count, default=samples, help="answers per row")
-    parser.add_argument("--rows-per-pair", type=_count, help="at most this many rows of every pair; default all")
+    parser.add_argument("--samples", type=count, default=samples, help="answers per row")
+    parser.add_argument("--rows-per-pair", type=count, help="at most this many rows of every pair; default all")
     parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--max-new-tokens", type=_count, default=96)
-    parser.add_argument("--batch-size", type=_count, default=192)
+    parser.add_argument("--max-new-tokens", type=count, default=96)
+    parser.add_argument("--batch-size", type=count, default=192)
     parser.add_argument("--tasks", nargs="+", help="only these tasks")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", choices=("transformers", "rollout"), default="transformers")

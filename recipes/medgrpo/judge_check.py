@@ -22,9 +22,8 @@ from typing import Any
 from recipes.medgrpo.scoring import TRAINING_JUDGES, add_judge_arguments, signal_settings_of
 from reward_score.judge import JudgeError, make_judge
 from reward_score.judge.make import members
-from reward_score.judge.store import open_store
+from reward_score.judge.store import RAY_PREFIX, open_store
 
-RAY = "ray:"
 NOWHERE = "127.0.0.1:9"
 """Stands for the address of verl's router, which is not known before it runs."""
 PAIR = (
@@ -34,11 +33,15 @@ PAIR = (
 """What a ping has judged: candidate and reference."""
 
 
+def _folder(store: str) -> Path:
+    return Path(store.removeprefix(RAY_PREFIX)).absolute()
+
+
 def check_store(where: str | None) -> list[str]:
     """What is wrong with the folder of a store."""
     if where is None:
         return []
-    folder = Path(where.removeprefix(RAY)).absolute()
+    folder = _folder(where)
     place = folder
     while not place.exists():
         place = place.parent
@@ -49,7 +52,7 @@ def check_store(where: str | None) -> list[str]:
 
 def _made(judge: str, settings: Mapping[str, Any], **changes: Any) -> Any:
     known = {name: value for name, value in {**settings, **changes}.items() if value is not None}
-    if str(known.get("store", "")).startswith(RAY):
+    if str(known.get("store", "")).startswith(RAY_PREFIX):
         # Its actor comes with the run; the limits and the price are checked without it.
         del known["store"]
     return make_judge(judge, known, NOWHERE)
@@ -92,9 +95,9 @@ def check_judge(judge: str, settings: Mapping[str, Any]) -> list[str]:
         _made(judge, settings)
         for kind, given in members(judge, settings):
             store, budget = given.get("store"), given.get("budget_usd")
-            if kind == "offline" or budget is None or store is None or not Path(store.removeprefix(RAY)).is_dir():
+            if kind == "offline" or budget is None or store is None or not _folder(store).is_dir():
                 continue
-            spent = spent_usd(store.removeprefix(RAY))
+            spent = spent_usd(str(_folder(store)))
             if spent >= budget:
                 return [f"{store}: ${spent:.4f} of the judge's budget of ${budget:.4f} are spent: raise it"]
     except JudgeError as error:

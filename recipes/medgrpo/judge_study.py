@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from recipes.medgrpo.arguments import at_least
 from recipes.medgrpo.evaluation.intervals import RESAMPLES
 from recipes.medgrpo.evaluation.report import printable
 from recipes.medgrpo.files import write_atomic, write_json
@@ -152,18 +153,6 @@ def cosine(first: str, second: str) -> dict[str, Any]:
         return {"value": load_similarity(None).cosine_pairs([(first, second)])[0], "why": None}
     except EmbeddingUnavailable as error:
         return {"value": None, "why": str(error)}
-
-
-def at_least(low: int):
-    """An argument's type: a whole number that is not below `low`."""
-
-    def read(text: str) -> int:
-        if (value := int(text)) < low:
-            raise argparse.ArgumentTypeError(f"expected {low} or more, found {text}")
-        return value
-
-    read.__name__ = "whole number"
-    return read
 
 
 def _arguments() -> argparse.ArgumentParser:

@@ -21,12 +21,11 @@ from recipes.medgrpo.curves import PREFIX
 from recipes.medgrpo.stopping import JudgeStop
 from reward_score.judge.make import members
 from reward_score.judge.metering import ANSWER_CAUSED, FAILED, metrics
-from reward_score.judge.store import Store, open_store
+from reward_score.judge.store import RAY_PREFIX, Store, open_store
 
 logger = logging.getLogger(__name__)
 
 Snapshot = Mapping[str, Mapping[str, float]]
-RAY = "ray:"
 TIMEOUT_S = 120.0
 """Longest wait for the store; a busy disk takes its time."""
 SETTLE_S = 0.2
@@ -42,12 +41,12 @@ def members_of(judge: str | None, settings: Mapping[str, Any]) -> list[Mapping[s
 
 
 def _opened(where: str) -> Store:
-    if not where.startswith(RAY):
+    if not where.startswith(RAY_PREFIX):
         return open_store(where)
     from reward_score.judge.store import ray_actor
 
     # Here and first: the reward workers wait for the actor, which lives as long as this driver keeps it.
-    return ray_actor.create(where.removeprefix(RAY))
+    return ray_actor.create(where.removeprefix(RAY_PREFIX))
 
 
 class _Loop:

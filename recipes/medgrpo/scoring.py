@@ -9,6 +9,8 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from recipes.medgrpo.arguments import above_zero, count, from_zero
+
 JUDGES = ("offline", "openai")
 """Whose opinion of a caption a file of scores or statistics holds: an answer is judged by one of these."""
 TRAINING_JUDGES = (*JUDGES, "router")
@@ -99,31 +101,6 @@ def label_of(settings: Mapping[str, Any]) -> str:
     return judge_label(settings.get("judge", "offline"), judge.get("model"), judge.get("prompt"), second)
 
 
-def _from_zero(text: str) -> float:
-    """A number from 0, for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected a number from 0, got {text!r}")
-    return value
-
-
-def _above_zero(text: str) -> float:
-    """A number above 0, for argparse."""
-    if not (value := _from_zero(text)):
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return value
-
-
-def _whole(text: str) -> int:
-    """A whole number from 1, for argparse."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number from 1, got {text!r}")
-    return int(text)
-
-
 def _prompt(text: str) -> str:
     """The name or file of a prompt that can be read, for argparse."""
     from reward_score.judge.prompting import load_prompt
@@ -149,19 +126,19 @@ def add_judge_arguments(parser: argparse.ArgumentParser, judges: Sequence[str] =
         "--judge-second-key-variable", metavar="NAME", help="of the environment, holds its key; default: the first's"
     )
     for tokens in ("prompt", "completion"):
-        parser.add_argument(f"--judge-second-{tokens}-price", type=_from_zero, help="dollars per million tokens")
+        parser.add_argument(f"--judge-second-{tokens}-price", type=from_zero, help="dollars per million tokens")
     parser.add_argument("--judge-prompt", type=_prompt, metavar="NAME", help=f"name or file; default {PROMPT}")
     parser.add_argument(
         "--judge-store", metavar="DIR", help="verdicts, limits and account, shared with every command that names it"
     )
     parser.add_argument(
-        "--judge-budget-usd", "--budget-usd", type=_above_zero, help="dollars over the whole life of the store"
+        "--judge-budget-usd", "--budget-usd", type=above_zero, help="dollars over the whole life of the store"
     )
-    parser.add_argument("--judge-requests-per-min", type=_above_zero, help="over all processes of the store")
-    parser.add_argument("--judge-tokens-per-min", type=_above_zero, help="likewise")
-    parser.add_argument("--judge-in-flight", type=_whole, help="likewise, requests under way at once")
-    parser.add_argument("--judge-prompt-price", type=_from_zero, help="dollars per million tokens; default: a table's")
-    parser.add_argument("--judge-completion-price", type=_from_zero, help="likewise, of replies")
+    parser.add_argument("--judge-requests-per-min", type=above_zero, help="over all processes of the store")
+    parser.add_argument("--judge-tokens-per-min", type=above_zero, help="likewise")
+    parser.add_argument("--judge-in-flight", type=count, help="likewise, requests under way at once")
+    parser.add_argument("--judge-prompt-price", type=from_zero, help="dollars per million tokens; default: a table's")
+    parser.add_argument("--judge-completion-price", type=from_zero, help="likewise, of replies")
 
 
 def signal_settings_of(args: argparse.Namespace) -> dict:
