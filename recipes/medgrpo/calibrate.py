@@ -28,12 +28,12 @@ from recipes.medgrpo.scoring import ENCODER, label_of, label_of_args
 from reward_score.errors import RewardError
 from reward_score.statistics import DEFAULT_MIN_IQR, DEFAULT_MIN_SAMPLES, FORMAT, check_degenerate
 
-# `recipes.medgrpo.generate` brings the model libraries along: what compares two files does without.
+# `recipes.medgrpo.sampling` brings the model libraries along: what compares two files does without.
 
 
 def sampled(args: argparse.Namespace) -> tuple[list[dict], dict[str, Any]]:
     """(answers, where they come from) of a model on the rows of a parquet file."""
-    from recipes.medgrpo.generate import options, sample_and_score
+    from recipes.medgrpo.sampling import options, sample_and_score
 
     raw = args.output.with_name("raw_signals.jsonl")
     records = sample_and_score(args.model, args.data, raw, **options(args))
@@ -123,7 +123,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, parents=[uses], allow_abbrev=False
     )
     if chosen.merge is None and chosen.diff is None:
-        from recipes.medgrpo.generate import add_arguments
+        from recipes.medgrpo.sampling import add_arguments
 
         add_arguments(parser, samples=4)
     parser.add_argument("--output", required=chosen.diff is None, type=Path, help="statistics.json")

@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,9 +32,10 @@ from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.tokenizer import build_multimodal_processor_inputs
 
+from recipes.medgrpo.families import FAMILIES, family_of
 from recipes.medgrpo.rows import DataError, Rows
 from recipes.medgrpo.schedule import balanced_order, choose_rows
-from recipes.medgrpo.video import clips_of
+from recipes.medgrpo.video import TEMPORAL_PATCH, ClipCache, clips_of
 
 
 def read_rows(files: str | Iterable[str], tasks: Iterable[str] | None = None, max_tokens: int | None = None) -> Rows:
@@ -74,13 +76,38 @@ def split_content(messages: list[dict], videos: list[dict]) -> list[dict]:
 
 
 def chat_of(row: dict) -> list[dict]:
-    """The chat of a row in parts. Raises `DataError` for what the row's model family cannot be told."""
-    if row["extra_info"].get("model_family") == "qwen2_5_vl" and any(v.get("frame_seconds") for v in row["videos"]):
+    """The chat of a row in parts. Raises `DataError` for what the row's model family cannot be told or shown."""
+    extra = row["extra_info"]
+    family = FAMILIES.get(extra.get("model_family"))
+    if family and not family.own_times and any(video.get("frame_seconds") for video in row["videos"]):
         raise DataError(
-            f"row {row['extra_info']['index']}: videos.frame_seconds is set, and Qwen2.5-VL knows one interval for a "
-            "whole clip, expected null: preprocess with the uniform timeline"
+            f"row {extra['index']}: videos.frame_seconds is set, and {family.name} knows one interval for a whole "
+            "clip, expected null: preprocess with --timeline uniform"
+        )
+    if "box_not_drawn" in (extra.get("flags") or ()):
+        raise DataError(
+            f"row {extra['index']}: the region that it asks about is not drawn on its frames (flag box_not_drawn), "
+            "expected a drawn box: preprocess with a frame store, or leave the task rc out"
         )
     return split_content(row["prompt"], row["videos"])
+
+
+def check_shown(row: dict, processor: Any) -> None:
+    """Raises `DataError` where a processor shows a row's clips otherwise than the row was made for.
+
+    Boxes are written in the space of one model family and, for Qwen2.5-VL, of one frame size.
+    """
+    extra = row["extra_info"]
+    try:
+        family = family_of(processor)
+        made_for = extra.get("model_family")
+        if made_for != family.name:
+            raise ValueError(f"made for {made_for}, the model is {family.name}: preprocess again")
+        for video in row["videos"]:
+            frames = len(video["video"]) + -len(video["video"]) % TEMPORAL_PATCH
+            family.check_size(processor.video_processor, frames, tuple(extra["processed_size"]))
+    except ValueError as error:
+        raise DataError(f"row {extra['index']}: {error}") from None
 
 
 class MedVidDataset(RLHFDataset):
@@ -118,6 +145,8 @@ class MedVidDataset(RLHFDataset):
 
     def __getitem__(self, item: int) -> dict:
         row = self.dataframe.row(self.order[item])
+        if self.processor is not None:
+            check_shown(row, self.processor)
         return {
             "raw_prompt": chat_of(row),
             "data_source": row["data_source"],
@@ -173,10 +202,13 @@ class MedVidSFTDataset(MultiTurnSFTDataset):
 
     def __getitem__(self, item: int) -> dict:
         row = self.rows.row(item)
+        check_shown(row, self.processor)
         answer = {"role": "assistant", "content": [{"type": "text", "text": row["extra_info"]["answer"]}]}
         messages = [*chat_of(row), answer]
         text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
-        inputs = dict(build_multimodal_processor_inputs(self.processor, text=[text], videos=clips_of(messages)))
+        # No cache: a clip comes once an epoch, and every data loader's worker would keep its own last ones.
+        clips = clips_of(messages, ClipCache(capacity=1))
+        inputs = dict(build_multimodal_processor_inputs(self.processor, text=[text], videos=clips))
         ids, attention = inputs.pop("input_ids"), inputs.pop("attention_mask")
         if ids.shape[1] > self.max_length:
             raise DataError(

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from transformers import DynamicCache
 
-from recipes.medgrpo.positions import rope_index
+from recipes.medgrpo.families import family_of
 
 VIDEO_TOKEN_TYPE = 2
 IMAGE_TOKEN_TYPE = 1
@@ -64,7 +64,7 @@ class Answer:
 
 
 class TransformersEngine:
-    """Samples from a Qwen2.5-VL or Qwen3-VL model that lives in this process."""
+    """Samples from a model of one of the families, in this process."""
 
     def __init__(self, model, processor, banned_token_ids: Sequence[int] = ()):
         self.model = model.eval()
@@ -85,9 +85,16 @@ class TransformersEngine:
         return cls(model, processor, get_vision_placeholder_token_ids(processor) or ())
 
     def prompt_ids(self, messages: list[dict], videos: Sequence[tuple[torch.Tensor, dict]]) -> list[int]:
-        """Token ids of a chat whose content is in parts, as verl's agent loop builds them."""
+        """Token ids of a chat whose content is in parts, as verl's agent loop builds them.
+
+        Raises:
+            ValueError: the processor would resize the clips.
+        """
         from verl.utils.tokenizer import build_multimodal_processor_inputs
 
+        family = family_of(self.processor)
+        for frames, _ in videos:
+            family.check_size(self.processor.video_processor, len(frames), (frames.shape[3], frames.shape[2]))
         text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         inputs = build_multimodal_processor_inputs(self.processor, text=[text], videos=list(videos) or None)
         return inputs["input_ids"][0].tolist()
@@ -112,15 +119,9 @@ class TransformersEngine:
         types = torch.zeros_like(ids)
         types[ids == config.image_token_id] = IMAGE_TOKEN_TYPE
         types[ids == config.video_token_id] = VIDEO_TOKEN_TYPE
-        if config.model_type == "qwen2_5_vl":
-            # By our own function, whatever this process's transformers has: the rollout knows the times.
-            patch = self.processor.video_processor.temporal_patch_size
-            seconds = [patch / float(item["fps"]) for item in metadata]
-            vision, _ = rope_index(self.model, ids, types, None, grids, seconds, attention)
-        else:
-            vision, _ = self.model.model.get_rope_index(
-                input_ids=ids, mm_token_type_ids=types, video_grid_thw=grids, attention_mask=attention
-            )
+        patch = self.processor.video_processor.temporal_patch_size
+        seconds = [patch / float(item["fps"]) for item in metadata]
+        vision = family_of(config).vision_positions(self.model, ids, types, grids, attention, seconds)
         count = (attention.cumsum(-1) - 1).clamp(min=0)
         return torch.cat([count[None], vision.to(count)])
 

@@ -62,7 +62,7 @@ LEADERBOARD_PROMPT = "rubric"
 
 def sampled(args: argparse.Namespace) -> None:
     """Sample a checkpoint on held-out rows and score the answers strictly."""
-    from recipes.medgrpo.generate import options, sample_and_score
+    from recipes.medgrpo.sampling import options, sample_and_score
 
     records = sample_and_score(args.model, args.data, args.output / "answers.jsonl", **options(args))
     scores = pair_scores(records)
@@ -198,7 +198,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--output", required=True, type=Path, help="folder")
     if wanted.model:
-        from recipes.medgrpo.generate import add_sampling_arguments
+        from recipes.medgrpo.sampling import add_sampling_arguments
 
         add_sampling_arguments(parser, samples=4)
     else:

@@ -1,32 +1,35 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""Sample a checkpoint on the rows of a parquet file and score the answers; the base of calibrate and evaluate.
+"""Inference: a model's answers to the rows of a parquet file, in the format of the released inference code.
 
-    python -m recipes.medgrpo.generate --model CHECKPOINT --data val.parquet --output answers.jsonl --samples 4
+    python -m recipes.medgrpo.generate --model CHECKPOINT --data DATA/test.parquet --output answers.json
+    python -m recipes.medgrpo.generate --model CHECKPOINT --data DATA/test.parquet --output answers.json \
+        --data-parallel 8 --max-new-tokens stg=512 --one-shot DATA/train.parquet
+    python -m recipes.medgrpo.generate --engine endpoint --base-url URL --endpoint-model NAME \
+        --data DATA/test.parquet --output answers.json
 
-    python -m recipes.medgrpo.generate --engine rollout --config medgrpo_gpu --override trainer.n_gpus_per_node=2 ...
+`answers.json` is a dict by row number, as the paper's `vllm_infer.py` writes it, boxes in pixels of the annotation
+canvas; `evaluate`, `submission` and the official tools read it. `answers.jsonl` beside it has the answers as the model
+said them, one line each, and is what a run that is started again takes its answers from: a row that is answered is not
+asked again, a kill costs the batch that was under way. Answers of another model, of other data or settings are set
+aside. With an output that ends in `.jsonl`, that is all that is written.
 
-One JSON line per answer: row, pair, video, sample, text, truncated, and everything that the reward computes from it.
-A run that was interrupted goes on after the last complete batch. Answers that are there already are scored again when
-the reward has changed since, without being sampled again.
-
-`--engine transformers` samples in this process, on one device. `--engine rollout` starts the rollout servers that
-training samples with (`servers.py`).
+Greedy by default. Engines: `vllm` (batches on GPUs), `transformers` (one device, CPU too), `rollout` (the training's
+own servers), `endpoint` (any OpenAI-compatible address, frames as images). Exit status 1: some rows have no answer,
+and a run that is started again asks for them; 2: nothing could be done.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 if shutil.which("nvidia-smi") is None:
     # As the scripts say it: without a GPU, torchvision may only be importable through the CPU platform.
@@ -34,242 +37,194 @@ if shutil.which("nvidia-smi") is None:
 
 import recipes.medgrpo.plugin  # noqa: F401  isort: skip
 
-import numpy as np
-from tqdm import tqdm
-
 from recipes.medgrpo.arguments import count
-from recipes.medgrpo.files import (
-    code_fingerprint,
-    data_fingerprint,
-    model_fingerprint,
-    read_json_lines,
-    write_json_lines,
-)
-from recipes.medgrpo.judge_check import check_judge
-from recipes.medgrpo.schedule import choose_rows
-from recipes.medgrpo.scoring import add_judge_arguments, defining, signal_settings_of
-from recipes.medgrpo.servers import CONFIGS, RolloutError, RolloutServers
-from reward_score.errors import RewardError
-from reward_score.medgrpo import score_many
-
-ANSWER_KEYS = ("sample", "answer", "truncated")
-"""What of a record is the model's, whatever the reward makes of it."""
+from recipes.medgrpo.files import data_fingerprint, write_json
+from recipes.medgrpo.inference import engines, shards
+from recipes.medgrpo.inference.budgets import budgets
+from recipes.medgrpo.inference.jobs import InferenceError
+from recipes.medgrpo.inference.one_shot import Examples
+from recipes.medgrpo.inference.records import Key, Records
+from recipes.medgrpo.inference.released import check_one_file, released_record
+from recipes.medgrpo.inference.run import Work, answer
+from recipes.medgrpo.rows import DataError, Rows
+from recipes.medgrpo.servers import RolloutError
 
 
-def row_seed(seed: int, index: int, sample: int, file: str | None = None) -> int:
-    """The seed of one answer: the same row and sample number draw the same numbers from any checkpoint.
-
-    `file` is the annotation file that `index` counts in: two files number their rows alike.
-    """
-    words = [seed, index, sample]
-    if file:
-        words.append(int.from_bytes(hashlib.blake2b(file.encode(), digest_size=8).digest(), "big"))
-    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
-
-
-def _batches(jobs: list, size: int) -> Iterator[list]:
-    for start in range(0, len(jobs), size):
-        yield jobs[start : start + size]
-
-
-def former_answers(output: Path, header: dict) -> tuple[list[dict], bool, bool]:
-    """(records that a former run left for this model, data and sampling, all of them?, scored by this reward?)."""
-    for file in (output, partial_of(output)):
-        lines = read_json_lines(file)
-        said = lines[0].get("header") if lines else None
-        if isinstance(said, dict) and all(said.get(key) == header[key] for key in ("model", "data", "settings")):
-            same = all(said.get(key) == header[key] for key in ("scoring", "code"))
-            return lines[1:], file is output, same
-    return [], False, True
-
-
-def partial_of(output: Path) -> Path:
-    """Where the answers of an unfinished run are."""
-    return output.with_name(output.name + ".partial")
-
-
-def set_aside(file: Path) -> None:
-    """Answers of another model, of other data or sampling cost hours too: they are renamed, not overwritten."""
-    if len(read_json_lines(file)) > 1:
-        former = file.with_name(f"{file.stem}.former{file.suffix}")
-        file.replace(former)
-        print(f"{file}: answers of another model, data or sampling, now in {former.name}")
-
-
-def scored(table: Any, numbers: Sequence[int], answers: Sequence[dict], scoring: dict) -> list[dict]:
-    """Records of answers (`sample`, `answer`, `truncated`) to the rows `numbers` of a table, with their scores."""
-    rows = {number: table.row(number) for number in set(numbers)}
-    scores = score_many(
-        [
-            (row["data_source"], answer["answer"], row["reward_model"]["ground_truth"], row["extra_info"])
-            for row, answer in zip((rows[number] for number in numbers), answers, strict=True)
-        ],
-        **scoring,
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments, under the released names too."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    return [
-        {**_about(rows[number]), **answer, **score}
-        for number, answer, score in zip(numbers, answers, scores, strict=True)
-    ]
-
-
-def _about(row: dict) -> dict:
-    """What a record says of the row that it answers."""
-    extra = row["extra_info"]
-    about = {"file": extra["file"]} if extra.get("file") else {}
-    about |= {
-        "index": extra["index"],
-        "data_source": row["data_source"],
-        "video": f"{extra['source']}/{extra.get('video_id')}",
-    }
-    if row["ability"] == "stg" and extra.get("model_family"):
-        # With this the boxes can be brought back to the canvas without the parquet.
-        about["box_space"] = {key: extra[key] for key in ("canvas", "processed_size", "model_family")}
-    return about
-
-
-def sample_and_score(
-    model: str,
-    data: str,
-    output: Path,
-    *,
-    samples: int,
-    rows_per_pair: int | None = None,
-    temperature: float = 1.0,
-    max_new_tokens: int = 96,
-    batch_size: int = 192,
-    seed: int = 0,
-    device: str = "cpu",
-    tasks: list[str] | None = None,
-    servers: RolloutServers | None = None,
-    scoring: dict,
-) -> list[dict]:
-    """Answers with scores, in row order, written to `output`.
-
-    What a former run left in `output` is kept: the answers when model, data and sampling are the same, their scores
-    when the reward's code and settings are the same too. `scoring` is what `scoring.signal_settings` returns.
-    With `servers` (of the same model, not running) the answers are theirs, and `device` is the servers' affair.
-    """
-    from recipes.medgrpo.dataset import chat_of, read_rows
-    from recipes.medgrpo.engine import Request, SamplingSettings, TransformersEngine
-    from recipes.medgrpo.video import clips_of
-
-    # The first line of the file says what its answers are answers to, and what scored them.
-    header = {
-        "model": model_fingerprint(Path(model)),
-        "data": data_fingerprint(Path(data)),
-        "settings": {
-            "samples": samples,
-            "rows_per_pair": rows_per_pair,
-            "temperature": temperature,
-            "max_new_tokens": max_new_tokens,
-            "seed": seed,
-            "tasks": tasks,
-            # Answers of this process's transformers are headed as they always were.
-            **({} if servers is None else {"engine": servers.described}),
-        },
-        "scoring": defining(scoring),
-        "code": code_fingerprint(),
-    }
-    done, whole, same_reward = former_answers(output, header)
-    if whole and same_reward:
-        return done
-    table = read_rows(data, tasks)
-    jobs = [(row, k) for row in choose_rows(table.column("data_source"), rows_per_pair, seed) for k in range(samples)]
-    partial = partial_of(output)
-    if not same_reward:
-        print(f"{output}: scored by another version of the reward; its {len(done)} answers are scored again")
-        answers = [{key: record[key] for key in ANSWER_KEYS} for record in done]
-        done = scored(table, [row for row, _ in jobs[: len(done)]], answers, scoring)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    if not done:
-        set_aside(partial)
-    write_json_lines(output if whole else partial, [{"header": header}, *done])
-    if whole:
-        return done
-    settings = SamplingSettings(max_new_tokens, temperature, **({} if servers is None else servers.truncation))
-    for line in [] if servers is None else servers.differences(settings):
-        print(f"{output}: {line}")
-    with (
-        nullcontext(TransformersEngine.load(model, device)) if servers is None else servers as engine,
-        open(partial, "a", encoding="utf-8") as file,
-        tqdm(total=len(jobs), initial=len(done), unit="answer", desc=output.stem, mininterval=2) as progress,
-    ):
-        for batch in _batches(jobs[len(done) :], batch_size):
-            prompts, seeds = {}, {}
-            for number in {row for row, _ in batch}:
-                row = table.row(number)
-                messages = chat_of(row)
-                clips = clips_of(messages)
-                prompts[number] = (engine.prompt_ids(messages, clips), clips)
-                seeds[number] = row["extra_info"]["index"], row["extra_info"].get("file")
-            requests = [Request(*prompts[n], row_seed(seed, seeds[n][0], k, seeds[n][1]), key=str(n)) for n, k in batch]
-            decode = engine.processor.tokenizer.decode
-            answers = [
-                {"sample": k, "answer": decode(a.token_ids, skip_special_tokens=True), "truncated": a.truncated}
-                for (_, k), a in zip(batch, engine.generate(requests, settings), strict=True)
-            ]
-            records = scored(table, [number for number, _ in batch], answers, scoring)
-            file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
-            file.flush()
-            done += records
-            progress.update(len(batch))
-    set_aside(output)
-    partial.replace(output)
-    return done
-
-
-def add_arguments(parser: argparse.ArgumentParser, samples: int) -> None:
-    """Model, sampling and judge."""
-    parser.add_argument("--model", required=True, help="checkpoint folder in HF format")
-    add_sampling_arguments(parser, samples)
-    add_judge_arguments(parser)
-
-
-def add_sampling_arguments(parser: argparse.ArgumentParser, samples: int) -> None:
-    """What is sampled, and how."""
-    parser.add_argument("--data", required=True, help="parquet file of the preprocessor")
-    parser.add_argument("--samples", type=count, default=samples, help="answers per row")
-    parser.add_argument("--rows-per-pair", type=count, help="at most this many rows of every pair; default all")
-    parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--max-new-tokens", type=count, default=96)
-    parser.add_argument("--batch-size", type=count, default=192)
-    parser.add_argument("--tasks", nargs="+", help="only these tasks")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--engine", choices=("transformers", "rollout"), default="transformers")
-    parser.add_argument("--device", default="cpu", help="of --engine transformers: cpu or cuda")
+    parser.add_argument("--model", "--model_path", help="checkpoint folder in HF format")
+    parser.add_argument("--data", "--data_path", required=True, help="parquet file of the preprocessor, any split")
+    parser.add_argument("--output", "--output_path", required=True, type=Path, help="answers.json or answers.jsonl")
+    parser.add_argument("--tasks", nargs="+", help="only rows of these tasks")
+    parser.add_argument("--limit", "--limit_data", type=count, help="only the first rows")
+    parser.add_argument("--samples", type=count, default=1, help="answers per row; several need a .jsonl")
+    parser.add_argument("--seed", type=int, default=0, help="of draws, and of the examples")
+    parser.add_argument("--batch-size", "--batch_size", type=count, help="answers at once; default the engine's")
     parser.add_argument(
-        "--config", choices=CONFIGS, help="of --engine rollout: the training's configuration; default this machine's"
+        "--max-new-tokens", "--max_new_tokens", nargs="+", metavar="[TASK=]N", help="default: the budget of each row"
     )
-    parser.add_argument("--override", nargs="+", metavar="KEY=VALUE", help="of --engine rollout: hydra overrides")
+    parser.add_argument("--one-shot", metavar="PARQUET", help="training rows, one of which is shown solved")
+    for bound in ("max", "min"):
+        parser.add_argument(f"--{bound}_pixels_per_frame", f"--{bound}-pixels-per-frame", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", type=shards.worker_of, help=argparse.SUPPRESS)
+    engines.add_engine_arguments(parser)
+    args = parser.parse_args(argv)
+    for bound in ("max", "min"):
+        if getattr(args, f"{bound}_pixels_per_frame") is not None:
+            parser.error(f"--{bound}_pixels_per_frame: expected where frames are made: medvidbench.py --{bound}-pixels")
+    if args.output.suffix not in (".json", ".jsonl"):
+        parser.error(f"--output {args.output}: expected a name that ends in .json or .jsonl")
+    if args.samples > 1 and args.output.suffix == ".json":
+        parser.error(f"--samples {args.samples}: expected 1 with a .json output, whose format has one answer a row")
+    try:
+        args.budgets = budgets(args.max_new_tokens)
+    except argparse.ArgumentTypeError as error:
+        parser.error(str(error))
+    return args
 
 
-def options(args: argparse.Namespace) -> dict:
-    """What `sample_and_score` takes of the command line. RolloutError: a configuration or a judge that is none."""
-    servers = None
-    if args.engine == "rollout":
-        servers = RolloutServers(args.model, args.config, args.override or ())
-    elif args.config or args.override:
-        raise RolloutError("--config, --override: expected together with --engine rollout")
-    scoring = signal_settings_of(args)
-    # Whatever is wrong with the judge comes out now, and not after the first answers are sampled.
-    for problem in check_judge(args.judge, scoring.get("judge_settings", {})):
-        raise RolloutError(problem)
-    names = ("samples", "rows_per_pair", "temperature", "max_new_tokens", "batch_size", "tasks", "seed", "device")
-    return {"scoring": scoring, "servers": servers, **{name: getattr(args, name) for name in names}}
+def wanted(args: argparse.Namespace, rows: Rows) -> list[Key]:
+    """The answers that are asked for, in the rows' order.
+
+    Raises:
+        DataError: no row of a task.
+    """
+    tasks = rows.column("ability")
+    if odd := sorted(set(args.tasks or ()) - set(tasks)):
+        raise DataError(f"{args.data}: no row of the task {', '.join(odd)}")
+    places = [place for place, task in enumerate(tasks) if not args.tasks or task in args.tasks]
+    return [(place, sample) for place in places[: args.limit] for sample in range(args.samples)]
+
+
+def header_of(args: argparse.Namespace, engine: engines.Engine) -> dict:
+    """What the answers depend on."""
+    return {
+        "model": engine.identity,
+        "data": data_fingerprint(Path(args.data)),
+        "settings": {
+            "engine": engine.described,
+            "temperature": args.temperature,
+            "seed": args.seed,
+            "max_new_tokens": {"default": "response_tokens", **args.budgets},
+            "one_shot": data_fingerprint(Path(args.one_shot)) if args.one_shot else None,
+        },
+    }
+
+
+def truncation(keys: Sequence[Key], records: Records, tasks: Sequence[str]) -> list[str]:
+    """A line for each task with answers that the token budget cut off; one where there is none."""
+    there = [key for key in keys if key in records.known]
+    total = Counter(tasks[place] for place, _ in there)
+    cut = Counter(tasks[key[0]] for key in there if records.known[key]["truncated"])
+    lines = [f"{task}: {n} of {total[task]} answers cut off by the token budget" for task, n in sorted(cut.items())]
+    return lines or ["no answer cut off by the token budget"]
+
+
+def write_released(output: Path, rows: Rows, keys: Sequence[Key], records: Records) -> None:
+    """The answers that are there, in the released format."""
+    found = {}
+    for key in keys:
+        if key in records.known:
+            row = rows.row(key[0])
+            found[str(row["extra_info"]["index"])] = released_record(row, records.known[key])
+    write_json(output, found)
+
+
+def work_of(args: argparse.Namespace, rows: Rows) -> Work:
+    """What makes the prompts."""
+    return Work(rows, args.budgets, args.seed, Examples(args.one_shot, args.seed) if args.one_shot else None)
+
+
+def work_share(args: argparse.Namespace, rows: Rows, engine: engines.Engine) -> int:
+    """A worker's share of the answers that the main process found missing."""
+    number, processes, parent = args.worker
+    parts = Records(args.output, {}).parts
+    plan = json.loads((parts / "plan.json").read_text())
+    keys = [tuple(key) for key in plan["open"]][number::processes]
+    part = parts / f"worker{number}.part"
+    failed = answer(
+        engine,
+        work_of(args, rows),
+        keys,
+        part,
+        plan["header"],
+        batch=args.batch_size,
+        label=f"{args.output.name} {number + 1}/{processes}",
+        go_on=lambda: os.getppid() == parent,
+    )
+    report_failures(args, rows, failed)
+    return 0
+
+
+def report_failures(args: argparse.Namespace, rows: Rows, failed: Sequence[tuple[Key, str]]) -> None:
+    """One line for each of the first rows that got no answer."""
+    for (place, _), reason in failed[:10]:
+        print(f"generate: {args.data}: row {rows.row(place)['extra_info']['index']}: {reason}", file=sys.stderr)
+
+
+def run(args: argparse.Namespace, argv: Sequence[str]) -> int:
+    """Gets what is missing and writes the files; the exit status."""
+    name, reason = engines.choose(args.engine)
+    engines.check(args, name)
+    rows = Rows.open([args.data])
+    engine = engines.make(args, name)
+    if args.worker:
+        return work_share(args, rows, engine)
+    print(f"engine {name}: {reason}")
+    keys = wanted(args, rows)
+    if args.output.suffix == ".json":
+        check_one_file(args.data)
+    work = work_of(args, rows)
+    records = Records(args.output, header_of(args, engine))
+    stopped = None
+    with records.locked():
+        records.collect()
+        missing = records.open_keys(keys)
+        if len(missing) < len(keys):
+            print(f"{records.file}: {len(keys) - len(missing)} of {len(keys)} answers are there")
+        for place, _ in missing if work.examples else ():
+            # A row without an example is found now, and not after hours.
+            work.examples.draw(rows.row(place))
+        try:
+            if missing and args.data_parallel > 1:
+                write_json(records.parts / "plan.json", {"header": records.header, "open": missing})
+                gpus = engines.gpus()
+                statuses = shards.run_workers(argv, args.data_parallel, args.tensor_parallel_size, gpus)
+                if any(statuses):
+                    stopped = f"workers ended with {', '.join(map(str, statuses))}"
+            elif missing:
+                part = records.part(0)
+                failed = answer(
+                    engine, work, missing, part, records.header, batch=args.batch_size, label=args.output.name
+                )
+                report_failures(args, rows, failed)
+        except InferenceError as error:
+            stopped = str(error)
+        records.finish()
+    lacking = len(records.open_keys(keys))
+    if records.known and args.output.suffix == ".json":
+        write_released(args.output, rows, keys, records)
+    for line in truncation(keys, records, rows.column("ability")):
+        print(f"{args.output}: {line}")
+    print(f"{args.output}: {len(keys) - lacking} answers" + (f", {lacking} missing" if lacking else ""))
+    if stopped:
+        print(f"generate: error: {stopped}", file=sys.stderr)
+    return (2 if stopped and not records.known else 1) if lacking else 0
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser, samples=1)
-    parser.add_argument("--output", required=True, type=Path)
-    args = parser.parse_args(argv)
+    args = parse(argv)
     try:
-        records = sample_and_score(args.model, args.data, args.output, **options(args))
-    except (RolloutError, RewardError, ValueError) as error:
+        return run(args, sys.argv[1:] if argv is None else argv)
+    except DataError as error:
+        hint = "; make it with data_preprocess/medvidbench.py" if args.data.endswith((".json", ".jsonl")) else ""
+        print(f"generate: error: {error}{hint}", file=sys.stderr)
+    except (InferenceError, RolloutError, OSError, ValueError) as error:
         print(f"generate: error: {error}", file=sys.stderr)
-        return 2
-    print(f"{args.output}: {len(records)} answers")
-    return 0
+    return 2
 
 
 if __name__ == "__main__":

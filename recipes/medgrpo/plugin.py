@@ -12,11 +12,11 @@ if os.environ.get("VERL_PLATFORM", "").lower() == "cpu":
     # Before anything imports torchvision.
     import recipes.medgrpo.cpu  # noqa: F401
 
-# `MEDGRPO_TIME_FIX=0` exists to measure what the fix is worth: rollout and actor then disagree about the times.
-if os.environ.get("MEDGRPO_TIME_FIX", "1") != "0":
-    from recipes.medgrpo.positions import install
+from recipes.medgrpo import positions, vllm_times  # noqa: E402
 
-    install()
+if positions.enabled():
+    positions.install()
+    vllm_times.install()
 
 from recipes.medgrpo.processing import install as remember_clips  # noqa: E402
 

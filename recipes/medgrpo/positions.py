@@ -6,7 +6,7 @@
 Qwen2.5-VL tells the model *when* a frame was taken only through the temporal axis of its M-RoPE positions:
 the k-th temporal patch of a clip stands at `floor(k * seconds_per_grid * tokens_per_second)`, with
 `seconds_per_grid = temporal_patch_size / fps` (https://arxiv.org/abs/2502.13923, section 2.1.2).
-Two things lose it on the way to a verl actor:
+Three things lose it on the way to a verl actor and its rollout:
 
 * verl 0.9.1 computes positions without `second_per_grid_ts` (`verl/experimental/agent_loop/agent_loop.py`,
   `_compute_position_ids`), so every clip looks as if sampled at 2 fps. The hook it offers for this,
@@ -17,6 +17,11 @@ Two things lose it on the way to a verl actor:
   stands elsewhere than the same answer in training. As released (and in vLLM), text goes on after the largest
   position. `install` therefore replaces `Qwen2_5_VLModel.get_rope_index`, which verl binds to the processor, by
   `rope_index`.
+* vLLM 0.24 drops the clip's rate before it computes positions: `recipes.medgrpo.vllm_times`.
+
+The interval reaches the actor in single and the rollout in double precision. So that both floor the same number,
+`temporal_positions` takes it in single precision whoever calls, and forgives what that loses: at 0.3 fps the third
+patch is at 40 and not at 39.9999990.
 
 Qwen3-VL writes the time of every temporal patch into the prompt as text and needs neither.
 """
@@ -24,18 +29,28 @@ Qwen3-VL writes the time of every temporal patch into the prompt as text and nee
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
+
+
+def enabled() -> bool:
+    """Whether times are put right at all. `MEDGRPO_TIME_FIX=0` exists to measure what that is worth."""
+    return os.environ.get("MEDGRPO_TIME_FIX", "1") != "0"
 
 
 def temporal_positions(count: int, seconds_per_grid: float, tokens_per_second: float) -> torch.Tensor:
     """Temporal M-RoPE positions of `count` consecutive temporal patches, (count,) int64, starting at 0.
 
-    The product is rounded to 1e-6 before the floor, so that 3 * (2 / 3) is 2 and not 1.
+    The floor of the exact product for every interval 2 / fps whose fps is a fraction with a numerator of at most 1,500
+    (every rate of two decimals up to 15), in clips of up to half an hour.
     """
-    exact = torch.arange(count, dtype=torch.float64) * float(seconds_per_grid) * float(tokens_per_second)
-    return torch.floor(torch.round(exact, decimals=6)).long()
+    interval = float(torch.tensor(seconds_per_grid, dtype=torch.float32))
+    exact = torch.arange(count, dtype=torch.float64) * interval * float(tokens_per_second)
+    # Single precision is off by at most 2**-24 of a value. 1e-6 is for products of the interval alone, near 0.
+    return torch.floor(exact * (1 + 2**-23) + 1e-6).long()
 
 
 def _grid_positions(grid: Sequence[int], merge: int, temporal: torch.Tensor, start: int) -> torch.Tensor:
@@ -51,6 +66,38 @@ def _grid_positions(grid: Sequence[int], merge: int, temporal: torch.Tensor, sta
     )
 
 
+@dataclass(frozen=True)
+class Span:
+    """One image or clip in a prompt: the place of its first token, its grid (t, h, w) in patches, and, for a clip, the
+    seconds that a temporal patch spans."""
+
+    offset: int
+    grid: tuple[int, int, int]
+    seconds: float | None = None
+
+
+def span_positions(length: int, spans: Sequence[Span], *, merge: int, tokens_per_second: float) -> torch.Tensor:
+    """Positions (3, length) of an unpadded prompt with `spans` in it, in order; text stands between them."""
+    parts, token, at = [], 0, 0
+
+    def text(until: int) -> None:
+        nonlocal token, at
+        parts.append((torch.arange(until - token) + at).expand(3, -1))
+        at += until - token
+        token = until
+
+    for span in spans:
+        text(span.offset)
+        frames = int(span.grid[0])
+        still = span.seconds is None
+        temporal = torch.zeros(frames).long() if still else temporal_positions(frames, span.seconds, tokens_per_second)
+        parts.append(_grid_positions(span.grid, merge, temporal, at))
+        at = int(parts[-1].max()) + 1
+        token += parts[-1].shape[1]
+    text(length)
+    return torch.cat(parts, dim=1)
+
+
 def sequence_positions(
     token_types: Sequence[int],
     image_grids: Iterable[Sequence[int]],
@@ -62,22 +109,14 @@ def sequence_positions(
 ) -> torch.Tensor:
     """Positions (3, n) of one unpadded sequence; `token_types` holds 0 for text, 1 for image, 2 for video tokens."""
     images, videos, seconds = iter(image_grids), iter(video_grids), iter(seconds_per_grid)
-    parts, at = [], 0
+    spans, at = [], 0
     for kind, run in itertools.groupby(token_types):
-        length = len(list(run))
-        if kind == 0:
-            parts.append((torch.arange(length) + at).expand(3, -1))
-            at += length
-            continue
-        grid = next(images if kind == 1 else videos)
-        temporal = (
-            torch.zeros(int(grid[0]), dtype=torch.long)
-            if kind == 1
-            else temporal_positions(int(grid[0]), next(seconds), tokens_per_second)
-        )
-        parts.append(_grid_positions(grid, merge, temporal, at))
-        at = int(parts[-1].max()) + 1
-    return torch.cat(parts, dim=1)
+        if kind == 1:
+            spans.append(Span(at, tuple(next(images))))
+        elif kind == 2:
+            spans.append(Span(at, tuple(next(videos)), float(next(seconds))))
+        at += len(list(run))
+    return span_positions(at, spans, merge=merge, tokens_per_second=tokens_per_second)
 
 
 def rope_index(

@@ -6,7 +6,7 @@
 verl 0.9.1 hands the same clip to the processor for the prompt's ids, for the reward's inputs and for the actor's
 (`verl/experimental/agent_loop/agent_loop.py`: `ct_build_initial_tokens`, twice `_compute_multi_modal_inputs`), and all
 of this for every rollout. What depends on the clip alone is the same each time. `install` makes the video processors
-of both model families remember their results for as long as a clip's frames live: `recipes.medgrpo.video` gives all
+of all model families remember their results for as long as a clip's frames live: `recipes.medgrpo.video` gives all
 rollouts of a prompt the same tensor. Texts are tokenised each time, as an answer's text differs from the prompt's.
 
 A rollout server with a process of its own (vLLM) has its own processor, which this does not reach.
@@ -23,6 +23,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+
+from recipes.medgrpo.families import FAMILIES
 
 _LIMIT = int(float(os.environ.get("MEDGRPO_PROCESSOR_CACHE_GIB", "4")) * (1 << 30))
 
@@ -110,9 +112,8 @@ def remembering(call: Callable, cache: VisionCache) -> Callable:
 
 
 def install(cache: VisionCache = CACHE) -> None:
-    """Make the video processors of Qwen2.5-VL and Qwen3-VL in this process remember; twice does no more than once."""
-    from transformers import Qwen2VLVideoProcessor, Qwen3VLVideoProcessor
-
-    for kind in (Qwen2VLVideoProcessor, Qwen3VLVideoProcessor):
+    """Make the families' video processors in this process remember; twice does no more than once."""
+    for family in FAMILIES.values():
+        kind = family.from_transformers("video_processor")
         call = getattr(kind.__call__, "original", kind.__call__)
         kind.__call__ = remembering(call, cache)

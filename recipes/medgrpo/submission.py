@@ -38,12 +38,15 @@ from recipes.medgrpo.answer_files import SPACES, Answer, read_results, same_id
 from recipes.medgrpo.benchmark_rows import InputError, Row, problem, read_test
 from recipes.medgrpo.files import write_json
 from reward_score.answers import PARSERS
+from reward_score.boxes import to_model
 
 KEYS = ("id", "qa_type", "prediction")
 """The keys of an entry of the file."""
 
 # With fewer boxes of a source, where they lie says nothing about the space they are in.
 _TELLING_BOXES = 20
+
+_CONVERTIBLE = "sizes and a family to convert boxes with"
 
 
 @dataclass
@@ -93,9 +96,7 @@ def build(path: Path, rows: Sequence[Row], answers: Sequence[Answer], max_trunca
             try:
                 text, broken = boxes_on_canvas(text, frame if answer.space == "model" else None)
             except ValueError as error:
-                raise problem(
-                    row.file, row.index, "extra_info", "sizes and a family to convert boxes with", error
-                ) from None
+                raise problem(row.file, row.index, "extra_info", _CONVERTIBLE, error) from None
             if broken:
                 odd["answers with a box of NaN, now one without area"].append(row.index)
         entries.append({"id": row.id, "qa_type": row.qa_type, "prediction": text})
@@ -180,10 +181,16 @@ def _check_space(path: Path, rows: Sequence[Row], texts: Sequence[str], spaces: 
         if row.task == "stg" and row.space is not None:
             groups[row.source, space] += [(row, box) for box in boxes_in(text)]
     for (source, space), members in groups.items():
-        canvas, size, family = members[0][0].space if members else ((0, 0), (0, 0), "")
-        extent = (1000, 1000) if family == "qwen3_vl" else size
+        if len(members) < _TELLING_BOXES:
+            continue
+        row = members[0][0]
+        canvas = row.space[0]
+        try:
+            extent = [round(edge) for edge in to_model((0, 0, *canvas), *row.space)[2:]]
+        except ValueError as error:
+            raise problem(row.file, row.index, "extra_info", _CONVERTIBLE, error) from None
         # Where the two spaces are about as large, a box's place tells nothing.
-        if len(members) < _TELLING_BOXES or not all(e < 0.8 * c for e, c in zip(extent, canvas, strict=True)):
+        if not all(e < 0.8 * c for e, c in zip(extent, canvas, strict=True)):
             continue
         inside = [box for _, box in members if max(box[0], box[2]) <= extent[0] and max(box[1], box[3]) <= extent[1]]
         expected = f"boxes of {source} in {'canvas pixels' if space == 'canvas' else 'the space of the model'}"

@@ -12,6 +12,7 @@ takes tens of tokens, not hundreds. Digits stay single tokens, as in Qwen's own 
 from __future__ import annotations
 
 import argparse
+import copy
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
@@ -24,7 +25,7 @@ import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Qwen2TokenizerFast
 
-FAMILIES = ("qwen2_5_vl", "qwen3_vl")
+from recipes.medgrpo.families import FAMILIES, family_of
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -54,7 +55,7 @@ CHAT_TEMPLATE = """\
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
 """
 
-# Two axes of each head's 16 rotary frequencies for space, one for time; heads are 32 wide.
+# Two axes of each head's 16 rotary frequencies for space, one for time.
 HEAD_DIM = 32
 
 
@@ -94,8 +95,9 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2TokenizerFast
 
 def build(family: str, tokenizer: Qwen2TokenizerFast, *, hidden: int = 128, layers: int = 2, spread: float = 0.06):
     """A freshly drawn model and its processor. `spread` is the standard deviation of the initial weights."""
-    import transformers as tf
+    from transformers import Qwen2VLImageProcessor
 
+    kind = family_of(family)
     ids = tokenizer.convert_tokens_to_ids
     text = {
         "vocab_size": len(tokenizer),
@@ -129,38 +131,17 @@ def build(family: str, tokenizer: Qwen2TokenizerFast, *, hidden: int = 128, laye
         "initializer_range": spread,
         "tie_word_embeddings": False,
     }
-    if family == "qwen2_5_vl":
-        patch = 14
-        text["rope_parameters"] = {
-            "rope_type": "default",
-            "type": "default",
-            "rope_theta": 1e6,
-            "mrope_section": [4, 6, 6],
-        }
-        vision |= {"patch_size": patch, "window_size": 112, "fullatt_block_indexes": [1], "tokens_per_second": 2}
-        config = tf.Qwen2_5_VLConfig(text_config=text, vision_config=vision, **tokens)
-        model = tf.Qwen2_5_VLForConditionalGeneration(config)
-        processor_class, video_processor_class = tf.Qwen2_5_VLProcessor, tf.Qwen2VLVideoProcessor
-    elif family == "qwen3_vl":
-        patch = 16
-        text["head_dim"] = HEAD_DIM
-        text["rope_parameters"] = {
-            "rope_type": "default",
-            "rope_theta": 5e6,
-            "mrope_section": [6, 5, 5],
-            "mrope_interleaved": True,
-        }
-        vision |= {"patch_size": patch, "deepstack_visual_indexes": [0, 1], "num_position_embeddings": 64}
-        config = tf.Qwen3VLConfig(text_config=text, vision_config=vision, **tokens)
-        model = tf.Qwen3VLForConditionalGeneration(config)
-        processor_class, video_processor_class = tf.Qwen3VLProcessor, tf.Qwen3VLVideoProcessor
-    else:
-        raise ValueError(f"model family {family!r}, expected one of {', '.join(FAMILIES)}")
-    cell = (2 * patch) ** 2
-    shape = {"patch_size": patch, "temporal_patch_size": 2, "merge_size": 2}
-    processor = processor_class(
-        image_processor=tf.Qwen2VLImageProcessor(**shape, size={"shortest_edge": cell, "longest_edge": 64 * cell}),
-        video_processor=video_processor_class(**shape, size={"shortest_edge": cell, "longest_edge": 4096 * cell}),
+    # Copies: a configuration changes the dictionaries that it is made of.
+    text, vision = copy.deepcopy({**text, **kind.tiny_text}), copy.deepcopy({**vision, **kind.tiny_vision})
+    config = kind.from_transformers("config")(text_config=text, vision_config=vision, **tokens)
+    model = kind.from_transformers("model")(config)
+    cell = (2 * kind.patch_size) ** 2
+    shape = {"patch_size": kind.patch_size, "temporal_patch_size": 2, "merge_size": 2}
+    processor = kind.from_transformers("processor")(
+        image_processor=Qwen2VLImageProcessor(**shape, size={"shortest_edge": cell, "longest_edge": 64 * cell}),
+        video_processor=kind.from_transformers("video_processor")(
+            **shape, size={"shortest_edge": cell, "longest_edge": 4096 * cell}
+        ),
         tokenizer=tokenizer,
         chat_template=CHAT_TEMPLATE,
     )
@@ -169,7 +150,7 @@ def build(family: str, tokenizer: Qwen2TokenizerFast, *, hidden: int = 128, laye
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--family", choices=FAMILIES, required=True)
+    parser.add_argument("--family", choices=tuple(FAMILIES), required=True)
     parser.add_argument("--text", nargs="+", required=True, metavar="PARQUET", help="what the tokenizer is trained on")
     parser.add_argument("--output", required=True, type=Path)
     parser.add_argument("--vocab-size", type=int, default=1024)

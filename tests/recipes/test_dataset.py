@@ -241,6 +241,23 @@ def test_sft_shows_the_frames_and_places_of_rl(family):
         assert torch.equal(item["multi_modal_inputs"][name], inputs[name])
 
 
+def test_sft_keeps_no_clip_that_it_has_shown(qwen2_5_vl, monkeypatch):
+    """An epoch shows a clip once: what every data loader's worker kept would be memory lost."""
+    from recipes.medgrpo import processing, video
+
+    clips, vision = video.ClipCache(), processing.VisionCache()
+    monkeypatch.setattr(video, "_CACHE", clips)
+    processing.install(vision)
+    try:
+        data = answers(qwen2_5_vl)
+        for row in range(3):
+            assert len(data[row]["multi_modal_inputs"]["pixel_values_videos"])
+    finally:
+        processing.install()
+    assert vision.runs == 3 and len(vision._slots) == 0
+    assert clips.decodes == 0
+
+
 def test_sft_counts_what_is_too_long_and_says_which(dataset, qwen2_5_vl):
     data = answers(qwen2_5_vl, max_length=20)
     index = data.rows.row(2)["extra_info"]["index"]

@@ -114,7 +114,7 @@ def test_the_servers_answer_as_the_engine_does(servers, qwen2_5_vl, tmp_path):
 
     from recipes.medgrpo.engine import Request, SamplingSettings
     from recipes.medgrpo.files import read_json_lines
-    from recipes.medgrpo.generate import partial_of, sample_and_score
+    from recipes.medgrpo.sampling import partial_of, sample_and_score
     from recipes.medgrpo.scoring import signal_settings
 
     made = servers.RolloutServers(str(qwen2_5_vl.path), "medgrpo_cpu")

@@ -3,9 +3,11 @@
 
 import itertools
 
+import pytest
+
 
 def test_every_row_of_every_file_draws_its_own_numbers(plugged):
-    from recipes.medgrpo.generate import row_seed
+    from recipes.medgrpo.sampling import row_seed
 
     keys = list(itertools.product((0, 1), (0, 1, 2), (0, 1), (None, "a.json", "b.json")))
     seeds = {row_seed(*key) for key in keys}
@@ -13,7 +15,7 @@ def test_every_row_of_every_file_draws_its_own_numbers(plugged):
 
 
 def test_a_row_draws_the_same_numbers_again(plugged):
-    from recipes.medgrpo.generate import row_seed
+    from recipes.medgrpo.sampling import row_seed
 
     assert row_seed(3, 7, 1, "a.json") == row_seed(3, 7, 1, "a.json")
     # Rows that do not say their file keep the seeds that they always had.
@@ -26,7 +28,7 @@ def test_answers_say_which_file_their_row_is_of(qwen2_5_vl, tmp_path):
     import pyarrow.parquet as pq
 
     from recipes.medgrpo.comparison import paired_difference
-    from recipes.medgrpo.generate import sample_and_score
+    from recipes.medgrpo.sampling import sample_and_score
     from recipes.medgrpo.scoring import signal_settings
 
     table = pq.read_table(qwen2_5_vl.data / "train.parquet")
@@ -52,7 +54,7 @@ def test_answers_outlive_the_reward_that_scored_them(qwen2_5_vl, tmp_path):
     import json
 
     from recipes.medgrpo.files import read_json_lines
-    from recipes.medgrpo.generate import partial_of, sample_and_score
+    from recipes.medgrpo.sampling import partial_of, sample_and_score
     from recipes.medgrpo.scoring import signal_settings
 
     file = tmp_path / "answers.jsonl"
@@ -106,7 +108,7 @@ def test_answers_outlive_the_reward_that_scored_them(qwen2_5_vl, tmp_path):
 def arguments(*more):
     import argparse
 
-    from recipes.medgrpo.generate import add_arguments
+    from recipes.medgrpo.sampling import add_arguments
 
     parser = argparse.ArgumentParser()
     add_arguments(parser, samples=1)
@@ -114,7 +116,7 @@ def arguments(*more):
 
 
 def test_the_command_line_names_the_engine(plugged, monkeypatch):
-    from recipes.medgrpo.generate import options
+    from recipes.medgrpo.sampling import options
 
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
     assert options(arguments())["servers"] is None
@@ -123,10 +125,9 @@ def test_the_command_line_names_the_engine(plugged, monkeypatch):
     assert options(arguments("--engine", "rollout", "--config", "medgrpo_gpu"))["servers"].rollout.name == "vllm"
 
 
-def test_settings_of_servers_without_servers_are_refused(plugged, tmp_path, capsys):
-    from recipes.medgrpo.generate import main
+def test_settings_of_servers_without_servers_are_refused(plugged):
+    from recipes.medgrpo.sampling import options
+    from recipes.medgrpo.servers import RolloutError
 
-    wrong = ["--model", "/model", "--data", "val.parquet", "--output", str(tmp_path / "a"), "--config", "medgrpo_gpu"]
-    assert main(wrong) == 2
-    said = capsys.readouterr().err
-    assert said == "generate: error: --config, --override: expected together with --engine rollout\n"
+    with pytest.raises(RolloutError, match="^--config, --override: expected together with --engine rollout$"):
+        options(arguments("--config", "medgrpo_gpu"))

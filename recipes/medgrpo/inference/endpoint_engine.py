@@ -1,0 +1,204 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""Any OpenAI-compatible endpoint: frames go as images, each behind its time in words.
+
+So the rows of other models are made (GPT-4.1, Gemini), and those of a checkpoint behind `vllm serve`. Of the latter
+note that a clip is then a list of images with times in the text: the positions and timestamp tokens that the model
+learnt its times from in training are not there. The vLLM engine has them.
+
+Frames go as the preprocessor stored them, JPEG in base64, and boxes are asked for, and read, in the space of the
+parquet's model family: of `qwen2_5_vl` pixels of these very images, of `qwen3_vl` 0 to 1000. Keys come from the
+environment, MEDGRPO_ENDPOINT_API_KEY or else OPENAI_API_KEY, and are written nowhere.
+
+The client of the openai package retries what may pass (429, 5xx, broken connections), with growing pauses or those that
+`Retry-After` asks for. What fails for good is no answer: its row stays open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from recipes.medgrpo.inference.jobs import Failure, InferenceError, Job, Reply, in_place, read_clips
+
+KEYS = ("MEDGRPO_ENDPOINT_API_KEY", "OPENAI_API_KEY")
+NO_KEY = "none"
+"""What an endpoint without keys is sent: the client wants one."""
+
+BOXES = {
+    "qwen2_5_vl": "Box coordinates are pixels of the given images, which are {width} pixels wide and {height} high.",
+    "qwen3_vl": "Box coordinates run from 0 to 1000 across the images' width and height.",
+}
+"""What is said of boxes to a model that was not tuned on the prompts, by the family whose space the parquet has."""
+
+
+def api_key() -> str:
+    """The endpoint's key from the environment."""
+    return next((key for name in KEYS if (key := os.environ.get(name))), NO_KEY)
+
+
+def picture(frame: Any, quality: int) -> dict[str, Any]:
+    """A frame (3, H, W) uint8 as a part of a message."""
+    buffer = io.BytesIO()
+    Image.fromarray(frame.permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=quality)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    return {"type": "image_url", "image_url": {"url": f"data:image/jpeg;base64,{data}"}}
+
+
+def thinned(count: int, most: int | None) -> list[int]:
+    """Which of `count` frames are shown where at most `most` may be: evenly spread, the first and the last included."""
+    if most is None or count <= most:
+        return list(range(count))
+    return np.linspace(0, count - 1, most).round().astype(int).tolist() if most > 1 else [count // 2]
+
+
+def chat(job: Job, clips: Sequence[tuple[Any, dict]], most: int | None, quality: int) -> tuple[list[dict], int | None]:
+    """(messages of the API, how many images they show where not all frames are shown)."""
+    left, shown, dropped, size = iter(clips), 0, 0, None
+    messages = []
+    for message in job.messages:
+        parts: list[dict] = []
+        for part in message["content"]:
+            if part["type"] == "text":
+                parts.append({"type": "text", "text": part["text"]})
+                continue
+            frames, metadata = next(left)
+            # A copy of the last frame, which evens the count for the Qwen models, is not sent.
+            count = len(part["video"])
+            size = frames.shape[-1], frames.shape[-2]
+            picks = thinned(count, most)
+            shown, dropped = shown + len(picks), dropped + count - len(picks)
+            for pick in picks:
+                seconds = metadata["frames_indices"][pick] / metadata["fps"]
+                parts += [{"type": "text", "text": f"{seconds:.1f} seconds:"}, picture(frames[pick], quality)]
+        messages.append({"role": message["role"], "content": _plain(parts)})
+    if job.task == "stg" and size is not None:
+        said = BOXES[job.family].format(width=size[0], height=size[1])
+        messages[-1]["content"] = [*_listed(messages[-1]["content"]), {"type": "text", "text": said}]
+    return messages, shown if dropped else None
+
+
+def _plain(parts: list[dict]) -> str | list[dict]:
+    """Text alone as a string: not every endpoint takes parts in system and assistant turns."""
+    return parts if any(part["type"] != "text" for part in parts) else "".join(part["text"] for part in parts)
+
+
+def _listed(content: str | list[dict]) -> list[dict]:
+    return content if isinstance(content, list) else [{"type": "text", "text": content}]
+
+
+class Endpoint:
+    """Asks `model` at `base_url`, at most `concurrency` requests at once.
+
+    Args:
+        max_images: of a clip; more frames are thinned evenly, and that is said.
+        retries: of a request that may pass the next time. timeout: seconds for a request's reply.
+        tokens_field: how the endpoint calls the token budget; newer OpenAI models know `max_completion_tokens` only.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        temperature: float,
+        concurrency: int = 8,
+        retries: int = 6,
+        timeout: float = 300.0,
+        max_images: int | None = None,
+        quality: int = 90,
+        tokens_field: str = "max_tokens",
+    ):
+        self.base_url, self.model, self.temperature = base_url, model, temperature
+        self.concurrency, self.retries, self.timeout = concurrency, retries, timeout
+        self.max_images, self.quality, self.tokens_field = max_images, quality, tokens_field
+        self.batch = 4 * concurrency
+        self.identity = {"endpoint": base_url, "model": model}
+        self.described = {"name": "endpoint", "max_images": max_images, "jpeg_quality": quality}
+        self.prompt_tokens = self.completion_tokens = self.asked = self.thinned_rows = 0
+        self._client = self._runner = None
+
+    def __enter__(self) -> Endpoint:
+        from openai import AsyncOpenAI
+
+        self._runner = asyncio.Runner()
+        self._client = AsyncOpenAI(
+            base_url=self.base_url, api_key=api_key(), max_retries=self.retries, timeout=self.timeout
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._runner is not None:
+            self._runner.run(self._client.close())
+            self._runner.close()
+        self._client = self._runner = None
+
+    def answers(self, jobs: Sequence[Job]) -> list[Reply | Failure]:
+        clips = read_clips(jobs)
+        failed = {number: found for number, found in enumerate(clips) if isinstance(found, Failure)}
+        asked = [(job, clips[number]) for number, job in enumerate(jobs) if number not in failed]
+        try:
+            return in_place(jobs, failed, self._runner.run(self._ask_all(asked)))
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def _ask_all(self, asked: Sequence[tuple[Job, list]]) -> list[Reply | Failure]:
+        room = asyncio.Semaphore(self.concurrency)
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._ask(job, clips, room)) for job, clips in asked]
+        return [task.result() for task in tasks]
+
+    async def _ask(self, job: Job, clips: list, room: asyncio.Semaphore) -> Reply | Failure:
+        from openai import APIConnectionError, APIStatusError, AuthenticationError, OpenAIError, PermissionDeniedError
+
+        async with room:
+            messages, images = await asyncio.to_thread(chat, job, clips, self.max_images, self.quality)
+            request = {"model": self.model, "messages": messages, "temperature": self.temperature}
+            request[self.tokens_field] = job.budget
+            if self.temperature:
+                request["seed"] = job.seed
+            try:
+                reply = await self._client.chat.completions.create(**request)
+            except (AuthenticationError, PermissionDeniedError) as error:
+                expected = f"a key in {' or '.join(KEYS)}"
+                raise InferenceError(f"{self.base_url}: status {error.status_code}: expected {expected}") from error
+            except APIStatusError as error:
+                return Failure(f"{self.base_url}: status {error.status_code}: {_line(error)}")
+            except (APIConnectionError, OpenAIError, ValueError) as error:
+                return Failure(f"{self.base_url}: {type(error).__name__}: {_line(error)}")
+        return self._read(reply, images)
+
+    def _read(self, reply: Any, images: int | None) -> Reply | Failure:
+        usage = getattr(reply, "usage", None)
+        tokens = getattr(usage, "completion_tokens", None)
+        self.prompt_tokens += getattr(usage, "prompt_tokens", None) or 0
+        self.completion_tokens += tokens or 0
+        if not getattr(reply, "choices", None):
+            return Failure(f"{self.base_url}: a reply without choices")
+        choice = reply.choices[0]
+        text = choice.message.content or getattr(choice.message, "refusal", None) or ""
+        if choice.finish_reason == "content_filter" or not text.strip():
+            return Failure(f"{self.base_url}: no text in the reply (finish_reason {choice.finish_reason})")
+        self.asked += 1
+        self.thinned_rows += images is not None
+        return Reply(text, choice.finish_reason == "length", tokens, images)
+
+    def notes(self) -> list[str]:
+        found = [
+            f"{self.asked} replies, {self.prompt_tokens} prompt tokens, {self.completion_tokens} completion tokens"
+        ]
+        if self.thinned_rows:
+            found.append(f"clips of {self.thinned_rows} answers thinned to {self.max_images} images (--max-images)")
+        return found
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]

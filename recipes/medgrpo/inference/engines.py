@@ -1,0 +1,117 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""Which engine a command line asks for.
+
+`vllm` where vLLM can be imported and a GPU is there, else `transformers`; `rollout` and `endpoint` are asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+
+from recipes.medgrpo.arguments import above_zero, at_least, count, from_zero
+from recipes.medgrpo.inference.jobs import Engine, InferenceError
+from recipes.medgrpo.servers import CONFIGS
+
+ENGINES = ("vllm", "transformers", "rollout", "endpoint")
+
+
+def gpus() -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return []
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else [str(number) for number in range(torch.cuda.device_count())]
+
+
+def choose(asked: str | None) -> tuple[str, str]:
+    """(engine, why it is this one)."""
+    if asked:
+        return asked, "as asked"
+    if importlib.util.find_spec("vllm") is None:
+        return "transformers", "vLLM is not installed"
+    return ("vllm", "vLLM and a GPU are there") if gpus() else ("transformers", "no GPU is there")
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which engine, and what each needs to know."""
+    parser.add_argument("--engine", choices=ENGINES, help="default: vllm with a GPU, else transformers")
+    local = parser.add_argument_group("vllm and transformers")
+    local.add_argument("--dtype", help="of --engine vllm; default bfloat16 on GPUs, else float32")
+    local.add_argument("--device", help="of --engine transformers: cpu or cuda; default what is there")
+    local.add_argument("--tensor-parallel-size", "--tensor_parallel_size", type=count, default=1)
+    local.add_argument("--gpu-memory-utilization", "--gpu_memory_utilization", type=above_zero, default=0.8)
+    local.add_argument("--max-model-len", type=count, help="prompt and answer; default 32768 or what the model has")
+    local.add_argument("--data-parallel", type=count, default=1, metavar="N", help="N processes, each its own GPUs")
+    rollout = parser.add_argument_group("rollout")
+    rollout.add_argument("--config", choices=CONFIGS, help="the training's configuration; default this machine's")
+    rollout.add_argument("--override", nargs="+", metavar="KEY=VALUE", help="hydra overrides")
+    endpoint = parser.add_argument_group("endpoint", "keys: MEDGRPO_ENDPOINT_API_KEY or OPENAI_API_KEY")
+    endpoint.add_argument("--base-url", help="of the OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1")
+    endpoint.add_argument("--endpoint-model", help="the model's name there")
+    endpoint.add_argument("--concurrency", type=count, default=8, help="requests at once")
+    endpoint.add_argument("--max-images", type=count, help="of a clip; more frames are thinned evenly")
+    endpoint.add_argument("--jpeg-quality", type=count, default=90)
+    endpoint.add_argument("--retries", type=at_least(0), default=6, help="of a request that may pass next time")
+    endpoint.add_argument("--timeout", type=above_zero, default=300.0, help="seconds for one reply")
+    endpoint.add_argument("--tokens-field", choices=("max_tokens", "max_completion_tokens"), default="max_tokens")
+    parser.add_argument("--temperature", type=from_zero, default=0.0, help="0, the default, is greedy")
+
+
+def check(args: argparse.Namespace, engine: str) -> None:
+    """Raises `InferenceError` for arguments that do not go with the engine, one line."""
+    if engine == "endpoint":
+        missing = [name for name in ("base_url", "endpoint_model") if getattr(args, name) is None]
+        if missing:
+            names = ", ".join("--" + name.replace("_", "-") for name in missing)
+            raise InferenceError(f"{names}: expected with --engine endpoint")
+    elif args.model is None:
+        raise InferenceError(f"--model: expected a checkpoint folder with --engine {engine}")
+    elif args.base_url or args.endpoint_model:
+        raise InferenceError("--base-url, --endpoint-model: expected together with --engine endpoint")
+    if engine != "rollout" and (args.config or args.override):
+        raise InferenceError("--config, --override: expected together with --engine rollout")
+    if args.data_parallel > 1 and engine not in ("vllm", "transformers"):
+        raise InferenceError(f"--data-parallel {args.data_parallel}: expected with --engine vllm or transformers")
+
+
+def make(args: argparse.Namespace, engine: str) -> Engine:
+    """The engine, not yet started. `InferenceError`, `RolloutError`: what it cannot be made of."""
+    if engine == "endpoint":
+        from recipes.medgrpo.inference.endpoint_engine import Endpoint
+
+        return Endpoint(
+            args.base_url,
+            args.endpoint_model,
+            temperature=args.temperature,
+            concurrency=args.concurrency,
+            retries=args.retries,
+            timeout=args.timeout,
+            max_images=args.max_images,
+            quality=args.jpeg_quality,
+            tokens_field=args.tokens_field,
+        )
+    if engine == "vllm":
+        if importlib.util.find_spec("vllm") is None:
+            raise InferenceError("--engine vllm: expected vLLM to be installed (pip install vllm==0.24.0), found none")
+        from recipes.medgrpo.inference.vllm_engine import Offline
+
+        return Offline(
+            args.model,
+            temperature=args.temperature,
+            dtype=args.dtype or ("bfloat16" if gpus() else "float32"),
+            clips=2 if args.one_shot else 1,
+            tensor_parallel_size=args.tensor_parallel_size,
+            gpu_memory_utilization=args.gpu_memory_utilization,
+            max_model_len=args.max_model_len,
+        )
+    from recipes.medgrpo.inference.local_engines import InProcess, Rollout
+
+    if engine == "rollout":
+        return Rollout(args.model, args.config, args.override or (), args.temperature)
+    return InProcess(args.model, args.device or ("cuda" if gpus() else "cpu"), args.temperature)

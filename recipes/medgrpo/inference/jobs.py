@@ -1,0 +1,103 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""What engines are asked and what they say, and the protocol that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from recipes.medgrpo.video import ClipCache, FrameReadError, clips_of
+
+
+class InferenceError(RuntimeError):
+    """A run that cannot start or go on; one line that says why."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One answer to get.
+
+    `place` is the row's number in its parquet, `messages` its chat in parts (`dataset.split_content`), `budget` the
+    most tokens that the answer may take, `task` and `family` the row's.
+    """
+
+    place: int
+    sample: int
+    messages: list[dict]
+    budget: int
+    seed: int
+    task: str = ""
+    family: str = ""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer. `truncated`: the token budget cut it off. `images`: how many frames were shown, where not all were."""
+
+    text: str
+    truncated: bool
+    tokens: int | None = None
+    images: int | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """No answer, and why, in one line. The row stays open."""
+
+    reason: str
+
+
+class Engine(Protocol):
+    """What `answers` is asked of, between `with` and its end.
+
+    `batch` is how many jobs it likes at once, `identity` names the model (JSON), `described` what else of the engine
+    the answers depend on (JSON).
+    """
+
+    batch: int
+    identity: Any
+    described: dict[str, Any]
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def answers(self, jobs: Sequence[Job]) -> list[Reply | Failure]:
+        """One for each job, in their order. Raises `InferenceError` for what concerns them all."""
+
+    def notes(self) -> list[str]:
+        """What is worth knowing at the end, a line each."""
+
+
+def read_clips(jobs: Sequence[Job], threads: int = 8) -> list[list | Failure]:
+    """The clips of each job's chat, each decoded once; a `Failure` for a job whose frames cannot be read."""
+    cache = ClipCache(capacity=2 * len(jobs) + 1)
+
+    def read(job: Job) -> list | Failure:
+        try:
+            return clips_of(job.messages, cache)
+        except FrameReadError as error:
+            return Failure(str(error))
+
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(read, jobs))
+
+
+def check_family(jobs: Sequence[Job], name: str) -> None:
+    """Raises `InferenceError` where a row's boxes and times were written for another model family than `name`."""
+    for job in jobs:
+        if job.family and job.family != name:
+            raise InferenceError(
+                f"row in place {job.place}: extra_info.model_family: expected {name}, the model's, found {job.family}: "
+                f"preprocess again with --model-family {name}"
+            )
+
+
+def in_place(jobs: Sequence[Job], failed: dict[int, Failure], replies: Sequence[Reply | Failure]) -> list:
+    """Replies to the jobs that are not in `failed`, put among the failures by number."""
+    rest = iter(replies)
+    return [failed[number] if number in failed else next(rest) for number in range(len(jobs))]

@@ -1,0 +1,121 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""The engines that samples come from elsewhere in this project: transformers in this process, and rollout servers."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import recipes.medgrpo.plugin  # noqa: F401  isort: skip
+
+from recipes.medgrpo.engine import Request, SamplingSettings, TransformersEngine
+from recipes.medgrpo.families import family_of
+from recipes.medgrpo.files import model_fingerprint
+from recipes.medgrpo.inference.jobs import Failure, InferenceError, Job, Reply, check_family, in_place, read_clips
+from recipes.medgrpo.servers import RolloutError, RolloutServers
+
+
+def identity_of(model: str) -> str:
+    """sha256 of a checkpoint. Raises `InferenceError` where there is none."""
+    try:
+        return model_fingerprint(Path(model))
+    except OSError as error:
+        raise InferenceError(f"--model: {error}") from None
+
+
+class _Requests:
+    """Jobs as requests of `recipes.medgrpo.engine`, put to an engine that answers those."""
+
+    engine: Any
+    truncation: dict[str, Any] = {}
+
+    def __init__(self, temperature: float):
+        self.temperature = temperature
+
+    def __exit__(self, *_: object) -> None:
+        self.engine = None
+
+    def answers(self, jobs: Sequence[Job]) -> list[Reply | Failure]:
+        check_family(jobs, family_of(self.engine.processor).name)
+        clips = read_clips(jobs)
+        failed = {number: found for number, found in enumerate(clips) if isinstance(found, Failure)}
+        ids: dict[int, list[int]] = {}
+        # An engine's call has one budget.
+        by_budget: dict[int, list[int]] = defaultdict(list)
+        for number, job in enumerate(jobs):
+            if number not in failed:
+                by_budget[job.budget].append(number)
+                if job.place not in ids:
+                    ids[job.place] = self.engine.prompt_ids(job.messages, clips[number])
+        found: dict[int, Reply] = {}
+        for budget, numbers in by_budget.items():
+            settings = SamplingSettings(budget, self.temperature, **self.truncation)
+            requests = [
+                Request(ids[jobs[number].place], clips[number], jobs[number].seed, key=str(jobs[number].place))
+                for number in numbers
+            ]
+            decode = self.engine.processor.tokenizer.decode
+            for number, answer in zip(numbers, self.engine.generate(requests, settings), strict=True):
+                text = decode(answer.token_ids, skip_special_tokens=True)
+                found[number] = Reply(text, answer.truncated, len(answer.token_ids))
+        return in_place(jobs, failed, [found[number] for number in sorted(found)])
+
+    def notes(self) -> list[str]:
+        return []
+
+
+class InProcess(_Requests):
+    """A transformers model in this process, on one device; float32 on CPU, bfloat16 elsewhere."""
+
+    batch = 8
+
+    def __init__(self, model: str, device: str, temperature: float):
+        super().__init__(temperature)
+        self.model, self.device = model, device
+        self.described = {"name": "transformers", "dtype": "float32" if device == "cpu" else "bfloat16"}
+
+    @property
+    def identity(self) -> str:
+        return identity_of(self.model)
+
+    def __enter__(self) -> InProcess:
+        try:
+            self.engine = TransformersEngine.load(self.model, self.device)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InferenceError(f"--model {self.model}: {str(error).splitlines()[0]}") from error
+        return self
+
+
+class Rollout(_Requests):
+    """The rollout servers of a training configuration (`recipes.medgrpo.servers`)."""
+
+    batch = 192
+
+    def __init__(self, model: str, config: str | None, overrides: Sequence[str], temperature: float):
+        super().__init__(temperature)
+        self.model = model
+        self.engine = self._servers = RolloutServers(model, config, overrides)
+        self.truncation = self._servers.truncation
+        self.described = {"name": "rollout", **self._servers.described}
+
+    @property
+    def identity(self) -> str:
+        return identity_of(self.model)
+
+    def __enter__(self) -> Rollout:
+        self.engine = self._servers.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        super().__exit__()
+        self._servers.__exit__(*error)
+
+    def answers(self, jobs: Sequence[Job]) -> list[Reply | Failure]:
+        try:
+            return super().answers(jobs)
+        except RolloutError as error:
+            raise InferenceError(str(error)) from error

@@ -1,0 +1,75 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""One solved example before the question: a training row of the same pair, about another surgery.
+
+The example's clip, its question and its reference answer stand as an earlier turn between the system message, if the
+row has one, and the row's question. Boxes of the answer are in the model's space, as SFT's targets are.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_preprocess.splits import group_of
+from recipes.medgrpo.dataset import chat_of
+from recipes.medgrpo.rows import DataError, Rows
+
+
+class Examples:
+    """The rows of a training parquet by pair, of which `turn` draws.
+
+    Raises:
+        DataError: no parquet of the preprocessor.
+    """
+
+    def __init__(self, file: str, seed: int):
+        self.file, self.seed = file, seed
+        self.rows = Rows.open([file])
+        self._pairs: dict[str, list[int]] = defaultdict(list)
+        self._groups = []
+        columns = ["data_source", "extra_info.source", "extra_info.video_id"]
+        try:
+            for batch in pq.ParquetFile(file).iter_batches(columns=columns):
+                for pair, extra in zip(
+                    *(batch[name].to_pylist() for name in ("data_source", "extra_info")), strict=True
+                ):
+                    self._pairs[pair].append(len(self._groups))
+                    self._groups.append(group_of(extra["source"], str(extra["video_id"])))
+        except (KeyError, OSError, pa.ArrowException) as error:
+            raise DataError(f"{file}: expected the preprocessor's parquet: {error}") from error
+
+    def draw(self, row: Mapping) -> int:
+        """The place of a row's example: the same whenever it is asked for.
+
+        Raises:
+            DataError: no row of the same pair is about another surgery.
+        """
+        extra = row["extra_info"]
+        own = group_of(extra["source"], str(extra["video_id"]))
+        fit = [place for place in self._pairs[row["data_source"]] if self._groups[place] != own]
+        if not fit:
+            raise DataError(
+                f"{self.file}: expected a row of {row['data_source']} about another video than row {extra['index']}'s "
+                f"({extra['video_id']}), found none"
+            )
+        file = int.from_bytes(str(extra.get("file") or "").encode()[:16], "big")
+        return fit[int(np.random.default_rng([self.seed, extra["index"], file]).integers(len(fit)))]
+
+    def messages(self, row: Mapping) -> list[dict]:
+        """The row's chat in parts, with the example as an earlier turn."""
+        place = self.draw(row)
+        example = self.rows.row(place)
+        family = row["extra_info"].get("model_family")
+        if (found := example["extra_info"].get("model_family")) != family:
+            raise DataError(f"{self.file}: row {place}: extra_info.model_family: expected {family}, found {found}")
+        if not (answer := example["extra_info"].get("answer")):
+            raise DataError(f"{self.file}: row {place}: extra_info.answer: expected a reference answer, found none")
+        *ahead, question = chat_of(row)
+        said = {"role": "assistant", "content": [{"type": "text", "text": answer}]}
+        return [*ahead, chat_of(example)[-1], said, question]

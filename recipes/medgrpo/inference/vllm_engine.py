@@ -1,0 +1,170 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""vLLM in this process, for batches: the frames, times and token ids of the training rollouts.
+
+Each clip goes in as (frames, metadata), as verl's server hands it over, and each prompt with one video token per clip,
+of which vLLM makes the ids that the processor makes (tested, for both families). Vision placeholders are never sampled,
+as in verl's rollouts. `vllm_times` makes Qwen2.5-VL's frame times true in this process and in vLLM's workers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import recipes.medgrpo.plugin  # noqa: F401  isort: skip
+
+from recipes.medgrpo.engine import TransformersEngine
+from recipes.medgrpo.families import family_of
+from recipes.medgrpo.inference.jobs import Failure, InferenceError, Job, Reply, check_family, in_place, read_clips
+from recipes.medgrpo.inference.local_engines import identity_of
+
+TIMES = "recipes.medgrpo.vllm_times"
+MAX_MODEL_LEN = 32768
+"""As the released `vllm_infer.py` has it; less where the model has fewer positions."""
+
+# vLLM 0.24 clamps a bias to 100 (`SamplingParams.logit_bias`): no real logit gets over that.
+_NEVER = -100.0
+
+# More than Qwen3-VL writes before each pair of frames: a time, and the marks around them.
+_TIME_TOKENS = 16
+
+
+class Offline:
+    """`vllm.LLM` on the GPUs that this process sees, or on the CPU with a vLLM built for it.
+
+    Args:
+        clips: the most videos in one prompt.
+    """
+
+    batch = 128
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        temperature: float,
+        dtype: str = "bfloat16",
+        clips: int = 1,
+        tensor_parallel_size: int = 1,
+        gpu_memory_utilization: float = 0.8,
+        max_model_len: int | None = None,
+    ):
+        self.model, self.temperature, self.dtype, self.clips = model, temperature, dtype, clips
+        self.tensor_parallel_size, self.gpu_memory_utilization = tensor_parallel_size, gpu_memory_utilization
+        self.max_model_len = max_model_len
+        self.described = {"name": "vllm", "dtype": dtype}
+        self._llm = self.processor = None
+
+    @property
+    def identity(self) -> str:
+        return identity_of(self.model)
+
+    def __enter__(self) -> Offline:
+        from transformers import AutoConfig, AutoProcessor
+        from verl.workers.rollout.utils import get_max_position_embeddings, get_vision_placeholder_token_ids
+
+        from recipes.medgrpo import vllm_times
+
+        # The workers' processes load the extension by its name, and with it this project.
+        vllm_times.install()
+        for problem in vllm_times.problems():
+            print(f"note: {problem}")
+        from vllm import LLM
+        from vllm.platforms import current_platform
+
+        self.processor = AutoProcessor.from_pretrained(self.model)
+        self._family = family_of(self.processor)
+        self._never = dict.fromkeys(get_vision_placeholder_token_ids(self.processor) or (), _NEVER)
+        longest = get_max_position_embeddings(AutoConfig.from_pretrained(self.model))
+        self._room = min(self.max_model_len or MAX_MODEL_LEN, longest)
+        more: dict[str, Any] = {"gpu_memory_utilization": self.gpu_memory_utilization}
+        if current_platform.is_cpu():
+            # There the dummy clips that vLLM measures its memory with take minutes, and the cache is of a fixed size.
+            os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
+            more = {"skip_mm_profiling": True, "enforce_eager": True}
+        try:
+            self._llm = LLM(
+                model=self.model,
+                dtype=self.dtype,
+                seed=0,
+                max_model_len=self._room,
+                tensor_parallel_size=self.tensor_parallel_size,
+                limit_mm_per_prompt={"image": 0, "video": self.clips},
+                worker_extension_cls=f"{TIMES}.TimesExtension",
+                **more,
+            )
+        except (OSError, RuntimeError, ValueError) as error:
+            raise InferenceError(f"vLLM did not start: {str(error).splitlines()[-1]}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        llm, self._llm = self._llm, None
+        if llm is not None:
+            llm.llm_engine.engine_core.shutdown()
+
+    def prompt_ids(self, messages: list[dict], videos: Sequence[Any]) -> list[int]:
+        """Token ids of a chat whose content is in parts, as verl's agent loop builds them."""
+        return TransformersEngine.prompt_ids(self, messages, videos)
+
+    def prompt(self, messages: list[dict], videos: Sequence[Any]) -> dict[str, Any]:
+        """A chat as vLLM takes it. Raises `ValueError` where the processor would resize its clips."""
+        for frames, _ in videos:
+            self._family.check_size(self.processor.video_processor, len(frames), (frames.shape[3], frames.shape[2]))
+        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return {"prompt_token_ids": ids, "multi_modal_data": {"video": list(videos)}}
+
+    def _length(self, prompt: dict[str, Any], job: Job) -> int:
+        """Tokens of a prompt, its clips' included; more than that where there is room enough anyhow."""
+        videos, shape = prompt["multi_modal_data"]["video"], self.processor.video_processor
+        cell = shape.temporal_patch_size * (shape.patch_size * shape.merge_size) ** 2
+        patches = sum(len(frames) // shape.temporal_patch_size for frames, _ in videos)
+        vision = sum(frames[:, 0].numel() // cell for frames, _ in videos)
+        most = len(prompt["prompt_token_ids"]) + vision + _TIME_TOKENS * patches
+        return most if most + job.budget <= self._room else len(self.prompt_ids(job.messages, videos))
+
+    def _parameters(self, job: Job) -> Any:
+        from vllm import SamplingParams
+
+        return SamplingParams(
+            temperature=self.temperature,
+            # The training's, whatever the checkpoint's generation_config.json says.
+            top_p=1.0,
+            top_k=0,
+            repetition_penalty=1.0,
+            max_tokens=job.budget,
+            seed=job.seed if self.temperature else None,
+            logit_bias=self._never or None,
+            stop_token_ids=[self.processor.tokenizer.eos_token_id],
+            # vLLM keeps back the bytes of an unfinished character, the other engines do not.
+            detokenize=False,
+        )
+
+    def answers(self, jobs: Sequence[Job]) -> list[Reply | Failure]:
+        check_family(jobs, self._family.name)
+        clips = read_clips(jobs)
+        failed = {number: found for number, found in enumerate(clips) if isinstance(found, Failure)}
+        prompts, parameters = [], []
+        for number, job in enumerate(jobs):
+            if number in failed:
+                continue
+            prompt = self.prompt(job.messages, clips[number])
+            if (length := self._length(prompt, job)) + job.budget > self._room:
+                wanted = f"room for {job.budget} more in {self._room} (--max-model-len)"
+                failed[number] = Failure(f"prompt of {length} tokens: expected {wanted}")
+                continue
+            prompts.append(prompt)
+            parameters.append(self._parameters(job))
+        outputs = self._llm.generate(prompts, parameters, use_tqdm=False) if prompts else []
+        decode = self.processor.tokenizer.decode
+        replies = [
+            Reply(decode(out.token_ids, skip_special_tokens=True), out.finish_reason == "length", len(out.token_ids))
+            for out in (output.outputs[0] for output in outputs)
+        ]
+        return in_place(jobs, failed, replies)
+
+    def notes(self) -> list[str]:
+        return []
