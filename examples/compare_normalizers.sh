@@ -1,4 +1,7 @@
 #!/usr/bin/env bash
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+#
 # The CPU run once per normaliser and advantage, all from one SFT model and one calibration, and what each came to.
 #
 #   bash examples/compare_normalizers.sh                          # seed 0, the variants below
@@ -39,5 +42,4 @@ main() {
     --statistics "$BASE/statistics.json" --runs "$BASE" "${runs[@]}" --output "$BASE/normalizers"
 }
 
-main "$@"
-exit
+main "$@"; exit

@@ -1,4 +1,7 @@
 #!/usr/bin/env bash
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+#
 # MedGRPO from end to end on this machine: synthetic data, a tiny model, SFT, calibration, GRPO on verl's trainer,
 # evaluation. With GPUs and MODEL_PATH, the 8-GPU recipe of that model instead.
 #
@@ -6,6 +9,8 @@
 #   MODEL=qwen3_vl SEED=1 bash examples/run_medgrpo.sh
 #   bash examples/run_medgrpo.sh actor_rollout_ref.rollout.temperature=0.9     # more hydra overrides for GRPO
 #   JUDGE=openai JUDGE_BASE_URL=http://judge:8000/v1 JUDGE_MODEL=NAME bash examples/run_medgrpo.sh
+#   TASKS="tal stg vs rc" OUTPUT_DIR=outputs/four bash examples/run_medgrpo.sh # the paper's rewarded tasks
+#   bash examples/run_medgrpo.sh --dry-run               # say which of the two it would be, and why
 #
 # Started again it skips what is done, and GRPO resumes at its last checkpoint.
 set -euo pipefail
@@ -29,11 +34,15 @@ main() {
   EVAL_SAMPLES=${EVAL_SAMPLES:-2}       # answers per held-out row
   NORMALIZER=${NORMALIZER:-logistic}    # of raw signals: logistic, none, zscore, percentile_rank, minmax, adaptive
   ADVANTAGE=${ADVANTAGE:-grpo}          # grpo, dr_grpo, per_task, drpo
+  TASKS=${TASKS:-all}                   # trained on and rewarded: all, or names; SFT and evaluation have all eight
 
-  JUDGE=${JUDGE:-offline}               # of captions: offline or openai; its settings: examples/lib/judge.sh
+  JUDGE=${JUDGE:-offline}               # of captions: offline, openai or none; its settings: examples/lib/judge.sh
   JUDGE_MODEL=${JUDGE_MODEL:-}
   # shellcheck source=examples/lib/judge.sh
   source "$ROOT/examples/lib/judge.sh"
+  NAME=run_medgrpo
+  # shellcheck source=examples/lib/commands.sh
+  source "$ROOT/examples/lib/commands.sh"
 
   fail() { printf 'run_medgrpo: %s\n' "$*" >&2; exit 2; }
   stage() { printf '\n== %s\n' "$*"; }
@@ -41,14 +50,24 @@ main() {
   case $MODEL in qwen2_5_vl | qwen3_vl) ;; *) fail "MODEL is '$MODEL', expected qwen2_5_vl or qwen3_vl" ;; esac
   [[ $SEED =~ ^[0-9]+$ ]] || fail "SEED is '$SEED', expected a whole number"
 
-  if [[ -n ${MODEL_PATH:-} ]] && command -v nvidia-smi >/dev/null && nvidia-smi -L 2>/dev/null | grep -q GPU; then
+  read_arguments "$@"
+  why=$(cpu_reasons)
+  if [[ -z $why ]]; then
     case $MODEL in qwen2_5_vl) recipe=run_medgrpo_qwen2_5_vl_7b.sh ;; *) recipe=run_medgrpo_qwen3_vl_4b.sh ;; esac
-    echo "GPUs and MODEL_PATH are there: running examples/$recipe"
+    echo "$(gpu_count) GPUs found and MODEL_PATH is $MODEL_PATH: running examples/$recipe"
     exec bash "$ROOT/examples/$recipe" "$@"
   fi
+  for task in $TASKS; do
+    case $task in tal | stg | dvc | nap | vs | rc | sa | cvs) ;; *)
+      [[ $TASKS == all ]] || fail "TASKS: '$task', expected all or some of tal stg dvc nap vs rc sa cvs"
+      ;;
+    esac
+  done
+  [[ $TASKS == *[![:space:]]* ]] || fail "TASKS is blank, expected all or some of tal stg dvc nap vs rc sa cvs"
   problems=$(judge_problems offline openai)
   [[ -z $problems ]] || fail "$problems"
-  echo "Running the whole pipeline on the CPU with a tiny $MODEL (the 8-GPU recipes need GPUs and MODEL_PATH)."
+  echo "Running the whole pipeline on the CPU with a tiny $MODEL: $why (the 8-GPU recipes need both)."
+  [[ -z $DRY_RUN ]] || exit 0
 
   ensure_environment cpu report
   SECONDS=0
@@ -60,15 +79,28 @@ main() {
   flock -n 9 || fail "$RUN: another run is at work here"
 
   # What the run is. Where the judge is asked, how fast and for how much may change from one start to the next.
-  judge=
-  if [[ $JUDGE != offline ]]; then
-    judge=", \"judge\": \"$JUDGE\", \"judge_model\": \"$JUDGE_MODEL\""
-    [[ -z $JUDGE_SECOND_MODEL ]] || judge+=", \"judge_second_model\": \"$JUDGE_SECOND_MODEL\""
-    [[ -z $JUDGE_PROMPT ]] || judge+=", \"judge_prompt\": \"$JUDGE_PROMPT\""
+  more=
+  if [[ $(scoring_judge) != offline ]]; then
+    more=", \"judge\": \"$(scoring_judge)\", \"judge_model\": \"$JUDGE_MODEL\""
+    [[ -z $JUDGE_SECOND_MODEL ]] || more+=", \"judge_second_model\": \"$JUDGE_SECOND_MODEL\""
+    [[ -z $JUDGE_PROMPT ]] || more+=", \"judge_prompt\": \"$JUDGE_PROMPT\""
+  fi
+  UNJUDGED=()
+  if [[ $JUDGE == none ]]; then
+    more+=', "training_judge": "none"'
+    UNJUDGED=(--without-judge)
+  fi
+  TASK_OVERRIDES=()
+  TASK_ARGS=()
+  if [[ $TASKS != all ]]; then
+    read -ra task_list <<<"$TASKS"
+    more+=", \"tasks\": \"${task_list[*]}\""
+    TASK_OVERRIDES=("data.medgrpo.tasks=[$(IFS=,; echo "${task_list[*]}")]")
+    TASK_ARGS=(--tasks "${task_list[@]}" --rewarded-tasks "${task_list[@]}")
   fi
   PLAN=$(printf '{"model": "%s", "seed": %s, "steps": %s, "sft_steps": %s, "videos": %s, "rows": %s, %s}' \
     "$MODEL" "$SEED" "$STEPS" "$SFT_STEPS" "$VIDEOS" "$ROWS" \
-    "\"normalizer\": \"$NORMALIZER\", \"advantage\": \"$ADVANTAGE\"$judge")
+    "\"normalizer\": \"$NORMALIZER\", \"advantage\": \"$ADVANTAGE\"$more")
   if [[ -f plan.json && $(<plan.json) != "$PLAN" ]]; then
     fail "$RUN: holds another run ($(<plan.json)); choose another OUTPUT_DIR or remove it"
   fi
@@ -112,28 +144,33 @@ main() {
   }
 
   # Not after an hour of what comes before the first caption.
-  [[ $JUDGE == offline ]] || python -m recipes.medgrpo.judge_check "${JUDGE_ARGS[@]}" || fail "JUDGE: see above"
+  [[ $(scoring_judge) == offline ]] || python -m recipes.medgrpo.judge_check "${JUDGE_ARGS[@]}" || fail "JUDGE: see above"
 
   if (($# == 0)) && python -m recipes.medgrpo.summary --show "$RUN"; then
     echo "This run is complete; nothing is left to do. Another SEED or OUTPUT_DIR starts another."
     exit 0
   fi
 
-  stage "1/7 synthetic MedVidBench (seed $SEED)"
-  python "$ROOT/data_preprocess/synthetic.py" --output synthetic --seed "$SEED" \
-    --videos-per-source "$VIDEOS" --rows-per-pair "$ROWS"
+  # `run_ablation.sh` writes this file: frames stay where they are, so the same rows are the same data.
+  if [[ -f shared ]]; then
+    stage "1/7 to 3/7 data and model: shared with $(<shared)"
+  else
+    stage "1/7 synthetic MedVidBench (seed $SEED)"
+    python "$ROOT/data_preprocess/synthetic.py" --output synthetic --seed "$SEED" \
+      --videos-per-source "$VIDEOS" --rows-per-pair "$ROWS"
 
-  stage "2/7 annotations to parquet"
-  case $MODEL in qwen2_5_vl) PIXELS=(3136 6272) ;; *) PIXELS=(4096 8192) ;; esac
-  python "$ROOT/data_preprocess/medvidbench.py" --annotations synthetic/train_annotations.json \
-    --frames-root synthetic/frames --output data --model-family "$MODEL" \
-    --min-pixels "${PIXELS[0]}" --max-pixels "${PIXELS[1]}" --system-prompt none --val-fraction 0.1 --seed "$SEED" \
-    >logs/preprocess.log ||
-    fail "preprocessing failed"
-  tail -n 1 logs/preprocess.log
+    stage "2/7 annotations to parquet"
+    case $MODEL in qwen2_5_vl) PIXELS=(3136 6272) ;; *) PIXELS=(4096 8192) ;; esac
+    python "$ROOT/data_preprocess/medvidbench.py" --annotations synthetic/train_annotations.json \
+      --frames-root synthetic/frames --output data --model-family "$MODEL" \
+      --min-pixels "${PIXELS[0]}" --max-pixels "${PIXELS[1]}" --system-prompt none --val-fraction 0.1 --seed "$SEED" \
+      >logs/preprocess.log ||
+      fail "preprocessing failed"
+    tail -n 1 logs/preprocess.log
 
-  stage "3/7 a tiny random $MODEL"
-  python -m recipes.medgrpo.tiny_model --family "$MODEL" --text data/train.parquet --output model --seed "$SEED" 2>/dev/null
+    stage "3/7 a tiny random $MODEL"
+    python -m recipes.medgrpo.tiny_model --family "$MODEL" --text data/train.parquet --output model --seed "$SEED" 2>/dev/null
+  fi
 
   SFT=$RUN/sft/global_step_$SFT_STEPS/huggingface
   stage "4/7 SFT, $SFT_STEPS steps on verl's SFT trainer"
@@ -163,7 +200,8 @@ main() {
     echo "already done"
   else
     from=$(python -m recipes.medgrpo.preflight --data data --statistics statistics.json --checkpoints grpo \
-      --model-family "$MODEL" --normalizer "$NORMALIZER" --advantage "$ADVANTAGE" "${JUDGE_ARGS[@]}")
+      --model-family "$MODEL" --normalizer "$NORMALIZER" --advantage "$ADVANTAGE" \
+      "${TASK_ARGS[@]}" "${JUDGE_ARGS[@]}")
     ((from == 0)) || echo "resuming after step $from"
     attempt=$(($(find attempts -name 'grpo_*.jsonl' | wc -l) + 1))
     VERL_FILE_LOGGER_PATH=$RUN/attempts/grpo_$attempt.jsonl logged grpo python -m verl.trainer.main_ppo \
@@ -174,7 +212,7 @@ main() {
       reward.custom_reward_function.reward_kwargs.normalizer="$NORMALIZER" \
       trainer.v1.sampler.sampler_kwargs.advantage="$ADVANTAGE" \
       algorithm.norm_adv_by_std_in_grpo="$([[ $ADVANTAGE == grpo ]] && echo true || echo false)" \
-      "${JUDGE_OVERRIDES[@]}" "$@"
+      "${TASK_OVERRIDES[@]}" "${JUDGE_OVERRIDES[@]}" "$@"
   fi
 
   stage "7/7 evaluation on held-out videos"
@@ -189,12 +227,12 @@ main() {
   python -m recipes.medgrpo.pictures --recorded raw_signals.jsonl --statistics statistics.json \
     --output pictures/calibration >logs/pictures.log
   # The rewards as trained on, whatever normalised them.
-  python -m recipes.medgrpo.pictures --recorded grpo/rollouts --output pictures/training >>logs/pictures.log
+  python -m recipes.medgrpo.pictures --recorded grpo/rollouts --output pictures/training "${UNJUDGED[@]}" \
+    >>logs/pictures.log
   echo "leaderboard columns: eval/leaderboard/report.md; histograms before and after normalisation: pictures/"
 
   printf '\n'
   python -m recipes.medgrpo.summary --run "$RUN" --wall-s "$SECONDS"
 }
 
-main "$@"
-exit
+main "$@"; exit

@@ -20,6 +20,8 @@ IMAGE_PATCH_SIZE=14
 # A checkpoint: 8.3 billion parameters, 12 bytes of fp32 weights and optimiser and up to 4 of the copy in HF format, so
 # 124 GiB. Two are kept; verl forgets those of before a resume, which then stay until you remove them.
 FREE_GIB=${FREE_GIB:-300}
+# The first process loads 31 GiB of fp32 weights for all, and gathers as much again for a checkpoint.
+HOST_GIB=${HOST_GIB:-128}
 # shellcheck source=examples/lib/medgrpo_gpu.sh
 source "$ROOT/examples/lib/medgrpo_gpu.sh"
 

@@ -7,6 +7,7 @@
 #   MODEL_PATH=sft/huggingface DATA_DIR=data STATISTICS=statistics.json \
 #     JUDGE_BASE_URL=http://judge:8000/v1 JUDGE_MODEL=NAME bash examples/run_medgrpo_qwen3_vl_4b.sh
 #   bash examples/run_medgrpo_qwen3_vl_4b.sh --cfg job --resolve        # print the configuration; needs no GPU
+#   N_GPUS=1 LORA_RANK=64 MODEL_PATH=... bash examples/run_medgrpo_qwen3_vl_4b.sh             # one card with 80 GB
 #
 # DATA_DIR comes from data_preprocess/medvidbench.py --model-family qwen3_vl --tokenizer MODEL_PATH. The judge's key
 # comes from MEDGRPO_JUDGE_API_KEY or OPENAI_API_KEY. Started again, it resumes at its last checkpoint. Every other
@@ -20,6 +21,8 @@ IMAGE_PATCH_SIZE=16
 # A checkpoint: 4.4 billion parameters, 12 bytes of fp32 weights and optimiser and up to 4 of the copy in HF format, so
 # 66 GiB. Two are kept; verl forgets those of before a resume, which then stay until you remove them.
 FREE_GIB=${FREE_GIB:-160}
+# Input and output words share their weights: verl then loads the model in every process, 16.5 GiB of fp32 weights each.
+HOST_GIB=${HOST_GIB:-$([[ ${N_GPUS:-8} == 1 ]] && echo 64 || echo 192)}
 # shellcheck source=examples/lib/medgrpo_gpu.sh
 source "$ROOT/examples/lib/medgrpo_gpu.sh"
 

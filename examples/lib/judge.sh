@@ -10,7 +10,10 @@
 # trace nor a configuration can show it.
 
 # JUDGE: offline (word overlap, no network), openai (any compatible endpoint), in training also router (verl's own
-# reward-model servers). The caller sets the defaults of JUDGE and JUDGE_MODEL.
+# reward-model servers) and none: captions are then rewarded for their similarity alone (the paper's ablation without a
+# judge). The caller sets the defaults of JUDGE and JUDGE_MODEL.
+SCORING_JUDGE=${SCORING_JUDGE:-offline}             # of JUDGE=none: who judges where answers are only scored, and whose
+                                                    # statistics the training may use: offline or openai
 JUDGE_BASE_URL=${JUDGE_BASE_URL:-https://api.openai.com/v1}
 JUDGE_SECOND_MODEL=${JUDGE_SECOND_MODEL:-}          # another model, averaged with the first; empty: none
 JUDGE_SECOND_BASE_URL=${JUDGE_SECOND_BASE_URL:-}    # of its endpoint; empty: the first's
@@ -31,11 +34,21 @@ quoted() {
   printf "'%s'" "${1//\'/\\\'}"
 }
 
-# judge_problems KIND...: one line for everything that is wrong with these settings, KIND being those that are known.
+# Who judges where answers are scored: in calibration and evaluation.
+scoring_judge() {
+  if [[ $JUDGE == none ]]; then printf '%s' "$SCORING_JUDGE"; else printf '%s' "$JUDGE"; fi
+}
+
+# judge_problems KIND...: one line for everything that is wrong with these settings, KIND being those that are known
+# beside none.
 judge_problems() {
-  local name
+  local name asked
+  set -- "$@" none
   [[ " $* " == *" $JUDGE "* ]] || printf "JUDGE '%s': expected %s\n" "$JUDGE" "$(sed 's/ / or /g' <<<"$*")"
-  [[ $JUDGE != offline ]] || return 0
+  [[ $JUDGE != none || $SCORING_JUDGE == offline || $SCORING_JUDGE == openai ]] ||
+    printf "SCORING_JUDGE '%s': expected offline or openai\n" "$SCORING_JUDGE"
+  asked=$(scoring_judge)
+  [[ $asked != offline ]] || return 0
   [[ -n $JUDGE_MODEL && $JUDGE_MODEL != *[[:cntrl:]\"\\]* ]] ||
     printf "JUDGE_MODEL '%s': expected the model's name at the judge's endpoint\n" "$JUDGE_MODEL"
   [[ $JUDGE_SECOND_MODEL != *[[:cntrl:]\"\\]* ]] ||
@@ -47,45 +60,47 @@ judge_problems() {
     [[ -z ${!name} || ${!name} =~ ^[0-9]+(\.[0-9]+)?$ ]] || printf "%s is '%s', expected a number\n" "$name" "${!name}"
   done
   # -v asks for the name alone: a test of the value would put the key into a trace.
-  [[ $JUDGE != openai || -v MEDGRPO_JUDGE_API_KEY || -v MEDGRPO_JUDGE_API_KEY_FILE || -v OPENAI_API_KEY ]] ||
+  [[ $asked != openai || -v MEDGRPO_JUDGE_API_KEY || -v MEDGRPO_JUDGE_API_KEY_FILE || -v OPENAI_API_KEY ]] ||
     echo "no key for the judge: set MEDGRPO_JUDGE_API_KEY (any word for a server without keys)"
 }
 
 ENCODER=${ENCODER:-}        # of sentence similarity: folder, hub name or address; empty: the packaged one
 
-# set_judge STORE: make the arrays.
+# set_judge STORE: make the arrays. JUDGE_ARGS name the judge that scores, JUDGE_OVERRIDES the one that rewards.
 set_judge() {
-  local name value settings=reward.custom_reward_function.reward_kwargs.judge_settings
-  JUDGE_ARGS=(--judge "$JUDGE")
-  JUDGE_OVERRIDES=(reward.custom_reward_function.reward_kwargs.judge="$JUDGE")
+  local name value asked settings=reward.custom_reward_function.reward_kwargs.judge_settings rewards=()
+  asked=$(scoring_judge)
+  JUDGE_ARGS=(--judge "$asked")
+  case $JUDGE in none) value=null ;; *) value=$JUDGE ;; esac
+  JUDGE_OVERRIDES=(reward.custom_reward_function.reward_kwargs.judge="$value")
   if [[ -n $ENCODER ]]; then
     JUDGE_ARGS+=(--encoder "$ENCODER")
     JUDGE_OVERRIDES+=("++reward.custom_reward_function.reward_kwargs.encoder=$(quoted "$ENCODER")")
   fi
-  [[ $JUDGE != offline ]] || return 0
+  [[ $asked != offline ]] || return 0
   JUDGE_ARGS+=(--judge-model "$JUDGE_MODEL" --judge-store "$1")
-  JUDGE_OVERRIDES+=("++$settings.model=$(quoted "$JUDGE_MODEL")" "++$settings.store=$(quoted "$1")")
-  if [[ $JUDGE == openai ]]; then
+  rewards+=("++$settings.model=$(quoted "$JUDGE_MODEL")" "++$settings.store=$(quoted "$1")")
+  if [[ $asked == openai ]]; then
     JUDGE_ARGS+=(--judge-base-url "$JUDGE_BASE_URL")
-    JUDGE_OVERRIDES+=("++$settings.base_url=$(quoted "$JUDGE_BASE_URL")")
+    rewards+=("++$settings.base_url=$(quoted "$JUDGE_BASE_URL")")
   else
     # The servers' address is verl's to know.
-    JUDGE_OVERRIDES+=("~$settings.base_url")
+    rewards+=("~$settings.base_url")
   fi
   if [[ -n $JUDGE_PROMPT ]]; then
     JUDGE_ARGS+=(--judge-prompt "$JUDGE_PROMPT")
-    JUDGE_OVERRIDES+=("++$settings.prompt=$(quoted "$JUDGE_PROMPT")")
+    rewards+=("++$settings.prompt=$(quoted "$JUDGE_PROMPT")")
   fi
   if [[ -n $JUDGE_SECOND_MODEL ]]; then
     JUDGE_ARGS+=(--judge-second-model "$JUDGE_SECOND_MODEL")
-    JUDGE_OVERRIDES+=("++$settings.second.model=$(quoted "$JUDGE_SECOND_MODEL")")
+    rewards+=("++$settings.second.model=$(quoted "$JUDGE_SECOND_MODEL")")
     for name in base_url key_variable prompt_price completion_price; do
       value=JUDGE_SECOND_${name^^}
       value=${!value}
       [[ -n $value ]] || continue
       JUDGE_ARGS+=("--judge-second-${name//_/-}" "$value")
       case $name in *_price) ;; *) value=$(quoted "$value") ;; esac
-      JUDGE_OVERRIDES+=("++$settings.second.$name=$value")
+      rewards+=("++$settings.second.$name=$value")
     done
   fi
   for name in budget_usd requests_per_min tokens_per_min in_flight prompt_price completion_price; do
@@ -94,6 +109,7 @@ set_judge() {
     [[ -n $value ]] || continue
     JUDGE_ARGS+=("--judge-${name//_/-}" "$value")
     case $name in in_flight) name=max_in_flight ;; esac
-    JUDGE_OVERRIDES+=("++$settings.$name=$value")
+    rewards+=("++$settings.$name=$value")
   done
+  [[ $JUDGE == none ]] || JUDGE_OVERRIDES+=("${rewards[@]}")
 }

@@ -2,28 +2,33 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 # shellcheck shell=bash
 #
-# What the GPU recipes share, to be sourced: settings with their defaults, arrays of hydra overrides, and `launch`.
-# A recipe sets ROOT, NAME, MODEL_FAMILY, IMAGE_PATCH_SIZE and its own defaults before, and may append to the arrays after.
+# What the GPU recipes of MedGRPO share, to be sourced: settings with their defaults, arrays of hydra overrides, and
+# `launch`. A recipe sets ROOT, NAME, MODEL_FAMILY, IMAGE_PATCH_SIZE and its own defaults before, and may append to the
+# arrays after. MODEL_PATH is the SFT checkpoint. More than one node: a Ray cluster is up and RAY_ADDRESS names it, see
+# examples/slurm/medgrpo.sbatch.
+
+# shellcheck source=examples/lib/recipe.sh
+source "$ROOT/examples/lib/recipe.sh"
 
 # ---- settings, each one from the environment -------------------------------------------------------------------
-MODEL_PATH=${MODEL_PATH:-}            # required: the SFT checkpoint, a folder in HF format
-DATA_DIR=${DATA_DIR:-}                # required: train.parquet and val.parquet, made for MODEL_FAMILY
 STATISTICS=${STATISTICS:-}            # required: statistics.json, calibrated with MODEL_PATH and JUDGE
-OUTPUT_DIR=${OUTPUT_DIR:-$ROOT/outputs/$NAME}
 
-NNODES=${NNODES:-1}                   # more than one: a Ray cluster is up and RAY_ADDRESS names it
-N_GPUS=${N_GPUS:-8}                   # on each node
-STEPS=${STEPS:-5000}                  # the paper's
-SAVE_FREQ=${SAVE_FREQ:-100}
-TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-32}        # prompts a step
-MINI_BATCH_SIZE=${MINI_BATCH_SIZE:-$TRAIN_BATCH_SIZE}
-TASKS=${TASKS:-tal stg vs rc}         # trained on and rewarded; "all" for the eight
+STEPS=${STEPS:-5000}                  # [paper]
+SAVE_FREQ=${SAVE_FREQ:-100}           # unpublished: a kill costs at most 2 % of the run
+# Unpublished, prompts a step: all 23 dataset-task pairs in every step; a machine of one GPU holds the 12 pairs of the
+# paper's four tasks.
+TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-$([[ $NNODES == 1 && $N_GPUS == 1 ]] && echo 16 || echo 32)}
+MINI_BATCH_SIZE=${MINI_BATCH_SIZE:-$TRAIN_BATCH_SIZE}   # unpublished: one update a step
+TASKS=${TASKS:-tal stg vs rc}         # [paper] trained on and rewarded; "all" for the eight
 
-NORMALIZER=${NORMALIZER:-logistic}    # of raw signals: logistic, none, zscore, percentile_rank, minmax, adaptive
-ADVANTAGE=${ADVANTAGE:-grpo}          # grpo, dr_grpo, per_task, drpo
+# Of raw signals: logistic [paper], none, zscore, percentile_rank, minmax, adaptive.
+NORMALIZER=${NORMALIZER:-logistic}
+ADVANTAGE=${ADVANTAGE:-grpo}          # grpo [paper], dr_grpo, per_task, drpo
 
-JUDGE=${JUDGE:-openai}                # openai: any compatible endpoint; router: a model on GPUs of its own, see below;
-JUDGE_MODEL=${JUDGE_MODEL:-gpt-4.1}   # offline: lexical, without a network. All settings: examples/lib/judge.sh
+# openai: any compatible endpoint; router: a model on GPUs of its own, see below; offline: lexical, without a network;
+# none: similarity alone. All settings: examples/lib/judge.sh
+JUDGE=${JUDGE:-openai}
+JUDGE_MODEL=${JUDGE_MODEL:-gpt-4.1}   # [paper]
 JUDGE_PING=${JUDGE_PING:-}            # anything: have one pair judged before the start
 # Of JUDGE=router: verl serves the model at JUDGE_MODEL_PATH under the name JUDGE_MODEL, on JUDGE_GPUS GPUs that are not
 # among N_GPUS. Statistics are calibrated with the same model and name under `vllm serve` (--judge openai). Composed and
@@ -35,32 +40,12 @@ JUDGE_TP=${JUDGE_TP:-1}               # GPUs that share one of its replicas
 source "$ROOT/examples/lib/judge.sh"
 
 ROLLOUT_TP=${ROLLOUT_TP:-1}           # GPUs that share one vLLM replica
-GPU_MEMORY_UTILIZATION=${GPU_MEMORY_UTILIZATION:-0.6}
+# Unpublished, vLLM's share of a card. One card alone keeps the whole model for training beside it.
+GPU_MEMORY_UTILIZATION=${GPU_MEMORY_UTILIZATION:-$([[ $NNODES == 1 && $N_GPUS == 1 ]] && echo 0.5 || echo 0.6)}
 PARAM_OFFLOAD=${PARAM_OFFLOAD:-false}           # weights and optimiser in host memory while vLLM works
-FREE_GIB=${FREE_GIB:-200}             # disk space that the checkpoints need
 
-for number in NNODES N_GPUS STEPS SAVE_FREQ TRAIN_BATCH_SIZE MINI_BATCH_SIZE ROLLOUT_TP FREE_GIB \
-  JUDGE_GPUS JUDGE_TP; do
-  [[ ${!number} =~ ^[1-9][0-9]*$ ]] || {
-    echo "$NAME: $number is '${!number}', expected a whole number above 0" >&2
-    exit 2
-  }
-done
-# The trainer runs in OUTPUT_DIR: paths must not depend on where the script was called.
-for path in MODEL_PATH DATA_DIR STATISTICS OUTPUT_DIR JUDGE_MODEL_PATH; do
-  [[ -z ${!path} ]] || printf -v "$path" '%s' "$(realpath -m -- "${!path}")"
-done
-
-# ---- helpers ---------------------------------------------------------------------------------------------------
-
-# Whether the arguments only ask for the composed configuration or for help.
-only_prints() {
-  local argument
-  for argument in "$@"; do
-    case $argument in --cfg | --cfg=* | -c | --info | --info=* | --help | -h | --hydra-help) return 0 ;; esac
-  done
-  return 1
-}
+check_values STEPS SAVE_FREQ TRAIN_BATCH_SIZE MINI_BATCH_SIZE ROLLOUT_TP JUDGE_GPUS JUDGE_TP
+absolute MODEL_PATH DATA_DIR STATISTICS OUTPUT_DIR JUDGE_MODEL_PATH
 
 # ---- arrays of overrides ---------------------------------------------------------------------------------------
 case $TASKS in all) TASK_LIST=null ;; *) TASK_LIST=[${TASKS// /,}] ;; esac
@@ -77,9 +62,23 @@ MODEL=(
 )
 ACTOR=(
   actor_rollout_ref.actor.ppo_mini_batch_size="$MINI_BATCH_SIZE"
+  actor_rollout_ref.actor.optim.lr="$LR"
+  actor_rollout_ref.actor.fsdp_config.freeze_vision="$FREEZE_VISION"
   actor_rollout_ref.actor.fsdp_config.param_offload="$PARAM_OFFLOAD"
   actor_rollout_ref.actor.fsdp_config.optimizer_offload="$PARAM_OFFLOAD"
 )
+if [[ $LORA_RANK != 0 ]]; then
+  # The base stays in fp32: verl gives adapters the base's type, and steps this small vanish in bfloat16. Nothing of the
+  # vision tower gets adapters: verl merges them layer by layer and leaves out what is in none, its projection.
+  MODEL+=(
+    actor_rollout_ref.model.lora_rank="$LORA_RANK"
+    actor_rollout_ref.model.lora_alpha="$LORA_ALPHA"
+    actor_rollout_ref.model.target_modules=all-linear
+    actor_rollout_ref.model.exclude_modules="'.*visual.*'"
+    # vLLM gets whole weights with the adapters in them, so it writes with the model that is trained.
+    actor_rollout_ref.model.lora.merge=true
+  )
+fi
 ROLLOUT=(
   actor_rollout_ref.rollout.tensor_model_parallel_size="$ROLLOUT_TP"
   actor_rollout_ref.rollout.gpu_memory_utilization="$GPU_MEMORY_UTILIZATION"
@@ -98,7 +97,7 @@ JUDGE_STORE=$(realpath -m -- "${JUDGE_STORE#ray:}")
 set_judge "$JUDGE_STORE"
 REWARD+=("${JUDGE_OVERRIDES[@]}")
 case $JUDGE in
-  offline)
+  offline | none)
     # The settings are those of the endpoint; an empty mapping would be merged with them, not replace them.
     REWARD+=("~reward.custom_reward_function.reward_kwargs.judge_settings")
     ;;
@@ -138,78 +137,64 @@ fi
 
 # ---- checks and start ------------------------------------------------------------------------------------------
 
-gpus=$({ nvidia-smi -L 2>/dev/null || true; } | grep -c '^GPU' || true)
-
-# Everything that is wrong with the settings, one line each, before anything is installed or started.
+# What the run needs and does not find, before anything is installed or started.
 check_settings() {
-  local problems=()
-  [[ -f $MODEL_PATH/config.json ]] ||
-    problems+=("MODEL_PATH '$MODEL_PATH': no config.json there, expected an SFT checkpoint in HF format")
-  [[ -f $DATA_DIR/train.parquet && -f $DATA_DIR/val.parquet ]] ||
-    problems+=("DATA_DIR '$DATA_DIR': no train.parquet and val.parquet, expected data_preprocess/medvidbench.py's output")
-  [[ -f $STATISTICS ]] || problems+=("STATISTICS '$STATISTICS': no such file, expected recipes.medgrpo.calibrate's output")
-  mapfile -t -O "${#problems[@]}" problems < <(judge_problems openai offline router)
   local judge_gpus=0
+  check_files
+  [[ -f $STATISTICS ]] ||
+    ABSENT+=("STATISTICS '$STATISTICS': no such file, expected recipes.medgrpo.calibrate's output")
+  mapfile -t -O "${#ABSENT[@]}" ABSENT < <(judge_problems openai offline router)
   if [[ $JUDGE == router ]]; then
     judge_gpus=$JUDGE_GPUS
     [[ -f $JUDGE_MODEL_PATH/config.json ]] ||
-      problems+=("JUDGE_MODEL_PATH '$JUDGE_MODEL_PATH': no config.json there, expected the judge's model in HF format")
+      ABSENT+=("JUDGE_MODEL_PATH '$JUDGE_MODEL_PATH': no config.json there, expected the judge's model in HF format")
   fi
   if ((NNODES > 1)); then
-    [[ -n ${RAY_ADDRESS:-} ]] || problems+=("NNODES is $NNODES and RAY_ADDRESS is not set: start Ray on the nodes first")
+    [[ -n ${RAY_ADDRESS:-} ]] || ABSENT+=("NNODES is $NNODES and RAY_ADDRESS is not set: start Ray on the nodes first")
   else
-    ((gpus >= N_GPUS + judge_gpus)) ||
-      problems+=("$gpus GPUs found, N_GPUS is $N_GPUS$( ((judge_gpus == 0)) || echo " and JUDGE_GPUS $judge_gpus")")
+    check_gpus $((N_GPUS + judge_gpus)) \
+      "N_GPUS is $N_GPUS$( ((judge_gpus == 0)) || echo " and JUDGE_GPUS $judge_gpus")"
   fi
-  ((${#problems[@]} == 0)) || {
-    printf "$NAME: %s\n" "${problems[@]}" >&2
-    return 2
-  }
+}
+
+set_preflight() {
+  local tasks=()
+  preflight_arguments
+  PREFLIGHT+=("${JUDGE_ARGS[@]}" ${JUDGE_PING:+--judge-ping} --normalizer "$NORMALIZER" --advantage "$ADVANTAGE")
+  [[ ! -f $STATISTICS ]] || PREFLIGHT+=(--statistics "$STATISTICS")
+  [[ $JUDGE != none ]] || PREFLIGHT+=(--no-judge)
+  if [[ $TASKS != all ]]; then
+    read -ra tasks <<<"$TASKS"
+    PREFLIGHT+=(--tasks "${tasks[@]}")
+  fi
+  # The nodes of a Ray cluster are not this shell's to look at.
+  ((NNODES > 1 || $(gpu_count) < N_GPUS)) || PREFLIGHT+=(--gpus "$N_GPUS" --gpu-gib "$GPU_GIB")
 }
 
 # launch OVERRIDES...: train, or only print the configuration.
 launch() {
-  local from attempt trainer
+  local from trainer
   trainer=(-m verl.trainer.main_ppo --config-path="$ROOT/recipes/medgrpo/config" --config-name=medgrpo_gpu)
-  export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH} HYDRA_FULL_ERROR=1
-  export TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0
-  export VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin
-  # The CPU run's platform must not leak in from the shell.
-  unset VERL_PLATFORM
-  if only_prints "$@"; then
-    # Without a GPU, torchvision may only be importable through the CPU platform; what is printed is the same.
-    ((gpus > 0)) || export VERL_PLATFORM=cpu
-    # hydra wants its options before all overrides, wherever they were given.
-    local options=() overrides=()
-    while (($#)); do
-      case $1 in
-        --cfg | -c) options+=("${@:1:2}") && shift ;;
-        -*) options+=("$1") ;;
-        *) overrides+=("$1") ;;
-      esac
-      (($# == 0)) || shift
-    done
-    exec python "${trainer[@]}" "${options[@]}" "${overrides[@]}"
+  set_environment
+  read_arguments "$@"
+  set -- "${ARGUMENTS[@]}"
+  if only_prints "$@"; then print_configuration "${trainer[@]}" -- "$@"; fi
+  check_settings
+  set_preflight
+  stop_or_ask_python
+  if [[ -n $DRY_RUN ]]; then
+    run python "${PREFLIGHT[@]}"
+    run python "${trainer[@]}" "$@"
+    return
   fi
-  check_settings || exit 2
   # shellcheck source=examples/lib/environment.sh
   source "$ROOT/examples/lib/environment.sh"
   ensure_environment gpu
-
-  mkdir -p "$OUTPUT_DIR/checkpoints" "$OUTPUT_DIR/logs" "$OUTPUT_DIR/attempts"
-  exec 9>"$OUTPUT_DIR/.lock"
-  flock -n 9 || { echo "$NAME: $OUTPUT_DIR: another run is at work here" >&2; exit 2; }
-  local tasks=()
-  [[ $TASKS == all ]] || read -ra tasks <<<"$TASKS"
-  from=$(python -m recipes.medgrpo.preflight --data "$DATA_DIR" --statistics "$STATISTICS" \
-    --checkpoints "$OUTPUT_DIR/checkpoints" --model-family "$MODEL_FAMILY" "${JUDGE_ARGS[@]}" \
-    ${JUDGE_PING:+--judge-ping} --normalizer "$NORMALIZER" \
-    --advantage "$ADVANTAGE" --free-gib "$FREE_GIB" ${tasks[@]:+--tasks "${tasks[@]}"})
-  echo "$NAME: $([[ $from == 0 ]] && echo 'starting at the first step' || echo "resuming after step $from")"
+  prepare_output lock
+  from=$(python "${PREFLIGHT[@]}")
+  say_start "$from"
   ((NNODES > 1)) || unset RAY_ADDRESS
-  # verl's file logger starts its file anew at every resume: one file an attempt.
-  attempt=$(($(find "$OUTPUT_DIR/attempts" -name 'grpo_*.jsonl' | wc -l) + 1))
-  export VERL_FILE_LOGGER_PATH=$OUTPUT_DIR/attempts/grpo_$attempt.jsonl
+  new_attempt grpo
   cd "$OUTPUT_DIR"
   python "${trainer[@]}" "$@" 2>&1 | tee -a "$OUTPUT_DIR/logs/grpo.log"
 }

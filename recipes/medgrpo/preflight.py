@@ -5,6 +5,8 @@
 
     python -m recipes.medgrpo.preflight --data DATA --statistics statistics.json --checkpoints CKPT [--tasks tal stg]
         [--normalizer logistic] [--rewarded-tasks tal stg vs rc] [--judge openai --judge-model NAME ... [--judge-ping]]
+    python -m recipes.medgrpo.preflight --stage sft --data DATA --checkpoints CKPT [--tasks tal stg]
+    ... --machine gpu [--model DIR] [--gpus 8] [--gpu-gib 79] [--host-gib 128]    # of a machine with GPUs, both stages
 
 Also repairs a broken checkpoint tracker. Prints the step that training will resume from (0: from the start).
 Exit status 2 when anything is wrong.
@@ -13,9 +15,7 @@ Exit status 2 when anything is wrong.
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
@@ -23,9 +23,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from recipes.medgrpo.advantages import ADVANTAGES, make_advantage
-from recipes.medgrpo.checkpoints import repair_tracker
+from recipes.medgrpo.checkpoints import TRACKER, repair_tracker
 from recipes.medgrpo.files import code_fingerprint
 from recipes.medgrpo.judge_check import check_judge, ping
+from recipes.medgrpo.preflight_machine import (
+    check_disk,
+    check_gpus,
+    check_host,
+    check_model,
+    check_packages,
+    check_times,
+    check_verl,
+)
 from recipes.medgrpo.scoring import (
     ENCODER,
     TRAINING_JUDGES,
@@ -40,13 +49,12 @@ from reward_score.normalization import NORMALIZERS, Normalizer, Statistics, miss
 from reward_score.settings import ADAPTIVE, answer_map
 from reward_score.tasks import TASKS
 
-VERL = "0.9.1"
-GIB = 1 << 30
-
 
 def check_data(folder: Path, tasks: list[str] | None, family: str | None) -> tuple[list[str], set[str]]:
     """(what is wrong, the pairs that will be trained on or validated)."""
     problems, sources = [], set()
+    if unknown := [task for task in tasks or [] if task not in TASKS]:
+        problems.append(f"--tasks: {' '.join(unknown)}: expected some of {' '.join(TASKS)}")
     for split in ("train", "val"):
         file = folder / f"{split}.parquet"
         try:
@@ -68,21 +76,43 @@ def check_data(folder: Path, tasks: list[str] | None, family: str | None) -> tup
     return problems, sources
 
 
+def check_lengths(folder: Path) -> list[str]:
+    """Rows without a stored prompt length cannot be left out where they are too long: training would stop at them."""
+    problems = []
+    for split in ("train", "val"):
+        file = folder / f"{split}.parquet"
+        try:
+            with pq.ParquetFile(file) as parquet:
+                rows = parquet.metadata.num_rows
+                if "prompt_tokens" in {field.name for field in parquet.schema_arrow.field("extra_info").type}:
+                    lengths = pc.struct_field(
+                        parquet.read(columns=["extra_info.prompt_tokens"])["extra_info"], "prompt_tokens"
+                    )
+                    rows = lengths.null_count
+        except (OSError, pa.ArrowInvalid, KeyError):
+            continue  # check_data says so
+        if rows:
+            problems.append(f"{file}: {rows} rows without extra_info.prompt_tokens: preprocess with --tokenizer")
+    return problems
+
+
 def check_statistics(
     file: Path,
     sources: set[str],
-    judge: str,
+    judge: str | None,
     normalizer: str = "logistic",
     rewarded: list[str] | None = None,
     encoder: str = ENCODER,
 ) -> tuple[list[str], list[str]]:
-    """(what is wrong, what is odd). `rewarded` are the tasks that earn a reward, None for all."""
+    """(what is wrong, what is odd). `rewarded` are the tasks that earn a reward, None for all; `judge` is None where
+    captions are rewarded for their similarity alone."""
     try:
         statistics = Statistics.load(file)
     except (RewardError, OSError, ValueError) as error:
         return [str(error)], []
-    # Which signals a task has does not depend on which judge gives them.
-    needed = needed_signals(**signal_settings(), normalizer=normalizer, rewarded_tasks=rewarded)
+    # Which signals a task has does not depend on which judge gives them, only on whether there is one.
+    settings = signal_settings() if judge is not None else signal_settings() | {"judge": None}
+    needed = needed_signals(**settings, normalizer=normalizer, rewarded_tasks=rewarded)
     name = answer_map(normalizer)
     problems = [
         f"{file}: no statistics for {missing}: calibrate on data that has this pair"
@@ -99,7 +129,7 @@ def check_statistics(
             problems.append(str(error))
     origin = statistics.meta
     for name, what, mine in (("judge", "judge", judge), ("similarity", "encoder", encoder)):
-        if origin.get(name) not in (None, mine):
+        if mine is not None and origin.get(name) not in (None, mine):
             problems.append(
                 f"{file}: calibrated with the {what} {origin[name]!r}, training uses {mine!r}: calibrate again"
             )
@@ -120,23 +150,23 @@ def check_state(checkpoints: Path, step: int, normalizer: str, advantage: str) -
     return [f"{state}: missing, and {' and '.join(learns)} cannot go on without: resume from another checkpoint"]
 
 
-def check_machine(checkpoints: Path, free_gib: float) -> list[str]:
-    problems = []
-    if version("verl") != VERL:
-        problems.append(f"verl {version('verl')} is installed, this recipe needs {VERL}")
-    place = checkpoints
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free / GIB
-    if free < free_gib:
-        problems.append(f"{checkpoints}: {free:.1f} GiB free, {free_gib:.1f} GiB needed for checkpoints")
-    return problems
+def sft_step(checkpoints: Path) -> tuple[int, list[str]]:
+    """(the step that verl's SFT trainer resumes from, what is wrong with it); its tracker is written last, at once."""
+    tracker = checkpoints / TRACKER
+    if not tracker.exists():
+        return 0, []
+    text = tracker.read_text(encoding="utf-8", errors="replace").strip()
+    folder = checkpoints / f"global_step_{text}"
+    if not text.isdigit() or not list(folder.glob("model_world_size_*_rank_*.pt")):
+        return 0, [f"{tracker}: says {text!r}, and there is no such checkpoint: name another one, or remove the file"]
+    return int(text), []
 
 
-def main(argv: list[str] | None = None) -> int:
+def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True, type=Path, help="folder with train.parquet and val.parquet")
-    parser.add_argument("--statistics", required=True, type=Path)
+    parser.add_argument("--stage", choices=("sft", "rl"), default="rl", help="sft needs no statistics and no judge")
+    parser.add_argument("--data", type=Path, help="folder with train.parquet and val.parquet")
+    parser.add_argument("--statistics", type=Path)
     parser.add_argument("--checkpoints", required=True, type=Path)
     parser.add_argument("--tasks", nargs="+", help="tasks trained on; default all")
     parser.add_argument(
@@ -146,35 +176,89 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--rewarded-tasks", nargs="+", choices=tuple(TASKS), help="likewise; default all")
     parser.add_argument("--model-family", help="what the data must have been made for; default unchecked")
     add_judge_arguments(parser, TRAINING_JUDGES)
+    parser.add_argument("--no-judge", action="store_true", help="captions are rewarded for their similarity alone")
     parser.add_argument("--judge-ping", action="store_true", help="have one pair judged, and say how long it took")
     parser.add_argument("--free-gib", type=float, default=1.0, help="disk space that the checkpoints need")
+    parser.add_argument(
+        "--machine", choices=("any", "gpu"), default="any", help="gpu: the pinned packages, and what follows"
+    )
+    parser.add_argument("--model", type=Path, help="what training starts from: a whole model in HF format")
+    parser.add_argument("--gpus", type=int, help="how many this machine must have; default unchecked")
+    parser.add_argument("--gpu-gib", type=float, default=79.0, help="memory of each of them")
+    parser.add_argument("--host-gib", type=float, default=0.0, help="memory of the machine")
+    parser.add_argument(
+        "--partial", action="store_true", help="look at what is given only: something else is known to be missing"
+    )
     args = parser.parse_args(argv)
-    problems, sources = check_data(args.data, args.tasks, args.model_family)
-    odd: list[str] = []
-    if not problems:
-        judge = label_of_args(args)
+    needed = ("data",) if args.stage == "sft" else ("data", "statistics")
+    if missing := [f"--{name}" for name in needed if getattr(args, name) is None and not args.partial]:
+        parser.error(f"the following arguments are required: {', '.join(missing)}")
+    return args
+
+
+def check_run(args: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """(what is wrong, what is to be said) of data, statistics and judge."""
+    problems, sources, odd = [], set(), []
+    if args.data is not None:
+        problems, sources = check_data(args.data, args.tasks, args.model_family)
+        if args.machine == "gpu":
+            problems += check_lengths(args.data)
+    if args.stage == "sft":
+        return problems, odd
+    if not problems and args.statistics is not None:
         wrong, odd = check_statistics(
-            args.statistics, sources, judge, args.normalizer, args.rewarded_tasks, args.encoder or ENCODER
+            args.statistics,
+            sources,
+            None if args.no_judge else label_of_args(args),
+            args.normalizer,
+            args.rewarded_tasks,
+            args.encoder or ENCODER,
         )
         problems += wrong
-    judge_settings = signal_settings_of(args).get("judge_settings", {})
-    wrong = check_judge(args.judge, judge_settings)
-    if args.judge_ping and not wrong:
-        wrong, said = ping(args.judge, judge_settings)
-        odd += said
-    problems += wrong
-    problems += check_machine(args.checkpoints, args.free_gib)
+    if not args.no_judge:
+        judge_settings = signal_settings_of(args).get("judge_settings", {})
+        wrong = check_judge(args.judge, judge_settings)
+        if args.judge_ping and not wrong and not args.partial:
+            wrong, said = ping(args.judge, judge_settings)
+            odd += said
+        problems += wrong
+    return problems, odd
+
+
+def check_machine(args: argparse.Namespace) -> list[str]:
+    """What is wrong with packages, GPUs, memory, disk and the model."""
+    if args.machine == "any":
+        return check_verl() + check_disk(args.checkpoints, args.free_gib)
+    problems = check_packages() or check_verl()
+    problems += check_times()
+    if args.gpus is not None:
+        problems += check_gpus(args.gpus, args.gpu_gib)
+    problems += check_host(args.host_gib) + check_disk(args.checkpoints, args.free_gib)
+    if args.model is not None:
+        problems += check_model(args.model, args.model_family)
+    return problems
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    problems, odd = check_run(args)
+    problems += check_machine(args)
     for problem in problems:
         print(f"preflight: {problem}", file=sys.stderr)
-    if problems:
+    if problems or args.partial:
         return 2
-    step, repair = repair_tracker(args.checkpoints)
-    problems = check_state(args.checkpoints, step or 0, args.normalizer, args.advantage)
-    for note in [*odd, *([repair] if repair else []), *problems]:
+    if args.stage == "sft":
+        step, problems = sft_step(args.checkpoints)
+    else:
+        latest, repair = repair_tracker(args.checkpoints)
+        step = latest or 0
+        odd += [repair] if repair else []
+        problems = check_state(args.checkpoints, step, args.normalizer, args.advantage)
+    for note in [*odd, *problems]:
         print(f"preflight: {note}", file=sys.stderr)
     if problems:
         return 2
-    print(step or 0)
+    print(step)
     return 0
 
 

@@ -107,6 +107,37 @@ METHOD = {
 }
 
 
+# Where SFT on GPUs may differ from SFT on the CPU.
+SFT_MACHINE = {
+    "trainer.device",
+    "trainer.n_gpus_per_node",
+    "data.num_workers",
+    "engine",
+    "model.enable_gradient_checkpointing",
+    "model.override_config.attn_implementation",
+    "model.use_remove_padding",
+}
+SFT_SIZE = {
+    "data.max_length",
+    "data.max_token_len_per_gpu",
+    "data.micro_batch_size_per_gpu",
+    "data.train_batch_size",
+    "data.use_dynamic_bsz",
+    "trainer.max_ckpt_to_keep",
+    "trainer.save_freq",
+    "trainer.total_epochs",
+    "trainer.total_training_steps",
+}
+# A random tiny model learns its whole language in 300 steps.
+SFT_METHOD = {
+    "optim.lr",
+    "optim.lr_scheduler_type",
+    "optim.lr_warmup_steps",
+    "optim.min_lr_ratio",
+    "optim.weight_decay",
+}
+
+
 def flatten(config: dict, prefix: str = "") -> dict:
     """`{"a": {"b": 1}}` -> `{"a.b": 1}`; lists and empty mappings are values."""
     flat = {}
@@ -151,16 +182,24 @@ def configs() -> dict[str, dict]:
     return json.loads(line.removeprefix("CONFIGS "))
 
 
-def test_the_gpu_recipe_differs_from_the_cpu_run_in_listed_keys_only(configs):
-    found = differences(configs["medgrpo_cpu"], configs["medgrpo_gpu"])
-    for key, (cpu, gpu) in found.items():
-        print(f"{key}: {cpu} | {gpu}")
-    assert outside(found, MACHINE | SIZE | METHOD) == []
+LISTED = {"medgrpo": (MACHINE, SIZE, METHOD), "sft": (SFT_MACHINE, SFT_SIZE, SFT_METHOD)}
 
 
-def test_every_listed_method_difference_exists(configs):
-    found = differences(configs["medgrpo_cpu"], configs["medgrpo_gpu"])
-    assert [name for name in METHOD if outside(found, {name}) == list(found)] == []
+# `pytest -s -k listed_keys` shows the differences.
+@pytest.mark.parametrize("stage", LISTED)
+def test_the_gpu_recipe_differs_from_the_cpu_run_in_listed_keys_only(configs, stage):
+    found = differences(configs[f"{stage}_cpu"], configs[f"{stage}_gpu"])
+    for title, prefixes in zip(("machine", "size", "method"), LISTED[stage], strict=True):
+        print(f"\n{stage}, {title}: CPU | GPU")
+        for key in found.keys() - outside(found, prefixes):
+            print(f"  {key}: {found[key][0]} | {found[key][1]}")
+    assert outside(found, set().union(*LISTED[stage])) == []
+
+
+@pytest.mark.parametrize("stage", LISTED)
+def test_every_listed_method_difference_exists(configs, stage):
+    found = differences(configs[f"{stage}_cpu"], configs[f"{stage}_gpu"])
+    assert [name for name in LISTED[stage][2] if outside(found, {name}) == list(found)] == []
 
 
 def test_the_comparison_sees_a_changed_setting_of_the_method(configs):
@@ -227,8 +266,15 @@ def test_sft_recipes_share_the_dataset_and_the_published_rate(configs):
     assert gpu["data"]["custom_cls"] == cpu["data"]["custom_cls"]
     assert gpu["data"]["custom_cls"]["name"] == "MedVidSFTDataset"
     assert gpu["engine"]["strategy"] == "fsdp2" and gpu["engine"]["model_dtype"] == "fp32"
-    # verl's FSDP engine raises for any other name, "linear" included.
-    assert {cpu["optim"]["lr_scheduler_type"], gpu["optim"]["lr_scheduler_type"]} <= {"constant", "cosine"}
+    # verl's own FSDP engine raises for "linear": both stages have ours.
+    assert gpu["optim"]["lr_scheduler_type"] == "linear"
+    for name in ("sft_cpu", "sft_gpu"):
+        assert configs[name]["optim"]["_target_"] == "recipes.medgrpo.fsdp_engine.OptimizerConfig"
+        assert configs[name]["engine"]["_target_"] == "recipes.medgrpo.fsdp_engine.EngineConfig"
+    for name in ("medgrpo_cpu", "medgrpo_gpu"):
+        actor = configs[name]["actor_rollout_ref"]["actor"]
+        assert actor["optim"]["_target_"] == "recipes.medgrpo.fsdp_engine.OptimizerConfig"
+        assert actor["fsdp_config"]["_target_"] == "recipes.medgrpo.fsdp_engine.EngineConfig"
     assert gpu["data"]["max_token_len_per_gpu"] >= gpu["data"]["max_length"]
     assert gpu["data"]["medgrpo"]["tasks"] is None
 
@@ -242,7 +288,7 @@ def test_checkpoints_can_be_loaded_by_others(configs):
 
 def test_the_pinned_verl_is_the_one_that_preflight_asks_for():
     # Read, not imported: that would load transformers and verl for one word.
-    source = (ROOT / "recipes/medgrpo/preflight.py").read_text(encoding="utf-8")
+    source = (ROOT / "recipes/medgrpo/preflight_machine.py").read_text(encoding="utf-8")
     version = re.search(r'^VERL = "(.+)"$', source, re.MULTILINE)[1]
     lines = (ROOT / "recipes/medgrpo/REQUIRED_VERL.txt").read_text(encoding="utf-8").splitlines()
     fields = dict(line.split("=", 1) for line in lines if not line.startswith("#"))

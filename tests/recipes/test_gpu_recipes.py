@@ -3,26 +3,17 @@
 
 """The GPU shell recipes, run as a user runs them: what they compose, and how they refuse to start."""
 
-import os
-import shutil
+import importlib.util
+import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from recipe_shell import ROOT, messages, pretended_machine, run, start_copy
 
-ROOT = Path(__file__).resolve().parents[2]
 SECRET = "sk-never-to-be-shown"
 QWEN2_5, QWEN3 = "run_medgrpo_qwen2_5_vl_7b.sh", "run_medgrpo_qwen3_vl_4b.sh"
-
-
-def run(script: str, *arguments: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess:
-    """A recipe in a shell that has only this interpreter's folder, the system's tools and `settings`."""
-    kept = {name: os.environ[name] for name in ("HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH") if name in os.environ}
-    env = kept | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"} | settings
-    command = ["bash", str(ROOT / "examples" / script), *arguments]
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -140,17 +131,14 @@ def test_no_key_is_printed(printed, script):
     assert "+ " in printed[script].stderr and SECRET not in printed[script].stderr
 
 
-def messages(done: subprocess.CompletedProcess) -> list[str]:
-    """What a recipe said on standard error, without the shell's trace."""
-    return [line for line in done.stderr.splitlines() if line.startswith("medgrpo_")]
-
-
 def test_everything_missing_is_one_list(tmp_path):
     done = run(QWEN2_5, cwd=tmp_path, N_GPUS="1000")
     assert done.returncode == 2
     said = "\n".join(messages(done))
     for name in ("MODEL_PATH", "DATA_DIR", "STATISTICS", "MEDGRPO_JUDGE_API_KEY", "N_GPUS is 1000"):
         assert name in said
+    # What only Python sees comes in the same refusal, where it needs no installation.
+    assert "preflight: flash-attn is not installed" in done.stderr or importlib.util.find_spec("flash_attn")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -161,21 +149,10 @@ def test_a_refusal_does_not_show_the_key(tmp_path):
     assert SECRET not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"JUDGE": "gpt"}, "JUDGE 'gpt': expected openai or offline or router"),
-        ({"JUDGE_BUDGET_USD": "much"}, "JUDGE_BUDGET_USD is 'much', expected a number"),
-        ({"JUDGE_MODEL": 'a"b'}, "JUDGE_MODEL 'a\"b': expected the model's name"),
-        ({"JUDGE": "router", "JUDGE_MODEL_PATH": "nowhere"}, "no config.json there, expected the judge's model"),
-        ({"TRAIN_BATCH_SIZE": "many"}, "TRAIN_BATCH_SIZE is 'many', expected a whole number above 0"),
-        ({"JUDGE": "offline", "NNODES": "2"}, "NNODES is 2 and RAY_ADDRESS is not set"),
-    ],
-)
-def test_bad_settings_are_named(tmp_path, settings, expected):
-    done = run(QWEN2_5, cwd=tmp_path, **settings)
-    assert done.returncode == 2
-    assert any(expected in line for line in messages(done))
+def test_wrong_settings_are_one_list_also_where_only_the_configuration_is_asked_for(tmp_path):
+    done = run(QWEN3, "--cfg", "job", cwd=tmp_path, N_GPUS="0", STEPS="-1", FREEZE_VISION="yes")
+    assert done.returncode == 2 and done.stdout == ""
+    assert [line.split(": ")[1].split()[0] for line in messages(done)] == ["N_GPUS", "STEPS", "FREEZE_VISION"]
 
 
 def test_several_nodes_the_offline_judge_and_all_tasks_compose(tmp_path):
@@ -241,54 +218,73 @@ def test_a_judge_on_gpus_of_its_own_and_its_limits_compose(tmp_path):
     assert rollout["free_cache_engine"] is False
 
 
+def test_adapters_on_one_card_compose(tmp_path):
+    done = run(
+        *(QWEN3, "--cfg", "job", "--resolve"),
+        cwd=tmp_path,
+        N_GPUS="1",
+        LORA_RANK="64",
+        FREEZE_VISION="true",
+        JUDGE="none",
+        NORMALIZER="none",
+        ADVANTAGE="dr_grpo",
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    config = yaml.safe_load(done.stdout)
+    model, actor = config["actor_rollout_ref"]["model"], config["actor_rollout_ref"]["actor"]
+    assert (model["lora_rank"], model["lora_alpha"], model["lora"]["merge"]) == (64, 64, True)
+    assert re.fullmatch(model["exclude_modules"], "model.visual.blocks.0.attn.qkv")
+    assert not re.fullmatch(model["exclude_modules"], "model.language_model.layers.0.self_attn.q_proj")
+    assert actor["fsdp_config"]["freeze_vision"] is True and actor["fsdp_config"]["model_dtype"] == "fp32"
+    assert float(actor["optim"]["lr"]) == 5e-6
+    assert config["trainer"]["n_gpus_per_node"] == 1
+    # Every pair of the paper's tasks in every step.
+    assert config["data"]["train_batch_size"] == actor["ppo_mini_batch_size"] == 16
+    assert config["actor_rollout_ref"]["rollout"]["gpu_memory_utilization"] == 0.5
+    reward = config["reward"]["custom_reward_function"]["reward_kwargs"]
+    assert reward["judge"] is None and "judge_settings" not in reward
+    assert reward["normalizer"] == "none"
+    assert config["algorithm"]["norm_adv_by_std_in_grpo"] is False
+
+
 @pytest.fixture
 def machine(tmp_path) -> dict[str, str]:
-    """A copy of the recipes on a pretended machine of 8 GPUs, whose `python` writes down how it is called."""
-    shutil.copytree(ROOT / "examples", tmp_path / "checkout/examples")
-    library = tmp_path / "checkout/examples/lib"
-    (library / "environment.sh").write_text('ensure_environment() { echo "environment $1" >>"$CALLS"; }\n')
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    scripts = {
-        "nvidia-smi": 'for i in 0 1 2 3 4 5 6 7; do echo "GPU $i: pretended"; done',
-        "python": (
-            'said="$VERL_USE_EXTERNAL_MODULES $VERL_FILE_LOGGER_PATH ${VERL_PLATFORM-none} $PWD"\n'
-            'echo "python $* | $said" >>"$CALLS"\n'
-            "case $* in *preflight*) [[ -z ${REFUSE:-} ]] || exit 2; echo 40 ;; esac"
-        ),
-    }
-    for name, body in scripts.items():
-        (tools / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
-        (tools / name).chmod(0o755)
-    for name in ("sft/config.json", "data/train.parquet", "data/val.parquet", "statistics.json"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    return {
-        "PATH": f"{tools}:/usr/bin:/bin",
-        "CALLS": str(tmp_path / "calls"),
-        "MODEL_PATH": "sft",
-        "DATA_DIR": "data",
-        "STATISTICS": "statistics.json",
-        "OUTPUT_DIR": "out",
-        "OPENAI_API_KEY": SECRET,
-        "VERL_PLATFORM": "cpu",
-    }
+    more = {"STATISTICS": "statistics.json", "OPENAI_API_KEY": SECRET, "VERL_PLATFORM": "cpu"}
+    return pretended_machine(tmp_path) | more
 
 
 def start(machine: dict[str, str], tmp_path: Path, **more: str) -> tuple[subprocess.CompletedProcess, list[str]]:
-    """The copied recipe, started; and the lines that its `python` wrote down."""
-    command = ["bash", str(tmp_path / "checkout/examples" / QWEN2_5), "data.seed=5"]
-    done = subprocess.run(command, cwd=tmp_path, env=machine | more, capture_output=True, text=True, check=False)
-    calls = tmp_path / "calls"
-    return done, calls.read_text().splitlines() if calls.exists() else []
+    return start_copy(machine | more, tmp_path, QWEN2_5, "data.seed=5")
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"JUDGE": "gpt"}, "JUDGE 'gpt': expected openai or offline or router"),
+        ({"JUDGE_BUDGET_USD": "much"}, "JUDGE_BUDGET_USD is 'much', expected a number"),
+        ({"JUDGE_MODEL": 'a"b'}, "JUDGE_MODEL 'a\"b': expected the model's name"),
+        ({"JUDGE": "router", "JUDGE_MODEL_PATH": "nowhere"}, "no config.json there, expected the judge's model"),
+        ({"TRAIN_BATCH_SIZE": "many"}, "TRAIN_BATCH_SIZE is 'many', expected a whole number above 0"),
+        ({"LORA_RANK": "some"}, "LORA_RANK is 'some', expected a whole number, 0 for no adapters"),
+        ({"FREEZE_VISION": "1"}, "FREEZE_VISION is '1', expected true or false"),
+        ({"LR": "small"}, "LR is 'small', expected a number as 5e-7"),
+        ({"JUDGE": "offline", "NNODES": "2"}, "NNODES is 2 and RAY_ADDRESS is not set"),
+    ],
+)
+def test_bad_settings_are_named(machine, tmp_path, settings, expected):
+    done, _ = start(machine, tmp_path, **settings)
+    assert done.returncode == 2 and not (tmp_path / "out").exists()
+    assert any(expected in line for line in messages(done))
 
 
 def test_a_start_checks_first_and_then_trains_in_the_output_folder(machine, tmp_path):
     done, (environment, preflight, trainer) = start(machine, tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert environment == "environment gpu"
-    assert f"--data {tmp_path}/data --statistics {tmp_path}/statistics.json" in preflight
-    assert f"--checkpoints {tmp_path}/out/checkpoints --model-family qwen" in preflight
+    assert f"--data {tmp_path}/data " in preflight and f"--statistics {tmp_path}/statistics.json" in preflight
+    assert "preflight --machine gpu --model-family qwen2_5_vl" in preflight
+    assert f"--checkpoints {tmp_path}/out/checkpoints " in preflight and f"--model {tmp_path}/sft " in preflight
+    assert "--gpus 8 --gpu-gib 79" in preflight and "--partial" not in preflight
     assert f"--judge openai --judge-model gpt-4.1 --judge-store {tmp_path}/out/checkpoints/judge" in preflight
     assert "--judge-base-url https://api.openai.com/v1" in preflight and "--judge-ping" not in preflight
     assert "--tasks tal stg vs rc" in preflight
@@ -316,3 +312,12 @@ def test_nothing_trains_when_preflight_refuses(machine, tmp_path):
 def test_all_tasks_are_checked_when_all_are_trained(machine, tmp_path):
     _, calls = start(machine, tmp_path, TASKS="all")
     assert "--tasks" not in calls[1] and "data.medgrpo.tasks=null" in calls[2]
+
+
+def test_a_dry_run_prints_the_commands_and_starts_nothing(machine, tmp_path):
+    done, calls = start_copy(machine, tmp_path, QWEN3, "--dry-run", "data.seed=5")
+    assert done.returncode == 0, done.stderr[-2000:]
+    preflight, trainer = done.stdout.splitlines()
+    assert preflight.startswith("python -m recipes.medgrpo.preflight ")
+    assert trainer.startswith("python -m verl.trainer.main_ppo ") and trainer.endswith(" data.seed=5")
+    assert calls == [] and not (tmp_path / "out").exists()

@@ -4,17 +4,28 @@
 import asyncio
 import json
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import save_file
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mock_judge_server import MockJudge, Reply, honest  # noqa: E402
 
 from recipes.medgrpo.checkpoints import TRACKER  # noqa: E402
-from recipes.medgrpo.preflight import main  # noqa: E402
+from recipes.medgrpo.preflight import check_lengths, main  # noqa: E402
+from recipes.medgrpo.preflight_machine import (  # noqa: E402
+    GPU_PACKAGES,
+    PINNED,
+    VERL,
+    check_gpus,
+    check_model,
+    check_packages,
+)
 from reward_score.judge.limits import Estimate, Limits  # noqa: E402
 from reward_score.judge.store import open_store  # noqa: E402
 
@@ -186,6 +197,151 @@ def test_a_broken_file_is_one_line_with_its_name(run, capsys, broken):
     assert preflight(run) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and broken in lines[0]
+
+
+def test_tasks_that_are_none_are_named(run, capsys):
+    assert preflight(run, "--tasks", "tal", "talk") == 2
+    assert "--tasks: talk: expected some of tal stg" in capsys.readouterr().err
+
+
+def test_captions_without_a_judge_need_no_statistics_of_one_and_take_any_judges(run):
+    rows = [{"data_source": "medvidbench/AVOS/vs", "ability": "vs", "extra_info": {"model_family": "qwen2_5_vl"}}]
+    for split in ("train", "val"):
+        pq.write_table(pa.Table.from_pylist(rows), run / f"{split}.parquet")
+    pairs = {"medvidbench/AVOS/vs": {"similarity": ROW}}
+    (run / "statistics.json").write_text(json.dumps({"format": 1, "judge": "openai:gpt-4.1", "pairs": pairs}))
+    assert preflight(run) == 2
+    assert preflight(run, "--no-judge") == 0
+
+
+def sft(run, *more: str) -> int:
+    return main(["--stage", "sft", "--data", str(run), "--checkpoints", str(run / "sft"), *more])
+
+
+def test_sft_needs_data_only_and_tells_its_step(run, capsys):
+    (run / "statistics.json").unlink()
+    assert sft(run) == 0
+    assert capsys.readouterr().out.strip() == "0"
+    step = run / "sft/global_step_500"
+    step.mkdir(parents=True)
+    (step / "model_world_size_8_rank_0.pt").write_text("x")
+    (run / "sft" / TRACKER).write_text("500")
+    assert sft(run) == 0
+    assert capsys.readouterr().out.strip() == "500"
+    (run / "sft" / TRACKER).write_text("1000")
+    assert sft(run) == 2
+    assert "says '1000', and there is no such checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["sft", "rl"])
+def test_what_is_not_given_is_asked_for_unless_something_else_is_known_to_be_wrong(tmp_path, capsys, stage):
+    with pytest.raises(SystemExit):
+        main(["--stage", stage, "--checkpoints", str(tmp_path)])
+    assert "are required: --data" in capsys.readouterr().err
+    assert main(["--stage", stage, "--checkpoints", str(tmp_path), "--partial"]) == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_rows_without_a_prompt_length_are_found_on_a_machine_that_trains_long_clips(run):
+    assert check_lengths(run) == [
+        f"{run / split}.parquet: 2 rows without extra_info.prompt_tokens: preprocess with --tokenizer"
+        for split in ("train", "val")
+    ]
+    for split, lengths in (("train", (700, 900)), ("val", (700, None))):
+        rows = [{"extra_info": {"prompt_tokens": length}} for length in lengths]
+        pq.write_table(pa.Table.from_pylist(rows), run / f"{split}.parquet")
+    assert check_lengths(run) == [
+        f"{run}/val.parquet: 1 rows without extra_info.prompt_tokens: preprocess with --tokenizer"
+    ]
+
+
+def test_every_package_that_is_not_the_pinned_one_is_named(tmp_path):
+    pinned = tmp_path / "gpu.txt"
+    pinned.write_text("# a comment\nverl==0.0.1\nno-such-package==2.0\n" + f"pyarrow=={version('pyarrow')}\n")
+    assert check_packages(pinned, ("verl", "pyarrow", "no-such-package")) == [
+        f"verl {version('verl')} is installed, {pinned} has 0.0.1",
+        f"no-such-package is not installed, {pinned} has 2.0",
+    ]
+
+
+def test_the_gpu_set_pins_every_package_that_is_looked_at():
+    assert PINNED.is_file()
+    lines = PINNED.read_text().splitlines()
+    assert {line.split("==")[0] for line in lines} >= set(GPU_PACKAGES)
+    assert f"verl=={VERL}" in lines
+
+
+SMI = "0, NVIDIA H100 80GB HBM3, 81559, 4\n1, NVIDIA H100 80GB HBM3, 81559, 40960\n2, NVIDIA A10, 23028, 0\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "gib", "words"),
+    [
+        (1, 79, []),
+        (2, 79, ["GPU 1 (NVIDIA H100 80GB HBM3): 40.0 GiB are in use by something else"]),
+        (1, 100, ["GPU 0 (NVIDIA H100 80GB HBM3) has 79.6 GiB, 100 needed"]),
+        (
+            8,
+            79,
+            ["3 GPUs found, 8 needed", "GPU 1 (NVIDIA H100 80GB HBM3): 40.0 GiB", "GPU 2 (NVIDIA A10) has 22.5 GiB"],
+        ),
+    ],
+)
+def test_gpus_are_counted_and_weighed(tmp_path, monkeypatch, number, gib, words):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\ncat <<'END'\n{SMI}END\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    problems = check_gpus(number, gib)
+    assert len(problems) == len(words) and all(word in line for word, line in zip(words, problems, strict=True))
+
+
+def test_a_machine_that_does_not_tell_its_gpus_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (line,) = check_gpus(8, 79)
+    assert line.startswith("nvidia-smi does not tell the GPUs")
+
+
+@pytest.fixture
+def model(tmp_path) -> Path:
+    """A model's folder with one weight."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": "qwen3_vl"}))
+    save_file({"lm_head.weight": np.zeros(2, np.float32)}, folder / "model.safetensors")
+    return folder
+
+
+def test_a_whole_model_of_the_family_is_well(model):
+    assert check_model(model, "qwen3_vl") == []
+    assert check_model(model, "qwen2_5_vl") == [f"{model}/config.json: model_type is 'qwen3_vl', expected 'qwen2_5_vl'"]
+
+
+def test_a_model_that_is_not_whole_is_named(model):
+    weights = model / "model.safetensors"
+    save_file({"base_model.model.q_proj.lora_A.default.weight": np.zeros(2, np.float32)}, weights)
+    assert check_model(model, None) == [f"{model}: holds LoRA adapters beside the base, expected a merged model"]
+    weights.write_bytes(b"x")
+    (line,) = check_model(model, None)
+    assert line.startswith(f"{model}: its weights cannot be read")
+    weights.unlink()
+    (line,) = check_model(model, None)
+    assert "neither model.safetensors nor model.safetensors.index.json" in line
+    index = {"weight_map": {"a": "part-1.safetensors", "b": "part-2.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    (model / "part-1.safetensors").touch()
+    assert check_model(model, None) == [
+        f"{model}: part-2.safetensors is missing, and model.safetensors.index.json names it"
+    ]
+
+
+def test_everything_wrong_with_a_machine_comes_in_one_list_with_the_rest(run, capsys, monkeypatch, model):
+    monkeypatch.setenv("PATH", str(run))
+    machine = ("--machine", "gpu", "--gpus", "8", "--host-gib", "1e6", "--free-gib", "1e9", "--model", str(model))
+    assert preflight(run, *machine, "--model-family", "qwen2_5_vl", "--tasks", "talk") == 2
+    said = capsys.readouterr().err
+    for words in ("--tasks: talk", "prompt_tokens", "nvidia-smi", "HOST_GIB", "GiB needed for", "model_type is"):
+        assert words in said
 
 
 def test_a_full_disk_is_found_before_the_first_checkpoint(run, capsys):

@@ -1,0 +1,128 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+# shellcheck shell=bash
+#
+# What the GPU recipes of SFT share, to be sourced: settings with their defaults, arrays of hydra overrides, and
+# `launch`. A recipe sets ROOT, NAME, MODEL_FAMILY and its own defaults before, and may append to the arrays after.
+# MODEL_PATH is the model as published. More than one node: each runs the recipe with NODE_RANK and MASTER_ADDR, over
+# one file system, see examples/slurm/medgrpo.sbatch.
+
+# shellcheck source=examples/lib/recipe.sh
+source "$ROOT/examples/lib/recipe.sh"
+
+# ---- settings, each one from the environment -------------------------------------------------------------------
+NODE_RANK=${NODE_RANK:-0}             # of several nodes: which one this is
+MASTER_ADDR=${MASTER_ADDR:-}          # and the address of the first
+MASTER_PORT=${MASTER_PORT:-29500}
+
+EPOCHS=${EPOCHS:-3}                   # [paper]
+STEPS=${STEPS:-}                      # empty: EPOCHS decide; a number ends the run, and the line of the rate, there
+SAVE_FREQ=${SAVE_FREQ:-500}           # unpublished: a kill costs at most a tenth of the 4,827 steps
+TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-32}        # unpublished: with a rate this small, many small steps
+MAX_TOKENS=${MAX_TOKENS:-16384}       # of a micro-batch on a GPU: two of the longest rows
+TASKS=${TASKS:-all}                   # [paper] the Standard set has all eight
+PARAM_OFFLOAD=${PARAM_OFFLOAD:-false}           # weights and optimiser in host memory between the steps
+
+[[ $NODE_RANK =~ ^[0-9]+$ ]] || PROBLEMS+=("NODE_RANK is '$NODE_RANK', expected a whole number, 0 for the first")
+[[ -z $STEPS ]] || whole_numbers STEPS
+check_values EPOCHS SAVE_FREQ TRAIN_BATCH_SIZE MAX_TOKENS MASTER_PORT
+absolute MODEL_PATH DATA_DIR OUTPUT_DIR
+
+# ---- arrays of overrides ---------------------------------------------------------------------------------------
+case $TASKS in all) TASK_LIST=null ;; *) TASK_LIST=[${TASKS// /,}] ;; esac
+
+DATA=(
+  data.train_files="$(quoted "${DATA_DIR:-DATA_DIR}/train.parquet")"
+  data.val_files="$(quoted "${DATA_DIR:-DATA_DIR}/val.parquet")"
+  data.train_batch_size="$TRAIN_BATCH_SIZE"
+  data.max_token_len_per_gpu="$MAX_TOKENS"
+  data.medgrpo.tasks="$TASK_LIST"
+)
+MODEL=(
+  model.path="$(quoted "${MODEL_PATH:-MODEL_PATH}")"
+  engine.freeze_vision="$FREEZE_VISION"
+)
+if [[ $LORA_RANK != 0 ]]; then
+  # As in the RL stage: adapters in fp32 and in the language model only.
+  MODEL+=(
+    model.lora_rank="$LORA_RANK"
+    model.lora_alpha="$LORA_ALPHA"
+    model.target_modules=all-linear
+    model.exclude_modules="'.*visual.*'"
+  )
+fi
+OPTIMIZER=(
+  optim.lr="$LR"
+  engine.param_offload="$PARAM_OFFLOAD"
+  engine.optimizer_offload="$PARAM_OFFLOAD"
+)
+TRAINER=(
+  trainer.experiment_name="$NAME"
+  trainer.default_local_dir="$(quoted "$OUTPUT_DIR/checkpoints")"
+  trainer.nnodes="$NNODES"
+  trainer.n_gpus_per_node="$N_GPUS"
+  trainer.total_epochs="$EPOCHS"
+  trainer.total_training_steps="${STEPS:-null}"
+  trainer.save_freq="$SAVE_FREQ"
+)
+
+# ---- checks and start ------------------------------------------------------------------------------------------
+
+# What the run needs and does not find, before anything is installed or started.
+check_settings() {
+  check_files
+  ((TRAIN_BATCH_SIZE % (NNODES * N_GPUS) == 0)) ||
+    ABSENT+=("TRAIN_BATCH_SIZE $TRAIN_BATCH_SIZE: does not divide over NNODES $NNODES x N_GPUS $N_GPUS")
+  ((NNODES == 1)) || [[ -n $MASTER_ADDR ]] ||
+    ABSENT+=("NNODES is $NNODES and MASTER_ADDR is not set, expected the first node's address")
+  ((NODE_RANK < NNODES)) || ABSENT+=("NODE_RANK is $NODE_RANK, expected less than NNODES, which is $NNODES")
+  check_gpus "$N_GPUS" "N_GPUS is $N_GPUS"
+}
+
+set_preflight() {
+  local tasks=()
+  preflight_arguments
+  PREFLIGHT+=(--stage sft)
+  if [[ $TASKS != all ]]; then
+    read -ra tasks <<<"$TASKS"
+    PREFLIGHT+=(--tasks "${tasks[@]}")
+  fi
+  (($(gpu_count) < N_GPUS)) || PREFLIGHT+=(--gpus "$N_GPUS" --gpu-gib "$GPU_GIB")
+}
+
+# launch OVERRIDES...: train, or only print the configuration.
+launch() {
+  local from trainer
+  trainer=(-m verl.trainer.sft_trainer --config-path="$ROOT/recipes/medgrpo/config" --config-name=sft_gpu)
+  set_environment
+  read_arguments "$@"
+  set -- "${ARGUMENTS[@]}"
+  if only_prints "$@"; then print_configuration "${trainer[@]}" -- "$@"; fi
+  check_settings
+  set_preflight
+  stop_or_ask_python
+  local nodes=(--standalone)
+  ((NNODES == 1)) ||
+    nodes=(--nnodes="$NNODES" --node_rank="$NODE_RANK" --master_addr="$MASTER_ADDR" --master_port="$MASTER_PORT")
+  trainer=(torchrun "${nodes[@]}" --nproc_per_node="$N_GPUS" "${trainer[@]}")
+  if [[ -n $DRY_RUN ]]; then
+    run python "${PREFLIGHT[@]}"
+    run "${trainer[@]}" "$@"
+    return
+  fi
+  # shellcheck source=examples/lib/environment.sh
+  source "$ROOT/examples/lib/environment.sh"
+  ensure_environment gpu
+  # The other nodes write into the folders that the first has locked.
+  if ((NODE_RANK == 0)); then prepare_output lock; else prepare_output; fi
+  from=$(python "${PREFLIGHT[@]}")
+  say_start "$from"
+  new_attempt sft
+  cd "$OUTPUT_DIR"
+  "${trainer[@]}" "$@" 2>&1 | tee -a "$OUTPUT_DIR/logs/sft_node$NODE_RANK.log"
+  if ((NODE_RANK == 0)); then
+    local step
+    step=$(<checkpoints/latest_checkpointed_iteration.txt)
+    echo "$NAME: the model is $OUTPUT_DIR/checkpoints/global_step_$step/huggingface"
+  fi
+}

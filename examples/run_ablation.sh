@@ -1,0 +1,173 @@
+#!/usr/bin/env bash
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+#
+# Rows of the ablation, each trained from the same SFT model and the same calibration, and their table.
+#
+#   bash examples/run_ablation.sh A B C D E       # the paper's rows, then the table
+#   bash examples/run_ablation.sh F               # all eight tasks rewarded
+#   bash examples/run_ablation.sh zscore drpo     # rivals of the normalisation; all rows: recipes/medgrpo/ablation_rows.txt
+#   bash examples/run_ablation.sh table           # the table of the rows that are done
+#   SEEDS="0 1 2" bash examples/run_ablation.sh A B                # on the CPU: several seeds, pooled in the table
+#   bash examples/run_ablation.sh --dry-run A E                    # print the commands instead
+#
+# With GPUs and MODEL_PATH (the SFT checkpoint) a row is the recipe of that model, then examples/run_evaluate.sh; with
+# the recipe's variables (DATA_DIR, STATISTICS, JUDGE..., N_GPUS, ...). Statistics serve every row: calibrate all tasks.
+# Otherwise a row is the CPU run in small: from `bash examples/run_medgrpo.sh`, made when missing, it takes data, model,
+# SFT and statistics. Either way all held-out tasks are evaluated, so that forgetting shows. A row is in
+# OUTPUT_DIR/rows/ROW, the table in OUTPUT_DIR/rows. What is done is skipped. Arguments with = are hydra overrides.
+set -euo pipefail
+
+main() {
+  ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+  NAME=run_ablation
+  # shellcheck source=examples/lib/commands.sh
+  source "$ROOT/examples/lib/commands.sh"
+  # shellcheck source=examples/lib/ablation.sh
+  source "$ROOT/examples/lib/ablation.sh"
+
+  export MODEL=${MODEL:-qwen2_5_vl}     # qwen2_5_vl or qwen3_vl
+  why=$(cpu_reasons)
+  if [[ -n $why ]]; then export JUDGE=${JUDGE:-offline}; else export JUDGE=${JUDGE:-openai}; fi
+  JUDGE_MODEL=${JUDGE_MODEL:-$([[ -n $why ]] || echo gpt-4.1)}
+  export JUDGE_MODEL
+  # shellcheck source=examples/lib/judge.sh
+  source "$ROOT/examples/lib/judge.sh"
+
+  local rows=() overrides=() argument
+  read_arguments "$@"
+  for argument in "${ARGUMENTS[@]}"; do
+    if [[ $argument == *=* || $argument == "~"* ]]; then
+      overrides+=("$argument")
+    elif [[ $argument != table ]]; then
+      read_row "$argument" || PROBLEMS+=("row '$argument': expected table or some of $(row_names)")
+      rows+=("$argument")
+    fi
+  done
+  ((${#ARGUMENTS[@]})) || PROBLEMS+=("no row: expected table or some of $(row_names)")
+  case $MODEL in qwen2_5_vl | qwen3_vl) ;; *) PROBLEMS+=("MODEL is '$MODEL', expected qwen2_5_vl or qwen3_vl") ;; esac
+  if [[ $JUDGE == none ]]; then
+    PROBLEMS+=("JUDGE is 'none': row E is without a judge by itself, expected the judge of the other rows")
+  elif [[ -n $why ]]; then
+    mapfile -t -O "${#PROBLEMS[@]}" PROBLEMS < <(judge_problems offline openai)
+  else
+    mapfile -t -O "${#ABSENT[@]}" ABSENT < <(judge_problems offline openai)
+  fi
+  if [[ -n $why ]]; then
+    echo "Rows of the ablation in small, on the CPU with a tiny $MODEL: $why (the 8-GPU recipes need both)." >&2
+    on_cpu
+  else
+    echo "Rows of the ablation by the 8-GPU recipe: $(gpu_count) GPUs found and MODEL_PATH is $MODEL_PATH." >&2
+    on_gpus
+  fi
+}
+
+# row_settings ROW: the variables of a row for its script, as SETTINGS.
+row_settings() {
+  read_row "$1"
+  SETTINGS=(TASKS="$ROW_TASKS" NORMALIZER="$ROW_NORMALIZER" ADVANTAGE="$ROW_ADVANTAGE")
+  # Without a judge in training the answers are still judged where they are only scored, by that of the other rows.
+  if [[ $ROW_JUDGE == none ]]; then SETTINGS+=(JUDGE=none SCORING_JUDGE="$JUDGE"); else SETTINGS+=(JUDGE="$JUDGE"); fi
+}
+
+# the_table OUTPUT ARGUMENT...: of the rows that are done.
+the_table() {
+  local output=$1
+  shift
+  if [[ -z $DRY_RUN ]]; then
+    # shellcheck source=examples/lib/environment.sh
+    source "$ROOT/examples/lib/environment.sh"
+    ensure_environment "$([[ -n $why ]] && echo cpu || echo gpu)" report
+  fi
+  set_judge "${JUDGE_STORE:-$output/judge}"
+  run PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" python -m recipes.medgrpo.ablation "$@" --output "$output" \
+    "${JUDGE_ARGS[@]}"
+}
+
+on_cpu() {
+  local seed row base part run bases=() parts output
+  SEEDS=${SEEDS:-${SEED:-0}}            # of the runs, one after the other
+  for seed in $SEEDS; do
+    [[ $seed =~ ^[0-9]+$ ]] || PROBLEMS+=("SEEDS: '$seed', expected whole numbers")
+  done
+  stop_if_wrong
+  for seed in $SEEDS; do
+    case $SEEDS in *" "*) base=${OUTPUT_DIR:+$OUTPUT_DIR/seed$seed} ;; *) base=${OUTPUT_DIR:-} ;; esac
+    base=$(realpath -m -- "${base:-$ROOT/outputs/${MODEL}_seed$seed}")
+    bases+=("$base")
+    ((${#rows[@]})) || continue
+    # It rewards all eight tasks: what it trains is row F.
+    run OUTPUT_DIR="$base" SEED="$seed" TASKS=all NORMALIZER=logistic ADVANTAGE=grpo \
+      bash "$ROOT/examples/run_medgrpo.sh"
+    for row in "${rows[@]}"; do
+      run=$base/rows/$row
+      parts=(data model sft eval/sft statistics.json raw_signals.jsonl)
+      [[ $row != F || ${#overrides[@]} -gt 0 ]] || parts+=(grpo attempts eval/medgrpo)
+      if [[ -z $DRY_RUN ]]; then
+        mkdir -p "$run/eval"
+        # Hard links: nothing is written twice, and what a stage writes anew it renames into place.
+        for part in "${parts[@]}"; do
+          [[ ! -e $run/$part ]] || continue
+          rm -rf "$run/$part.partial"
+          cp -al "$base/$part" "$run/$part.partial"
+          mv "$run/$part.partial" "$run/$part"
+        done
+        echo "$base" >"$run/shared"
+        printf '\n==== row %s, seed %s\n' "$row" "$seed"
+      fi
+      row_settings "$row"
+      run OUTPUT_DIR="$run" SEED="$seed" "${SETTINGS[@]}" bash "$ROOT/examples/run_medgrpo.sh" "${overrides[@]}"
+    done
+  done
+  output=${bases[0]}/rows
+  ((${#bases[@]} == 1)) || output=$(realpath -m -- "${OUTPUT_DIR:-$ROOT/outputs/${MODEL}_ablation}")
+  the_table "$output" --runs "${bases[@]}"
+}
+
+on_gpus() {
+  local base row run checkpoint recipe
+  export STEPS=${STEPS:-5000}           # the paper's
+  DATA_DIR=${DATA_DIR:-}                # as the recipe's
+  EVAL_DATA=${EVAL_DATA:-${DATA_DIR:-DATA_DIR}/val.parquet}      # what every row answers
+  GROUND_TRUTH=${GROUND_TRUTH:-$EVAL_DATA}      # its answers: the parquet itself, or annotations
+  OUTPUT_DIR=${OUTPUT_DIR:-$ROOT/outputs/ablation_$MODEL}
+  case $MODEL in qwen2_5_vl) recipe=run_medgrpo_qwen2_5_vl_7b.sh ;; *) recipe=run_medgrpo_qwen3_vl_4b.sh ;; esac
+  base=$(realpath -m -- "$OUTPUT_DIR") EVAL_DATA=$(realpath -m -- "$EVAL_DATA")
+  GROUND_TRUTH=$(realpath -m -- "$GROUND_TRUTH") MODEL_PATH=$(realpath -m -- "$MODEL_PATH")
+  N_GPUS=${N_GPUS:-8}
+  whole_numbers STEPS N_GPUS
+  if ((${#rows[@]})); then
+    ((${#PROBLEMS[@]})) || (($(gpu_count) >= N_GPUS)) || ABSENT+=("$(gpu_count) GPUs found, N_GPUS is $N_GPUS")
+    [[ -f ${STATISTICS:-} ]] ||
+      ABSENT+=("STATISTICS '${STATISTICS:-}': no such file, expected run_calibrate.sh's, of all tasks")
+    [[ -f $DATA_DIR/train.parquet ]] ||
+      ABSENT+=("DATA_DIR '$DATA_DIR': no train.parquet, expected data_preprocess/medvidbench.py's output")
+    [[ -f $MODEL_PATH/config.json ]] ||
+      ABSENT+=("MODEL_PATH '$MODEL_PATH': no config.json there, expected the SFT checkpoint in HF format")
+  fi
+  [[ -f $EVAL_DATA ]] || ABSENT+=("EVAL_DATA '$EVAL_DATA': no such file, expected rows for the evaluation")
+  [[ -f $GROUND_TRUTH ]] || ABSENT+=("GROUND_TRUTH '$GROUND_TRUTH': no such file, expected the answers to EVAL_DATA")
+  # What else may be wrong the recipe and run_evaluate.sh list themselves before they start.
+  stop_if_wrong
+  # One store for every row: a pair of texts is judged once.
+  export JUDGE_STORE=${JUDGE_STORE:-$base/judge}
+  evaluated() {
+    run OUTPUT_DIR="$1" MODEL_PATH="$2" EVAL_DATA="$EVAL_DATA" GROUND_TRUTH="$GROUND_TRUTH" JUDGE="$JUDGE" \
+      bash "$ROOT/examples/run_evaluate.sh"
+  }
+  ((${#rows[@]} == 0)) || evaluated "$base/eval/sft" "$MODEL_PATH"
+  for row in "${rows[@]}"; do
+    run=$base/rows/$row
+    checkpoint=$run/checkpoints/global_step_$STEPS/actor/huggingface
+    row_settings "$row"
+    if [[ -f $checkpoint/config.json ]]; then
+      echo "row $row: trained already" >&2
+    else
+      run OUTPUT_DIR="$run" "${SETTINGS[@]}" bash "$ROOT/examples/$recipe" "${overrides[@]}"
+    fi
+    evaluated "$run/eval/medgrpo" "$checkpoint"
+  done
+  the_table "$base/rows" --runs "$base" --ground-truth "$GROUND_TRUTH" --model-family "$MODEL"
+}
+
+main "$@"; exit

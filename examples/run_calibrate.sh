@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+#
+# What the answers of an SFT checkpoint earn, per dataset, task and signal: the statistics that MedGRPO normalises with.
+# Sampled through the rollout servers of the training's own configuration.
+#
+#   MODEL_PATH=sft/huggingface DATA_DIR=data STATISTICS=statistics.json \
+#     JUDGE_BASE_URL=http://judge:8000/v1 JUDGE_MODEL=NAME bash examples/run_calibrate.sh
+#   bash examples/run_calibrate.sh --dry-run                      # print the commands; needs no GPU
+#
+# The judge is the training's; its key comes from MEDGRPO_JUDGE_API_KEY or OPENAI_API_KEY. Started again it goes on where
+# it was: raw_signals.jsonl beside STATISTICS has every answer. All eight tasks are calibrated, so that the same
+# statistics serve every row of the ablation. Arguments are hydra overrides of the servers' configuration. On GPUs this
+# has not been run; with the CPU's servers the same command has.
+set -xeuo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+NAME=run_calibrate
+# shellcheck source=examples/lib/commands.sh
+source "$ROOT/examples/lib/commands.sh"
+
+# ---- settings, each one from the environment -------------------------------------------------------------------
+MODEL_PATH=${MODEL_PATH:-}            # required: the SFT checkpoint, a folder in HF format
+DATA_DIR=${DATA_DIR:-}                # required: train.parquet, made for the model's family
+STATISTICS=${STATISTICS:-$ROOT/outputs/statistics.json}         # what is written
+CONFIG=${CONFIG:-medgrpo_gpu}         # whose servers; medgrpo_cpu: those of machines without a GPU
+N_GPUS=${N_GPUS:-8}                   # on each node; a server per ROLLOUT_TP of them
+NNODES=${NNODES:-1}                   # more than one: a Ray cluster is up and RAY_ADDRESS names it
+ROLLOUT_TP=${ROLLOUT_TP:-1}
+GPU_MEMORY_UTILIZATION=${GPU_MEMORY_UTILIZATION:-0.85}          # nothing else is on the GPUs: more than in training
+ROWS_PER_PAIR=${ROWS_PER_PAIR:-256}   # unpublished: quartiles of 1,024 answers a pair
+SAMPLES=${SAMPLES:-4}                 # answers a row; more rows tell more than more answers, which are alike
+TEMPERATURE=${TEMPERATURE:-1.0}       # as in training
+MAX_NEW_TOKENS=${MAX_NEW_TOKENS:-1024}          # as in training
+BATCH_SIZE=${BATCH_SIZE:-512}         # answers under way at once; what a kill costs at most
+SEED=${SEED:-0}
+JUDGE=${JUDGE:-openai}                # openai or offline (word overlap); all settings: examples/lib/judge.sh
+JUDGE_MODEL=${JUDGE_MODEL:-gpt-4.1}
+JUDGE_PING=${JUDGE_PING:-}            # anything: have one pair judged before the start
+# shellcheck source=examples/lib/judge.sh
+source "$ROOT/examples/lib/judge.sh"
+
+# ---- checks ----------------------------------------------------------------------------------------------------
+read_arguments "$@"
+whole_numbers N_GPUS NNODES ROLLOUT_TP ROWS_PER_PAIR SAMPLES MAX_NEW_TOKENS BATCH_SIZE
+case $CONFIG in medgrpo_gpu | medgrpo_cpu) ;; *) PROBLEMS+=("CONFIG is '$CONFIG', expected medgrpo_gpu or medgrpo_cpu") ;; esac
+[[ $SEED =~ ^[0-9]+$ ]] || PROBLEMS+=("SEED is '$SEED', expected a whole number")
+[[ $TEMPERATURE =~ ^[0-9]+(\.[0-9]+)?$ ]] || PROBLEMS+=("TEMPERATURE is '$TEMPERATURE', expected a number")
+[[ -f $MODEL_PATH/config.json ]] ||
+  ABSENT+=("MODEL_PATH '$MODEL_PATH': no config.json there, expected an SFT checkpoint in HF format")
+[[ -f $DATA_DIR/train.parquet ]] ||
+  ABSENT+=("DATA_DIR '$DATA_DIR': no train.parquet, expected data_preprocess/medvidbench.py's output")
+mapfile -t -O "${#ABSENT[@]}" ABSENT < <(judge_problems openai offline)
+if ((${#PROBLEMS[@]} == 0)) && [[ $CONFIG == medgrpo_gpu ]]; then
+  gpus=$(gpu_count)
+  if ((NNODES > 1)); then
+    [[ -v RAY_ADDRESS ]] || ABSENT+=("NNODES is $NNODES and RAY_ADDRESS is not set: start Ray on the nodes first")
+  else
+    ((gpus >= N_GPUS)) || ABSENT+=("$gpus GPUs found, N_GPUS is $N_GPUS")
+  fi
+  ((N_GPUS % ROLLOUT_TP == 0)) || PROBLEMS+=("ROLLOUT_TP is $ROLLOUT_TP, expected a divisor of N_GPUS, which is $N_GPUS")
+fi
+stop_if_wrong
+
+# ---- start -----------------------------------------------------------------------------------------------------
+# Read whole before anything runs: bash follows later changes of a running script line by line.
+{
+MODEL_PATH=$(realpath -m -- "${MODEL_PATH:-MODEL_PATH}") DATA_DIR=$(realpath -m -- "${DATA_DIR:-DATA_DIR}")
+STATISTICS=$(realpath -m -- "$STATISTICS")
+JUDGE_STORE=$(realpath -m -- "${JUDGE_STORE:-$(dirname "$STATISTICS")/judge}")   # verdicts and account
+set_judge "$JUDGE_STORE"
+OVERRIDES=()
+[[ $CONFIG == medgrpo_cpu ]] || OVERRIDES=(
+  trainer.n_gpus_per_node="$N_GPUS"
+  trainer.nnodes="$NNODES"
+  actor_rollout_ref.rollout.tensor_model_parallel_size="$ROLLOUT_TP"
+  actor_rollout_ref.rollout.gpu_memory_utilization="$GPU_MEMORY_UTILIZATION"
+)
+OVERRIDES+=("${ARGUMENTS[@]}")
+
+if [[ -z $DRY_RUN ]]; then
+  # shellcheck source=examples/lib/environment.sh
+  source "$ROOT/examples/lib/environment.sh"
+  ensure_environment "$([[ $CONFIG == medgrpo_cpu ]] && echo cpu || echo gpu)"
+  mkdir -p "$(dirname "$STATISTICS")"
+fi
+export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH} TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0
+export VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin
+if [[ $CONFIG == medgrpo_cpu ]]; then export VERL_PLATFORM=cpu; else unset VERL_PLATFORM; fi
+if ((NNODES == 1)); then unset RAY_ADDRESS; fi
+[[ $(scoring_judge) == offline ]] ||
+  run python -m recipes.medgrpo.judge_check "${JUDGE_ARGS[@]}" ${JUDGE_PING:+--judge-ping}
+run python -m recipes.medgrpo.calibrate --model "$MODEL_PATH" --data "$DATA_DIR/train.parquet" --output "$STATISTICS" \
+  --engine rollout --config "$CONFIG" --rows-per-pair "$ROWS_PER_PAIR" --samples "$SAMPLES" \
+  --temperature "$TEMPERATURE" --max-new-tokens "$MAX_NEW_TOKENS" --batch-size "$BATCH_SIZE" --seed "$SEED" \
+  "${JUDGE_ARGS[@]}" ${OVERRIDES[@]:+--override "${OVERRIDES[@]}"}
+exit
+}

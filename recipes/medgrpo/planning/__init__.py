@@ -1,0 +1,4 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""What a training run needs of a machine, from stated formulas: shapes, tokens, arithmetic, memory, time."""

@@ -1,0 +1,222 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""What lies in a GPU's memory, part by part, in each phase of a step. Bytes.
+
+Stored, divided over the GPUs that FSDP2 spans (P parameters, T of them trained, m bytes of a stored weight):
+    weights mP, gradients mT, Adam's two moments 2mT.
+Gathered in bfloat16 while a layer works: it and the next one, and what is never given back during a pass (the tied
+embedding, the mergers); in the backward pass the layer's gradient, in bfloat16 and in the type it is summed in.
+Activations of a micro-batch of n tokens and p patches, in bfloat16, with gradient checkpointing: the input of every
+layer, 2 x width; and of the one layer that is being run again all that its backward pass reads, see `layer_bytes`.
+Logits: n x words in bfloat16, and as much again for their gradient.
+vLLM: weights 2P, what its profile run takes, CUDA graphs; the rest of its share is for keys and values.
+
+Not counted: fragmentation, NCCL's buffers, the copies that a weight transfer makes. `RESERVE` stands for them. The
+counts of stored and kept bytes are compared with a real model on a CPU (tests/benchmarks/bench_plan.py); no figure here
+has been measured on a GPU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from recipes.medgrpo.planning.settings import Settings
+from recipes.medgrpo.planning.shapes import Shape
+from recipes.medgrpo.planning.tokens import Clip
+
+GIB = 1 << 30
+HALF = 2
+"""Bytes of a bfloat16."""
+RESERVE = 0.06
+"""Share of a card that is kept free for what is not counted. An assumption."""
+CONTEXT = 1.0 * GIB
+"""CUDA's context and its libraries, per process. An assumption."""
+GRAPHS = 1.5 * GIB
+"""vLLM's CUDA graphs and the context of its process. An assumption."""
+ENTROPY_CHUNK = 2048
+"""Tokens at a time of which verl makes the entropy, in fp32, with `entropy_from_logits_with_chunking`."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of a step on one GPU: bytes by part."""
+
+    name: str
+    parts: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def total(self) -> float:
+        return sum(self.parts.values())
+
+
+def layer_bytes(shape: Shape) -> float:
+    """Bytes a token that a text layer's backward pass reads, in bfloat16 with an attention that keeps no scores.
+
+    Of each of two norms its input in fp32 and in bfloat16, its output (8 x width) and its scale; of normalised heads
+    the input in fp32 and in bfloat16, and the scale; rotated q and k, v, attention's output and its log-sums in fp32;
+    of the MLP gate, activated gate, up and their product. Qwen2.5-VL makes cosines and sines anew for each layer.
+    """
+    t = shape.text
+    norms = 16 * t.hidden + 8
+    heads = 6 * (t.q + t.kv) + 4 * (t.heads + t.kv_heads) if t.head_norm else 2 * HALF * t.head_dim
+    attention = HALF * (2 * t.q + 2 * t.kv) + 4 * t.heads
+    return norms + heads + attention + 4 * HALF * t.intermediate
+
+
+def block_bytes(shape: Shape) -> float:
+    """Bytes a patch that a vision block's backward pass reads, as `layer_bytes`.
+
+    q, k and v stay whole, as v is a view of them, beside q and k rotated; cosines and sines in fp32. Plain blocks have
+    layer norms, which keep input and output alone, and an MLP without a gate.
+    """
+    v = shape.vision
+    norms, mlp = (16 * v.hidden, 4 * HALF * v.intermediate) if v.gated else (8 * v.hidden, 2 * HALF * v.intermediate)
+    attention = HALF * (3 + 2 + 1) * v.hidden + 2 * 4 * (v.hidden // v.heads) + 4 * v.heads
+    return norms + 8 + attention + mlp
+
+
+def trained(shape: Shape, settings: Settings) -> int:
+    """Parameters with a gradient."""
+    if settings.lora_rank:
+        return shape.lora(settings.lora_rank)
+    return shape.parameters - (shape.parts["vision"] if settings.freeze_vision else 0)
+
+
+def stored(shape: Shape, settings: Settings, gpus: int) -> dict[str, float]:
+    """Weights, gradients and Adam's moments of each of `gpus` GPUs, wherever they lie."""
+    m, new = settings.master_bytes, trained(shape, settings)
+    total = shape.parameters + (new if settings.lora_rank else 0)
+    return {"weights": m * total / gpus, "gradients": m * new / gpus, "Adam": 2 * m * new / gpus}
+
+
+def resident(shape: Shape, settings: Settings, gpus: int) -> dict[str, float]:
+    """What of `stored` a GPU holds while its actor works: nothing of it under FSDP2's offload policy."""
+    return {part: 0.0 if settings.host_weights else size for part, size in stored(shape, settings, gpus).items()}
+
+
+def _root(shape: Shape) -> int:
+    """Parameters outside FSDP's layers, which stay gathered from the forward pass on."""
+    t, v = shape.text, shape.vision
+    return (t.embedding if t.tied else 0) + t.hidden + v.stem + v.mergers
+
+
+def gathered(shape: Shape, settings: Settings, backward: bool) -> float:
+    """The layer at work and the next one in bfloat16, the root, and in the backward pass the layer's gradient."""
+    t = shape.text
+    widest = max(t.layer, 0 if t.tied else t.embedding)
+    total = HALF * (_root(shape) + widest + t.layer)
+    if backward:
+        largest = 0 if settings.lora_rank else max(widest, _root(shape))
+        total += (HALF + settings.reduce_bytes) * largest
+    return total
+
+
+def micro_patches(clip: Clip, tokens: int) -> float:
+    """Most patches among `tokens` packed tokens: prompts with this clip, and answers of no length."""
+    return tokens * clip.patches / clip.prompt_tokens
+
+
+def training(shape: Shape, settings: Settings, clip: Clip, gpus: int) -> Phase:
+    """The backward pass of a micro-batch at its peak."""
+    t, v, n = shape.text, shape.vision, settings.micro_tokens
+    patches = micro_patches(clip, n)
+    patch_bytes = 4 * v.patch_linear[0]
+    layer = n * (layer_bytes(shape) + 6 * t.intermediate)
+    back = settings.tower(shape.family) != "forward"
+    block = patches * (block_bytes(shape) + 6 * v.intermediate) if back else 0.0
+    logits = 2 * HALF * t.vocab * n
+    kept_tower = patches * HALF * v.hidden * v.depth if back else 0.0
+    inputs = n * HALF * t.hidden * t.layers
+    working = max(layer, block)
+    if not settings.checkpointing:
+        inputs, kept_tower = n * layer_bytes(shape) * t.layers, v.depth * patches * block_bytes(shape) * back
+        working = 6 * max(n * t.intermediate, patches * v.intermediate)
+    return Phase(
+        "actor update" if settings.stage == "rl" else "SFT step",
+        {
+            **resident(shape, settings, gpus),
+            "gathered layers": gathered(shape, settings, backward=True),
+            "pixels": patches * patch_bytes,
+            "inputs of layers" if settings.checkpointing else "activations of layers": inputs,
+            "inputs of vision blocks" if settings.checkpointing else "activations of vision blocks": kept_tower,
+            "logits, or the layer at work": max(logits, working),
+            "CUDA": CONTEXT + (GRAPHS if settings.stage == "rl" else 0),
+        },
+    )
+
+
+def log_probs(shape: Shape, settings: Settings, clip: Clip, gpus: int) -> Phase:
+    """Old log-probabilities: forward only, in larger micro-batches."""
+    t, v, n = shape.text, shape.vision, settings.log_prob_tokens
+    patches = micro_patches(clip, n)
+    working = max(n * (4 * t.hidden + 6 * t.intermediate), patches * (8 * v.hidden + 6 * v.intermediate))
+    logits = n * HALF * t.vocab + 2 * 4 * ENTROPY_CHUNK * t.vocab
+    held = resident(shape, settings, gpus)
+    return Phase(
+        "old log-probabilities",
+        {
+            "weights": held["weights"],
+            "Adam": 0.0 if settings.offload else held["Adam"],
+            "gathered layers": gathered(shape, settings, backward=False),
+            "pixels": patches * 4 * v.patch_linear[0],
+            "logits, or the layer at work": max(logits, working),
+            "CUDA": CONTEXT + GRAPHS,
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """vLLM's share of a GPU: its phase, bytes left for keys and values, and sequences that these hold at once."""
+
+    phase: Phase
+    cache: float
+    sequences: int
+
+
+def rollout(shape: Shape, settings: Settings, clip: Clip, gpus: int, memory: float) -> Rollout:
+    """vLLM beside the sleeping actor, whose share stays unless it is offloaded.
+
+    Args:
+        clip: the longest; every sequence is taken to be it and a whole answer.
+        memory: bytes of a card.
+    """
+    t, v, tp = shape.text, shape.vision, settings.tensor_parallel
+    # Its profile run: one batch of tokens, the longest clip encoded, logits of every sequence in fp32, twice.
+    text = settings.batched_tokens * (4 * t.hidden + 6 * t.intermediate / tp)
+    tower = clip.patches * (4 * v.patch_linear[0] + 8 * v.hidden + 6 * v.intermediate)
+    profile = max(text, tower) + 2 * 4 * settings.max_num_seqs * t.vocab
+    share = settings.utilization * memory
+    weights = HALF * shape.parameters / tp
+    cache = share - weights - profile - GRAPHS
+    held = resident(shape, settings, gpus)
+    each = (clip.prompt_tokens + settings.response_tokens) * shape.kv_bytes / min(tp, t.kv_heads)
+    parts = {
+        "actor's weights": 0.0 if settings.offload else held["weights"],
+        "actor's Adam": 0.0 if settings.offload else held["Adam"],
+        "vLLM weights": weights,
+        "vLLM profile run": profile,
+        "vLLM keys and values": max(cache, 0.0),
+        "CUDA": CONTEXT + GRAPHS,
+    }
+    return Rollout(Phase("rollout", parts), cache, max(0, int(cache // each)))
+
+
+def host(shape: Shape, settings: Settings, gpus: int) -> dict[str, float]:
+    """Host memory of a node by part: what is offloaded, and what vLLM's sleep keeps there.
+
+    verl 0.9.1 puts vLLM to sleep at level 2, which drops its weights, and at level 1, which keeps them in host memory,
+    where it has adapters of its own (`vllm_async_server.py`, `_resolve_sleep_level`).
+    """
+    held, here = stored(shape, settings, gpus), gpus / settings.nodes
+    away = 0.0
+    if settings.host_weights:
+        away = sum(held.values())
+    elif settings.offload:
+        away = held["weights"] + held["Adam"]
+    parts = {"offloaded weights and Adam": away * here}
+    if settings.stage == "rl" and settings.lora_rank and not settings.lora_merged:
+        parts["vLLM's sleeping weights"] = HALF * shape.parameters / settings.tensor_parallel * here
+    parts["a copy of the weights while loading"] = float(settings.master_bytes * shape.parameters)
+    return parts

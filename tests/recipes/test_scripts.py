@@ -1,0 +1,569 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""The scripts around a training as a user calls them, on pretended machines: what they run, and what they refuse."""
+
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRET = "sk-never-to-be-shown"
+KEYS = {"MEDGRPO_JUDGE_API_KEY": SECRET, "OPENAI_API_KEY": SECRET}
+# As `run_medgrpo.sh` wrote it before it knew TASKS and JUDGE=none: those runs must go on.
+PLAN = (
+    '{"model": "qwen2_5_vl", "seed": 0, "steps": 20, "sft_steps": 300, "videos": 60, "rows": 160, '
+    '"normalizer": "logistic", "advantage": "grpo"}\n'
+)
+GPUS = 'for i in 0 1 2 3 4 5 6 7; do echo "GPU $i: pretended"; done'
+PYTHON = """echo "python $* | ${TASKS-} ${JUDGE-}" >>"$CALLS"
+case $* in
+  *summary*--show*) exit "${COMPLETE:-0}" ;;
+  *console*) cat >/dev/null ;;
+  *preflight*) echo 0 ;;
+esac"""
+
+
+class Machine:
+    """A copy of the scripts in `folder`/checkout; `python` and `torchrun` only write down how they are called."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.examples, self.tools = folder, folder / "checkout/examples", folder / "tools"
+        shutil.copytree(ROOT / "examples", self.examples)
+        rows = "recipes/medgrpo/ablation_rows.txt"
+        (folder / "checkout" / rows).parent.mkdir(parents=True)
+        shutil.copy(ROOT / rows, folder / "checkout" / rows)
+        (self.examples / "lib/environment.sh").write_text(
+            'ensure_environment() { echo "environment $*" >>"$CALLS"; }\n'
+        )
+        self.tools.mkdir()
+        for name in ("python", "torchrun"):
+            self.tool(name, PYTHON)
+        for name in ("sft/config.json", "data/train.parquet", "data/val.parquet", "data/test.parquet"):
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).touch()
+        self.env = {"PATH": f"{self.tools}:/usr/bin:/bin", "CALLS": str(folder / "calls")}
+
+    def tool(self, name: str, body: str, shell: str = "#!/usr/bin/env bash") -> None:
+        (self.tools / name).write_text(f"{shell}\n{body}\n")
+        (self.tools / name).chmod(0o755)
+
+    def gpus(self) -> None:
+        self.tool("nvidia-smi", GPUS)
+
+    def script(self, name: str, body: str) -> None:
+        """Put another script in the place of one of ours."""
+        (self.examples / name).write_text(body)
+
+    def run(self, script: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            ["bash", str(self.examples / script), *arguments],
+            cwd=self.folder,
+            env=self.env | settings,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def calls(self) -> list[str]:
+        file = self.folder / "calls"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def dry(self, script: str, *arguments: str, **settings: str) -> list[list[str]]:
+        """The commands of a dry run in words, this folder's name left out; nothing may have been started."""
+        done = self.run(script, "--dry-run", *arguments, **settings)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert self.calls() == []
+        return [shlex.split(line.replace(f"{self.folder}/", "")) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def machine(tmp_path) -> Machine:
+    return Machine(tmp_path)
+
+
+def said(done: subprocess.CompletedProcess) -> list[str]:
+    """What a script said on standard error, without the shell's trace."""
+    return [line for line in done.stderr.splitlines() if line.startswith("run_")]
+
+
+def after(command: list[str], flag: str) -> list[str]:
+    """What stands behind a flag up to the next one."""
+    rest = command[command.index(flag) + 1 :]
+    ends = [place for place, word in enumerate(rest) if word.startswith("--")]
+    return rest[: ends[0]] if ends else rest
+
+
+# ---- which machine -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gpus", "settings", "why"),
+    [
+        (False, {}, "no GPU found and MODEL_PATH is not set"),
+        (False, {"MODEL_PATH": "sft"}, "no GPU found"),
+        (True, {}, "MODEL_PATH is not set"),
+    ],
+)
+@pytest.mark.parametrize("script", ["run_medgrpo.sh", "run_ablation.sh"])
+def test_the_cpu_run_says_why_it_is_the_cpu_run(machine, script, gpus, settings, why):
+    if gpus:
+        machine.gpus()
+    done = machine.run(script, "--dry-run", *(["A"] if script == "run_ablation.sh" else []), **settings)
+    assert done.returncode == 0, done.stderr
+    assert machine.calls() == []
+    assert f"on the CPU with a tiny qwen2_5_vl: {why} (the 8-GPU recipes need both)." in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe"),
+    [("qwen2_5_vl", "run_medgrpo_qwen2_5_vl_7b.sh"), ("qwen3_vl", "run_medgrpo_qwen3_vl_4b.sh")],
+)
+def test_gpus_and_a_model_start_its_recipe(machine, model, recipe):
+    machine.gpus()
+    machine.script(recipe, 'echo "recipe $* | ${TASKS-unset} ${JUDGE-unset} ${OUTPUT_DIR-unset}" >>"$CALLS"\n')
+    done = machine.run("run_medgrpo.sh", "data.seed=5", MODEL=model, MODEL_PATH="sft")
+    assert f"8 GPUs found and MODEL_PATH is sft: running examples/{recipe}" in done.stdout
+    # The CPU run's own defaults stay here.
+    assert machine.calls() == ["recipe data.seed=5 | unset unset unset"]
+
+
+# ---- the CPU run -------------------------------------------------------------------------------------------------
+
+
+def test_the_plan_of_todays_default_is_the_former_one(machine):
+    assert machine.run("run_medgrpo.sh", OUTPUT_DIR="out").returncode == 0
+    assert (machine.folder / "out/plan.json").read_text() == PLAN
+    assert machine.run("run_medgrpo.sh", OUTPUT_DIR="out", TASKS="all", JUDGE="offline").returncode == 0
+    done = machine.run("run_medgrpo.sh", OUTPUT_DIR="out", TASKS="tal")
+    assert done.returncode == 2 and "holds another run" in done.stderr
+
+
+def test_tasks_and_no_judge_reach_the_training_and_not_the_evaluation(machine):
+    done = machine.run("run_medgrpo.sh", "data.seed=7", OUTPUT_DIR="out", TASKS="vs  rc", JUDGE="none", COMPLETE="1")
+    assert done.returncode == 0, done.stderr[-2000:]
+    plan = (machine.folder / "out/plan.json").read_text()
+    assert plan == PLAN.replace("}", ', "training_judge": "none", "tasks": "vs rc"}')
+    stages = [call.split(" | ")[0].split() for call in machine.calls()]
+    (trained,) = [words for words in stages if "verl.trainer.main_ppo" in words]
+    assert "data.medgrpo.tasks=[vs,rc]" in trained
+    assert "reward.custom_reward_function.reward_kwargs.judge=null" in trained
+    assert trained[-1] == "data.seed=7"
+    assert [words for words in stages if "pictures/training" in words and "--without-judge" in words]
+    (checked,) = [words for words in stages if "recipes.medgrpo.preflight" in words]
+    assert after(checked, "--tasks") == after(checked, "--rewarded-tasks") == ["vs", "rc"]
+    scored = [words for words in stages if "recipes.medgrpo.calibrate" in words or "--samples" in words]
+    assert len(scored) == 3
+    assert all(after(words, "--judge") == ["offline"] and "--tasks" not in words for words in scored)
+
+
+def test_shared_data_are_taken_as_they_are(machine):
+    (machine.folder / "out").mkdir()
+    (machine.folder / "out/shared").write_text("the run before\n")
+    done = machine.run("run_medgrpo.sh", OUTPUT_DIR="out", COMPLETE="1")
+    assert done.returncode == 0 and "data and model: shared with the run before" in done.stdout
+    assert not any(
+        name in call for call in machine.calls() for name in ("synthetic.py", "medvidbench.py", "tiny_model")
+    )
+    assert any("verl.trainer.main_ppo" in call for call in machine.calls())
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"TASKS": "tal sgt"}, "run_medgrpo: TASKS: 'sgt', expected all or some of tal stg dvc nap vs rc sa cvs"),
+        ({"TASKS": " "}, "run_medgrpo: TASKS is blank, expected all or some of tal stg dvc nap vs rc sa cvs"),
+        ({"JUDGE": "gpt"}, "run_medgrpo: JUDGE 'gpt': expected offline or openai or none"),
+        (
+            {"JUDGE": "none", "SCORING_JUDGE": "router"},
+            "run_medgrpo: SCORING_JUDGE 'router': expected offline or openai",
+        ),
+    ],
+)
+def test_bad_settings_of_the_cpu_run_are_one_line(machine, settings, line):
+    done = machine.run("run_medgrpo.sh", OUTPUT_DIR="out", **settings)
+    assert done.returncode == 2 and said(done)[0] == line
+    assert not (machine.folder / "out").exists()
+
+
+# ---- calibration and evaluation ----------------------------------------------------------------------------------
+
+PLACES = {"MODEL_PATH": "sft", "DATA_DIR": "data"}
+
+
+def test_calibration_asks_the_servers_of_the_training(machine):
+    check, command = machine.dry(
+        *("run_calibrate.sh", "actor_rollout_ref.rollout.max_num_seqs=32"),
+        **PLACES,
+        STATISTICS="cal/statistics.json",
+        N_GPUS="4",
+        ROLLOUT_TP="2",
+        JUDGE_MODEL="open judge",
+        JUDGE_BASE_URL="http://127.0.0.1:8000/v1",
+    )
+    assert check[:3] == ["python", "-m", "recipes.medgrpo.judge_check"] and "--judge-ping" not in check
+    assert command[:3] == ["python", "-m", "recipes.medgrpo.calibrate"]
+    for flag, value in (
+        ("--model", "sft"),
+        ("--data", "data/train.parquet"),
+        ("--output", "cal/statistics.json"),
+        ("--engine", "rollout"),
+        ("--config", "medgrpo_gpu"),
+        ("--temperature", "1.0"),
+        ("--judge", "openai"),
+        ("--judge-model", "open judge"),
+        ("--judge-store", "cal/judge"),
+    ):
+        assert after(command, flag) == [value]
+    assert after(command, "--override") == [
+        "trainer.n_gpus_per_node=4",
+        "trainer.nnodes=1",
+        "actor_rollout_ref.rollout.tensor_model_parallel_size=2",
+        "actor_rollout_ref.rollout.gpu_memory_utilization=0.85",
+        "actor_rollout_ref.rollout.max_num_seqs=32",
+    ]
+
+
+def test_the_overrides_are_ones_that_the_gpu_configuration_takes(machine):
+    from recipes.medgrpo.servers import compose_config
+
+    (command,) = machine.dry("run_calibrate.sh", **PLACES, JUDGE="offline", N_GPUS="4")
+    config = compose_config("medgrpo_gpu", after(command, "--override"), "sft")
+    assert (config.trainer.n_gpus_per_node, config.actor_rollout_ref.rollout.gpu_memory_utilization) == (4, 0.85)
+
+
+def test_an_evaluation_answers_greedily_and_scores_in_both_modes(machine):
+    check, answer, board, board_against, strict, strict_against = machine.dry(
+        *("run_evaluate.sh", "--one-shot", "data/train.parquet"),
+        **PLACES,
+        OUTPUT_DIR="eval",
+        COMPARE="other.json",
+        ROLLOUT_TP="2",
+    )
+    assert "recipes.medgrpo.judge_check" in check
+    assert answer[:3] == ["python", "-m", "recipes.medgrpo.generate"]
+    for flag, value in (
+        *(("--engine", "vllm"), ("--model", "sft"), ("--data", "data/val.parquet"), ("--output", "eval/answers.json")),
+        *(("--temperature", "0"), ("--data-parallel", "4"), ("--tensor-parallel-size", "2")),
+    ):
+        assert after(answer, flag) == [value]
+    assert answer[-2:] == ["--one-shot", "data/train.parquet"]
+    for mode, command in (("leaderboard", board), ("strict", strict)):
+        assert after(command, "--results") == ["eval/answers.json"]
+        assert after(command, "--ground-truth") == ["data/val.parquet"]
+        assert (after(command, "--mode"), after(command, "--output")) == ([mode], [f"eval/{mode}"])
+        assert after(command, "--blind-baseline") == ["data/train.parquet"]
+        assert after(command, "--judge") == ["openai"]
+    for mode, command in (("leaderboard", board_against), ("strict", strict_against)):
+        assert after(command, "--compare") == ["other.json", "eval/answers.json"]
+        assert (after(command, "--mode"), after(command, "--output")) == ([mode], [f"eval/compare_{mode}"])
+
+
+def test_the_commands_of_an_evaluation_are_ones_that_generate_and_evaluate_take(machine):
+    from recipes.medgrpo import evaluate, generate
+
+    commands = machine.dry("run_evaluate.sh", **PLACES, JUDGE="none", COMPARE="other.json", OUTPUT_DIR="eval")
+    parsed = generate.parse(commands[0][3:])
+    assert (parsed.data_parallel, parsed.temperature) == (8, 0.0)
+    board, _, strict, _ = (evaluate.parse(command[3:]) for command in commands[1:])
+    # Without a judge the leaderboard's judged columns are left out; the strict score of a caption needs one.
+    assert (board.mode, board.judge) == ("leaderboard", None)
+    assert (strict.mode, strict.judge) == ("strict", "offline")
+
+
+def test_test_rows_become_a_submission_and_ask_no_judge(machine):
+    answer, made, checked = machine.dry("run_evaluate.sh", **PLACES, EVAL_DATA="data/test.parquet", OUTPUT_DIR="eval")
+    assert after(answer, "--data") == ["data/test.parquet"]
+    assert after(made, "--results") == ["eval/answers.json"] and after(made, "--output") == ["eval/submission.json"]
+    assert after(checked, "--check") == ["eval/submission.json"]
+    assert after(made, "--test") == after(checked, "--test") == ["data/test.parquet"]
+
+
+def test_test_rows_with_answers_elsewhere_are_scored(machine):
+    commands = machine.dry(
+        *("run_evaluate.sh",), **PLACES, EVAL_DATA="data/test.parquet", GROUND_TRUTH="answers.json", JUDGE="offline"
+    )
+    assert [command[2] for command in commands] == ["recipes.medgrpo.generate", *["recipes.medgrpo.evaluate"] * 2]
+    assert after(commands[1], "--ground-truth") == ["answers.json"]
+
+
+def test_what_runs_is_what_a_dry_run_shows(machine):
+    machine.gpus()
+    settings = PLACES | KEYS | {"OUTPUT_DIR": "eval", "STATISTICS": "statistics.json"}
+    for script in ("run_calibrate.sh", "run_evaluate.sh"):
+        shown = machine.dry(script, **settings)
+        done = machine.run(script, **settings)
+        assert done.returncode == 0, done.stderr[-2000:]
+        ran = [call.split(" | ")[0].replace(f"{machine.folder}/", "") for call in machine.calls()]
+        assert ran == ["environment gpu", *(" ".join(command) for command in shown)]
+        assert SECRET not in done.stdout + done.stderr + "".join(ran)
+        (machine.folder / "calls").unlink()
+
+
+def test_everything_wrong_is_one_list_and_nothing_starts(machine):
+    for script, missing in (
+        ("run_calibrate.sh", ("MODEL_PATH", "DATA_DIR", "no key for the judge", "0 GPUs found", "SEED is 'x'")),
+        ("run_evaluate.sh", ("MODEL_PATH", "EVAL_DATA", "no key for the judge", "SEED is 'x'", "N_GPUS is 'all'")),
+        ("run_judge_server.sh", ("JUDGE_MODEL_PATH is not set", "JUDGE_HOST is '0.0.0.0'", "JUDGE_TP is 'two'")),
+    ):
+        odd = {"SEED": "x", "JUDGE_HOST": "0.0.0.0", "JUDGE_TP": "two"}
+        done = machine.run(script, **odd | ({"N_GPUS": "all"} if script == "run_evaluate.sh" else {}))
+        assert done.returncode == 2
+        lines = said(done)
+        wanted = [name for name in missing if "GPUs found" not in name]
+        assert all(any(name in line for line in lines) for name in wanted), lines
+        assert machine.calls() == []
+    done = machine.run("run_calibrate.sh")
+    assert any("0 GPUs found, N_GPUS is 8" in line for line in said(done))
+
+
+@pytest.mark.parametrize(
+    ("script", "settings", "line"),
+    [
+        ("run_calibrate.sh", {"ROLLOUT_TP": "3"}, "ROLLOUT_TP is 3, expected a divisor of N_GPUS, which is 8"),
+        ("run_calibrate.sh", {"CONFIG": "mine"}, "CONFIG is 'mine', expected medgrpo_gpu or medgrpo_cpu"),
+        ("run_calibrate.sh", {"TEMPERATURE": "warm"}, "TEMPERATURE is 'warm', expected a number"),
+        ("run_evaluate.sh", {"ENGINE": "sglang"}, "ENGINE is 'sglang', expected vllm or transformers"),
+        (
+            "run_evaluate.sh",
+            {"COMPARE": "a.json", "GROUND_TRUTH": ""},
+            "COMPARE is set and GROUND_TRUTH is empty: expected both or neither",
+        ),
+        ("run_judge_server.sh", {"JUDGE_PORT": "http"}, "JUDGE_PORT is 'http', expected a whole number above 0"),
+        (
+            "run_judge_server.sh",
+            {"JUDGE_DEVICES": "6,7", "JUDGE_TP": "4"},
+            "JUDGE_DEVICES '6,7' names 2 GPUs, JUDGE_TP x JUDGE_DP is 4",
+        ),
+    ],
+)
+def test_a_setting_that_is_none_stops_even_a_dry_run(machine, script, settings, line):
+    done = machine.run(script, "--dry-run", **PLACES, **settings)
+    assert done.returncode == 2 and done.stdout == ""
+    assert f"{script.removesuffix('.sh')}: {line}" in said(done)
+
+
+@pytest.mark.parametrize("script", ["run_calibrate.sh", "run_evaluate.sh", "run_judge_server.sh", "run_ablation.sh"])
+def test_no_key_is_shown(machine, script):
+    for arguments in (["--dry-run", "A"], ["A"]) if script == "run_ablation.sh" else (["--dry-run"], []):
+        # An unknown judge and an unknown port stop what is not a dry run.
+        odd = {} if "--dry-run" in arguments else {"JUDGE": "gpt", "JUDGE_PORT": "0"}
+        done = machine.run(script, *arguments, **KEYS, **PLACES, **odd)
+        assert done.returncode == (2 if odd else 0), done.stderr[-1000:]
+        assert SECRET not in done.stdout + done.stderr
+
+
+# ---- the judge's server ------------------------------------------------------------------------------------------
+
+SERVER = """
+import http.server, os, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200 if self.path == "/health" else 404)
+        self.end_headers()
+    def log_message(self, *about):
+        pass
+flags = dict(zip(sys.argv, sys.argv[1:]))
+with open(os.environ["CALLS"], "a") as calls:
+    calls.write(" ".join(["vllm", *sys.argv[1:]]) + "\\n")
+with open(os.environ["CALLS"] + ".server", "w") as about:
+    about.write(f"{os.getpid()} {os.environ.get('VLLM_API_KEY')} {os.environ.get('CUDA_VISIBLE_DEVICES')}")
+if "fail" in sys.argv:
+    sys.exit("no such model")
+http.server.HTTPServer((flags["--host"], int(flags["--port"])), Handler).serve_forever()
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture
+def judge(machine):
+    machine.gpus()
+    machine.tool("vllm", SERVER, f"#!{sys.executable}")
+    machine.env |= {"JUDGE_MODEL_PATH": "some/open-judge", "JUDGE_PORT": str(free_port()), "JUDGE_READY_S": "60"}
+    return machine
+
+
+def test_a_judge_serves_until_it_is_ended_and_leaves_nothing(judge, tmp_path):
+    command = ["bash", str(judge.examples / "run_judge_server.sh"), "--quantization", "fp8"]
+    output = tmp_path / "output"
+    with open(output, "w") as out:
+        process = subprocess.Popen(
+            command, cwd=tmp_path, env=judge.env | KEYS | {"JUDGE_DEVICES": "7"}, stdout=out, stderr=subprocess.STDOUT
+        )
+    try:
+        deadline = time.monotonic() + 60
+        while "The judge is ready." not in output.read_text():
+            assert process.poll() is None and time.monotonic() < deadline, output.read_text()[-2000:]
+            time.sleep(0.1)
+        pid, key, devices = Path(f"{judge.env['CALLS']}.server").read_text().split()
+        assert (key, devices) == (SECRET, "7")
+        port = judge.env["JUDGE_PORT"]
+        text = output.read_text()
+        assert f"export JUDGE_BASE_URL=http://127.0.0.1:{port}/v1\nexport JUDGE_MODEL=open-judge\n" in text
+        environment, served, checked = judge.calls()
+        assert environment == "environment gpu"
+        assert served.startswith(
+            f"vllm serve some/open-judge --served-model-name open-judge --host 127.0.0.1 --port {port}"
+        )
+        assert served.endswith("--quantization fp8")
+        assert "recipes.medgrpo.judge_check" in checked and "--judge-ping" in checked
+    finally:
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(timeout=60)
+    assert status == 143
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid), 0)
+    assert SECRET not in output.read_text() + "".join(judge.calls())
+
+
+def test_a_server_that_cannot_start_is_said(judge):
+    done = judge.run("run_judge_server.sh", "fail")
+    assert done.returncode == 1
+    assert said(done) == ["run_judge_server: the server ended before it was ready, its output is above"]
+    assert "no such model" in done.stderr and "The judge is ready" not in done.stdout
+
+
+def test_a_judge_that_cannot_judge_is_not_ready(judge):
+    judge.tool("python", "exit 2")
+    done = judge.run("run_judge_server.sh")
+    assert done.returncode == 1 and "could not judge a pair" in done.stderr
+    pid = int(Path(f"{judge.env['CALLS']}.server").read_text().split()[0])
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_port_that_is_taken_is_refused(judge):
+    with socket.create_server(("127.0.0.1", int(judge.env["JUDGE_PORT"]))):
+        done = judge.run("run_judge_server.sh")
+    assert done.returncode == 2 and "something answers there already" in said(done)[0]
+
+
+# ---- the ablation ------------------------------------------------------------------------------------------------
+
+PAPERS = "tal stg vs rc"
+
+
+def settings_of(command: list[str]) -> dict[str, str]:
+    """The variables before a command."""
+    return dict(word.split("=", 1) for word in command[: command.index("bash")])
+
+
+def test_rows_on_the_cpu_share_the_run_before_them(machine):
+    first, *rows, table = machine.dry("run_ablation.sh", *"ABCDEF", "data.seed=3", OUTPUT_DIR="out", SEED="2")
+    shared = {"OUTPUT_DIR": "out", "SEED": "2", "TASKS": "all", "NORMALIZER": "logistic", "ADVANTAGE": "grpo"}
+    assert settings_of(first) == shared and first[-1] == "checkout/examples/run_medgrpo.sh"
+    found = {}
+    for name, command in zip("ABCDEF", rows, strict=True):
+        settings = settings_of(command)
+        assert (settings.pop("OUTPUT_DIR"), settings.pop("SEED")) == (f"out/rows/{name}", "2")
+        assert command[-2:] == ["checkout/examples/run_medgrpo.sh", "data.seed=3"]
+        found[name] = settings
+    usual = {"TASKS": PAPERS, "NORMALIZER": "logistic", "ADVANTAGE": "grpo", "JUDGE": "offline"}
+    assert found == {
+        "A": usual,
+        "B": usual | {"NORMALIZER": "none"},
+        "C": usual | {"TASKS": "tal stg"},
+        "D": usual | {"TASKS": "vs rc"},
+        "E": usual | {"TASKS": "vs rc", "JUDGE": "none", "SCORING_JUDGE": "offline"},
+        "F": usual | {"TASKS": "all"},
+    }
+    assert table[2:4] == ["-m", "recipes.medgrpo.ablation"]
+    assert (after(table, "--runs"), after(table, "--output")) == (["out"], ["out/rows"])
+    assert after(table, "--judge") == ["offline"]
+
+
+def test_the_table_alone_and_several_seeds(machine):
+    (table,) = machine.dry("run_ablation.sh", "table", OUTPUT_DIR="out", SEEDS="0 1")
+    assert (after(table, "--runs"), after(table, "--output")) == (["out/seed0", "out/seed1"], ["out"])
+    commands = machine.dry("run_ablation.sh", "B", OUTPUT_DIR="out", SEEDS="0 1")
+    folders = [settings_of(command)["OUTPUT_DIR"] for command in commands[:-1]]
+    assert folders == ["out/seed0", "out/seed0/rows/B", "out/seed1", "out/seed1/rows/B"]
+
+
+def test_a_row_on_the_cpu_starts_from_links_to_the_shared_stages(machine):
+    """The run before it is pretended; F, which rewards what that run rewards, takes its training too."""
+    parts = "synthetic data model sft eval/sft eval/medgrpo grpo attempts"
+    machine.script(
+        "run_medgrpo.sh",
+        f'mkdir -p "$OUTPUT_DIR" && cd "$OUTPUT_DIR"\n[[ $OUTPUT_DIR != */rows/* ]] || exit 0\n'
+        f"for part in {parts}; do mkdir -p $part; echo $part >$part/file; done\n"
+        "echo statistics >statistics.json; echo raw >raw_signals.jsonl\n",
+    )
+    done = machine.run("run_ablation.sh", "B", "F", OUTPUT_DIR="out")
+    assert done.returncode == 0, done.stderr[-2000:]
+    run, rows = machine.folder / "out", machine.folder / "out/rows"
+    for part in ("data/file", "sft/file", "eval/sft/file", "statistics.json", "raw_signals.jsonl"):
+        assert (rows / "B" / part).samefile(run / part)
+    # What made the data is not repeated: other paths in the rows would be other data.
+    assert (rows / "B/shared").read_text() == f"{run}\n"
+    assert not (rows / "B/grpo").exists() and not (rows / "B/eval/medgrpo").exists()
+    assert (rows / "F/grpo/file").samefile(run / "grpo/file")
+    assert machine.calls()[-1].startswith("python -m recipes.medgrpo.ablation --runs ")
+
+
+def test_rows_on_gpus_are_the_recipe_and_its_evaluation(machine):
+    machine.gpus()
+    settings = {"MODEL": "qwen3_vl", "OUTPUT_DIR": "out", **PLACES, "STEPS": "50"}
+    before, trained, evaluated, table = machine.dry("run_ablation.sh", "E", "trainer.save_freq=10", **settings)
+    truth = {"EVAL_DATA": "data/val.parquet", "GROUND_TRUTH": "data/val.parquet", "JUDGE": "openai"}
+    assert settings_of(before) == {"OUTPUT_DIR": "out/eval/sft", "MODEL_PATH": "sft", **truth}
+    assert settings_of(trained) == {
+        **{"OUTPUT_DIR": "out/rows/E", "TASKS": "vs rc", "NORMALIZER": "logistic", "ADVANTAGE": "grpo"},
+        **{"JUDGE": "none", "SCORING_JUDGE": "openai"},
+    }
+    assert trained[-2:] == ["checkout/examples/run_medgrpo_qwen3_vl_4b.sh", "trainer.save_freq=10"]
+    checkpoint = "out/rows/E/checkpoints/global_step_50/actor/huggingface"
+    assert settings_of(evaluated) == {"OUTPUT_DIR": "out/rows/E/eval/medgrpo", "MODEL_PATH": checkpoint, **truth}
+    assert (after(table, "--runs"), after(table, "--model-family")) == (["out"], ["qwen3_vl"])
+    assert after(table, "--judge-store") == ["out/judge"] and after(table, "--judge") == ["openai"]
+
+    # A row that is trained is only evaluated.
+    (machine.folder / checkpoint).mkdir(parents=True)
+    (machine.folder / checkpoint / "config.json").touch()
+    assert machine.dry("run_ablation.sh", "E", **settings) == [before, evaluated, table]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "settings", "line"),
+    [
+        (["G"], {}, "row 'G': expected table or some of A B C D E F zscore"),
+        ([], {}, "no row: expected table or some of A B C"),
+        (["A"], {"SEEDS": "0 one"}, "SEEDS: 'one', expected whole numbers"),
+        (["A"], {"MODEL": "qwen"}, "MODEL is 'qwen', expected qwen2_5_vl or qwen3_vl"),
+        (["A"], {"JUDGE": "none"}, "JUDGE is 'none': row E is without a judge by itself"),
+    ],
+)
+def test_bad_rows_and_settings_are_named(machine, arguments, settings, line):
+    done = machine.run("run_ablation.sh", *arguments, **settings)
+    assert done.returncode == 2
+    assert any(one.startswith(f"run_ablation: {line}") for one in said(done))
+    assert machine.calls() == []
+
+
+def test_rows_on_gpus_name_everything_that_is_missing_before_the_first(machine):
+    machine.gpus()
+    done = machine.run("run_ablation.sh", "A", MODEL_PATH="nowhere", STEPS="50", N_GPUS="16")
+    assert done.returncode == 2 and machine.calls() == []
+    for name in (
+        "MODEL_PATH",
+        "STATISTICS",
+        "DATA_DIR",
+        "EVAL_DATA",
+        "no key for the judge",
+        "8 GPUs found, N_GPUS is 16",
+    ):
+        assert any(name in line for line in said(done)), name
