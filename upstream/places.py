@@ -45,7 +45,7 @@ _SKIPPED = re.compile(
     re.MULTILINE,
 )
 _SKIP = '@pytest.mark.skip(reason="importing anything below verl imports torch and transformers")\n'
-REWRITTEN = (".py", ".sh", ".sbatch", ".slurm", ".yaml", ".yml", ".md")
+REWRITTEN = (".py", ".sh", ".sbatch", ".slurm", ".yaml", ".yml", ".md", ".txt")
 
 _IMPORT = re.compile(
     r"(?<![\w.])(?P<verb>from|import)(?P<gap>[ \t]+)(?P<name>recipes\.medgrpo|reward_score|data_preprocess)\b"

@@ -74,11 +74,12 @@ def data_fingerprint(path: Path) -> str:
 
 
 def model_fingerprint(path: Path) -> str:
-    """sha256 over the weights and the config of a checkpoint in HF format."""
+    """sha256 over a checkpoint in HF format: weights, settings, tokenizer, processor and chat template."""
     weights = sorted(Path(path).glob("*.safetensors"))
     if not weights:
         raise FileNotFoundError(f"{path}: no *.safetensors here, expected a checkpoint in HF format")
-    return _digest([*weights, Path(path) / "config.json"])
+    said = [file for pattern in ("*.json", "*.jinja", "*.txt") for file in Path(path).glob(pattern)]
+    return _digest([*weights, *sorted(said)])
 
 
 def code_fingerprint() -> str:

@@ -46,6 +46,7 @@ from recipes.medgrpo.inference.one_shot import Examples
 from recipes.medgrpo.inference.records import Key, Records
 from recipes.medgrpo.inference.released import check_one_file, released_record
 from recipes.medgrpo.inference.run import Work, answer
+from recipes.medgrpo.positions import enabled
 from recipes.medgrpo.rows import DataError, Rows
 from recipes.medgrpo.servers import RolloutError
 
@@ -110,6 +111,7 @@ def header_of(args: argparse.Namespace, engine: engines.Engine) -> dict:
             "seed": args.seed,
             "max_new_tokens": {"default": "response_tokens", **args.budgets},
             "one_shot": data_fingerprint(Path(args.one_shot)) if args.one_shot else None,
+            **({} if enabled() else {"time_fix": False}),
         },
     }
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -41,6 +42,7 @@ from recipes.medgrpo.files import (
     write_json_lines,
 )
 from recipes.medgrpo.judge_check import check_judge
+from recipes.medgrpo.positions import enabled
 from recipes.medgrpo.schedule import choose_rows
 from recipes.medgrpo.scoring import add_judge_arguments, defining, signal_settings_of
 from recipes.medgrpo.servers import CONFIGS, RolloutError, RolloutServers
@@ -82,10 +84,16 @@ def partial_of(output: Path) -> Path:
     return output.with_name(output.name + ".partial")
 
 
+def former_name(file: Path) -> Path:
+    """Where to put a file aside, a name that is free."""
+    names = (file.with_name(f"{file.stem}.former{number or ''}{file.suffix}") for number in itertools.count())
+    return next(name for name in names if not name.exists())
+
+
 def set_aside(file: Path) -> None:
     """Answers of another model, of other data or sampling cost hours too: they are renamed, not overwritten."""
     if len(read_json_lines(file)) > 1:
-        former = file.with_name(f"{file.stem}.former{file.suffix}")
+        former = former_name(file)
         file.replace(former)
         print(f"{file}: answers of another model, data or sampling, now in {former.name}")
 
@@ -160,6 +168,7 @@ def sample_and_score(
             "tasks": tasks,
             # Answers of this process's transformers are headed as they always were.
             **({} if servers is None else {"engine": servers.described}),
+            **({} if enabled() else {"time_fix": False}),
         },
         "scoring": defining(scoring),
         "code": code_fingerprint(),

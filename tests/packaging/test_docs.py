@@ -260,6 +260,31 @@ def test_the_ninth_task_scores_as_its_page_says():
         assert (reward, strict, parsed.format) == pytest.approx((float(score), float(acc), float(form)), abs=5e-4)
 
 
+def planned(options: str) -> list[str]:
+    """What the planner says, as the cells of the hardware table."""
+    from recipes.medgrpo import plan
+
+    said = plan.make(plan.parse(options.split()))
+    assert said["memory"]["problems"] == []
+    fullest = max(sum(parts.values()) for parts in said["memory"]["phases"].values())
+    clips = [said["time"]["frames"][frames] for frames in ("60", "120", "180")]
+    return [
+        f"{fullest:.1f} of {said['memory']['usable_gib']:.1f}",
+        f"{sum(said['memory']['host_gib'].values()):.0f}",
+        ", ".join(f"{clip['step']:.1f}" for clip in clips),
+        ", ".join(f"{clip['hours']:.1f}" for clip in clips),
+    ]
+
+
+def test_the_hardware_table_is_the_planners():
+    after = text_of(ROOT / "README.md").split("<!-- hardware table -->")[1]
+    lines = after.split("<!-- end of hardware table -->")[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    shown = {cells[1].strip("`"): cells[2:] for cells in rows if len(cells) > 1 and cells[1].startswith("`--")}
+    assert len(shown) == 6
+    assert {options: planned(options) for options in shown} == shown
+
+
 COLUMNS = {
     "CVS": "cvs_acc",
     "NAP": "nap_acc",

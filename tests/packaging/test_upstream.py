@@ -108,6 +108,8 @@ def test_every_file_of_the_rooms_has_a_place(trees):
     assert all(path.startswith(stays) for path in behind), behind
     for path in lay_out.sources(ROOT):
         assert all(lay_out.tree_file(trees, theirs).is_file() for theirs in places(path)), path
+    for file in trees.rglob("*.txt"):
+        assert leftovers(file.read_text(encoding="utf-8")) == [], file
     for path in (
         "verl/verl/utils/reward_score/medgrpo/medgrpo.py",
         "verl/examples/data_preprocess/medvidbench.py",

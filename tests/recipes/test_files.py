@@ -80,16 +80,16 @@ def test_a_fingerprint_follows_name_and_content(tmp_path):
     assert len({data_fingerprint(path) for path in (one, other, tmp_path / "a" / "val.parquet")}) == 3
 
 
-def test_a_models_fingerprint_follows_weights_and_config(tmp_path):
-    for name in ("config.json", "model-1.safetensors", "model-2.safetensors", "README.md"):
+def test_a_models_fingerprint_follows_whatever_decides_its_answers(tmp_path):
+    for name in ("config.json", "chat_template.jinja", "model-1.safetensors", "model-2.safetensors", "README.md"):
         write_atomic(tmp_path / name, name)
     seen = [model_fingerprint(tmp_path)]
     write_atomic(tmp_path / "README.md", "other")
     assert model_fingerprint(tmp_path) == seen[0]
-    for name in ("config.json", "model-2.safetensors"):
+    for name in ("config.json", "chat_template.jinja", "model-2.safetensors"):
         write_atomic(tmp_path / name, "other")
         seen.append(model_fingerprint(tmp_path))
-    assert len(set(seen)) == 3
+    assert len(set(seen)) == 4
 
 
 def test_a_folder_without_weights_has_no_fingerprint(tmp_path):

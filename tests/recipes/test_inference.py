@@ -112,6 +112,76 @@ def test_rows_that_are_answered_are_not_asked_again(infer, tmp_path, capsys):
     assert len(other) == 2 and "kept" in former and "former.jsonl" in capsys.readouterr().out
 
 
+def test_what_is_set_aside_is_never_written_over(infer, tmp_path, monkeypatch):
+    """Three settings one after the other, the last of which dies at once: two sets of former answers, none current."""
+    from recipes.medgrpo.engine import TransformersEngine
+
+    for tokens in (2, 3):
+        assert infer("--max-new-tokens", tokens, "--limit", 1)[0] == 0
+
+    def dies(*_):
+        raise ValueError("gone")
+
+    monkeypatch.setattr(TransformersEngine, "generate", dies)
+    status, released, _ = infer("--max-new-tokens", 4, "--limit", 1)
+    # What another run answered does not stand under this one's name.
+    assert status == 2 and released is None
+    lines = [[json.loads(line) for line in file.read_text().splitlines()] for file in tmp_path.glob("*.former*.jsonl")]
+    assert sorted(line["tokens"] for (_, line) in lines) == [2, 3]
+    assert len(list(tmp_path.glob("answers.former*.json"))) == 2
+
+
+def test_answers_of_wrong_times_are_not_taken_for_those_of_true_ones(infer, monkeypatch, capsys):
+    asked = ("--max-new-tokens", 2, "--limit", 1)
+    assert infer(*asked)[0] == 0
+    monkeypatch.setenv("MEDGRPO_TIME_FIX", "0")
+    status, _, (header, *_) = infer(*asked)
+    assert status == 0 and header["header"]["settings"]["time_fix"] is False
+    assert "answers are there" not in capsys.readouterr().out
+
+
+def test_a_worker_whose_run_is_gone_leaves_the_next_runs_file_alone(plugged, tmp_path):
+    from recipes.medgrpo.inference.run import answer
+
+    part = tmp_path / "worker0.part"
+    part.write_text("another run's")
+    assert answer(None, None, [(0, 0)], part, {}, batch=1, go_on=lambda: False) == []
+    assert part.read_text() == "another run's"
+
+
+def test_what_vllm_did_not_finish_is_no_answer(plugged):
+    from types import SimpleNamespace
+
+    from recipes.medgrpo.inference.jobs import Failure
+    from recipes.medgrpo.inference.vllm_engine import Offline
+
+    for reason in ("abort", "error"):
+        out = SimpleNamespace(finish_reason=reason, token_ids=[1])
+        assert isinstance(Offline("nowhere", temperature=0.0)._reply(out), Failure)
+
+
+def test_vllm_spawns_its_processes_and_says_why_it_did_not_start(qwen2_5_vl, monkeypatch):
+    """Under pytest torch has been asked for GPUs already, as it has in the command: a fork could not use them."""
+    from types import ModuleType, SimpleNamespace
+
+    from recipes.medgrpo.inference.jobs import InferenceError
+    from recipes.medgrpo.inference.vllm_engine import Offline
+
+    def refuses(**_):
+        raise ValueError("1 validation error\n  Value error, 9 heads\n    For further information visit https://x")
+
+    fake, platforms = ModuleType("vllm"), ModuleType("vllm.platforms")
+    fake.LLM, platforms.current_platform = refuses, SimpleNamespace(is_cpu=lambda: False)
+    monkeypatch.setitem(sys.modules, "vllm", fake)
+    monkeypatch.setitem(sys.modules, "vllm.platforms", platforms)
+    # Set and taken away, so that what is set here is put back.
+    monkeypatch.setenv("VLLM_WORKER_MULTIPROC_METHOD", "")
+    monkeypatch.delenv("VLLM_WORKER_MULTIPROC_METHOD")
+    with pytest.raises(InferenceError, match="vLLM did not start: 1 validation error Value error, 9 heads"):
+        Offline(str(qwen2_5_vl.path), temperature=0.0).__enter__()
+    assert os.environ["VLLM_WORKER_MULTIPROC_METHOD"] == "spawn"
+
+
 def test_samples_have_seeds_and_lines_of_their_own(infer):
     asked = ("--samples", 3, "--temperature", 1, "--limit", 2, "--max-new-tokens", 8, "--seed", 5)
     _, _, (_, *lines) = infer(*asked, name="answers.jsonl")

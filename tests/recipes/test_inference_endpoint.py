@@ -160,6 +160,30 @@ def test_a_clip_of_many_frames_is_thinned_evenly_and_it_is_said(infer, capsys):
     assert thinned(9, 3) == [0, 4, 8] and thinned(3, None) == [0, 1, 2] and thinned(9, 1) == [4]
 
 
+def test_the_marked_frame_of_a_region_is_never_thinned_away(infer, synthetic_data):
+    """One frame of the clip has the box that the question is about, and the row does not say which."""
+    rows = pq.read_table(synthetic_data["qwen2_5_vl"] / "val.parquet").to_pylist()
+    row = next(row for row in rows if row["ability"] == "rc")
+    status, _, requests = infer(lambda request: Reply(content="x"), "--tasks", "rc", "--max-images", 2, rows=1)
+    images = [part for part in requests[0].body["messages"][-1]["content"] if part["type"] == "image_url"]
+    assert status == 0 and len(images) == len(row["videos"][0]["video"]) > 2
+
+
+@pytest.mark.parametrize("reason", ["abort", "error", None])
+def test_half_an_answer_of_a_server_that_went_down_is_none(infer, capsys, reason):
+    status, released, _ = infer(lambda request: Reply(content="0.0-", finish_reason=reason), rows=1)
+    assert status == 1 and released is None
+    assert f"finish_reason: expected stop or length, found {reason}" in capsys.readouterr().err
+
+
+def test_a_batch_of_filtered_rows_does_not_keep_the_others_from_being_asked(infer):
+    filtered = Reply(content="", finish_reason="content_filter")
+    status, released, requests = infer(
+        lambda request: filtered if request.number < 2 else Reply(content="x"), "--batch-size", 2, rows=4
+    )
+    assert status == 1 and len(released) == 2 and len(requests) == 4
+
+
 def test_an_example_is_an_earlier_turn(infer, synthetic_data):
     train = synthetic_data["qwen2_5_vl"] / "train.parquet"
     status, _, requests = infer(

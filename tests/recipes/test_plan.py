@@ -209,6 +209,14 @@ def test_what_does_not_fit_is_named_and_following_the_advice_makes_it_fit(option
     assert plan.main([*options, *advice]) == 0
 
 
+@pytest.mark.parametrize(("model", "copies"), [("Qwen2.5-VL-7B", 1), ("Qwen3-VL-4B", 8)])
+def test_a_model_with_tied_words_is_loaded_by_every_process(model, copies, tmp_path):
+    plan.main(["--model", model, "--gpus", "8", "--json", str(tmp_path / "plan.json")])
+    host = json.loads((tmp_path / "plan.json").read_text())["memory"]["host_gib"]
+    loading = copies * 4 * MODELS[model]["parameters"] / 2**30
+    assert host["copies of the weights while loading"] == pytest.approx(loading)
+
+
 def test_an_override_reaches_the_plan(tmp_path):
     key = "actor_rollout_ref.actor.fsdp_config.model_dtype"
     file = tmp_path / "plan.json"

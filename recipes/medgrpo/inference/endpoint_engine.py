@@ -8,8 +8,9 @@ note that a clip is then a list of images with times in the text: the positions 
 learnt its times from in training are not there. The vLLM engine has them.
 
 Frames go as the preprocessor stored them, JPEG in base64, and boxes are asked for, and read, in the space of the
-parquet's model family: of `qwen2_5_vl` pixels of these very images, of `qwen3_vl` 0 to 1000. Keys come from the
-environment, MEDGRPO_ENDPOINT_API_KEY or else OPENAI_API_KEY, and are written nowhere.
+parquet's model family: of `qwen2_5_vl` pixels of these very images, of `qwen3_vl` 0 to 1000. Clips of `rc` rows are
+never thinned: one of their frames, it is not written which, has the box on it that the question is about. Keys come
+from the environment, MEDGRPO_ENDPOINT_API_KEY or else OPENAI_API_KEY, and are written nowhere.
 
 The client of the openai package retries what may pass (429, 5xx, broken connections), with growing pauses or those that
 `Retry-After` asks for. What fails for good is no answer: its row stays open.
@@ -27,7 +28,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from recipes.medgrpo.inference.jobs import Failure, InferenceError, Job, Reply, in_place, read_clips
+from recipes.medgrpo.inference.jobs import WHOLE, Failure, InferenceError, Job, Reply, in_place, read_clips
 
 KEYS = ("MEDGRPO_ENDPOINT_API_KEY", "OPENAI_API_KEY")
 NO_KEY = "none"
@@ -99,7 +100,7 @@ class Endpoint:
     """Asks `model` at `base_url`, at most `concurrency` requests at once.
 
     Args:
-        max_images: of a clip; more frames are thinned evenly, and that is said.
+        max_images: of a clip; more frames are thinned evenly, and that is said. Not of `rc` rows.
         retries: of a request that may pass the next time. timeout: seconds for a request's reply.
         tokens_field: how the endpoint calls the token budget; newer OpenAI models know `max_completion_tokens` only.
     """
@@ -160,7 +161,8 @@ class Endpoint:
         from openai import APIConnectionError, APIStatusError, AuthenticationError, OpenAIError, PermissionDeniedError
 
         async with room:
-            messages, images = await asyncio.to_thread(chat, job, clips, self.max_images, self.quality)
+            most = None if job.task == "rc" else self.max_images
+            messages, images = await asyncio.to_thread(chat, job, clips, most, self.quality)
             request = {"model": self.model, "messages": messages, "temperature": self.temperature}
             request[self.tokens_field] = job.budget
             if self.temperature:
@@ -184,12 +186,17 @@ class Endpoint:
         if not getattr(reply, "choices", None):
             return Failure(f"{self.base_url}: a reply without choices")
         choice = reply.choices[0]
-        text = choice.message.content or getattr(choice.message, "refusal", None) or ""
-        if choice.finish_reason == "content_filter" or not text.strip():
-            return Failure(f"{self.base_url}: no text in the reply (finish_reason {choice.finish_reason})")
+        message, reason = getattr(choice, "message", None), getattr(choice, "finish_reason", None)
+        text = getattr(message, "content", None) or getattr(message, "refusal", None) or ""
+        if reason == "content_filter" or not text.strip():
+            said = f"{self.base_url}: no text in the reply (finish_reason {reason})"
+            return Failure(said, of_row=reason == "content_filter")
+        if reason not in WHOLE:
+            # A server that went down in the middle of an answer says "abort" or "error", with what it had.
+            return Failure(f"{self.base_url}: finish_reason: expected {' or '.join(WHOLE)}, found {reason}")
         self.asked += 1
         self.thinned_rows += images is not None
-        return Reply(text, choice.finish_reason == "length", tokens, images)
+        return Reply(text, reason == "length", tokens, images)
 
     def notes(self) -> list[str]:
         found = [

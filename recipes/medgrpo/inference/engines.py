@@ -55,7 +55,7 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     endpoint.add_argument("--base-url", help="of the OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1")
     endpoint.add_argument("--endpoint-model", help="the model's name there")
     endpoint.add_argument("--concurrency", type=count, default=8, help="requests at once")
-    endpoint.add_argument("--max-images", type=count, help="of a clip; more frames are thinned evenly")
+    endpoint.add_argument("--max-images", type=count, help="of a clip, but of rc; more frames are thinned evenly")
     endpoint.add_argument("--jpeg-quality", type=count, default=90)
     endpoint.add_argument("--retries", type=at_least(0), default=6, help="of a request that may pass next time")
     endpoint.add_argument("--timeout", type=above_zero, default=300.0, help="seconds for one reply")

@@ -12,6 +12,9 @@ from typing import Any, Protocol
 
 from recipes.medgrpo.video import ClipCache, FrameReadError, clips_of
 
+WHOLE = ("stop", "length")
+"""How an answer ends, in OpenAI's and vLLM's words: of itself, or at the token budget. All else is no answer."""
+
 
 class InferenceError(RuntimeError):
     """A run that cannot start or go on; one line that says why."""
@@ -46,9 +49,10 @@ class Reply:
 
 @dataclass(frozen=True)
 class Failure:
-    """No answer, and why, in one line. The row stays open."""
+    """No answer, and why, in one line. The row stays open. `of_row`: it tells nothing of how other rows will fare."""
 
     reason: str
+    of_row: bool = False
 
 
 class Engine(Protocol):

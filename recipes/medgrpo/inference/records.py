@@ -20,7 +20,7 @@ from typing import Any
 
 from recipes.medgrpo.files import read_json_lines, write_json_lines
 from recipes.medgrpo.inference.jobs import InferenceError
-from recipes.medgrpo.sampling import set_aside
+from recipes.medgrpo.sampling import former_name, set_aside
 
 Key = tuple[int, int]
 """(place of the row in its parquet, number of the sample)."""
@@ -35,7 +35,7 @@ class Records:
     """The answers to one definition (model, data, settings), in `answers.jsonl` and its parts."""
 
     def __init__(self, output: Path, header: Mapping[str, Any]):
-        self.file = lines_of(output)
+        self.output, self.file = output, lines_of(output)
         self.parts = self.file.with_name(self.file.name + ".parts")
         self.header = json.loads(json.dumps(header))
         self.known: dict[Key, dict] = {}
@@ -59,15 +59,21 @@ class Records:
             if header == self.header:
                 self.known |= {(record["place"], record["sample"]): record for record in records}
             elif file == self.file:
-                set_aside(file)
+                self._set_aside()
             elif records:
-                aside = self.file.with_name(f"{self.file.stem}.former.{file.stem}.jsonl")
-                shutil.copyfile(file, aside)
+                aside = former_name(self.file)
+                file.replace(aside)
                 print(f"{self.file}: answers of an unfinished run on another model, data or settings, now in {aside}")
         self._write(self.parts / "known.part")
         for file in self.parts.glob("*.part"):
             if file.name != "known.part":
                 file.unlink()
+
+    def _set_aside(self) -> None:
+        # The released format first: until this run ends, its name would stand for answers that are not these.
+        if self.file.exists() and self.output != self.file and self.output.exists():
+            self.output.replace(former_name(self.output))
+        set_aside(self.file)
 
     def _write(self, file: Path) -> None:
         records = (self.known[key] for key in sorted(self.known))

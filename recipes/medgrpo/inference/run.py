@@ -67,13 +67,16 @@ def answer(
 ) -> list[tuple[Key, str]]:
     """Asks for the answers `keys`, writes each to `part` behind `header`, and returns what failed, with the reason.
 
-    `go_on` is asked before every batch.
+    `go_on` is asked before `part` is opened and before every batch.
 
     Raises:
-        InferenceError: the engine cannot start or go on, or a whole batch failed.
+        InferenceError: the engine cannot start or go on, or a whole batch failed, and not of the rows themselves.
     """
     size = batch or engine.batch
     failed: list[tuple[Key, str]] = []
+    if not go_on():
+        # What is in `part` may be another run's by now.
+        return failed
     with (
         open(part, "w", encoding="utf-8") as file,
         tqdm(total=len(keys), unit="answer", desc=label, mininterval=2) as progress,
@@ -94,7 +97,7 @@ def answer(
             file.flush()
             os.fsync(file.fileno())
             progress.update(len(asked))
-            if all(isinstance(reply, Failure) for reply in replies) and len(replies) > 1:
+            if len(replies) > 1 and all(isinstance(reply, Failure) and not reply.of_row for reply in replies):
                 raise InferenceError(f"a whole batch without an answer, the last: {replies[-1].reason}")
     for note in engine.notes():
         print(f"{label}: {note}")

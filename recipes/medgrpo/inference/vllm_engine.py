@@ -18,7 +18,16 @@ import recipes.medgrpo.plugin  # noqa: F401  isort: skip
 
 from recipes.medgrpo.engine import TransformersEngine
 from recipes.medgrpo.families import family_of
-from recipes.medgrpo.inference.jobs import Failure, InferenceError, Job, Reply, check_family, in_place, read_clips
+from recipes.medgrpo.inference.jobs import (
+    WHOLE,
+    Failure,
+    InferenceError,
+    Job,
+    Reply,
+    check_family,
+    in_place,
+    read_clips,
+)
 from recipes.medgrpo.inference.local_engines import identity_of
 
 TIMES = "recipes.medgrpo.vllm_times"
@@ -68,6 +77,9 @@ class Offline:
 
         from recipes.medgrpo import vllm_times
 
+        # Whoever asks torch for GPUs before vLLM is imported, as this command and verl do, cannot fork a process that
+        # uses them; vLLM sees to it only where a GPU is in use already.
+        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
         # The workers' processes load the extension by its name, and with it this project.
         vllm_times.install()
         for problem in vllm_times.problems():
@@ -97,7 +109,8 @@ class Offline:
                 **more,
             )
         except (OSError, RuntimeError, ValueError) as error:
-            raise InferenceError(f"vLLM did not start: {str(error).splitlines()[-1]}") from error
+            # What pydantic refuses takes several lines, of which the last is an address.
+            raise InferenceError(f"vLLM did not start: {' '.join(str(error).split())[:500]}") from error
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -154,17 +167,18 @@ class Offline:
             prompt = self.prompt(job.messages, clips[number])
             if (length := self._length(prompt, job)) + job.budget > self._room:
                 wanted = f"room for {job.budget} more in {self._room} (--max-model-len)"
-                failed[number] = Failure(f"prompt of {length} tokens: expected {wanted}")
+                failed[number] = Failure(f"prompt of {length} tokens: expected {wanted}", of_row=True)
                 continue
             prompts.append(prompt)
             parameters.append(self._parameters(job))
         outputs = self._llm.generate(prompts, parameters, use_tqdm=False) if prompts else []
-        decode = self.processor.tokenizer.decode
-        replies = [
-            Reply(decode(out.token_ids, skip_special_tokens=True), out.finish_reason == "length", len(out.token_ids))
-            for out in (output.outputs[0] for output in outputs)
-        ]
-        return in_place(jobs, failed, replies)
+        return in_place(jobs, failed, [self._reply(output.outputs[0]) for output in outputs])
+
+    def _reply(self, out: Any) -> Reply | Failure:
+        if out.finish_reason not in WHOLE:
+            return Failure(f"vLLM: finish_reason: expected {' or '.join(WHOLE)}, found {out.finish_reason}")
+        text = self.processor.tokenizer.decode(out.token_ids, skip_special_tokens=True)
+        return Reply(text, out.finish_reason == "length", len(out.token_ids))
 
     def notes(self) -> list[str]:
         return []

@@ -35,7 +35,8 @@ CONTEXT = 1.0 * GIB
 GRAPHS = 1.5 * GIB
 """vLLM's CUDA graphs and the context of its process. An assumption."""
 ENTROPY_CHUNK = 2048
-"""Tokens at a time of which verl makes the entropy, in fp32, with `entropy_from_logits_with_chunking`."""
+"""Tokens at a time of which verl makes the entropy, with `entropy_from_logits_with_chunking`: logits, their softmax and
+the product of both in fp32."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def log_probs(shape: Shape, settings: Settings, clip: Clip, gpus: int) -> Phase:
     t, v, n = shape.text, shape.vision, settings.log_prob_tokens
     patches = micro_patches(clip, n)
     working = max(n * (4 * t.hidden + 6 * t.intermediate), patches * (8 * v.hidden + 6 * v.intermediate))
-    logits = n * HALF * t.vocab + 2 * 4 * ENTROPY_CHUNK * t.vocab
+    logits = n * HALF * t.vocab + 3 * 4 * ENTROPY_CHUNK * t.vocab
     held = resident(shape, settings, gpus)
     return Phase(
         "old log-probabilities",
@@ -207,7 +208,9 @@ def host(shape: Shape, settings: Settings, gpus: int) -> dict[str, float]:
     """Host memory of a node by part: what is offloaded, and what vLLM's sleep keeps there.
 
     verl 0.9.1 puts vLLM to sleep at level 2, which drops its weights, and at level 1, which keeps them in host memory,
-    where it has adapters of its own (`vllm_async_server.py`, `_resolve_sleep_level`).
+    where it has adapters of its own (`vllm_async_server.py`, `_resolve_sleep_level`). One process loads the model for
+    all, or every process does, where input and output words share their weights (`utils/fsdp_utils.py`,
+    `get_init_weight_context_manager`).
     """
     held, here = stored(shape, settings, gpus), gpus / settings.nodes
     away = 0.0
@@ -218,5 +221,6 @@ def host(shape: Shape, settings: Settings, gpus: int) -> dict[str, float]:
     parts = {"offloaded weights and Adam": away * here}
     if settings.stage == "rl" and settings.lora_rank and not settings.lora_merged:
         parts["vLLM's sleeping weights"] = HALF * shape.parameters / settings.tensor_parallel * here
-    parts["a copy of the weights while loading"] = float(settings.master_bytes * shape.parameters)
+    copies = here if shape.text.tied else 1
+    parts["copies of the weights while loading"] = float(settings.master_bytes * shape.parameters * copies)
     return parts
