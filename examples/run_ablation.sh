@@ -10,6 +10,7 @@
 #   bash examples/run_ablation.sh table           # the table of the rows that are done
 #   SEEDS="0 1 2" bash examples/run_ablation.sh A B                # on the CPU: several seeds, pooled in the table
 #   bash examples/run_ablation.sh --dry-run A E                    # print the commands instead
+#   bash examples/run_ablation.sh A E --cfg job --resolve          # print what hydra composes for the 8-GPU recipe
 #
 # With GPUs and MODEL_PATH (the SFT checkpoint) a row is the recipe of that model, then examples/run_evaluate.sh; with
 # the recipe's variables (DATA_DIR, STATISTICS, JUDGE..., N_GPUS, ...). Statistics serve every row: calibrate all tasks.
@@ -28,22 +29,34 @@ main() {
 
   export MODEL=${MODEL:-qwen2_5_vl}     # qwen2_5_vl or qwen3_vl
   why=$(cpu_reasons)
+  # What is only printed is the 8-GPU recipe's, on any machine.
+  if only_prints "$@"; then why=; fi
   if [[ -n $why ]]; then export JUDGE=${JUDGE:-offline}; else export JUDGE=${JUDGE:-openai}; fi
   JUDGE_MODEL=${JUDGE_MODEL:-$([[ -n $why ]] || echo gpt-4.1)}
   export JUDGE_MODEL
   # shellcheck source=examples/lib/judge.sh
   source "$ROOT/examples/lib/judge.sh"
 
-  local rows=() overrides=() argument
+  local rows=() overrides=() options=() argument
   read_arguments "$@"
-  for argument in "${ARGUMENTS[@]}"; do
-    if [[ $argument == *=* || $argument == "~"* ]]; then
+  set -- "${ARGUMENTS[@]}"
+  while (($#)); do
+    argument=$1
+    shift
+    if [[ $argument == --cfg || $argument == -c ]]; then
+      options+=("$argument" "${@:1:1}")
+      (($# == 0)) || shift
+    elif [[ $argument == -* ]]; then
+      options+=("$argument")
+    elif [[ $argument == *=* || $argument == "~"* ]]; then
       overrides+=("$argument")
     elif [[ $argument != table ]]; then
       read_row "$argument" || PROBLEMS+=("row '$argument': expected table or some of $(row_names)")
       rows+=("$argument")
     fi
   done
+  ((${#options[@]} == 0)) || only_prints "${options[@]}" ||
+    PROBLEMS+=("option '${options[0]}': expected rows, key=value, --dry-run or --cfg job --resolve")
   ((${#ARGUMENTS[@]})) || PROBLEMS+=("no row: expected table or some of $(row_names)")
   case $MODEL in qwen2_5_vl | qwen3_vl) ;; *) PROBLEMS+=("MODEL is '$MODEL', expected qwen2_5_vl or qwen3_vl") ;; esac
   if [[ $JUDGE == none ]]; then
@@ -53,13 +66,32 @@ main() {
   else
     mapfile -t -O "${#ABSENT[@]}" ABSENT < <(judge_problems offline openai)
   fi
-  if [[ -n $why ]]; then
+  if ((${#options[@]})); then
+    print_rows
+  elif [[ -n $why ]]; then
     echo "Rows of the ablation in small, on the CPU with a tiny $MODEL: $why (the 8-GPU recipes need both)." >&2
     on_cpu
   else
     echo "Rows of the ablation by the 8-GPU recipe: $(gpu_count) GPUs found and MODEL_PATH is $MODEL_PATH." >&2
     on_gpus
   fi
+}
+
+# The recipe of the model.
+recipe_of() {
+  case $MODEL in qwen2_5_vl) echo run_medgrpo_qwen2_5_vl_7b.sh ;; *) echo run_medgrpo_qwen3_vl_4b.sh ;; esac
+}
+
+# What hydra composes for each row, one YAML document after the other.
+print_rows() {
+  local row
+  ABSENT=()
+  stop_if_wrong
+  for row in "${rows[@]}"; do
+    echo "--- # row $row"
+    row_settings "$row"
+    env "${SETTINGS[@]}" bash "$ROOT/examples/$(recipe_of)" "${options[@]}" "${overrides[@]}"
+  done
 }
 
 # row_settings ROW: the variables of a row for its script, as SETTINGS.
@@ -131,7 +163,7 @@ on_gpus() {
   EVAL_DATA=${EVAL_DATA:-${DATA_DIR:-DATA_DIR}/val.parquet}      # what every row answers
   GROUND_TRUTH=${GROUND_TRUTH:-$EVAL_DATA}      # its answers: the parquet itself, or annotations
   OUTPUT_DIR=${OUTPUT_DIR:-$ROOT/outputs/ablation_$MODEL}
-  case $MODEL in qwen2_5_vl) recipe=run_medgrpo_qwen2_5_vl_7b.sh ;; *) recipe=run_medgrpo_qwen3_vl_4b.sh ;; esac
+  recipe=$(recipe_of)
   base=$(realpath -m -- "$OUTPUT_DIR") EVAL_DATA=$(realpath -m -- "$EVAL_DATA")
   GROUND_TRUTH=$(realpath -m -- "$GROUND_TRUTH") MODEL_PATH=$(realpath -m -- "$MODEL_PATH")
   N_GPUS=${N_GPUS:-8}
@@ -160,7 +192,8 @@ on_gpus() {
     run=$base/rows/$row
     checkpoint=$run/checkpoints/global_step_$STEPS/actor/huggingface
     row_settings "$row"
-    if [[ -f $checkpoint/config.json ]]; then
+    # verl writes data.pt behind all of a checkpoint, and config.json before its weights.
+    if [[ -f $checkpoint/config.json && -f $run/checkpoints/global_step_$STEPS/data.pt ]]; then
       echo "row $row: trained already" >&2
     else
       run OUTPUT_DIR="$run" "${SETTINGS[@]}" bash "$ROOT/examples/$recipe" "${overrides[@]}"

@@ -8,6 +8,7 @@
 #   MODEL_PATH=sft/huggingface DATA_DIR=data STATISTICS=statistics.json \
 #     JUDGE_BASE_URL=http://judge:8000/v1 JUDGE_MODEL=NAME bash examples/run_calibrate.sh
 #   bash examples/run_calibrate.sh --dry-run                      # print the commands; needs no GPU
+#   bash examples/run_calibrate.sh --cfg job --resolve            # the configuration that the servers take theirs from
 #
 # The judge is the training's; its key comes from MEDGRPO_JUDGE_API_KEY or OPENAI_API_KEY. Started again it goes on where
 # it was: raw_signals.jsonl beside STATISTICS has every answer. All eight tasks are calibrated, so that the same
@@ -61,15 +62,7 @@ if ((${#PROBLEMS[@]} == 0)) && [[ $CONFIG == medgrpo_gpu ]]; then
   fi
   ((N_GPUS % ROLLOUT_TP == 0)) || PROBLEMS+=("ROLLOUT_TP is $ROLLOUT_TP, expected a divisor of N_GPUS, which is $N_GPUS")
 fi
-stop_if_wrong
 
-# ---- start -----------------------------------------------------------------------------------------------------
-# Read whole before anything runs: bash follows later changes of a running script line by line.
-{
-MODEL_PATH=$(realpath -m -- "${MODEL_PATH:-MODEL_PATH}") DATA_DIR=$(realpath -m -- "${DATA_DIR:-DATA_DIR}")
-STATISTICS=$(realpath -m -- "$STATISTICS")
-JUDGE_STORE=$(realpath -m -- "${JUDGE_STORE:-$(dirname "$STATISTICS")/judge}")   # verdicts and account
-set_judge "$JUDGE_STORE"
 OVERRIDES=()
 [[ $CONFIG == medgrpo_cpu ]] || OVERRIDES=(
   trainer.n_gpus_per_node="$N_GPUS"
@@ -79,16 +72,32 @@ OVERRIDES=()
 )
 OVERRIDES+=("${ARGUMENTS[@]}")
 
+export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH} TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0
+export VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin
+if [[ $CONFIG == medgrpo_cpu ]]; then export VERL_PLATFORM=cpu; else unset VERL_PLATFORM; fi
+if ((NNODES == 1)); then unset RAY_ADDRESS; fi
+if only_prints "${OVERRIDES[@]}"; then
+  export MEDGRPO_DATA=${DATA_DIR:-DATA_DIR} MEDGRPO_MODEL=${MODEL_PATH:-MODEL_PATH} MEDGRPO_STATISTICS=$STATISTICS
+  ABSENT=()
+  stop_if_wrong
+  print_configuration -m verl.trainer.main_ppo --config-path="$ROOT/recipes/medgrpo/config" --config-name="$CONFIG" -- \
+    "${OVERRIDES[@]}"
+fi
+stop_if_wrong
+
+# ---- start -----------------------------------------------------------------------------------------------------
+# Read whole before anything runs: bash follows later changes of a running script line by line.
+{
+MODEL_PATH=$(realpath -m -- "${MODEL_PATH:-MODEL_PATH}") DATA_DIR=$(realpath -m -- "${DATA_DIR:-DATA_DIR}")
+STATISTICS=$(realpath -m -- "$STATISTICS")
+JUDGE_STORE=$(realpath -m -- "${JUDGE_STORE:-$(dirname "$STATISTICS")/judge}")   # verdicts and account
+set_judge "$JUDGE_STORE"
 if [[ -z $DRY_RUN ]]; then
   # shellcheck source=examples/lib/environment.sh
   source "$ROOT/examples/lib/environment.sh"
   ensure_environment "$([[ $CONFIG == medgrpo_cpu ]] && echo cpu || echo gpu)"
   mkdir -p "$(dirname "$STATISTICS")"
 fi
-export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH} TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0
-export VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin
-if [[ $CONFIG == medgrpo_cpu ]]; then export VERL_PLATFORM=cpu; else unset VERL_PLATFORM; fi
-if ((NNODES == 1)); then unset RAY_ADDRESS; fi
 [[ $(scoring_judge) == offline ]] ||
   run python -m recipes.medgrpo.judge_check "${JUDGE_ARGS[@]}" ${JUDGE_PING:+--judge-ping}
 run python -m recipes.medgrpo.calibrate --model "$MODEL_PATH" --data "$DATA_DIR/train.parquet" --output "$STATISTICS" \

@@ -49,9 +49,11 @@ case $JUDGE_MODEL_PATH in ./* | /* | ../*)
   ;;
 esac
 case $JUDGE_HOST in 127.0.0.1 | localhost | ::1) ;; *)
-  # -v asks for the name alone: a test of the value would put the key into a trace.
-  [[ -v MEDGRPO_JUDGE_API_KEY ]] ||
+  # An empty key is none: vLLM would ask for nothing. No trace meanwhile, it would show the key.
+  { set +x; } 2>/dev/null
+  [[ -n ${MEDGRPO_JUDGE_API_KEY:-} ]] ||
     ABSENT+=("JUDGE_HOST is '$JUDGE_HOST', which others can reach: set MEDGRPO_JUDGE_API_KEY, which the server then asks for")
+  set -x
   ;;
 esac
 if ((${#PROBLEMS[@]} == 0)); then
@@ -127,7 +129,7 @@ trap 'exit 143' TERM
 { set +x; } 2>/dev/null
 deadline=$((SECONDS + JUDGE_READY_S))
 until (exec 3<>"/dev/tcp/${JUDGE_HOST/0.0.0.0/127.0.0.1}/$JUDGE_PORT" &&
-  printf 'GET /health HTTP/1.0\r\nHost: judge\r\n\r\n' >&3 && grep -q '^HTTP/1.[01] 200' <&3) 2>/dev/null; do
+  printf 'GET /health HTTP/1.0\r\nHost: judge\r\n\r\n' >&3 && timeout 10 grep -q '^HTTP/1.[01] 200' <&3) 2>/dev/null; do
   kill -0 "$SERVER_PID" 2>/dev/null || {
     echo "$NAME: the server ended before it was ready, its output is above" >&2
     exit 1

@@ -2,8 +2,8 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 # shellcheck shell=bash
 #
-# What the scripts around a training share, to be sourced: which machine this is, one list of everything that is wrong,
-# and `--dry-run`, with which a script prints its commands, one a line, instead of running them.
+# What all scripts share, to be sourced: which machine this is, one list of everything that is wrong, hydra's words, and
+# `--dry-run`, with which a script prints its commands, one a line, instead of running them.
 # A script sets NAME before. What it finds wrong it adds to PROBLEMS (a setting that is none) or to ABSENT (a file, a key
 # or a GPU that is not there, of which a dry run only warns), and then calls `stop_if_wrong`.
 
@@ -75,4 +75,37 @@ run() {
   local words=() one
   for one in "$@"; do words+=("$(word "$one")"); done
   echo "${words[*]}"
+}
+
+# A value as hydra's quoted string, whatever characters it holds.
+quoted() {
+  printf "'%s'" "${1//\'/\\\'}"
+}
+
+# Whether the arguments only ask for the composed configuration or for help.
+only_prints() {
+  local argument
+  for argument in "$@"; do
+    case $argument in --cfg | --cfg=* | -c | --info | --info=* | --help | -h | --hydra-help) return 0 ;; esac
+  done
+  return 1
+}
+
+# print_configuration TRAINER... -- ARGUMENTS...: what hydra composes, in place of a training.
+print_configuration() {
+  local trainer=() options=() overrides=()
+  while [[ $1 != -- ]]; do trainer+=("$1") && shift; done
+  shift
+  # Without a GPU, torchvision may only be importable through the CPU platform; what is printed is the same.
+  (($(gpu_count) > 0)) || export VERL_PLATFORM=cpu
+  # hydra wants its options before all overrides, wherever they were given.
+  while (($#)); do
+    case $1 in
+      --cfg | -c) options+=("${@:1:2}") && shift ;;
+      -*) options+=("$1") ;;
+      *) overrides+=("$1") ;;
+    esac
+    (($# == 0)) || shift
+  done
+  exec python "${trainer[@]}" "${options[@]}" "${overrides[@]}"
 }

@@ -29,11 +29,6 @@ JUDGE_PROMPT_PRICE=${JUDGE_PROMPT_PRICE:-}          # dollars per million tokens
 JUDGE_COMPLETION_PRICE=${JUDGE_COMPLETION_PRICE:-}
 [[ $JUDGE_PROMPT != */* && $JUDGE_PROMPT != *.* ]] || JUDGE_PROMPT=$(realpath -m -- "$JUDGE_PROMPT")
 
-# A value as hydra's quoted string, whatever characters it holds.
-quoted() {
-  printf "'%s'" "${1//\'/\\\'}"
-}
-
 # Who judges where answers are scored: in calibration and evaluation.
 scoring_judge() {
   if [[ $JUDGE == none ]]; then printf '%s' "$SCORING_JUDGE"; else printf '%s' "$JUDGE"; fi

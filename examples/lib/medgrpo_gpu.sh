@@ -45,6 +45,10 @@ GPU_MEMORY_UTILIZATION=${GPU_MEMORY_UTILIZATION:-$([[ $NNODES == 1 && $N_GPUS ==
 PARAM_OFFLOAD=${PARAM_OFFLOAD:-false}           # weights and optimiser in host memory while vLLM works
 
 check_values STEPS SAVE_FREQ TRAIN_BATCH_SIZE MINI_BATCH_SIZE ROLLOUT_TP JUDGE_GPUS JUDGE_TP
+((N_GPUS % ROLLOUT_TP == 0)) || PROBLEMS+=("ROLLOUT_TP is $ROLLOUT_TP, expected a divisor of N_GPUS, which is $N_GPUS")
+((TRAIN_BATCH_SIZE % MINI_BATCH_SIZE == 0)) ||
+  PROBLEMS+=("MINI_BATCH_SIZE is $MINI_BATCH_SIZE, expected a divisor of TRAIN_BATCH_SIZE, which is $TRAIN_BATCH_SIZE")
+stop_if_wrong
 absolute MODEL_PATH DATA_DIR STATISTICS OUTPUT_DIR JUDGE_MODEL_PATH
 
 # ---- arrays of overrides ---------------------------------------------------------------------------------------
@@ -195,6 +199,9 @@ launch() {
   say_start "$from"
   ((NNODES > 1)) || unset RAY_ADDRESS
   new_attempt grpo
+  # On a cluster the trainer is a worker, too, and the folder that it works in is not this one.
+  ((NNODES == 1)) ||
+    set -- "$@" "+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH=$(quoted "$VERL_FILE_LOGGER_PATH")"
   cd "$OUTPUT_DIR"
   python "${trainer[@]}" "$@" 2>&1 | tee -a "$OUTPUT_DIR/logs/grpo.log"
 }

@@ -28,26 +28,12 @@ if [[ $LORA_RANK == 0 ]]; then LR=${LR:-5e-7}; else LR=${LR:-5e-6}; fi
 
 # ---- helpers ---------------------------------------------------------------------------------------------------
 
-# A value as hydra's quoted string, whatever characters it holds.
-quoted() {
-  printf "'%s'" "${1//\'/\\\'}"
-}
-
 # The trainers run in OUTPUT_DIR: paths must not depend on where the script was called.
 absolute() {
   local path
   for path in "$@"; do
     [[ -z ${!path} ]] || printf -v "$path" '%s' "$(realpath -m -- "${!path}")"
   done
-}
-
-# Whether the arguments only ask for the composed configuration or for help.
-only_prints() {
-  local argument
-  for argument in "$@"; do
-    case $argument in --cfg | --cfg=* | -c | --info | --info=* | --help | -h | --hydra-help) return 0 ;; esac
-  done
-  return 1
 }
 
 # check_values NUMBER...: stop with every setting that is none, those named being whole numbers too.
@@ -85,25 +71,6 @@ set_environment() {
   export VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin
   # The CPU run's platform must not leak in from the shell.
   unset VERL_PLATFORM
-}
-
-# print_configuration TRAINER... -- ARGUMENTS...: what hydra composes, in place of a training.
-print_configuration() {
-  local trainer=() options=() overrides=()
-  while [[ $1 != -- ]]; do trainer+=("$1") && shift; done
-  shift
-  # Without a GPU, torchvision may only be importable through the CPU platform; what is printed is the same.
-  (($(gpu_count) > 0)) || export VERL_PLATFORM=cpu
-  # hydra wants its options before all overrides, wherever they were given.
-  while (($#)); do
-    case $1 in
-      --cfg | -c) options+=("${@:1:2}") && shift ;;
-      -*) options+=("$1") ;;
-      *) overrides+=("$1") ;;
-    esac
-    (($# == 0)) || shift
-  done
-  exec python "${trainer[@]}" "${options[@]}" "${overrides[@]}"
 }
 
 # The Python that already has verl, if there is one.

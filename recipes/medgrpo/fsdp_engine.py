@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import get_linear_schedule_with_warmup
+from transformers import GenerationConfig, get_linear_schedule_with_warmup
 from verl.utils.device import get_device_name, get_vendor
 from verl.utils.fsdp_utils import (
     load_fsdp_model_to_gpu,
@@ -130,6 +130,9 @@ class MedGRPOEngine(FSDPEngineWithLMHead):
             config = self.model_config.hf_config
             with torch.device("meta"):
                 model = get_hf_auto_model_class(hf_config=config).from_config(config)
+            # verl has written the start model's; the new model's own would replace it.
+            if (folder / "generation_config.json").is_file():
+                model.generation_config = GenerationConfig.from_pretrained(folder)
             drop_tied_target_keys(state, model, config)
             model.save_pretrained(folder, state_dict=state)
         torch.distributed.barrier()

@@ -9,6 +9,8 @@ Each check returns a line for everything that is wrong, and [] where nothing is.
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import struct
 import subprocess
@@ -87,12 +89,18 @@ def read_gpus(text: str) -> list[Gpu]:
 
 
 def check_gpus(number: int, gib: float) -> list[str]:
-    """Whether `number` GPUs are there, each of at least `gib` GiB and free."""
+    """Whether `number` GPUs are there, each of at least `gib` GiB and free.
+
+    Of the machine's only those are looked at that CUDA_VISIBLE_DEVICES names by number: the others may be at work.
+    """
     try:
         done = subprocess.run(QUERY, capture_output=True, text=True, timeout=60, check=True)
         gpus = read_gpus(done.stdout)
     except (OSError, subprocess.SubprocessError, ValueError) as error:
         return [f"nvidia-smi does not tell the GPUs: {str(error).splitlines()[0]}"]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if re.fullmatch(r"\d+(,\d+)*", visible):
+        gpus = [gpu for gpu in gpus if str(gpu.index) in visible.split(",")]
     problems = [] if len(gpus) >= number else [f"{len(gpus)} GPUs found, {number} needed"]
     for gpu in gpus[:number]:
         named = f"GPU {gpu.index} ({gpu.name})"

@@ -177,6 +177,11 @@ class RolloutServers:
         import recipes.medgrpo.plugin  # noqa: F401  isort: skip
         from verl.workers.rollout.llm_server import LLMServerManager
 
+        from recipes.medgrpo import vllm_times
+
+        # Answers whose times may be wrong look like any others.
+        if self.rollout.name == "vllm" and vllm_times.enabled() and (odd := vllm_times.problems()):
+            raise RolloutError("; ".join(odd))
         try:
             self._start_ray()
             self._manager = LLMServerManager.create(self.config)

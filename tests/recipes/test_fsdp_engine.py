@@ -117,6 +117,9 @@ def test_a_frozen_tower_keeps_its_weights_and_adapters_end_up_in_the_saved_model
     import torch
 
     frozen, lora = tmp_path / "frozen", tmp_path / "lora"
+    # As the published models have it, and no configuration of theirs says.
+    generation = json.dumps({"eos_token_id": [1, 2], "repetition_penalty": 1.05})
+    (tied.path / "generation_config.json").write_text(generation)
     rank, alpha = 4, 12
     adapters = [f"model.lora_rank={rank}", f"model.lora_alpha={alpha}", "model.exclude_modules='.*visual.*'"]
     freeze = [NO_WARMUP, "engine.freeze_vision=true"]
@@ -140,6 +143,9 @@ def test_a_frozen_tower_keeps_its_weights_and_adapters_end_up_in_the_saved_model
         torch.testing.assert_close(merged[target], before[target] + delta)
         expected.add(target)
     assert changed(before, merged) == expected
+    for saved in (frozen, lora):
+        written = json.loads((saved / "global_step_4/huggingface/generation_config.json").read_text())
+        assert (written["eos_token_id"], written["repetition_penalty"]) == ([1, 2], 1.05)
 
 
 def test_a_model_without_a_vision_tower_cannot_have_it_frozen():

@@ -303,6 +303,13 @@ def test_each_attempt_has_its_own_metrics_file(machine, tmp_path):
     assert "/attempts/grpo_2.jsonl " in calls[-1]
 
 
+def test_on_a_cluster_the_metrics_file_is_told_to_the_trainer_too(machine, tmp_path):
+    _, calls = start(machine, tmp_path, NNODES="2", RAY_ADDRESS="10.0.0.1:6379")
+    variables = "+ray_kwargs.ray_init.runtime_env.env_vars."
+    assert f"{variables}VERL_FILE_LOGGER_PATH='{tmp_path}/out/attempts/grpo_1.jsonl' " in calls[-1]
+    assert f"{variables}VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin " in calls[-1]
+
+
 def test_nothing_trains_when_preflight_refuses(machine, tmp_path):
     done, calls = start(machine, tmp_path, REFUSE="yes")
     assert done.returncode == 2
@@ -321,3 +328,25 @@ def test_a_dry_run_prints_the_commands_and_starts_nothing(machine, tmp_path):
     assert preflight.startswith("python -m recipes.medgrpo.preflight ")
     assert trainer.startswith("python -m verl.trainer.main_ppo ") and trainer.endswith(" data.seed=5")
     assert calls == [] and not (tmp_path / "out").exists()
+
+
+def test_rows_of_the_ablation_compose_by_the_recipe_on_any_machine(tmp_path):
+    done = run("run_ablation.sh", *("B", "E", "--cfg", "job", "--resolve", "data.seed=4"), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    without_normalisation, without_judge = yaml.safe_load_all(done.stdout)
+    reward = without_normalisation["reward"]["custom_reward_function"]["reward_kwargs"]
+    assert (reward["normalizer"], reward["judge"]) == ("none", "openai")
+    assert reward["rewarded_tasks"] == ["tal", "stg", "vs", "rc"]
+    reward = without_judge["reward"]["custom_reward_function"]["reward_kwargs"]
+    assert (reward["normalizer"], reward["judge"], reward["rewarded_tasks"]) == ("logistic", None, ["vs", "rc"])
+    assert without_judge["data"]["medgrpo"]["tasks"] == ["vs", "rc"] and without_judge["data"]["seed"] == 4
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_calibrations_servers_start_with_can_be_printed(tmp_path):
+    done = run("run_calibrate.sh", "--cfg", "job", "--resolve", cwd=tmp_path, N_GPUS="4", ROLLOUT_TP="2")
+    assert done.returncode == 0, done.stderr[-3000:]
+    config = yaml.safe_load(done.stdout)
+    rollout = config["actor_rollout_ref"]["rollout"]
+    assert config["trainer"]["n_gpus_per_node"] == 4
+    assert (rollout["name"], rollout["tensor_model_parallel_size"], rollout["temperature"]) == ("vllm", 2, 1.0)

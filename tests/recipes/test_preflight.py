@@ -292,7 +292,21 @@ def test_gpus_are_counted_and_weighed(tmp_path, monkeypatch, number, gib, words)
     tool.write_text(f"#!/bin/sh\ncat <<'END'\n{SMI}END\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     problems = check_gpus(number, gib)
+    assert len(problems) == len(words) and all(word in line for word, line in zip(words, problems, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("visible", "number", "words"), [("0,2", 2, []), ("1", 1, ["GPU 1"]), ("0", 2, ["1 GPUs found"])]
+)
+def test_gpus_that_the_run_does_not_see_may_be_in_use(tmp_path, monkeypatch, visible, number, words):
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\ncat <<'END'\n{SMI}END\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    problems = check_gpus(number, 20)
     assert len(problems) == len(words) and all(word in line for word, line in zip(words, problems, strict=True))
 
 

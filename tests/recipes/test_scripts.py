@@ -452,6 +452,14 @@ def test_a_port_that_is_taken_is_refused(judge):
     assert done.returncode == 2 and "something answers there already" in said(done)[0]
 
 
+def test_a_server_for_others_needs_a_key_that_is_one(judge):
+    done = judge.run("run_judge_server.sh", JUDGE_HOST="0.0.0.0", MEDGRPO_JUDGE_API_KEY="")
+    assert done.returncode == 2 and judge.calls() == []
+    assert "which others can reach: set MEDGRPO_JUDGE_API_KEY" in said(done)[0]
+    shown = judge.run("run_judge_server.sh", "--dry-run", JUDGE_HOST="0.0.0.0", MEDGRPO_JUDGE_API_KEY=SECRET)
+    assert shown.returncode == 0 and SECRET not in shown.stdout + shown.stderr
+
+
 # ---- the ablation ------------------------------------------------------------------------------------------------
 
 PAPERS = "tal stg vs rc"
@@ -534,6 +542,9 @@ def test_rows_on_gpus_are_the_recipe_and_its_evaluation(machine):
     # A row that is trained is only evaluated.
     (machine.folder / checkpoint).mkdir(parents=True)
     (machine.folder / checkpoint / "config.json").touch()
+    # Killed before the weights were written.
+    assert machine.dry("run_ablation.sh", "E", "trainer.save_freq=10", **settings)[1] == trained
+    (machine.folder / checkpoint / "../../data.pt").touch()
     assert machine.dry("run_ablation.sh", "E", **settings) == [before, evaluated, table]
 
 
@@ -543,6 +554,7 @@ def test_rows_on_gpus_are_the_recipe_and_its_evaluation(machine):
         (["G"], {}, "row 'G': expected table or some of A B C D E F zscore"),
         ([], {}, "no row: expected table or some of A B C"),
         (["A"], {"SEEDS": "0 one"}, "SEEDS: 'one', expected whole numbers"),
+        (["A", "--cpu"], {}, "option '--cpu': expected rows, key=value, --dry-run or --cfg job --resolve"),
         (["A"], {"MODEL": "qwen"}, "MODEL is 'qwen', expected qwen2_5_vl or qwen3_vl"),
         (["A"], {"JUDGE": "none"}, "JUDGE is 'none': row E is without a judge by itself"),
     ],

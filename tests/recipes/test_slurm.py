@@ -32,7 +32,8 @@ done
 for ((task = 0; task < tasks; task++)); do SLURM_NODEID=$task "$@" || exit; done""",
     )
     program(tools, "hostname", "echo 10.0.0.1 fe80::1")
-    program(tools, "ray", 'echo "ray $* RAY_ADDRESS=${RAY_ADDRESS-none}" >>"$CALLS"\nexec sleep 60')
+    said = "cpus=${SRUN_CPUS_PER_TASK-} VERL_PLATFORM=${VERL_PLATFORM-none} RAY_ADDRESS=${RAY_ADDRESS-none}"
+    program(tools, "ray", f'echo "ray $* {said}" >>"$CALLS"\nexec sleep 60')
     # As many nodes as `ray start` was called; the seconds of a wait are not waited.
     program(tools, "python", 'grep -c "^ray start" "$CALLS"')
     program(tools, "sleep", "case $1 in 60) exec /bin/sleep 60 ;; *) /bin/sleep 0.1 ;; esac")
@@ -43,6 +44,8 @@ for ((task = 0; task < tasks; task++)); do SLURM_NODEID=$task "$@" || exit; done
         "SLURM_SUBMIT_DIR": str(tmp_path / "checkout"),
         "SLURM_JOB_NUM_NODES": "2",
         "SLURM_GPUS_ON_NODE": "4",
+        "SLURM_CPUS_PER_TASK": "64",
+        "VERL_PLATFORM": "cpu",
         "SLURM_JOB_NODELIST": "node-[a-b]",
         "NODES_UP_TRIES": "30",
     }
@@ -61,13 +64,20 @@ def test_ray_is_up_on_all_nodes_before_the_recipe_and_ends_after_it(job, tmp_pat
     assert calls[:2] == ["environment gpu", "scontrol show hostnames node-[a-b]"]
     head, worker = [call for call in calls if call.startswith("ray ")]
     assert head.startswith("ray start --block --num-gpus=4 --head --node-ip-address=10.0.0.1 --port=6379 ")
-    assert head.endswith("RAY_ADDRESS=none")
+    assert head.endswith(" cpus=64 VERL_PLATFORM=none RAY_ADDRESS=none")
     assert worker.startswith("ray start --block --num-gpus=4 --address=10.0.0.1:6379 ")
     assert any(call.startswith("srun ") and "--nodelist=node-b ray start" in call for call in calls)
     told = f"recipe {Path(RL).name} data.seed=5 NNODES=2 N_GPUS=4 rank= 10.0.0.1:6379"
     assert calls[-1] == told
     # The sleeping servers were ended: nothing of them is left to wait for.
     assert "Ray is up on 2 nodes" in done.stdout
+
+
+def test_ray_has_all_gpus_of_a_node_also_where_training_has_fewer(job, tmp_path):
+    done, calls = submit(job | {"N_GPUS": "3"}, tmp_path, RL)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert all(" --num-gpus=4 " in call for call in calls if call.startswith("ray "))
+    assert " N_GPUS=3 " in calls[-1]
 
 
 def test_sft_runs_once_on_every_node_without_ray(job, tmp_path):
