@@ -52,14 +52,12 @@ stop_if_wrong
 absolute MODEL_PATH DATA_DIR STATISTICS OUTPUT_DIR JUDGE_MODEL_PATH
 
 # ---- arrays of overrides ---------------------------------------------------------------------------------------
-case $TASKS in all) TASK_LIST=null ;; *) TASK_LIST=[${TASKS// /,}] ;; esac
-
 DATA=(
   data.train_files="$(quoted "${DATA_DIR:-DATA_DIR}/train.parquet")"
   data.val_files="$(quoted "${DATA_DIR:-DATA_DIR}/val.parquet")"
   data.train_batch_size="$TRAIN_BATCH_SIZE"
   data.image_patch_size="$IMAGE_PATCH_SIZE"
-  data.medgrpo.tasks="$TASK_LIST"
+  data.medgrpo.tasks="$(task_list)"
 )
 MODEL=(
   actor_rollout_ref.model.path="$(quoted "${MODEL_PATH:-MODEL_PATH}")"
@@ -162,15 +160,10 @@ check_settings() {
 }
 
 set_preflight() {
-  local tasks=()
   preflight_arguments
   PREFLIGHT+=("${JUDGE_ARGS[@]}" ${JUDGE_PING:+--judge-ping} --normalizer "$NORMALIZER" --advantage "$ADVANTAGE")
   [[ ! -f $STATISTICS ]] || PREFLIGHT+=(--statistics "$STATISTICS")
   [[ $JUDGE != none ]] || PREFLIGHT+=(--no-judge)
-  if [[ $TASKS != all ]]; then
-    read -ra tasks <<<"$TASKS"
-    PREFLIGHT+=(--tasks "${tasks[@]}")
-  fi
   # The nodes of a Ray cluster are not this shell's to look at.
   ((NNODES > 1 || $(gpu_count) < N_GPUS)) || PREFLIGHT+=(--gpus "$N_GPUS" --gpu-gib "$GPU_GIB")
 }
@@ -179,13 +172,8 @@ set_preflight() {
 launch() {
   local from trainer
   trainer=(-m verl.trainer.main_ppo --config-path="$ROOT/recipes/medgrpo/config" --config-name=medgrpo_gpu)
-  set_environment
-  read_arguments "$@"
+  before_start "$@"
   set -- "${ARGUMENTS[@]}"
-  if only_prints "$@"; then print_configuration "${trainer[@]}" -- "$@"; fi
-  check_settings
-  set_preflight
-  stop_or_ask_python
   if [[ -n $DRY_RUN ]]; then
     run python "${PREFLIGHT[@]}"
     run python "${trainer[@]}" "$@"

@@ -36,6 +36,11 @@ absolute() {
   done
 }
 
+# TASKS as hydra takes them.
+task_list() {
+  case $TASKS in all) echo null ;; *) echo "[${TASKS// /,}]" ;; esac
+}
+
 # check_values NUMBER...: stop with every setting that is none, those named being whole numbers too.
 check_values() {
   whole_numbers NNODES N_GPUS GPU_GIB FREE_GIB HOST_GIB "$@"
@@ -87,10 +92,15 @@ python_with_verl() {
 
 # What recipes.medgrpo.preflight looks at in both stages. A part that is known to be absent is not looked at again.
 preflight_arguments() {
+  local tasks
   PREFLIGHT=(-m recipes.medgrpo.preflight --machine gpu --model-family "$MODEL_FAMILY" --host-gib "$HOST_GIB")
   PREFLIGHT+=(--checkpoints "$OUTPUT_DIR/checkpoints" --free-gib "$FREE_GIB")
   [[ ! -f $MODEL_PATH/config.json ]] || PREFLIGHT+=(--model "$MODEL_PATH")
   [[ ! -f $DATA_DIR/train.parquet ]] || PREFLIGHT+=(--data "$DATA_DIR")
+  if [[ $TASKS != all ]]; then
+    read -ra tasks <<<"$TASKS"
+    PREFLIGHT+=(--tasks "${tasks[@]}")
+  fi
 }
 
 # Stop where anything is wrong, with all that can be known of it: what is seen here, and, where it needs no
@@ -101,6 +111,17 @@ stop_or_ask_python() {
     "$python" "${PREFLIGHT[@]}" --partial >/dev/null || true
   fi
   stop_if_wrong
+}
+
+# before_start ARGUMENTS...: everything that comes before an installation or a start of `trainer`, the caller's array;
+# where only the configuration is asked for, the end. What is hydra's is left in ARGUMENTS.
+before_start() {
+  set_environment
+  read_arguments "$@"
+  if only_prints "${ARGUMENTS[@]}"; then print_configuration "${trainer[@]}" -- "${ARGUMENTS[@]}"; fi
+  check_settings
+  set_preflight
+  stop_or_ask_python
 }
 
 # prepare_output [lock]: folders of a run, and its lock: another one must not write to the same place.

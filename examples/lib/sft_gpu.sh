@@ -29,14 +29,12 @@ check_values EPOCHS SAVE_FREQ TRAIN_BATCH_SIZE MAX_TOKENS MASTER_PORT
 absolute MODEL_PATH DATA_DIR OUTPUT_DIR
 
 # ---- arrays of overrides ---------------------------------------------------------------------------------------
-case $TASKS in all) TASK_LIST=null ;; *) TASK_LIST=[${TASKS// /,}] ;; esac
-
 DATA=(
   data.train_files="$(quoted "${DATA_DIR:-DATA_DIR}/train.parquet")"
   data.val_files="$(quoted "${DATA_DIR:-DATA_DIR}/val.parquet")"
   data.train_batch_size="$TRAIN_BATCH_SIZE"
   data.max_token_len_per_gpu="$MAX_TOKENS"
-  data.medgrpo.tasks="$TASK_LIST"
+  data.medgrpo.tasks="$(task_list)"
 )
 MODEL=(
   model.path="$(quoted "${MODEL_PATH:-MODEL_PATH}")"
@@ -80,13 +78,8 @@ check_settings() {
 }
 
 set_preflight() {
-  local tasks=()
   preflight_arguments
   PREFLIGHT+=(--stage sft)
-  if [[ $TASKS != all ]]; then
-    read -ra tasks <<<"$TASKS"
-    PREFLIGHT+=(--tasks "${tasks[@]}")
-  fi
   (($(gpu_count) < N_GPUS)) || PREFLIGHT+=(--gpus "$N_GPUS" --gpu-gib "$GPU_GIB")
 }
 
@@ -94,13 +87,8 @@ set_preflight() {
 launch() {
   local from trainer
   trainer=(-m verl.trainer.sft_trainer --config-path="$ROOT/recipes/medgrpo/config" --config-name=sft_gpu)
-  set_environment
-  read_arguments "$@"
+  before_start "$@"
   set -- "${ARGUMENTS[@]}"
-  if only_prints "$@"; then print_configuration "${trainer[@]}" -- "$@"; fi
-  check_settings
-  set_preflight
-  stop_or_ask_python
   local nodes=(--standalone)
   ((NNODES == 1)) ||
     nodes=(--nnodes="$NNODES" --node_rank="$NODE_RANK" --master_addr="$MASTER_ADDR" --master_port="$MASTER_PORT")
