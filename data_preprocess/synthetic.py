@@ -1,6 +1,6 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Write a synthetic MedVidBench: annotation JSON in the official format and frames that show the answers.
+"""Write a synthetic MedVidBench: annotations in the official format, and frames that show the answers.
 
     python data_preprocess/synthetic.py --output DIR                       # the tiny set that the CPU run learns from
     python data_preprocess/synthetic.py --output DIR --profile full        # real frame sizes and clip lengths

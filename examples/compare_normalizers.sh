@@ -38,7 +38,7 @@ main() {
   source "$ROOT/examples/lib/environment.sh"
   ensure_environment cpu report
   export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
-  python -m recipes.medgrpo.compare_normalizers --recorded "$BASE/raw_signals.jsonl" \
+  python -m recipes.medgrpo normalizers --recorded "$BASE/raw_signals.jsonl" \
     --statistics "$BASE/statistics.json" --runs "$BASE" "${runs[@]}" --output "$BASE/normalizers"
 }
 

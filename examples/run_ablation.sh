@@ -6,7 +6,7 @@
 #
 #   bash examples/run_ablation.sh A B C D E       # the paper's rows, then the table
 #   bash examples/run_ablation.sh F               # all eight tasks rewarded
-#   bash examples/run_ablation.sh zscore drpo     # rivals of the normalisation; all rows: recipes/medgrpo/ablation_rows.txt
+#   bash examples/run_ablation.sh zscore drpo     # rivals of the normalisation; all rows: recipes/medgrpo/studies/ablation/variants.txt
 #   bash examples/run_ablation.sh table           # the table of the rows that are done
 #   SEEDS="0 1 2" bash examples/run_ablation.sh A B                # on the CPU: several seeds, pooled in the table
 #   bash examples/run_ablation.sh --dry-run A E                    # print the commands instead
@@ -112,7 +112,7 @@ the_table() {
     ensure_environment "$([[ -n $why ]] && echo cpu || echo gpu)" report
   fi
   set_judge "${JUDGE_STORE:-$output/judge}"
-  run PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" python -m recipes.medgrpo.ablation "$@" --output "$output" \
+  run PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" python -m recipes.medgrpo ablation "$@" --output "$output" \
     "${JUDGE_ARGS[@]}"
 }
 

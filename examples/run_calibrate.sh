@@ -99,8 +99,8 @@ if [[ -z $DRY_RUN ]]; then
   mkdir -p "$(dirname "$STATISTICS")"
 fi
 [[ $(scoring_judge) == offline ]] ||
-  run python -m recipes.medgrpo.judge_check "${JUDGE_ARGS[@]}" ${JUDGE_PING:+--judge-ping}
-run python -m recipes.medgrpo.calibrate --model "$MODEL_PATH" --data "$DATA_DIR/train.parquet" --output "$STATISTICS" \
+  run python -m recipes.medgrpo judge_check "${JUDGE_ARGS[@]}" ${JUDGE_PING:+--judge-ping}
+run python -m recipes.medgrpo calibrate --model "$MODEL_PATH" --data "$DATA_DIR/train.parquet" --output "$STATISTICS" \
   --engine rollout --config "$CONFIG" --rows-per-pair "$ROWS_PER_PAIR" --samples "$SAMPLES" \
   --temperature "$TEMPERATURE" --max-new-tokens "$MAX_NEW_TOKENS" --batch-size "$BATCH_SIZE" --seed "$SEED" \
   "${JUDGE_ARGS[@]}" ${OVERRIDES[@]:+--override "${OVERRIDES[@]}"}

@@ -87,26 +87,26 @@ fi
 export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH} TOKENIZERS_PARALLELISM=false
 (($(gpu_count) == 0)) || unset VERL_PLATFORM
 # Before hours of answers, not after.
-[[ -z $GROUND_TRUTH || $(scoring_judge) == offline ]] || run python -m recipes.medgrpo.judge_check "${JUDGE_ARGS[@]}"
+[[ -z $GROUND_TRUTH || $(scoring_judge) == offline ]] || run python -m recipes.medgrpo judge_check "${JUDGE_ARGS[@]}"
 
 PARALLEL=()
 [[ $ENGINE != vllm ]] || PARALLEL=(
   --data-parallel "$((N_GPUS / ROLLOUT_TP))" --tensor-parallel-size "$ROLLOUT_TP"
   --gpu-memory-utilization "$GPU_MEMORY_UTILIZATION"
 )
-run python -m recipes.medgrpo.generate --engine "$ENGINE" --model "$MODEL_PATH" --data "$EVAL_DATA" --output "$ANSWERS" \
+run python -m recipes.medgrpo generate --engine "$ENGINE" --model "$MODEL_PATH" --data "$EVAL_DATA" --output "$ANSWERS" \
   --temperature 0 --seed "$SEED" "${PARALLEL[@]}" "${ARGUMENTS[@]}"
 
 if [[ -z $GROUND_TRUTH ]]; then
-  run python -m recipes.medgrpo.submission --results "$ANSWERS" --test "$TEST_FILE" --output "$OUTPUT_DIR/submission.json"
-  run python -m recipes.medgrpo.submission --check "$OUTPUT_DIR/submission.json" --test "$TEST_FILE"
+  run python -m recipes.medgrpo submission --results "$ANSWERS" --test "$TEST_FILE" --output "$OUTPUT_DIR/submission.json"
+  run python -m recipes.medgrpo submission --check "$OUTPUT_DIR/submission.json" --test "$TEST_FILE"
 else
   for mode in leaderboard strict; do
     judge=("${JUDGE_ARGS[@]}")
     [[ $mode == strict ]] || judge=("${LEADERBOARD_JUDGE[@]}")
-    run python -m recipes.medgrpo.evaluate --results "$ANSWERS" --ground-truth "$GROUND_TRUTH" --mode "$mode" \
+    run python -m recipes.medgrpo evaluate --results "$ANSWERS" --ground-truth "$GROUND_TRUTH" --mode "$mode" \
       --per-record --output "$OUTPUT_DIR/$mode" "${judge[@]}" ${BLIND_BASELINE:+--blind-baseline "$BLIND_BASELINE"}
-    [[ -z $COMPARE ]] || run python -m recipes.medgrpo.evaluate --compare "$COMPARE" "$ANSWERS" \
+    [[ -z $COMPARE ]] || run python -m recipes.medgrpo evaluate --compare "$COMPARE" "$ANSWERS" \
       --ground-truth "$GROUND_TRUTH" --mode "$mode" --output "$OUTPUT_DIR/compare_$mode" "${judge[@]}"
   done
 fi

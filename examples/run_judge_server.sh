@@ -88,7 +88,7 @@ SERVER=(
 [[ $JUDGE_MACHINE == cpu ]] || SERVER+=(--gpu-memory-utilization "$JUDGE_GPU_MEMORY_UTILIZATION")
 SERVER+=("${ARGUMENTS[@]}")
 CHECK=(
-  python -m recipes.medgrpo.judge_check --judge openai --judge-base-url "$BASE_URL"
+  python -m recipes.medgrpo judge_check --judge openai --judge-base-url "$BASE_URL"
   --judge-model "${JUDGE_MODEL:-JUDGE_MODEL}" --judge-ping
 )
 [[ -z $JUDGE_DEVICES ]] || export CUDA_VISIBLE_DEVICES=$JUDGE_DEVICES

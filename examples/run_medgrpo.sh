@@ -132,7 +132,7 @@ main() {
     local log=$RUN/logs/$1.log
     shift
     printf '\n# %s\n' "$*" >>"$log"
-    if ! with_parent "$@" 2>&1 | tee -a "$log" | python -m recipes.medgrpo.console; then
+    if ! with_parent "$@" 2>&1 | tee -a "$log" | python -m recipes.medgrpo step_lines; then
       # What was said most often, and what was said last: the cause and the end.
       local errors
       errors=$(grep -aoE '([A-Za-z_]+\.)*[A-Z][A-Za-z]*(Error|Exception|Failure|Killed|Stop)\b: .*' "$log" |
@@ -144,9 +144,9 @@ main() {
   }
 
   # Not after an hour of what comes before the first caption.
-  [[ $(scoring_judge) == offline ]] || python -m recipes.medgrpo.judge_check "${JUDGE_ARGS[@]}" || fail "JUDGE: see above"
+  [[ $(scoring_judge) == offline ]] || python -m recipes.medgrpo judge_check "${JUDGE_ARGS[@]}" || fail "JUDGE: see above"
 
-  if (($# == 0)) && python -m recipes.medgrpo.summary --show "$RUN"; then
+  if (($# == 0)) && python -m recipes.medgrpo summary --show "$RUN"; then
     echo "This run is complete; nothing is left to do. Another SEED or OUTPUT_DIR starts another."
     exit 0
   fi
@@ -169,7 +169,7 @@ main() {
     tail -n 1 logs/preprocess.log
 
     stage "3/7 a tiny random $MODEL"
-    python -m recipes.medgrpo.tiny_model --family "$MODEL" --text data/train.parquet --output model --seed "$SEED" 2>/dev/null
+    python -m recipes.medgrpo tiny_model --family "$MODEL" --text data/train.parquet --output model --seed "$SEED" 2>/dev/null
   fi
 
   SFT=$RUN/sft/global_step_$SFT_STEPS/huggingface
@@ -188,7 +188,7 @@ main() {
   if [[ -f statistics.json ]]; then
     echo "already done"
   else
-    python -m recipes.medgrpo.calibrate --model "$SFT" --data data/train.parquet --output statistics.json \
+    python -m recipes.medgrpo calibrate --model "$SFT" --data data/train.parquet --output statistics.json \
       --rows-per-pair "$CALIBRATION_ROWS" --samples "$CALIBRATION_SAMPLES" --seed "$SEED" \
       "${JUDGE_ARGS[@]}"
   fi
@@ -199,7 +199,7 @@ main() {
   if [[ -f $GRPO/data.pt && -f $GRPO/actor/huggingface/config.json ]]; then
     echo "already done"
   else
-    from=$(python -m recipes.medgrpo.preflight --data data --statistics statistics.json --checkpoints grpo \
+    from=$(python -m recipes.medgrpo preflight --data data --statistics statistics.json --checkpoints grpo \
       --model-family "$MODEL" --normalizer "$NORMALIZER" --advantage "$ADVANTAGE" \
       "${TASK_ARGS[@]}" "${JUDGE_ARGS[@]}")
     ((from == 0)) || echo "resuming after step $from"
@@ -218,21 +218,21 @@ main() {
   stage "7/7 evaluation on held-out videos"
   for name in sft medgrpo; do
     case $name in sft) checkpoint=$SFT ;; *) checkpoint=$GRPO/actor/huggingface ;; esac
-    python -m recipes.medgrpo.evaluate --model "$checkpoint" --data data/val.parquet --output "eval/$name" \
+    python -m recipes.medgrpo evaluate --model "$checkpoint" --data data/val.parquet --output "eval/$name" \
       --samples "$EVAL_SAMPLES" --seed "$SEED" "${JUDGE_ARGS[@]}"
   done
   # As the public leaderboard would score these answers, beside what can be had without a look at a frame.
-  python -m recipes.medgrpo.evaluate --results eval/medgrpo/answers.jsonl --ground-truth data/val.parquet \
+  python -m recipes.medgrpo evaluate --results eval/medgrpo/answers.jsonl --ground-truth data/val.parquet \
     --mode leaderboard --blind-baseline data/train.parquet --output eval/leaderboard >logs/leaderboard.log
-  python -m recipes.medgrpo.pictures --recorded raw_signals.jsonl --statistics statistics.json \
+  python -m recipes.medgrpo pictures --recorded raw_signals.jsonl --statistics statistics.json \
     --output pictures/calibration >logs/pictures.log
   # The rewards as trained on, whatever normalised them.
-  python -m recipes.medgrpo.pictures --recorded grpo/rollouts --output pictures/training "${UNJUDGED[@]}" \
+  python -m recipes.medgrpo pictures --recorded grpo/rollouts --output pictures/training "${UNJUDGED[@]}" \
     >>logs/pictures.log
   echo "leaderboard columns: eval/leaderboard/report.md; histograms before and after normalisation: pictures/"
 
   printf '\n'
-  python -m recipes.medgrpo.summary --run "$RUN" --wall-s "$SECONDS"
+  python -m recipes.medgrpo summary --run "$RUN" --wall-s "$SECONDS"
 }
 
 main "$@"; exit

@@ -1,6 +1,6 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""A sentence encoder as a server with the OpenAI shape: one model for all reward workers, on a machine of its choice.
+"""Serve a sentence encoder over the OpenAI embeddings API, one model for all reward workers.
 
     python -m reward_score.embedding_server --port 8080 [--host 127.0.0.1] [--encoder FOLDER_OR_NAME] [--device cuda:0]
 

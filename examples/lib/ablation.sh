@@ -2,11 +2,11 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 # shellcheck shell=bash
 #
-# The rows of the ablation, to be sourced with ROOT set: their settings are in recipes/medgrpo/ablation_rows.txt.
+# The rows of the ablation, to be sourced with ROOT set: their settings are in recipes/medgrpo/studies/ablation/variants.txt.
 
 # row_names: every row of the table, on one line.
 row_names() {
-  sed -nE 's/^([A-Za-z_]+) *\|.*/\1/p' "$ROOT/recipes/medgrpo/ablation_rows.txt" | paste -sd ' '
+  sed -nE 's/^([A-Za-z_]+) *\|.*/\1/p' "$ROOT/recipes/medgrpo/studies/ablation/variants.txt" | paste -sd ' '
 }
 
 # read_row ROW: its settings as ROW_TASKS, ROW_NORMALIZER, ROW_ADVANTAGE and ROW_JUDGE (yes or none); fails without such
@@ -21,6 +21,6 @@ read_row() {
       ROW_ADVANTAGE=$(echo $ROW_ADVANTAGE) ROW_JUDGE=$(echo $ROW_JUDGE)
       return 0
     fi
-  done < <(grep -v '^#' "$ROOT/recipes/medgrpo/ablation_rows.txt")
+  done < <(grep -v '^#' "$ROOT/recipes/medgrpo/studies/ablation/variants.txt")
   return 1
 }

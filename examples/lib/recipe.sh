@@ -93,7 +93,7 @@ python_with_verl() {
 # What recipes.medgrpo.preflight looks at in both stages. A part that is known to be absent is not looked at again.
 preflight_arguments() {
   local tasks
-  PREFLIGHT=(-m recipes.medgrpo.preflight --machine gpu --model-family "$MODEL_FAMILY" --host-gib "$HOST_GIB")
+  PREFLIGHT=(-m recipes.medgrpo preflight --machine gpu --model-family "$MODEL_FAMILY" --host-gib "$HOST_GIB")
   PREFLIGHT+=(--checkpoints "$OUTPUT_DIR/checkpoints" --free-gib "$FREE_GIB")
   [[ ! -f $MODEL_PATH/config.json ]] || PREFLIGHT+=(--model "$MODEL_PATH")
   [[ ! -f $DATA_DIR/train.parquet ]] || PREFLIGHT+=(--data "$DATA_DIR")

@@ -1,11 +1,11 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""Measure what the SFT model's answers earn, per dataset, task and signal: the input of the normalisation.
+"""Measure what the SFT model's answers earn per dataset, task and signal: the normalisation's input.
 
-    python -m recipes.medgrpo.calibrate --model SFT --data train.parquet --output statistics.json
-    python -m recipes.medgrpo.calibrate --merge RAW_SIGNALS [RAW_SIGNALS ...] --output statistics.json
-    python -m recipes.medgrpo.calibrate --diff STATISTICS STATISTICS [--output changes.json]
+    python -m recipes.medgrpo calibrate --model SFT --data train.parquet --output statistics.json
+    python -m recipes.medgrpo calibrate --merge RAW_SIGNALS [RAW_SIGNALS ...] --output statistics.json
+    python -m recipes.medgrpo calibrate --diff STATISTICS STATISTICS [--output changes.json]
 
 The first samples and scores (an interrupted run goes on where it was), writes the raw signals of every answer
 (`raw_signals.jsonl` beside the output) and `statistics.json`: percentiles with 95 % intervals (bootstrap over
@@ -22,18 +22,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from recipes.medgrpo import calibration
+from recipes.medgrpo.evaluation import percentiles as calibration
 from recipes.medgrpo.files import code_fingerprint, data_fingerprint, model_fingerprint, write_json
-from recipes.medgrpo.scoring import ENCODER, label_of, label_of_args
+from recipes.medgrpo.reward_options import ENCODER, label_of, label_of_args
 from reward_score.errors import RewardError
 from reward_score.statistics import DEFAULT_MIN_IQR, DEFAULT_MIN_SAMPLES, FORMAT, check_degenerate
 
-# `recipes.medgrpo.sampling` brings the model libraries along: what compares two files does without.
+# `recipes.medgrpo.inference.scored_samples` brings the model libraries along: what compares two files does without.
 
 
 def sampled(args: argparse.Namespace) -> tuple[list[dict], dict[str, Any]]:
     """(answers, where they come from) of a model on the rows of a parquet file."""
-    from recipes.medgrpo.sampling import options, sample_and_score
+    from recipes.medgrpo.inference.scored_samples import options, sample_and_score
 
     raw = args.output.with_name("raw_signals.jsonl")
     records = sample_and_score(args.model, args.data, raw, **options(args))
@@ -123,7 +123,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, parents=[uses], allow_abbrev=False
     )
     if chosen.merge is None and chosen.diff is None:
-        from recipes.medgrpo.sampling import add_arguments
+        from recipes.medgrpo.inference.scored_samples import add_arguments
 
         add_arguments(parser, samples=4)
     parser.add_argument("--output", required=chosen.diff is None, type=Path, help="statistics.json")

@@ -1,12 +1,12 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""Evaluation: what answers are worth, by the strict metrics and by the leaderboard's.
+"""Score answers by the strict metrics and by the leaderboard's, and compare models.
 
-    python -m recipes.medgrpo.evaluate --model CHECKPOINT --data val.parquet --output eval/sft
-    python -m recipes.medgrpo.evaluate --results answers.jsonl --ground-truth test_with_answers.json \
+    python -m recipes.medgrpo evaluate --model CHECKPOINT --data val.parquet --output eval/sft
+    python -m recipes.medgrpo evaluate --results answers.jsonl --ground-truth test_with_answers.json \
         --mode leaderboard --blind-baseline train.json --published --output eval/leaderboard
-    python -m recipes.medgrpo.evaluate --compare A.jsonl B.jsonl --ground-truth val.parquet --output eval/a_or_b
+    python -m recipes.medgrpo evaluate --compare A.jsonl B.jsonl --ground-truth val.parquet --output eval/a_or_b
 
 The first samples held-out rows and scores them strictly: `answers.jsonl`, and `scores.json` (accuracy, format and
 count per dataset-task pair, and their plain means: a pair counts once, however many rows it has). Two checkpoints
@@ -37,21 +37,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recipes.medgrpo.answer_files import SPACES
+from recipes.medgrpo.answers.formats import SPACES
+from recipes.medgrpo.answers.questions import InputError, problem
 from recipes.medgrpo.arguments import at_least
-from recipes.medgrpo.benchmark_rows import InputError, problem
-from recipes.medgrpo.comparison import ComparisonError, overall, pair_scores
-from recipes.medgrpo.evaluation import blind, report
+from recipes.medgrpo.data.rows import DataError
+from recipes.medgrpo.evaluation import blind
+from recipes.medgrpo.evaluation import tables as report
 from recipes.medgrpo.evaluation.columns import score_leaderboard
-from recipes.medgrpo.evaluation.compare import compare
+from recipes.medgrpo.evaluation.comparison import compare
 from recipes.medgrpo.evaluation.inputs import Graded, Inputs, read_graded
 from recipes.medgrpo.evaluation.intervals import RESAMPLES, Evaluation
-from recipes.medgrpo.evaluation.judging import JUDGED_TASKS, Judged, pairs_of
+from recipes.medgrpo.evaluation.judged_columns import JUDGED_TASKS, Judged, pairs_of
+from recipes.medgrpo.evaluation.pair_means import ComparisonError, overall, pair_scores
 from recipes.medgrpo.evaluation.published import UnknownModel, published
 from recipes.medgrpo.evaluation.strict import score_strict
 from recipes.medgrpo.files import code_fingerprint, write_json
-from recipes.medgrpo.rows import DataError
-from recipes.medgrpo.scoring import add_judge_arguments, label_of_args, signal_settings_of
+from recipes.medgrpo.reward_options import add_judge_arguments, label_of_args, signal_settings_of
 from reward_score.errors import RewardError
 from reward_score.judge import make_judge
 
@@ -62,7 +63,7 @@ LEADERBOARD_PROMPT = "rubric"
 
 def sampled(args: argparse.Namespace) -> None:
     """Sample a checkpoint on held-out rows and score the answers strictly."""
-    from recipes.medgrpo.sampling import options, sample_and_score
+    from recipes.medgrpo.inference.scored_samples import options, sample_and_score
 
     records = sample_and_score(args.model, args.data, args.output / "answers.jsonl", **options(args))
     scores = pair_scores(records)
@@ -198,7 +199,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--output", required=True, type=Path, help="folder")
     if wanted.model:
-        from recipes.medgrpo.sampling import add_sampling_arguments
+        from recipes.medgrpo.inference.scored_samples import add_sampling_arguments
 
         add_sampling_arguments(parser, samples=4)
     else:

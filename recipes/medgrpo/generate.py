@@ -1,12 +1,12 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""Inference: a model's answers to the rows of a parquet file, in the format of the released inference code.
+"""Write a model's answers to the rows of a parquet file, in the format of the released inference code.
 
-    python -m recipes.medgrpo.generate --model CHECKPOINT --data DATA/test.parquet --output answers.json
-    python -m recipes.medgrpo.generate --model CHECKPOINT --data DATA/test.parquet --output answers.json \
+    python -m recipes.medgrpo generate --model CHECKPOINT --data DATA/test.parquet --output answers.json
+    python -m recipes.medgrpo generate --model CHECKPOINT --data DATA/test.parquet --output answers.json \
         --data-parallel 8 --max-new-tokens stg=512 --one-shot DATA/train.parquet
-    python -m recipes.medgrpo.generate --engine endpoint --base-url URL --endpoint-model NAME \
+    python -m recipes.medgrpo generate --engine endpoint --base-url URL --endpoint-model NAME \
         --data DATA/test.parquet --output answers.json
 
 `answers.json` is a dict by row number, as the paper's `vllm_infer.py` writes it, boxes in pixels of the annotation
@@ -38,17 +38,17 @@ if shutil.which("nvidia-smi") is None:
 import recipes.medgrpo.plugin  # noqa: F401  isort: skip
 
 from recipes.medgrpo.arguments import count
+from recipes.medgrpo.data.positions import enabled
+from recipes.medgrpo.data.rows import DataError, Rows
 from recipes.medgrpo.files import data_fingerprint, write_json
 from recipes.medgrpo.inference import engines, shards
+from recipes.medgrpo.inference.answer_log import Key, Records
 from recipes.medgrpo.inference.budgets import budgets
 from recipes.medgrpo.inference.jobs import InferenceError
 from recipes.medgrpo.inference.one_shot import Examples
-from recipes.medgrpo.inference.records import Key, Records
 from recipes.medgrpo.inference.released import check_one_file, released_record
 from recipes.medgrpo.inference.run import Work, answer
-from recipes.medgrpo.positions import enabled
-from recipes.medgrpo.rows import DataError, Rows
-from recipes.medgrpo.servers import RolloutError
+from recipes.medgrpo.rollout.standalone import RolloutError
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -1,11 +1,11 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""What a training stage needs of a machine: tokens, memory by part, time by part. Loads no weights, starts nothing.
+"""Estimate what a training stage needs of a machine: tokens, memory, time.
 
-    python -m recipes.medgrpo.plan --model Qwen2.5-VL-7B --gpus 8 --memory 80
-    python -m recipes.medgrpo.plan --model Qwen3-VL-4B --gpus 1 --card h200 --lora-rank 64 --offload
-    python -m recipes.medgrpo.plan --model DIR --stage sft --data DATA
+    python -m recipes.medgrpo plan --model Qwen2.5-VL-7B --gpus 8 --memory 80
+    python -m recipes.medgrpo plan --model Qwen3-VL-4B --gpus 1 --card h200 --lora-rank 64 --offload
+    python -m recipes.medgrpo plan --model DIR --stage sft --data DATA
 
 Settings are those of recipes/medgrpo/config (medgrpo_gpu.yaml, sft_gpu.yaml) unless an option or --override says
 otherwise. The formulas stand in recipes/medgrpo/planning: `arithmetic.py`, `memory.py`, `steptime.py`. What is assumed,
@@ -27,7 +27,7 @@ from recipes.medgrpo.arguments import above_zero, at_least, count
 from recipes.medgrpo.files import write_json
 from recipes.medgrpo.planning import memory, steptime
 from recipes.medgrpo.planning.memory import GIB
-from recipes.medgrpo.planning.settings import Settings, read_settings
+from recipes.medgrpo.planning.recipe_settings import Settings, read_settings
 from recipes.medgrpo.planning.shapes import PlanError, Shape, read_shape
 from recipes.medgrpo.planning.steptime import CARDS, MBU, MFU, Speed
 from recipes.medgrpo.planning.tokens import QUESTION_TOKENS, Clip, clip_of, mean_clip, stored_lengths

@@ -10,14 +10,15 @@ import os
 
 if os.environ.get("VERL_PLATFORM", "").lower() == "cpu":
     # Before anything imports torchvision.
-    import recipes.medgrpo.cpu  # noqa: F401
+    import recipes.medgrpo.rollout.cpu  # noqa: F401
 
-from recipes.medgrpo import positions, vllm_times  # noqa: E402
+from recipes.medgrpo.data import positions  # noqa: E402
+from recipes.medgrpo.rollout import vllm_times  # noqa: E402
 
 if positions.enabled():
     positions.install()
     vllm_times.install()
 
-from recipes.medgrpo.processing import install as remember_clips  # noqa: E402
+from recipes.medgrpo.data.processing import install as remember_clips  # noqa: E402
 
 remember_clips()

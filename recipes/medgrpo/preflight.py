@@ -1,11 +1,11 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""Everything that can be known to be wrong before Ray starts, in one list.
+"""List everything that can be known to be wrong before Ray starts.
 
-    python -m recipes.medgrpo.preflight --data DATA --statistics statistics.json --checkpoints CKPT [--tasks tal stg]
+    python -m recipes.medgrpo preflight --data DATA --statistics statistics.json --checkpoints CKPT [--tasks tal stg]
         [--normalizer logistic] [--rewarded-tasks tal stg vs rc] [--judge openai --judge-model NAME ... [--judge-ping]]
-    python -m recipes.medgrpo.preflight --stage sft --data DATA --checkpoints CKPT [--tasks tal stg]
+    python -m recipes.medgrpo preflight --stage sft --data DATA --checkpoints CKPT [--tasks tal stg]
     ... --machine gpu [--model DIR] [--gpus 8] [--gpu-gib 79] [--host-gib 128]    # of a machine with GPUs, both stages
 
 Also repairs a broken checkpoint tracker. Prints the step that training will resume from (0: from the start).
@@ -22,11 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recipes.medgrpo.advantages import ADVANTAGES, make_advantage
-from recipes.medgrpo.checkpoints import TRACKER, repair_tracker
 from recipes.medgrpo.files import code_fingerprint
-from recipes.medgrpo.judge_check import check_judge, ping
-from recipes.medgrpo.preflight_machine import (
+from recipes.medgrpo.planning.machine import (
     check_disk,
     check_gpus,
     check_host,
@@ -35,7 +32,7 @@ from recipes.medgrpo.preflight_machine import (
     check_times,
     check_verl,
 )
-from recipes.medgrpo.scoring import (
+from recipes.medgrpo.reward_options import (
     ENCODER,
     TRAINING_JUDGES,
     add_judge_arguments,
@@ -43,6 +40,9 @@ from recipes.medgrpo.scoring import (
     signal_settings,
     signal_settings_of,
 )
+from recipes.medgrpo.training.advantages import ADVANTAGES, make_advantage
+from recipes.medgrpo.training.checkpoints import TRACKER, repair_tracker
+from recipes.medgrpo.training.judge_check import check_judge, ping
 from reward_score.errors import RewardError
 from reward_score.medgrpo import needed_signals
 from reward_score.normalization import NORMALIZERS, Normalizer, Statistics, missing_pairs

@@ -1,10 +1,10 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""The leaderboard's submission file, built from answers and checked against the test rows.
+"""Build the leaderboard's submission file, and check it against the test rows.
 
-    python -m recipes.medgrpo.submission --results answers.jsonl --test DATA/test.parquet --output submission.json
-    python -m recipes.medgrpo.submission --check submission.json --test cleaned_test_data.json
+    python -m recipes.medgrpo submission --results answers.jsonl --test DATA/test.parquet --output submission.json
+    python -m recipes.medgrpo submission --check submission.json --test cleaned_test_data.json
 
 The server pairs answers and rows by their place in the list and by nothing else, so that another order is never
 noticed there, and one answer that is no text loses a whole column. Here each of these is an error that names file,
@@ -33,9 +33,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from recipes.medgrpo.answer_boxes import boxes_in, boxes_on_canvas
-from recipes.medgrpo.answer_files import SPACES, Answer, read_results, same_id
-from recipes.medgrpo.benchmark_rows import InputError, Row, problem, read_test
+from recipes.medgrpo.answers.box_text import boxes_in, boxes_on_canvas
+from recipes.medgrpo.answers.formats import SPACES, Answer, read_results, same_id
+from recipes.medgrpo.answers.questions import InputError, Row, problem, read_test
 from recipes.medgrpo.files import write_json
 from reward_score.answers import PARSERS
 from reward_score.boxes import to_model

@@ -1,11 +1,11 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""What a run leaves: `metrics.jsonl` and `summary.json`, and the same as a table.
+"""Write and show what a run came to: metrics.jsonl and summary.json; pool several runs.
 
-    python -m recipes.medgrpo.summary --run outputs/NAME [--wall-s 512]        one run
-    python -m recipes.medgrpo.summary --show outputs/NAME                      its table again
-    python -m recipes.medgrpo.summary --pool outputs/A outputs/B outputs/C     several seeds together
+    python -m recipes.medgrpo summary --run outputs/NAME [--wall-s 512]        one run
+    python -m recipes.medgrpo summary --show outputs/NAME                      its table again
+    python -m recipes.medgrpo summary --pool outputs/A outputs/B outputs/C     several seeds together
 
 A run that was interrupted has one metrics file per attempt (verl's file logger starts its file anew); the attempts
 are merged here, the later attempt's figures winning where a step was trained again after a resume.
@@ -23,10 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from recipes.medgrpo.checkpoints import latest_complete
-from recipes.medgrpo.comparison import paired_difference
+from recipes.medgrpo.evaluation.pair_means import paired_difference
 from recipes.medgrpo.files import read_json_lines, write_json, write_json_lines
-from recipes.medgrpo.scoring import judge_label
+from recipes.medgrpo.reward_options import judge_label
+from recipes.medgrpo.training.checkpoints import latest_complete
 from reward_score.judge import OfflineJudge
 
 ATTEMPTS = "attempts/grpo_*.jsonl"

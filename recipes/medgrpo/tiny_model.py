@@ -1,9 +1,9 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""A tiny random Qwen2.5-VL or Qwen3-VL checkpoint, made on the spot: real architecture, nothing downloaded.
+"""Write a tiny random model of a real architecture; nothing is downloaded.
 
-    python -m recipes.medgrpo.tiny_model --family qwen2_5_vl --text DATA/train.parquet --output MODEL
+    python -m recipes.medgrpo tiny_model --family qwen2_5_vl --text DATA/train.parquet --output MODEL
 
 The tokenizer is a byte-level BPE trained on the prompts and answers of the given parquet files, so that an answer
 takes tens of tokens, not hundreds. Digits stay single tokens, as in Qwen's own tokenizer.
@@ -18,14 +18,14 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import recipes.medgrpo.cpu.torchvision_ops  # noqa: F401  isort: skip
+import recipes.medgrpo.rollout.cpu.torchvision_ops  # noqa: F401  isort: skip
 
 import pyarrow.parquet as pq
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import Qwen2TokenizerFast
 
-from recipes.medgrpo.families import FAMILIES, family_of
+from recipes.medgrpo.data.families import FAMILIES, family_of
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",

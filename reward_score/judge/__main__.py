@@ -1,6 +1,6 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Look into the judge's store, copy its verdicts out, remove old ones. A training run may be using it meanwhile.
+"""Look into the judge's store, export its verdicts, remove old ones.
 
     python -m reward_score.judge cache stats  --store FOLDER [--json]
     python -m reward_score.judge cache export --store FOLDER [--output verdicts.jsonl]

@@ -29,8 +29,8 @@ from PIL import Image
 from data_preprocess.frame_store import SUFFIXES, FrameStore
 from data_preprocess.frames import render
 from data_preprocess.geometry import MAX_PIXELS, MIN_PIXELS, vision_tokens
-from recipes.medgrpo.cpu import torchvision_ops  # noqa: F401
-from recipes.medgrpo.video import decode_clip
+from recipes.medgrpo.data.video import decode_clip
+from recipes.medgrpo.rollout.cpu import torchvision_ops  # noqa: F401
 
 FAMILY = "qwen2_5_vl"
 DISK = (1280, 720)

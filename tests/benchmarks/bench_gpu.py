@@ -44,7 +44,7 @@ from recipes.medgrpo.arguments import count
 from recipes.medgrpo.files import write_json
 from recipes.medgrpo.planning import memory, steptime
 from recipes.medgrpo.planning.arithmetic import text_cost, training_cost, vision_cost
-from recipes.medgrpo.planning.settings import read_settings
+from recipes.medgrpo.planning.recipe_settings import read_settings
 from recipes.medgrpo.planning.shapes import MODELS, PlanError, Shape, builtin_config, read_shape
 from recipes.medgrpo.planning.tokens import Clip, clip_of
 

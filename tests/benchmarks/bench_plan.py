@@ -25,14 +25,14 @@ import torch
 if torch.version.cuda is None:
     # A CPU build beside PyPI's torchvision; imports verl, which a machine with a GPU need not have for this.
     os.environ.setdefault("VERL_PLATFORM", "cpu")
-    import recipes.medgrpo.cpu.torchvision_ops  # noqa: F401
+    import recipes.medgrpo.rollout.cpu.torchvision_ops  # noqa: F401
 
 import transformers as tf
 
 from data_preprocess.geometry import ASSUMED_SIZE
 from recipes.medgrpo.planning.arithmetic import text_cost, vision_cost
 from recipes.medgrpo.planning.memory import block_bytes, layer_bytes, stored, training
-from recipes.medgrpo.planning.settings import read_settings
+from recipes.medgrpo.planning.recipe_settings import read_settings
 from recipes.medgrpo.planning.shapes import Shape, shape_of
 from recipes.medgrpo.planning.tokens import Clip, clip_of
 

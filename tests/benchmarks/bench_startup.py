@@ -84,7 +84,7 @@ def measure(kind: str, path: str, cache: str) -> None:
         import recipes.medgrpo.plugin  # noqa: F401  isort: skip
         from omegaconf import OmegaConf
 
-        from recipes.medgrpo.dataset import MedVidDataset
+        from recipes.medgrpo.data.dataset import MedVidDataset
 
         idle, start = peak(), time.perf_counter()
         config = {"train_batch_size": BATCH, "max_prompt_length": 8192, "cache_dir": cache}

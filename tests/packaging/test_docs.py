@@ -39,7 +39,7 @@ for command in json.loads(sys.argv[1]):
     module, arguments = (command[1], command[2:]) if command[0] == "-m" else (None, command[1:])
     page = io.StringIO()
     # `evaluate` has more to say of the way that samples.
-    for more in ([], ["--model", "x"]) if module == "recipes.medgrpo.evaluate" else ([],):
+    for more in ([], ["--model", "x"]) if arguments == ["evaluate"] else ([],):
         sys.argv = [command[0], *arguments, *more, "--help"]
         with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
             if module is None:
@@ -88,15 +88,18 @@ class Command:
     def key(self) -> tuple[str, ...]:
         """The command without its arguments; of those with subcommands, with these."""
         head = ("-m", self.what) if self.run == "python -m" else (self.what,)
+        words = self.words
+        if self.what == "recipes.medgrpo" and words:
+            head, words = (*head, words[0]), words[1:]
         subcommands = []
-        for word in self.words:
-            if not re.fullmatch(r"[a-z]+", word) or self.what not in WITH_SUBCOMMANDS:
+        for word in words:
+            if not re.fullmatch(r"[a-z]+", word) or head[-1] not in WITH_SUBCOMMANDS:
                 break
             subcommands.append(word)
         return (*head, *subcommands)
 
 
-WITH_SUBCOMMANDS = ("recipes.medgrpo.judge_study", "reward_score.judge", "data_preprocess/medvidbench.py")
+WITH_SUBCOMMANDS = ("judge_study", "reward_score.judge", "data_preprocess/medvidbench.py")
 
 
 def commands() -> list[Command]:

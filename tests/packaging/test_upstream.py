@@ -162,7 +162,7 @@ def test_only_its_own_work_is_replaced(tmp_path):
     ("ours", "before", "after"),
     [
         (
-            "recipes/medgrpo/rows.py",
+            "recipes/medgrpo/data/rows.py",
             "from data_preprocess import timeline\nfrom reward_score.errors import SettingError\nimport reward_score\n",
             "from verl.utils.medvidbench import timeline\n"
             "from verl.utils.reward_score.medgrpo.errors import SettingError\n"
@@ -175,10 +175,10 @@ def test_only_its_own_work_is_replaced(tmp_path):
         ),
         (
             "recipes/medgrpo/config/base.yaml",
-            "path: pkg://recipes.medgrpo.dataset",
-            "path: pkg://recipe.medgrpo.dataset",
+            "path: pkg://recipes.medgrpo.data.dataset",
+            "path: pkg://recipe.medgrpo.data.dataset",
         ),
-        ("examples/a.sh", "python -m recipes.medgrpo.plan", "python -m recipe.medgrpo.plan"),
+        ("examples/a.sh", "python -m recipes.medgrpo plan", "python -m recipe.medgrpo plan"),
         (
             "examples/a.sh",
             "python -m reward_score.judge cache",
@@ -291,7 +291,7 @@ def test_a_run_script_composes_from_the_trees_alone(checkout):
     script = "recipe/medgrpo/run_medgrpo_qwen3_vl_4b.sh"
     done = run(checkout, "bash", script, "--cfg", "job", "--resolve")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "path: pkg://recipe.medgrpo.dataset" in done.stdout
+    assert "path: pkg://recipe.medgrpo.data.dataset" in done.stdout
     assert "path: pkg://verl.utils.reward_score.medgrpo.medgrpo" in done.stdout
     assert "adv_estimator: grpo" in done.stdout and str(ROOT / "recipes") not in done.stdout + done.stderr
 

@@ -37,7 +37,7 @@ class Family:
 
     def messages(self, row: int = 0, *, frames: int | None = None, fps: float | None = None) -> list[dict]:
         """A training row's chat in parts, its clip cut or stretched to `frames` frames and said to run at `fps`."""
-        from recipes.medgrpo.dataset import read_rows, split_content
+        from recipes.medgrpo.data.dataset import read_rows, split_content
 
         record = read_rows(str(self.data / "train.parquet")).slice(row, 1).to_pylist()[0]
         video = dict(record["videos"][0])
@@ -48,8 +48,8 @@ class Family:
         return split_content(record["prompt"], [video])
 
     def request(self, row: int = 0, seed: int = 0, **changes):
-        from recipes.medgrpo.engine import Request
-        from recipes.medgrpo.video import clips_of
+        from recipes.medgrpo.data.video import clips_of
+        from recipes.medgrpo.rollout.transformers_engine import Request
 
         messages = self.messages(row, **changes)
         clips = clips_of(messages)
@@ -86,7 +86,7 @@ class Family:
         """An engine whose model is far from uniform and attends sharply: the random weights, scaled."""
         import torch
 
-        from recipes.medgrpo.engine import TransformersEngine
+        from recipes.medgrpo.rollout.transformers_engine import TransformersEngine
 
         model = copy.deepcopy(self.engine.model)
         with torch.no_grad():
@@ -149,7 +149,7 @@ def _make(name: str, data: Path, path: Path) -> Family:
     from verl.utils.tokenizer import hf_processor
 
     from recipes.medgrpo import tiny_model
-    from recipes.medgrpo.engine import TransformersEngine
+    from recipes.medgrpo.rollout.transformers_engine import TransformersEngine
 
     text = [str(data / f"{split}.parquet") for split in ("train", "val")]
     arguments = ["--family", name, "--text", *text, "--output", str(path), "--hidden", "64"]

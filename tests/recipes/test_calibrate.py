@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.medgrpo import calibration
 from recipes.medgrpo.calibrate import main
-from recipes.medgrpo.calibration import Series, intervals, pair_statistics, series_of
+from recipes.medgrpo.evaluation import percentiles as calibration
+from recipes.medgrpo.evaluation.percentiles import Series, intervals, pair_statistics, series_of
 from reward_score.errors import BadStatistics
 from reward_score.normalization import Normalizer, Statistics, logistic
 from reward_score.statistics import summarize

@@ -269,12 +269,12 @@ def test_sft_recipes_share_the_dataset_and_the_published_rate(configs):
     # verl's own FSDP engine raises for "linear": both stages have ours.
     assert gpu["optim"]["lr_scheduler_type"] == "linear"
     for name in ("sft_cpu", "sft_gpu"):
-        assert configs[name]["optim"]["_target_"] == "recipes.medgrpo.fsdp_engine.OptimizerConfig"
-        assert configs[name]["engine"]["_target_"] == "recipes.medgrpo.fsdp_engine.EngineConfig"
+        assert configs[name]["optim"]["_target_"] == "recipes.medgrpo.training.fsdp_engine.OptimizerConfig"
+        assert configs[name]["engine"]["_target_"] == "recipes.medgrpo.training.fsdp_engine.EngineConfig"
     for name in ("medgrpo_cpu", "medgrpo_gpu"):
         actor = configs[name]["actor_rollout_ref"]["actor"]
-        assert actor["optim"]["_target_"] == "recipes.medgrpo.fsdp_engine.OptimizerConfig"
-        assert actor["fsdp_config"]["_target_"] == "recipes.medgrpo.fsdp_engine.EngineConfig"
+        assert actor["optim"]["_target_"] == "recipes.medgrpo.training.fsdp_engine.OptimizerConfig"
+        assert actor["fsdp_config"]["_target_"] == "recipes.medgrpo.training.fsdp_engine.EngineConfig"
     assert gpu["data"]["max_token_len_per_gpu"] >= gpu["data"]["max_length"]
     assert gpu["data"]["medgrpo"]["tasks"] is None
 
@@ -288,7 +288,7 @@ def test_checkpoints_can_be_loaded_by_others(configs):
 
 def test_the_pinned_verl_is_the_one_that_preflight_asks_for():
     # Read, not imported: that would load transformers and verl for one word.
-    source = (ROOT / "recipes/medgrpo/preflight_machine.py").read_text(encoding="utf-8")
+    source = (ROOT / "recipes/medgrpo/planning/machine.py").read_text(encoding="utf-8")
     version = re.search(r'^VERL = "(.+)"$', source, re.MULTILINE)[1]
     lines = (ROOT / "recipes/medgrpo/REQUIRED_VERL.txt").read_text(encoding="utf-8").splitlines()
     fields = dict(line.split("=", 1) for line in lines if not line.startswith("#"))

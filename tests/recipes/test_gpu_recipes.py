@@ -56,11 +56,11 @@ def test_paper_settings(configs, script):
 @pytest.mark.parametrize("script", [QWEN2_5, QWEN3])
 def test_hooks_are_those_of_the_cpu_run(configs, script):
     config = configs[script]
-    assert config["data"]["custom_cls"] == {"path": "pkg://recipes.medgrpo.dataset", "name": "MedVidDataset"}
+    assert config["data"]["custom_cls"] == {"path": "pkg://recipes.medgrpo.data.dataset", "name": "MedVidDataset"}
     reward = config["reward"]["custom_reward_function"]
     assert (reward["path"], reward["name"]) == ("pkg://reward_score.medgrpo", "compute_score")
     sampler = config["trainer"]["v1"]["sampler"]
-    assert sampler["custom_sampler"] == {"path": "pkg://recipes.medgrpo.sampler", "name": "MedGRPOSampler"}
+    assert sampler["custom_sampler"] == {"path": "pkg://recipes.medgrpo.training.sampler", "name": "MedGRPOSampler"}
     assert sampler["sampler_kwargs"]["group_size"] == 8
     assert config["data"]["shuffle"] is False and config["data"]["filter_overlong_prompts"] is False
     assert config["trainer"]["resume_mode"] == "auto"
@@ -325,7 +325,7 @@ def test_a_dry_run_prints_the_commands_and_starts_nothing(machine, tmp_path):
     done, calls = start_copy(machine, tmp_path, QWEN3, "--dry-run", "data.seed=5")
     assert done.returncode == 0, done.stderr[-2000:]
     preflight, trainer = done.stdout.splitlines()
-    assert preflight.startswith("python -m recipes.medgrpo.preflight ")
+    assert preflight.startswith("python -m recipes.medgrpo preflight ")
     assert trainer.startswith("python -m verl.trainer.main_ppo ") and trainer.endswith(" data.seed=5")
     assert calls == [] and not (tmp_path / "out").exists()
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import recipes.medgrpo.cpu.torchvision_ops  # noqa: F401  isort: skip
+import recipes.medgrpo.rollout.cpu.torchvision_ops  # noqa: F401  isort: skip
 
 import torch
 
@@ -24,7 +24,7 @@ from data_preprocess.geometry import ASSUMED_SIZE, processed_size  # noqa: E402
 from data_preprocess.prompt_length import PromptLength  # noqa: E402
 from recipes.medgrpo import plan  # noqa: E402
 from recipes.medgrpo.planning import steptime  # noqa: E402
-from recipes.medgrpo.planning.settings import read_settings  # noqa: E402
+from recipes.medgrpo.planning.recipe_settings import read_settings  # noqa: E402
 from recipes.medgrpo.planning.shapes import MODELS, builtin_config, read_shape, shape_of  # noqa: E402
 from recipes.medgrpo.planning.tokens import clip_of  # noqa: E402
 

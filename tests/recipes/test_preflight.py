@@ -16,9 +16,7 @@ from safetensors.numpy import save_file
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from mock_judge_server import MockJudge, Reply, honest  # noqa: E402
 
-from recipes.medgrpo.checkpoints import TRACKER  # noqa: E402
-from recipes.medgrpo.preflight import check_lengths, main  # noqa: E402
-from recipes.medgrpo.preflight_machine import (  # noqa: E402
+from recipes.medgrpo.planning.machine import (  # noqa: E402
     GPU_PACKAGES,
     PINNED,
     VERL,
@@ -26,6 +24,8 @@ from recipes.medgrpo.preflight_machine import (  # noqa: E402
     check_model,
     check_packages,
 )
+from recipes.medgrpo.preflight import check_lengths, main  # noqa: E402
+from recipes.medgrpo.training.checkpoints import TRACKER  # noqa: E402
 from reward_score.judge.limits import Estimate, Limits  # noqa: E402
 from reward_score.judge.store import open_store  # noqa: E402
 

@@ -38,7 +38,7 @@ class Machine:
     def __init__(self, folder: Path) -> None:
         self.folder, self.examples, self.tools = folder, folder / "checkout/examples", folder / "tools"
         shutil.copytree(ROOT / "examples", self.examples)
-        rows = "recipes/medgrpo/ablation_rows.txt"
+        rows = "recipes/medgrpo/studies/ablation/variants.txt"
         (folder / "checkout" / rows).parent.mkdir(parents=True)
         shutil.copy(ROOT / rows, folder / "checkout" / rows)
         (self.examples / "lib/environment.sh").write_text(
@@ -159,9 +159,9 @@ def test_tasks_and_no_judge_reach_the_training_and_not_the_evaluation(machine):
     assert "reward.custom_reward_function.reward_kwargs.judge=null" in trained
     assert trained[-1] == "data.seed=7"
     assert [words for words in stages if "pictures/training" in words and "--without-judge" in words]
-    (checked,) = [words for words in stages if "recipes.medgrpo.preflight" in words]
+    (checked,) = [words for words in stages if "preflight" in words]
     assert after(checked, "--tasks") == after(checked, "--rewarded-tasks") == ["vs", "rc"]
-    scored = [words for words in stages if "recipes.medgrpo.calibrate" in words or "--samples" in words]
+    scored = [words for words in stages if "calibrate" in words or "--samples" in words]
     assert len(scored) == 3
     assert all(after(words, "--judge") == ["offline"] and "--tasks" not in words for words in scored)
 
@@ -210,8 +210,8 @@ def test_calibration_asks_the_servers_of_the_training(machine):
         JUDGE_MODEL="open judge",
         JUDGE_BASE_URL="http://127.0.0.1:8000/v1",
     )
-    assert check[:3] == ["python", "-m", "recipes.medgrpo.judge_check"] and "--judge-ping" not in check
-    assert command[:3] == ["python", "-m", "recipes.medgrpo.calibrate"]
+    assert check[:4] == ["python", "-m", "recipes.medgrpo", "judge_check"] and "--judge-ping" not in check
+    assert command[:4] == ["python", "-m", "recipes.medgrpo", "calibrate"]
     for flag, value in (
         ("--model", "sft"),
         ("--data", "data/train.parquet"),
@@ -234,7 +234,7 @@ def test_calibration_asks_the_servers_of_the_training(machine):
 
 
 def test_the_overrides_are_ones_that_the_gpu_configuration_takes(machine):
-    from recipes.medgrpo.servers import compose_config
+    from recipes.medgrpo.rollout.standalone import compose_config
 
     (command,) = machine.dry("run_calibrate.sh", **PLACES, JUDGE="offline", N_GPUS="4")
     config = compose_config("medgrpo_gpu", after(command, "--override"), "sft")
@@ -249,8 +249,8 @@ def test_an_evaluation_answers_greedily_and_scores_in_both_modes(machine):
         COMPARE="other.json",
         ROLLOUT_TP="2",
     )
-    assert "recipes.medgrpo.judge_check" in check
-    assert answer[:3] == ["python", "-m", "recipes.medgrpo.generate"]
+    assert check[:4] == ["python", "-m", "recipes.medgrpo", "judge_check"]
+    assert answer[:4] == ["python", "-m", "recipes.medgrpo", "generate"]
     for flag, value in (
         *(("--engine", "vllm"), ("--model", "sft"), ("--data", "data/val.parquet"), ("--output", "eval/answers.json")),
         *(("--temperature", "0"), ("--data-parallel", "4"), ("--tensor-parallel-size", "2")),
@@ -272,9 +272,9 @@ def test_the_commands_of_an_evaluation_are_ones_that_generate_and_evaluate_take(
     from recipes.medgrpo import evaluate, generate
 
     commands = machine.dry("run_evaluate.sh", **PLACES, JUDGE="none", COMPARE="other.json", OUTPUT_DIR="eval")
-    parsed = generate.parse(commands[0][3:])
+    parsed = generate.parse(commands[0][4:])
     assert (parsed.data_parallel, parsed.temperature) == (8, 0.0)
-    board, _, strict, _ = (evaluate.parse(command[3:]) for command in commands[1:])
+    board, _, strict, _ = (evaluate.parse(command[4:]) for command in commands[1:])
     # Without a judge the leaderboard's judged columns are left out; the strict score of a caption needs one.
     assert (board.mode, board.judge) == ("leaderboard", None)
     assert (strict.mode, strict.judge) == ("strict", "offline")
@@ -292,7 +292,7 @@ def test_test_rows_with_answers_elsewhere_are_scored(machine):
     commands = machine.dry(
         *("run_evaluate.sh",), **PLACES, EVAL_DATA="data/test.parquet", GROUND_TRUTH="answers.json", JUDGE="offline"
     )
-    assert [command[2] for command in commands] == ["recipes.medgrpo.generate", *["recipes.medgrpo.evaluate"] * 2]
+    assert [command[3] for command in commands] == ["generate", "evaluate", "evaluate"]
     assert after(commands[1], "--ground-truth") == ["answers.json"]
 
 
@@ -420,7 +420,7 @@ def test_a_judge_serves_until_it_is_ended_and_leaves_nothing(judge, tmp_path):
             f"vllm serve some/open-judge --served-model-name open-judge --host 127.0.0.1 --port {port}"
         )
         assert served.endswith("--quantization fp8")
-        assert "recipes.medgrpo.judge_check" in checked and "--judge-ping" in checked
+        assert "-m recipes.medgrpo judge_check " in checked and "--judge-ping" in checked
     finally:
         process.send_signal(signal.SIGTERM)
         status = process.wait(timeout=60)
@@ -489,7 +489,7 @@ def test_rows_on_the_cpu_share_the_run_before_them(machine):
         "E": usual | {"TASKS": "vs rc", "JUDGE": "none", "SCORING_JUDGE": "offline"},
         "F": usual | {"TASKS": "all"},
     }
-    assert table[2:4] == ["-m", "recipes.medgrpo.ablation"]
+    assert table[2:5] == ["-m", "recipes.medgrpo", "ablation"]
     assert (after(table, "--runs"), after(table, "--output")) == (["out"], ["out/rows"])
     assert after(table, "--judge") == ["offline"]
 
@@ -520,7 +520,7 @@ def test_a_row_on_the_cpu_starts_from_links_to_the_shared_stages(machine):
     assert (rows / "B/shared").read_text() == f"{run}\n"
     assert not (rows / "B/grpo").exists() and not (rows / "B/eval/medgrpo").exists()
     assert (rows / "F/grpo/file").samefile(run / "grpo/file")
-    assert machine.calls()[-1].startswith("python -m recipes.medgrpo.ablation --runs ")
+    assert machine.calls()[-1].startswith("python -m recipes.medgrpo ablation --runs ")
 
 
 def test_rows_on_gpus_are_the_recipe_and_its_evaluation(machine):

@@ -32,7 +32,7 @@ def test_paper_settings(configs):
     assert config["trainer"]["total_epochs"] == 3 and config["trainer"]["total_training_steps"] is None
     optim = config["optim"]
     assert (float(optim["lr"]), optim["optimizer"], optim["lr_scheduler_type"]) == (5e-7, "AdamW", "linear")
-    assert optim["_target_"] == "recipes.medgrpo.fsdp_engine.OptimizerConfig" and not optim["min_lr_ratio"]
+    assert optim["_target_"] == "recipes.medgrpo.training.fsdp_engine.OptimizerConfig" and not optim["min_lr_ratio"]
     # All eight tasks, all parameters, on eight GPUs.
     assert config["data"]["medgrpo"]["tasks"] is None and config["model"]["lora_rank"] == 0
     assert config["engine"]["freeze_vision"] is False
@@ -42,7 +42,7 @@ def test_paper_settings(configs):
 @pytest.mark.parametrize("script", [QWEN2_5, QWEN3])
 def test_hooks_and_machine(configs, script):
     config = configs[script]
-    assert config["data"]["custom_cls"] == {"path": "pkg://recipes.medgrpo.dataset", "name": "MedVidSFTDataset"}
+    assert config["data"]["custom_cls"] == {"path": "pkg://recipes.medgrpo.data.dataset", "name": "MedVidSFTDataset"}
     assert config["trainer"]["resume_mode"] == "auto" and config["trainer"]["device"] == "cuda"
     engine = config["engine"]
     assert (engine["strategy"], engine["model_dtype"]) == ("fsdp2", "fp32")

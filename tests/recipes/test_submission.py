@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_preprocess import medvidbench
-from recipes.medgrpo.answer_boxes import boxes_on_canvas
-from recipes.medgrpo.benchmark_rows import read_test
+from recipes.medgrpo.answers.box_text import boxes_on_canvas
+from recipes.medgrpo.answers.questions import read_test
 from recipes.medgrpo.submission import main
 from reward_score.answers import parse_stg
 from reward_score.boxes import iou, to_canvas, to_model

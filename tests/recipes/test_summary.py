@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from recipes.medgrpo.console import step_line
 from recipes.medgrpo.summary import (
     PEARSON,
     REWARD,
@@ -18,6 +17,7 @@ from recipes.medgrpo.summary import (
     verdict,
     with_lost_steps,
 )
+from recipes.medgrpo.training.step_lines import step_line
 
 ROOT = Path(__file__).resolve().parents[2]
 

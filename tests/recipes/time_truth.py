@@ -81,7 +81,7 @@ def exact_clips() -> list[Clip]:
 
 def row_of(family, clip: Clip, number: int = 0) -> dict:
     """A training row whose clip is `clip`; frames are the row's own, over again where there are too few."""
-    from recipes.medgrpo.dataset import read_rows
+    from recipes.medgrpo.data.dataset import read_rows
 
     row = read_rows(str(family.data / "train.parquet")).slice(number, 1).to_pylist()[0]
     return {**row, "videos": [clip.video(row["videos"][0])]}
@@ -89,9 +89,9 @@ def row_of(family, clip: Clip, number: int = 0) -> dict:
 
 def request_of(family, clip: Clip, number: int = 0):
     """The prompt of `row_of`, as the rollout gets it."""
-    from recipes.medgrpo.dataset import split_content
-    from recipes.medgrpo.engine import Request
-    from recipes.medgrpo.video import clips_of
+    from recipes.medgrpo.data.dataset import split_content
+    from recipes.medgrpo.data.video import clips_of
+    from recipes.medgrpo.rollout.transformers_engine import Request
 
     row = row_of(family, clip, number)
     messages = split_content(row["prompt"], row["videos"])
@@ -113,7 +113,7 @@ def stamps(clip: Clip) -> list[str]:
 
 
 EXTENSIONS = {
-    "plain": "recipes.medgrpo.vllm_times.TimesExtension",
+    "plain": "recipes.medgrpo.rollout.vllm_times.TimesExtension",
     "verl": "verl.workers.rollout.vllm_rollout.utils.vLLMColocateWorkerExtension",
 }
 
@@ -129,7 +129,7 @@ def main(model: str, requests: str, answers: str, new_tokens: str, way: str) -> 
     # vLLM takes half of the memory for its cache and binds threads to cores if not told otherwise.
     os.environ.update(VLLM_CPU_KVCACHE_SPACE="1", VLLM_CPU_OMP_THREADS_BIND="nobind")
     if way == "plain":
-        from recipes.medgrpo import vllm_times
+        from recipes.medgrpo.rollout import vllm_times
 
         vllm_times.install()
     else:

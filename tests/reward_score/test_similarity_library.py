@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-import recipes.medgrpo.cpu.torchvision_ops  # noqa: F401
+import recipes.medgrpo.rollout.cpu.torchvision_ops  # noqa: F401
 from reward_score.encoders import LibraryEncoder
 from reward_score.errors import EmbeddingUnavailable
 from reward_score.similarity import SentenceEncoder, open_encoder, packaged_model

@@ -28,10 +28,10 @@ from typing import Any
 
 from data_preprocess.records import TASKS
 from data_preprocess.wording import short
-from recipes.medgrpo.answer_boxes import boxes_on_canvas
-from recipes.medgrpo.answer_files import answer_key, decoded, own_rollouts, space_of
-from recipes.medgrpo.benchmark_rows import problem
-from recipes.medgrpo.evaluation.matching import Dropped, Matched, match, numbered_records
+from recipes.medgrpo.answers.box_text import boxes_on_canvas
+from recipes.medgrpo.answers.formats import answer_key, decoded, own_rollouts, space_of
+from recipes.medgrpo.answers.matching import Dropped, Matched, match, numbered_records
+from recipes.medgrpo.answers.questions import problem
 from recipes.medgrpo.evaluation.truths import (
     PARQUET_CAPTIONS,
     Truth,

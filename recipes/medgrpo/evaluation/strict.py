@@ -92,7 +92,7 @@ def score_strict(
 
     Args:
         rows: their answers go to the scorer as they are; one that is no text cannot be read, and scores 0.
-        scoring: settings of the scorer, `recipes.medgrpo.scoring.signal_settings`.
+        scoring: settings of the scorer, `recipes.medgrpo.reward_options.signal_settings`.
         resamples, seed: of the bootstrap over videos.
 
     Raises:

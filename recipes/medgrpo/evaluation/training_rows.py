@@ -20,7 +20,7 @@ from typing import Any
 from data_preprocess.reading import read_rows
 from data_preprocess.records import RecordError, parse_record
 from data_preprocess.timeline import NATIVE_RATES
-from recipes.medgrpo.benchmark_rows import TIMED_SOURCE, InputError, is_parquet, problem, read_parquet
+from recipes.medgrpo.answers.questions import TIMED_SOURCE, InputError, is_parquet, problem, read_parquet
 from recipes.medgrpo.evaluation.truths import official_structure
 from reward_score.answers import MAX_ITEMS
 from reward_score.errors import RewardError

@@ -14,7 +14,7 @@ import os
 
 from recipes.medgrpo.arguments import above_zero, at_least, count, from_zero
 from recipes.medgrpo.inference.jobs import Engine, InferenceError
-from recipes.medgrpo.servers import CONFIGS
+from recipes.medgrpo.rollout.standalone import CONFIGS
 
 ENGINES = ("vllm", "transformers", "rollout", "endpoint")
 

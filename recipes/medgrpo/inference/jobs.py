@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from recipes.medgrpo.video import ClipCache, FrameReadError, clips_of
+from recipes.medgrpo.data.video import ClipCache, FrameReadError, clips_of
 
 WHOLE = ("stop", "length")
 """How an answer ends, in OpenAI's and vLLM's words: of itself, or at the token budget. All else is no answer."""

@@ -12,11 +12,11 @@ from typing import Any
 
 import recipes.medgrpo.plugin  # noqa: F401  isort: skip
 
-from recipes.medgrpo.engine import Request, SamplingSettings, TransformersEngine
-from recipes.medgrpo.families import family_of
+from recipes.medgrpo.data.families import family_of
 from recipes.medgrpo.files import model_fingerprint
 from recipes.medgrpo.inference.jobs import Failure, InferenceError, Job, Reply, check_family, in_place, read_clips
-from recipes.medgrpo.servers import RolloutError, RolloutServers
+from recipes.medgrpo.rollout.standalone import RolloutError, RolloutServers
+from recipes.medgrpo.rollout.transformers_engine import Request, SamplingSettings, TransformersEngine
 
 
 def identity_of(model: str) -> str:
@@ -28,7 +28,7 @@ def identity_of(model: str) -> str:
 
 
 class _Requests:
-    """Jobs as requests of `recipes.medgrpo.engine`, put to an engine that answers those."""
+    """Jobs as requests of `recipes.medgrpo.rollout.transformers_engine`, put to an engine that answers those."""
 
     engine: Any
     truncation: dict[str, Any] = {}
@@ -91,7 +91,7 @@ class InProcess(_Requests):
 
 
 class Rollout(_Requests):
-    """The rollout servers of a training configuration (`recipes.medgrpo.servers`)."""
+    """The rollout servers of a training configuration (`recipes.medgrpo.rollout.standalone`)."""
 
     batch = 192
 

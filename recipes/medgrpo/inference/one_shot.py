@@ -17,8 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_preprocess.splits import group_of
-from recipes.medgrpo.dataset import chat_of
-from recipes.medgrpo.rows import DataError, Rows
+from recipes.medgrpo.data.dataset import chat_of
+from recipes.medgrpo.data.rows import DataError, Rows
 
 
 class Examples:

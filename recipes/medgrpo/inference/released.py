@@ -17,9 +17,9 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recipes.medgrpo.answer_boxes import boxes_on_canvas
-from recipes.medgrpo.benchmark_rows import TIMED_SOURCE, parquet_row
-from recipes.medgrpo.rows import DataError
+from recipes.medgrpo.answers.box_text import boxes_on_canvas
+from recipes.medgrpo.answers.questions import TIMED_SOURCE, parquet_row
+from recipes.medgrpo.data.rows import DataError
 
 
 def check_one_file(parquet: str) -> None:

@@ -14,13 +14,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from recipes.medgrpo.dataset import chat_of
+from recipes.medgrpo.data.dataset import chat_of
+from recipes.medgrpo.data.rows import Rows
+from recipes.medgrpo.inference.answer_log import Key
 from recipes.medgrpo.inference.budgets import budget_of
 from recipes.medgrpo.inference.jobs import Engine, Failure, InferenceError, Job, Reply
 from recipes.medgrpo.inference.one_shot import Examples
-from recipes.medgrpo.inference.records import Key
-from recipes.medgrpo.rows import Rows
-from recipes.medgrpo.sampling import about_row, row_seed
+from recipes.medgrpo.inference.scored_samples import about_row, row_seed
 
 
 @dataclass(frozen=True)

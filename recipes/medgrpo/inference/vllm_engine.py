@@ -16,8 +16,7 @@ from typing import Any
 
 import recipes.medgrpo.plugin  # noqa: F401  isort: skip
 
-from recipes.medgrpo.engine import TransformersEngine
-from recipes.medgrpo.families import family_of
+from recipes.medgrpo.data.families import family_of
 from recipes.medgrpo.inference.jobs import (
     WHOLE,
     Failure,
@@ -29,8 +28,9 @@ from recipes.medgrpo.inference.jobs import (
     read_clips,
 )
 from recipes.medgrpo.inference.local_engines import identity_of
+from recipes.medgrpo.rollout.transformers_engine import TransformersEngine
 
-TIMES = "recipes.medgrpo.vllm_times"
+TIMES = "recipes.medgrpo.rollout.vllm_times"
 MAX_MODEL_LEN = 32768
 """As the released `vllm_infer.py` has it; less where the model has fewer positions."""
 
@@ -75,7 +75,7 @@ class Offline:
         from transformers import AutoConfig, AutoProcessor
         from verl.workers.rollout.utils import get_max_position_embeddings, get_vision_placeholder_token_ids
 
-        from recipes.medgrpo import vllm_times
+        from recipes.medgrpo.rollout import vllm_times
 
         # Whoever asks torch for GPUs before vLLM is imported, as this command and verl do, cannot fork a process that
         # uses them; vLLM sees to it only where a GPU is in use already.

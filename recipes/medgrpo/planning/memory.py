@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from recipes.medgrpo.planning.settings import Settings
+from recipes.medgrpo.planning.recipe_settings import Settings
 from recipes.medgrpo.planning.shapes import Shape
 from recipes.medgrpo.planning.tokens import Clip
 

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from recipes.medgrpo.planning.arithmetic import text_cost, training_cost, vision_cost
 from recipes.medgrpo.planning.memory import HALF
-from recipes.medgrpo.planning.settings import STANDARD_ROWS, Settings
+from recipes.medgrpo.planning.recipe_settings import STANDARD_ROWS, Settings
 from recipes.medgrpo.planning.shapes import Shape
 from recipes.medgrpo.planning.tokens import Clip
 

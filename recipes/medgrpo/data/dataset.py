@@ -1,0 +1,232 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""The two dataset classes of `data.custom_cls`: one for verl's PPO trainer, one for its SFT trainer.
+
+Both read the same parquet files and hand the same frames, times and positions to the model. verl's own
+`MultiTurnSFTDataset` does not: it drops the clip's metadata, so that Qwen2.5-VL's times collapse towards 0 and
+Qwen3-VL's processor samples the frames away.
+
+Settings under `data.medgrpo` (all optional):
+
+    tasks       task names to train on; null is all of them
+    rows_per_pair   train on at most this many rows of every pair, drawn by `seed`; null is all of them
+    steps       optimiser steps that the schedule must last for; null is one pass over the rows
+    mix         "pairs" or "tasks": what gets an equal share of every batch
+    seed        of the schedule
+    max_prompt_length   SFT only: rows with longer prompts are left out (the PPO path reads data.max_prompt_length)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import ListConfig
+from torch.utils.data import Dataset
+from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
+from verl.utils.dataset.rl_dataset import RLHFDataset
+from verl.utils.tokenizer import build_multimodal_processor_inputs
+
+from recipes.medgrpo.data.families import FAMILIES, family_of
+from recipes.medgrpo.data.rows import DataError, Rows
+from recipes.medgrpo.data.schedule import balanced_order, choose_rows
+from recipes.medgrpo.data.video import TEMPORAL_PATCH, ClipCache, clips_of
+
+
+def read_rows(files: str | Iterable[str], tasks: Iterable[str] | None = None, max_tokens: int | None = None) -> Rows:
+    """The rows of some parquet files, of the named tasks, whose stored prompt length fits.
+
+    Rows without a stored length (`extra_info.prompt_tokens`, written with `--tokenizer`) are kept. What a row holds
+    is read from its file when it is asked for.
+    """
+    files = [files] if isinstance(files, str) else list(files)
+    rows = Rows.open(files)
+    if tasks is not None:
+        tasks = [str(task) for task in tasks]
+        if unknown := sorted(set(tasks) - set(rows.column("ability"))):
+            raise DataError(f"{', '.join(files)}: no row of the task {', '.join(unknown)}")
+    rows = rows.within(tasks, max_tokens)
+    if not len(rows):
+        raise DataError(f"{', '.join(files)}: no row left (tasks {tasks}, at most {max_tokens} tokens)")
+    return rows
+
+
+def split_content(messages: list[dict], videos: list[dict]) -> list[dict]:
+    """Chat messages whose `<video>` marks have become parts that the processors understand."""
+    marks = sum(message["content"].count("<video>") for message in messages if isinstance(message["content"], str))
+    if marks != len(videos):
+        raise DataError(f"a row's prompt has {marks} <video> marks and the row {len(videos)} videos")
+    clips = iter(videos)
+    result = []
+    for message in messages:
+        content = message["content"]
+        if isinstance(content, str):
+            pieces = [piece for piece in re.split("(<video>)", content) if piece]
+            content = [
+                {"type": "video", **next(clips)} if piece == "<video>" else {"type": "text", "text": piece}
+                for piece in pieces
+            ]
+        result.append({"role": message["role"], "content": content})
+    return result
+
+
+def chat_of(row: dict) -> list[dict]:
+    """The chat of a row in parts. Raises `DataError` for what the row's model family cannot be told or shown."""
+    extra = row["extra_info"]
+    family = FAMILIES.get(extra.get("model_family"))
+    if family and not family.own_times and any(video.get("frame_seconds") for video in row["videos"]):
+        raise DataError(
+            f"row {extra['index']}: videos.frame_seconds is set, and {family.name} knows one interval for a whole "
+            "clip, expected null: preprocess with --timeline uniform"
+        )
+    if "box_not_drawn" in (extra.get("flags") or ()):
+        raise DataError(
+            f"row {extra['index']}: the region that it asks about is not drawn on its frames (flag box_not_drawn), "
+            "expected a drawn box: preprocess with a frame store, or leave the task rc out"
+        )
+    return split_content(row["prompt"], row["videos"])
+
+
+def check_shown(row: dict, processor: Any) -> None:
+    """Raises `DataError` where a processor shows a row's clips otherwise than the row was made for.
+
+    Boxes are written in the space of one model family and, for Qwen2.5-VL, of one frame size.
+    """
+    extra = row["extra_info"]
+    try:
+        family = family_of(processor)
+        made_for = extra.get("model_family")
+        if made_for != family.name:
+            raise ValueError(f"made for {made_for}, the model is {family.name}: preprocess again")
+        for video in row["videos"]:
+            frames = len(video["video"]) + -len(video["video"]) % TEMPORAL_PATCH
+            family.check_size(processor.video_processor, frames, tuple(extra["processed_size"]))
+    except ValueError as error:
+        raise DataError(f"row {extra['index']}: {error}") from None
+
+
+class MedVidDataset(RLHFDataset):
+    """Prompts for the PPO trainer: balanced batches for training rows, file order for all others."""
+
+    def _read_files_and_tokenize(self) -> None:
+        options = self.config.get("medgrpo", None) or {}
+        self.dataframe = read_rows(
+            [str(file) for file in self.data_files], options.get("tasks"), self.config.get("max_prompt_length")
+        )
+        if 0 < self.max_samples < len(self.dataframe):
+            self.dataframe = self.dataframe.slice(0, self.max_samples)
+        split = self.dataframe.slice(0, 1).column("split")[0]
+        pairs = self.dataframe.column("data_source")
+        seed = int(options.get("seed") or 0)
+        if split == "train" and options.get("rows_per_pair"):
+            self.dataframe = self.dataframe.take(choose_rows(pairs, int(options["rows_per_pair"]), seed))
+            pairs = self.dataframe.column("data_source")
+        rows = len(self.dataframe)
+        if split == "train":
+            batch = int(self.config.train_batch_size)
+            steps = int(options.get("steps") or max(1, rows // batch))
+            self.order = balanced_order(pairs, batch, steps, seed=seed, mix=options.get("mix") or "pairs")
+        else:
+            self.order = np.arange(rows)
+        print(f"{split}: {rows} rows, presented as a sequence of {len(self.order)}")
+
+    def __getstate__(self) -> dict:
+        # verl leaves `dataframe` out, as it holds all rows there. Here it is a list of places, and a data loader's
+        # spawned worker needs it.
+        return self.__dict__.copy()
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, item: int) -> dict:
+        row = self.dataframe.row(self.order[item])
+        if self.processor is not None:
+            check_shown(row, self.processor)
+        return {
+            "raw_prompt": chat_of(row),
+            "data_source": row["data_source"],
+            "ability": row["ability"],
+            "reward_model": row["reward_model"],
+            "extra_info": row["extra_info"],
+            "index": row["extra_info"]["index"],
+            "tools_kwargs": {},
+            "interaction_kwargs": {},
+            # verl's batch needs at least one tensor.
+            "dummy_tensor": torch.tensor([0], dtype=torch.uint8),
+        }
+
+    @classmethod
+    async def process_multi_modal_info(cls, messages: list[dict], image_patch_size, config):
+        """verl's hook: (images, videos, audios) of a chat, decoded once for all rollouts of a prompt."""
+        videos = await asyncio.get_running_loop().run_in_executor(None, clips_of, messages)
+        return None, videos or None, None
+
+    @classmethod
+    def _process_multi_modal_info(cls, messages: list[dict], image_patch_size, config):
+        return None, clips_of(messages) or None, None
+
+
+def answer_mask(ids: torch.Tensor, head: list[int], end: int) -> torch.Tensor:
+    """1 on the last assistant turn's tokens, its end-of-turn token included, else 0."""
+    tokens = ids.tolist()
+    starts = [at for at in range(len(tokens) - len(head) + 1) if tokens[at : at + len(head)] == head]
+    if not starts:
+        raise DataError("no assistant turn in the rendered chat: is the chat template Qwen's?")
+    start = starts[-1] + len(head)
+    mask = torch.zeros_like(ids)
+    mask[start : tokens.index(end, start) + 1] = 1
+    return mask
+
+
+class MedVidSFTDataset(MultiTurnSFTDataset):
+    """Prompt and reference answer (`extra_info.answer`) for verl's SFT trainer, tokenised as the PPO path does."""
+
+    def __init__(self, parquet_files, tokenizer, config, processor=None, max_samples: int = -1):
+        Dataset.__init__(self)
+        self.processor, self.tokenizer = processor, tokenizer
+        self.max_length = int(config.get("max_length", 1024))
+        files = list(parquet_files) if isinstance(parquet_files, list | ListConfig) else [parquet_files]
+        options = config.get("medgrpo", None) or {}
+        self.rows = read_rows([str(file) for file in files], options.get("tasks"), options.get("max_prompt_length"))
+        if 0 < max_samples < len(self.rows):
+            self.rows = self.rows.slice(0, max_samples)
+        self.head = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, item: int) -> dict:
+        row = self.rows.row(item)
+        check_shown(row, self.processor)
+        answer = {"role": "assistant", "content": [{"type": "text", "text": row["extra_info"]["answer"]}]}
+        messages = [*chat_of(row), answer]
+        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
+        # No cache: a clip comes once an epoch, and every data loader's worker would keep its own last ones.
+        clips = clips_of(messages, ClipCache(capacity=1))
+        inputs = dict(build_multimodal_processor_inputs(self.processor, text=[text], videos=clips))
+        ids, attention = inputs.pop("input_ids"), inputs.pop("attention_mask")
+        if ids.shape[1] > self.max_length:
+            raise DataError(
+                f"row {row['extra_info']['index']}: {ids.shape[1]} tokens, data.max_length is {self.max_length}"
+            )
+        hook = getattr(self.processor, "get_rope_index_kwargs", None)
+        vision, _ = self.processor.get_rope_index(
+            input_ids=ids,
+            attention_mask=attention,
+            mm_token_type_ids=inputs.pop("mm_token_type_ids"),
+            image_grid_thw=None,
+            video_grid_thw=inputs.get("video_grid_thw"),
+            **(hook(inputs) if hook else {}),
+        )
+        return {
+            "input_ids": ids[0],
+            # Row 0 is the plain token count, rows 1 to 3 are time, height and width, as in verl's agent loop.
+            "position_ids": torch.cat([torch.arange(ids.shape[1])[None], vision[:, 0].long()]),
+            "loss_mask": answer_mask(ids[0], self.head, self.tokenizer.convert_tokens_to_ids("<|im_end|>")),
+            "multi_modal_inputs": {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)},
+        }

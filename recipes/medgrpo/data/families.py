@@ -1,0 +1,187 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""What the recipe asks of a model family: one class each, so that a third family is one class more.
+
+How a family writes boxes is in `reward_score.boxes`, what its frames and prompts look like in `data_preprocess`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import torch
+
+Size = tuple[int, int]
+
+
+class Family:
+    """One model family. A subclass fills in what is named here and what raises `NotImplementedError`.
+
+    Attributes:
+        name: the model type of its configurations in transformers, and `extra_info.model_family` of its rows.
+        patch_size: side of a vision patch in pixels.
+        own_times: whether every frame can have a time of its own, not just multiples of one interval.
+        config, model, processor, video_processor: its classes, by their names in transformers.
+        tiny_text, tiny_vision: what the configuration of a tiny model of 32-wide heads needs beside the usual.
+    """
+
+    name: ClassVar[str]
+    patch_size: ClassVar[int]
+    own_times: ClassVar[bool]
+    config: ClassVar[str]
+    model: ClassVar[str]
+    processor: ClassVar[str]
+    video_processor: ClassVar[str]
+    tiny_text: ClassVar[Mapping[str, Any]]
+    tiny_vision: ClassVar[Mapping[str, Any]]
+
+    def from_transformers(self, part: str) -> type:
+        """The class behind `config`, `model`, `processor` or `video_processor`."""
+        import transformers
+
+        return getattr(transformers, getattr(self, part))
+
+    def vision_positions(
+        self,
+        model: Any,
+        ids: torch.Tensor,
+        types: torch.Tensor,
+        grids: torch.Tensor | None,
+        attention: torch.Tensor,
+        seconds: Sequence[float],
+    ) -> torch.Tensor:
+        """Positions in time, height and width, (3, batch, n), of left-padded prompts.
+
+        Args:
+            model: the whole model, language head included.
+            ids: token ids (batch, n).
+            types: what each token stands for (batch, n): 0 text, 1 image, 2 video.
+            grids: patches of each clip in time, height and width, (clips, 3).
+            attention: 1 for tokens, 0 for padding (batch, n).
+            seconds: between two temporal patches of each clip.
+        """
+        raise NotImplementedError
+
+    def size_seen(self, video_processor: Any, frames: int, size: Size) -> Size:
+        """The (width, height) that a video processor of the family resizes `frames` frames of `size` to.
+
+        Raises:
+            ValueError: a size that the processor refuses.
+        """
+        raise NotImplementedError
+
+    def check_size(self, video_processor: Any, frames: int, size: Size) -> None:
+        """Raises `ValueError` where the video processor would resize frames that the preprocessor has resized.
+
+        Boxes and prompt lengths hold for the size that the preprocessor wrote down, whatever the model is shown.
+        """
+        seen = self.size_seen(video_processor, frames, size)
+        if seen != tuple(size):
+            bounds = f"{video_processor.size['shortest_edge']} to {video_processor.size['longest_edge']}"
+            raise ValueError(
+                f"{frames} frames of {size[0]}x{size[1]} would be shown as {seen[0]}x{seen[1]} by the model's video "
+                f"processor (size: {bounds} pixels), expected no resize: preprocess with other --min-pixels and "
+                "--max-pixels, or mend the size in the model's processor_config.json"
+            )
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class Qwen25VL(Family):
+    """Qwen2.5-VL: times by the positions of frames, boxes in pixels of the frame that it sees."""
+
+    name = "qwen2_5_vl"
+    patch_size = 14
+    own_times = False
+    config = "Qwen2_5_VLConfig"
+    model = "Qwen2_5_VLForConditionalGeneration"
+    processor = "Qwen2_5_VLProcessor"
+    video_processor = "Qwen2VLVideoProcessor"
+    tiny_text = {
+        "rope_parameters": {
+            "rope_type": "default",
+            "type": "default",
+            "rope_theta": 1e6,
+            "mrope_section": [4, 6, 6],
+        }
+    }
+    tiny_vision = {"patch_size": 14, "window_size": 112, "fullatt_block_indexes": [1], "tokens_per_second": 2}
+
+    def vision_positions(self, model, ids, types, grids, attention, seconds):
+        from recipes.medgrpo.data.positions import rope_index
+
+        # By our own function, whatever this process's transformers has: the rollout knows the times.
+        return rope_index(model, ids, types, None, grids, seconds, attention)[0]
+
+    def size_seen(self, video_processor, frames, size):
+        from transformers.models.qwen2_vl.video_processing_qwen2_vl import smart_resize
+
+        low, high = video_processor.size["shortest_edge"], video_processor.size["longest_edge"]
+        factor = video_processor.patch_size * video_processor.merge_size
+        # Its bounds are those of one frame.
+        height, width = smart_resize(size[1], size[0], factor=factor, min_pixels=low, max_pixels=high)
+        return width, height
+
+
+class Qwen3VL(Family):
+    """Qwen3-VL: times as text before each temporal patch, boxes in thousandths of the frame."""
+
+    name = "qwen3_vl"
+    patch_size = 16
+    own_times = True
+    config = "Qwen3VLConfig"
+    model = "Qwen3VLForConditionalGeneration"
+    processor = "Qwen3VLProcessor"
+    video_processor = "Qwen3VLVideoProcessor"
+    tiny_text = {
+        "head_dim": 32,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 5e6,
+            "mrope_section": [6, 5, 5],
+            "mrope_interleaved": True,
+        },
+    }
+    tiny_vision = {"patch_size": 16, "deepstack_visual_indexes": [0, 1], "num_position_embeddings": 64}
+
+    def vision_positions(self, model, ids, types, grids, attention, seconds):
+        return model.model.get_rope_index(
+            input_ids=ids, mm_token_type_ids=types, video_grid_thw=grids, attention_mask=attention
+        )[0]
+
+    def size_seen(self, video_processor, frames, size):
+        from transformers.models.qwen3_vl.video_processing_qwen3_vl import smart_resize
+
+        # Its bounds are those of the whole clip.
+        height, width = smart_resize(
+            frames,
+            size[1],
+            size[0],
+            temporal_factor=video_processor.temporal_patch_size,
+            factor=video_processor.patch_size * video_processor.merge_size,
+            min_pixels=video_processor.size["shortest_edge"],
+            max_pixels=video_processor.size["longest_edge"],
+        )
+        return width, height
+
+
+FAMILIES: dict[str, Family] = {family.name: family for family in (Qwen25VL(), Qwen3VL())}
+"""The model families by name."""
+
+
+def family_of(what: Any) -> Family:
+    """The family of a model type, a configuration or a processor.
+
+    Raises:
+        ValueError: none that is known.
+    """
+    name = what if isinstance(what, str) else getattr(what, "model_type", None)
+    if name is None:
+        name = next((f.name for f in FAMILIES.values() if f.processor == type(what).__name__), type(what).__name__)
+    if name not in FAMILIES:
+        raise ValueError(f"model family {name!r}, expected one of {', '.join(FAMILIES)}")
+    return FAMILIES[name]

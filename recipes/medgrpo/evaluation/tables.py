@@ -1,0 +1,289 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Evaluations and comparisons as JSON and as tables that read on a terminal and as Markdown."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recipes.medgrpo.evaluation.comparison import Comparison, Difference
+from recipes.medgrpo.evaluation.contributions import LOST, NAN, SAME, UNJUDGED
+from recipes.medgrpo.evaluation.intervals import Estimate, Evaluation
+from recipes.medgrpo.files import write_atomic, write_json, write_json_lines
+from reward_score.leaderboard import COLUMNS
+
+if TYPE_CHECKING:
+    from recipes.medgrpo.evaluation.inputs import Dropped
+
+Blind = Evaluation | Mapping[str, float]
+_LEVELS = {"pairs": "dataset-task pair", "tasks": "task", "sources": "source"}
+FIRST_ROWS = 10
+"""Row numbers that a table names beside a reason; the JSON has all."""
+INEXACT = "inexact"
+OFFICIAL = {
+    SAME: "same",
+    LOST: "lost: shows 0",
+    NAN: "not a number",
+    UNJUDGED: "no judge answered: another measure",
+    INEXACT: "not known: see the notes",
+}
+"""By state of a column (`parts.Parts.official`) its words in the table."""
+
+
+def shown(value: float | None, official: str = SAME) -> float | None:
+    """What the leaderboard shows for a column: four decimals are printed there, then rounded to three."""
+    if official == LOST:
+        return 0.0
+    return None if value is None or official != SAME else round(float(f"{value:.4f}"), 3)
+
+
+def group_reasons(reasons: Iterable[tuple[int | None, str]]) -> list[dict[str, Any]]:
+    """Rows and why they were left out, by reason: ``reason`` as the first row has it, ``count``, the ``rows`` known.
+
+    Reasons that differ in their numbers only are one reason.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for row, reason in reasons:
+        group = groups.setdefault(re.sub(r"\d+", "0", reason), {"reason": reason, "count": 0, "rows": []})
+        group["count"] += 1
+        if row is not None:
+            group["rows"].append(row)
+    return sorted(groups.values(), key=lambda group: -group["count"])
+
+
+def _blind_value(blind: Blind | None, level: str, group: str, figure: str) -> float | None:
+    if isinstance(blind, Evaluation):
+        estimate = blind.scores.get(level, {}).get(group, {}).get(figure)
+        return None if estimate is None else estimate.value
+    return blind.get(figure) if blind is not None and level == "overall" else None
+
+
+def build(
+    evaluation: Evaluation,
+    *,
+    dropped: Sequence[Dropped] = (),
+    notes: Sequence[str] = (),
+    blind: Blind | None = None,
+    published: Mapping[str, Mapping[str, float]] | None = None,
+    inexact: Mapping[str, str] | None = None,
+    about: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The report of one evaluation, as JSON.
+
+    Args:
+        evaluation: from `columns.score_leaderboard` or `strict.score_strict`.
+        dropped, notes: what the reading of the files had to say.
+        inexact: columns that these records cannot give as the official evaluator would, with the reason
+            (`inputs.Inputs`).
+        blind: what answers without a look at a frame score, as an evaluation of the same rows, or by column.
+        published: by model its columns (`published.published`); leaderboard mode only.
+        about: where it all comes from (files, judge, ...), kept as it is.
+    """
+    missing = Estimate(None, None, None, 0, 0)
+    scores: dict[str, dict[str, dict[str, Any]]] = {}
+    for level, groups in evaluation.scores.items():
+        scores[level] = {}
+        for group, figures in groups.items():
+            if level == "overall":  # a column all of whose records are lost is still to be named
+                figures = {name: figures.get(name, missing) for name in _ordered({*figures, *evaluation.official})}
+            scores[level][group] = {name: estimate.as_dict() for name, estimate in figures.items()}
+            for name, entry in scores[level][group].items():
+                if (value := _blind_value(blind, level, group, name)) is not None:
+                    entry["blind"] = value
+                if level == "overall" and evaluation.mode == "leaderboard":
+                    state = evaluation.official[name]
+                    entry["official"] = INEXACT if state == SAME and name in (inexact or {}) else state
+                    entry["leaderboard"] = shown(entry["value"], entry["official"])
+    lost = dict.fromkeys((loss.row, loss.reason) for loss in evaluation.left_out)  # once, though it costs two columns
+    reasons = [(evaluation.rows[row].index, reason) for row, reason in lost]
+    reasons += [(item.index, item.what) for item in dropped]
+    return {
+        "mode": evaluation.mode,
+        **({"about": dict(about)} if about else {}),
+        "rows": len(evaluation.rows),
+        "videos": len({row.video for row in evaluation.rows}),
+        "bootstrap": {"over": "videos", "resamples": evaluation.resamples, "seed": evaluation.seed, "level": 0.95},
+        "scores": scores,
+        "published": {model: dict(values) for model, values in (published or {}).items()},
+        "left_out": group_reasons(reasons),
+        "notes": [*notes, *(f"{name}: {reason}" for name, reason in (inexact or {}).items())],
+    }
+
+
+def _ordered(figures: Iterable[str]) -> list[str]:
+    """Columns in the leaderboard's order; other figures: accuracy, format, then the signals."""
+    return sorted(figures, key=lambda name: (COLUMNS.index(name) if name in COLUMNS else name.startswith("raw_"), name))
+
+
+def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table with columns of even width."""
+    rows = [list(header), *(list(line) for line in lines)]
+    widths = [max(3, *(len(row[column]) for row in rows)) for column in range(len(header))]
+    text = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(text)
+
+
+def _number(value: float | None, form: str = ".3f") -> str:
+    return "-" if value is None else format(value, form)
+
+
+def _interval(entry: Mapping[str, Any], form: str = ".3f") -> str:
+    if entry["low"] is None:
+        return "-"
+    return f"[{entry['low']:{form}}, {entry['high']:{form}}]"
+
+
+def _cell(text: Any) -> str:
+    return " ".join(str(text).split()).replace("|", "\\|")
+
+
+def _overall_table(report: Mapping[str, Any]) -> str:
+    entries = report["scores"]["overall"]["all"]
+    leaderboard = report["mode"] == "leaderboard"
+    models = list(report["published"]) if leaderboard else []
+    header = ["column" if leaderboard else "figure", "value", "95 % interval", "rows", "videos", "blind"]
+    lines = []
+    for name, entry in entries.items():
+        line = [name, _number(entry["value"]), _interval(entry), str(entry["rows"]), str(entry["videos"])]
+        line.append(_number(entry.get("blind")))
+        if leaderboard:
+            line += [_number(entry["leaderboard"]), OFFICIAL[entry["official"]]]
+            line += [_number(report["published"][model].get(name)) for model in models]
+        lines.append(line)
+    extra = ["leaderboard shows", "official evaluator", *map(_cell, models)] if leaderboard else []
+    return table(header + extra, lines)
+
+
+def _columns_table(level: str, groups: Mapping[str, Mapping[str, Any]]) -> str:
+    """Leaderboard mode: a line per group and column."""
+    lines = [
+        [_cell(group), name, _number(entry["value"]), _interval(entry), str(entry["rows"]), str(entry["videos"])]
+        + [_number(entry.get("blind"))]
+        for group, figures in groups.items()
+        for name, entry in figures.items()
+    ]
+    return table([level[:-1], "column", "value", "95 % interval", "rows", "videos", "blind"], lines)
+
+
+def _signals_table(level: str, groups: Mapping[str, Mapping[str, Any]]) -> str:
+    """Strict mode: a line per group."""
+    lines = []
+    for group, figures in groups.items():
+        if not figures:
+            continue
+        acc, form = figures["acc"], figures["format"]
+        signals = [f"{name[4:]} {_number(entry['value'])}" for name, entry in figures.items() if name[:4] == "raw_"]
+        line = [_cell(group), str(acc["rows"]), str(acc["videos"]), _number(acc["value"]), _interval(acc)]
+        lines.append([*line, _number(acc.get("blind")), _number(form["value"]), ", ".join(signals)])
+    return table([level[:-1], "rows", "videos", "acc", "95 % interval", "blind", "format", "raw signals"], lines)
+
+
+def markdown(report: Mapping[str, Any]) -> str:
+    """The report of `build` as text."""
+    mode = report["mode"]
+    blocks = [
+        f"# {mode.capitalize()} evaluation",
+        f"{report['rows']} rows, {report['videos']} videos; intervals by bootstrap over videos, "
+        f"{report['bootstrap']['resamples']} resamples.",
+    ]
+    if "about" in report:
+        blocks.append("\n".join(f"- {_cell(name)}: {_cell(value)}" for name, value in report["about"].items()))
+    blocks.append(_overall_table(report))
+    inner = _columns_table if mode == "leaderboard" else _signals_table
+    for level in ("pairs", "sources") if mode == "leaderboard" else ("pairs", "tasks", "sources"):
+        if report["scores"].get(level):
+            blocks += [f"## By {_LEVELS[level]}"]
+            blocks.append(inner(level, report["scores"][level]))
+    if report["left_out"]:
+        blocks.append("## Left out")
+        lines = []
+        for group in report["left_out"]:
+            first = group["rows"][:FIRST_ROWS]
+            rows = ", ".join(map(str, first)) + (", ..." if group["count"] > len(first) else "")
+            lines.append([str(group["count"]), rows, _cell(group["reason"])])
+        blocks.append(table(["rows", "first of them", "why (the first one's words)"], lines))
+    if report["notes"]:
+        blocks += ["## Notes", "\n".join(f"- {_cell(note)}" for note in report["notes"])]
+    return "\n\n".join(blocks) + "\n"
+
+
+def build_comparison(comparison: Comparison, about: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The report of a comparison, as JSON."""
+    return {**({"about": dict(about)} if about else {}), **asdict(comparison)}
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """A comparison as text."""
+
+    def line(name: str, found: Difference) -> list[str]:
+        sides = [_number(found.first), _number(found.second), _number(found.difference, "+.3f")]
+        p = "-" if found.p is None else f"{found.p:.4f}{'' if found.exact else ' ~'}"
+        tail = [p, _number(found.p_holm, ".4f"), _number(found.effect, "+.2f"), str(found.rows), str(found.videos)]
+        return [name, *sides, _interval(found.as_dict(), "+.3f"), *tail]
+
+    header = ["figure", "first", "second", "difference", "95 % interval", "p", "p Holm", "d", "rows", "videos"]
+    blocks = [
+        f"# Comparison, {comparison.mode} mode",
+        f"{comparison.rows} rows of {comparison.videos} videos that both have; difference = second - first, interval "
+        "by bootstrap over videos, p by exchange of the videos' answers (~: drawn at random), corrected after Holm; "
+        "d: mean over videos of the difference by its standard deviation.",
+        table(header, [line(name, found) for name, found in comparison.scores["overall"]["all"].items()]),
+    ]
+    for level, groups in comparison.scores.items():
+        if level == "overall":
+            continue
+        # The other figures of a group stand in the JSON.
+        lines = [[_cell(group), *line("acc", figures["acc"])] for group, figures in groups.items() if "acc" in figures]
+        blocks += [f"## By {_LEVELS[level]}", table([level[:-1], *header], lines)]
+    for title, names in (
+        ("Only in the first", comparison.only_first),
+        ("Only in the second", comparison.only_second),
+        ("Left out: one of the two could not score it", comparison.left_out),
+    ):
+        if names:
+            more = ", ..." if len(names) > FIRST_ROWS else ""
+            blocks.append(f"{title}: {len(names)} ({_cell('; '.join(names[:FIRST_ROWS]))}{more})")
+    return "\n\n".join(blocks) + "\n"
+
+
+def printable(text: str) -> str:
+    """A text as files and terminals take it: a name in the data may hold half a surrogate pair, which neither can."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def write(folder: Path, report: Mapping[str, Any], evaluation: Evaluation | None = None) -> None:
+    """``report.json`` and ``report.md``; with an evaluation ``records.jsonl`` too, a line per row."""
+    write_json(folder / "report.json", report)
+    write_atomic(folder / "report.md", printable(markdown(report)))
+    if evaluation is not None:
+        write_json_lines(folder / "records.jsonl", _lines(evaluation))
+
+
+def write_comparison(folder: Path, comparison: Comparison, about: Mapping[str, Any] | None = None) -> None:
+    """``comparison.json`` and ``comparison.md``."""
+    write_json(folder / "comparison.json", build_comparison(comparison, about))
+    write_atomic(folder / "comparison.md", printable(comparison_markdown(comparison)))
+
+
+def _lines(evaluation: Evaluation) -> list[dict[str, Any]]:
+    reasons: dict[int, list[str]] = {}
+    for loss in evaluation.left_out:
+        reasons.setdefault(loss.row, []).append(loss.reason)
+    return [
+        {
+            "file": row.file,
+            "index": row.index,
+            "data_source": row.data_source,
+            "video": row.video,
+            **numbers,
+            **({"left_out": reasons[number]} if number in reasons else {}),
+        }
+        for number, (row, numbers) in enumerate(zip(evaluation.rows, evaluation.records, strict=True))
+    ]

@@ -1,0 +1,282 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""Estimate what the judge of a training is asked and what that costs.
+
+    python -m recipes.medgrpo judge_cost --data DIR --judge-model gpt-4.1 --steps 5000 --batch 32 --rollouts 8 \
+        --tasks tal stg vs rc [--requests-per-min 5000] [--cached-share 0.2] [--json]
+
+From the rows' references and questions, the prompt's own text and the schedule's mix of pairs. Assumed, since only the
+run can tell:
+
+- Every answer can be read, so each is judged: of dense captioning once per reference event, its most. None of them is
+  blank, and none equals another: `--cached-share` says which share is known already.
+- A candidate is as long as its reference (low: half of it, high: twice). A token has 4.3 bytes (low: 5.0, high: 3.5),
+  of the verdict, which is JSON with a random code, 3.0 (3.5, 2.5).
+- No call is repeated: failures come on top. Prices are list prices, without the discount on prompts seen before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from recipes.medgrpo.data.schedule import ScheduleError, quotas
+from recipes.medgrpo.reward_options import PROMPT
+from reward_score.errors import RewardError
+from reward_score.judge.judgement import DIMENSIONS
+from reward_score.judge.prices import price_of
+from reward_score.judge.prompting import Prompt, clean, load_prompt, messages, new_nonce
+from reward_score.tasks import CAPTION_SIGNALS, TASKS, read_gold
+
+LEVELS = ("low", "likely", "high")
+BYTES_PER_TOKEN = {"low": 5.0, "likely": 4.3, "high": 3.5}
+VERDICT_BYTES_PER_TOKEN = {"low": 3.5, "likely": 3.0, "high": 2.5}
+CANDIDATE_LENGTH = {"low": 0.5, "likely": 1.0, "high": 2.0}
+"""In lengths of the reference."""
+JUDGED = tuple(name for name, task in TASKS.items() if set(task.weights) & set(CAPTION_SIGNALS))
+FRAMING_TOKENS = 8
+"""What a chat endpoint puts around two messages."""
+
+
+class PlanError(ValueError):
+    """A file, a row or a setting that no plan can be made of."""
+
+
+@dataclass(frozen=True)
+class RowCalls:
+    """One answer's judge calls: how many, and the bytes of their prompts without candidates, and of the references."""
+
+    calls: int
+    prompt_bytes: int
+    reference_bytes: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training run as far as the judge is concerned; `cached` is the share of the calls that the cache answers."""
+
+    steps: int
+    batch: int
+    rollouts: int
+    mix: str = "tasks"
+    cached: float = 0.0
+
+
+def size(text: str) -> int:
+    return len(text.encode())
+
+
+def row_calls(prompt: Prompt, task: str, ground_truth: str, question: str | None, still: bool = False) -> RowCalls:
+    """What judging one answer to a row takes. Raises BadGroundTruth."""
+    if task not in JUDGED:
+        return RowCalls(0, 0, 0)
+    gold = read_gold(task, ground_truth)
+    references = [clean(text) for text in ([gold] if isinstance(gold, str) else [event.caption for event in gold])]
+    references = [text for text in references if text]
+    asked = [
+        messages(
+            prompt,
+            nonce=new_nonce(),
+            candidate="",
+            reference=reference,
+            task="image" if still else task,
+            question=question,
+        )
+        for reference in references
+    ]
+    return RowCalls(
+        len(references),
+        sum(size(message["content"]) for chat in asked for message in chat),
+        sum(map(size, references)),
+    )
+
+
+def rows_of(file: Path, tasks: Sequence[str] | None) -> Iterable[tuple[int, str, str, str, str | None, bool]]:
+    """(row, data source, task, ground truth, question, whether it is a still) of a parquet. Raises PlanError."""
+    try:
+        with pq.ParquetFile(file) as parquet:
+            table = parquet.read(columns=["data_source", "ability", "reward_model.ground_truth", "extra_info"])
+    except (OSError, pa.ArrowInvalid) as error:
+        raise PlanError(f"{file}: cannot be read as parquet: {str(error).splitlines()[0]}") from error
+    if missing := {"data_source", "ability", "reward_model", "extra_info"} - set(table.column_names):
+        raise PlanError(f"{file}: no column {', '.join(sorted(missing))}: expected the preprocessor's parquet")
+    for number, row in enumerate(table.to_pylist()):
+        if tasks is None or row["ability"] in tasks:
+            extra = row["extra_info"]
+            truth = row["reward_model"]["ground_truth"]
+            yield number, row["data_source"], row["ability"], truth, extra.get("question"), extra.get("frames") == 1
+
+
+def by_pair(file: Path, tasks: Sequence[str] | None, prompt: Prompt) -> dict[str, list[RowCalls]]:
+    """Every row's calls, by dataset-task pair. Raises PlanError, which names the row."""
+    found: dict[str, list[RowCalls]] = defaultdict(list)
+    for number, source, task, truth, question, still in rows_of(file, tasks):
+        try:
+            found[source].append(row_calls(prompt, task, truth, question, still))
+        except RewardError as error:
+            raise PlanError(f"{file}: row {number}: {error}") from error
+    if not found:
+        raise PlanError(f"{file}: no row of the tasks {' '.join(tasks or [])}")
+    return found
+
+
+def _tokens(calls: float, prompt_bytes: float, reference_bytes: float, level: str) -> dict[str, float]:
+    verdict = json.dumps({"nonce": new_nonce()} | dict.fromkeys(DIMENSIONS, 3))
+    asked = prompt_bytes + reference_bytes * CANDIDATE_LENGTH[level]
+    return {
+        "prompt_tokens": asked / BYTES_PER_TOKEN[level] + calls * FRAMING_TOKENS,
+        "completion_tokens": calls * size(verdict) / VERDICT_BYTES_PER_TOKEN[level],
+    }
+
+
+def estimate(rows: Mapping[str, Sequence[RowCalls]], plan: Plan, price: tuple[float, float] | None) -> dict[str, Any]:
+    """The plan's judge calls, tokens and dollars.
+
+    Args:
+        rows: from `by_pair`. price: dollars per million prompt and completion tokens, None if unknown.
+
+    Returns:
+        ``answers`` and ``calls`` of the run, ``calls_per_step``, ``pairs`` with the same of every judged pair, and
+        by level (`LEVELS`) ``prompt_tokens``, ``completion_tokens`` and ``cost_usd`` (None without a price).
+
+    Raises:
+        ScheduleError: the batch cannot hold every pair.
+    """
+    quota = quotas(list(rows), plan.batch, plan.mix)
+    pairs, totals = {}, Counter()
+    for source, members in sorted(rows.items()):
+        answers = quota[source] * plan.steps * plan.rollouts
+        share = answers * (1 - plan.cached) / len(members)
+        calls = share * sum(row.calls for row in members)
+        if not calls:
+            continue
+        pairs[source] = {"rows": len(members), "per_step": quota[source], "answers": answers, "calls": round(calls)}
+        totals["calls"] += calls
+        totals["prompt_bytes"] += share * sum(row.prompt_bytes for row in members)
+        totals["reference_bytes"] += share * sum(row.reference_bytes for row in members)
+    levels = {}
+    for level in LEVELS:
+        tokens = _tokens(totals["calls"], totals["prompt_bytes"], totals["reference_bytes"], level)
+        cost = price and (tokens["prompt_tokens"] * price[0] + tokens["completion_tokens"] * price[1]) / 1e6
+        levels[level] = {name: round(value) for name, value in tokens.items()} | {"cost_usd": cost}
+    return {
+        "answers": plan.steps * plan.batch * plan.rollouts,
+        "calls": round(totals["calls"]),
+        "calls_per_step": round(totals["calls"] / plan.steps, 1),
+        "pairs": pairs,
+        **levels,
+    }
+
+
+def hours(
+    found: Mapping[str, Any],
+    latency_s: float,
+    in_flight: int,
+    requests_per_min: float | None = None,
+    tokens_per_min: float | None = None,
+) -> dict[str, float]:
+    """Hours that the judging takes at least, by what limits it; it overlaps with generation."""
+    tokens = found["likely"]["prompt_tokens"] + found["likely"]["completion_tokens"]
+    limits = {f"{in_flight} in flight, {latency_s:g} s each": found["calls"] * latency_s / in_flight / 3600}
+    if requests_per_min:
+        limits[f"{requests_per_min:g} requests/min"] = found["calls"] / requests_per_min / 60
+    if tokens_per_min:
+        limits[f"{tokens_per_min:g} tokens/min"] = tokens / tokens_per_min / 60
+    return limits
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The estimate for a terminal."""
+    width = max([len(pair) for pair in found["pairs"]] + [40])
+    lines = [f"{'pair':{width}}{'rows':>8}{'per step':>10}{'answers':>12}{'calls':>12}"]
+    for pair, row in found["pairs"].items():
+        lines.append(f"{pair:{width}}{row['rows']:>8,}{row['per_step']:>10}{row['answers']:>12,}{row['calls']:>12,}")
+    lines += [
+        f"{'judged, of ' + format(found['answers'], ',') + ' answers':{width}}{'':>18}"
+        f"{sum(row['answers'] for row in found['pairs'].values()):>12,}{found['calls']:>12,}",
+        f"{'calls per step':{width}}{'':>30}{found['calls_per_step']:>12,}",
+        "",
+        f"{'':{width}}" + "".join(f"{level:>16}" for level in LEVELS),
+    ]
+    for name in ("prompt_tokens", "completion_tokens"):
+        lines.append(f"{name.replace('_', ' '):{width}}" + "".join(f"{found[level][name]:>16,}" for level in LEVELS))
+    costs = [found[level]["cost_usd"] for level in LEVELS]
+    shown = ["unknown" if cost is None else f"{cost:,.2f}" for cost in costs]
+    lines.append(f"{'dollars, ' + found['model']:{width}}" + "".join(f"{cost:>16}" for cost in shown))
+    lines += [f"{'hours, ' + limit:{width}}{'':16}{value:>16,.2f}" for limit, value in found["hours"].items()]
+    lines.append(f"prompt {found['prompt']}, {found['cached_share']:.0%} of the calls taken for cached")
+    return "\n".join(lines)
+
+
+def _number(low: float, high: float, whole: bool = False) -> Any:
+    """A number from low to high, for argparse."""
+
+    def parse(text: str) -> float:
+        try:
+            value = int(text) if whole else float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            kind = "a whole number" if whole else "a number"
+            raise argparse.ArgumentTypeError(f"expected {kind} from {low:g} to {high:g}, got {text!r}")
+        return value
+
+    return parse
+
+
+def parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    count, amount = _number(1, 1e9, whole=True), _number(1e-6, 1e12)
+    parser.add_argument("--data", required=True, type=Path, help="the preprocessor's folder, or one parquet file")
+    parser.add_argument("--judge-model", required=True, help="model name at the endpoint")
+    parser.add_argument("--judge-prompt", default=PROMPT, metavar="NAME", help=f"name or file; default {PROMPT}")
+    parser.add_argument("--steps", type=count, default=5000)
+    parser.add_argument("--batch", type=count, default=32, help="prompts a step")
+    parser.add_argument("--rollouts", type=count, default=8, help="answers to a prompt")
+    parser.add_argument("--tasks", nargs="+", choices=tuple(TASKS), help="tasks trained on; default all")
+    parser.add_argument("--mix", choices=("pairs", "tasks"), default="tasks", help="as data.medgrpo.mix")
+    parser.add_argument("--cached-share", type=_number(0, 1), default=0.0, help="of the calls, known already")
+    parser.add_argument("--requests-per-min", type=amount)
+    parser.add_argument("--tokens-per-min", type=amount)
+    parser.add_argument("--latency-s", type=amount, default=1.0, help="of one call")
+    parser.add_argument("--in-flight", type=count, default=128, help="calls under way at once")
+    parser.add_argument("--prompt-price", type=_number(0, 1e6), help="dollars per million tokens, not the table's")
+    parser.add_argument("--completion-price", type=_number(0, 1e6))
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    args = parser.parse_args(argv)
+    if (args.prompt_price is None) != (args.completion_price is None):
+        parser.error("--prompt-price, --completion-price: expected both or none")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
+    file = args.data / "train.parquet" if args.data.is_dir() else args.data
+    given = (args.prompt_price, args.completion_price)
+    price = price_of(args.judge_model) if None in given else given
+    plan = Plan(args.steps, args.batch, args.rollouts, args.mix, args.cached_share)
+    try:
+        prompt = load_prompt(args.judge_prompt)
+        found = estimate(by_pair(file, args.tasks, prompt), plan, price)
+    except (PlanError, ScheduleError, ValueError) as error:
+        print(f"judge_plan: error: {error}", file=sys.stderr)
+        return 2
+    found |= {"model": args.judge_model, "prompt": prompt.version, "cached_share": args.cached_share}
+    found["price_usd_per_million"] = price
+    found["hours"] = hours(found, args.latency_s, args.in_flight, args.requests_per_min, args.tokens_per_min)
+    print(json.dumps(found, indent=2) if args.json else table(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

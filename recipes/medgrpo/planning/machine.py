@@ -1,0 +1,164 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""What `preflight` looks at of a machine: packages, frame times, GPUs, memory, disk, and the model to start from.
+
+Each check returns a line for everything that is wrong, and [] where nothing is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+VERL = "0.9.1"
+GIB = 1 << 30
+PINNED = Path(__file__).resolve().parents[3] / "constraints" / "gpu.txt"
+"""The set that the recipes were written for; a copy of this folder elsewhere comes without it."""
+GPU_PACKAGES = ("verl", "transformers", "torch", "vllm", "flash-attn")
+"""Those whose behaviour the recipes rely on beyond what an import would tell."""
+MAX_USED_GIB = 2.0
+"""Of a GPU, by whatever is there already: the driver and a desktop stay below it."""
+
+
+def _plain(name: str) -> str:
+    """An installed package's version without its build (`+cu130`). Raises PackageNotFoundError."""
+    return version(name).partition("+")[0]
+
+
+def check_verl() -> list[str]:
+    if _plain("verl") != VERL:
+        return [f"verl {version('verl')} is installed, this recipe needs {VERL}"]
+    return []
+
+
+def check_packages(pinned: Path = PINNED, names: Iterable[str] = GPU_PACKAGES) -> list[str]:
+    """Packages whose version is not the pinned set's (lines `name==version`)."""
+    if not pinned.is_file():
+        return []
+    lines = pinned.read_text(encoding="utf-8").splitlines()
+    wanted = dict(line.split("==") for line in lines if "==" in line and not line.startswith("#"))
+    problems = []
+    for name in names:
+        try:
+            found = _plain(name)
+        except PackageNotFoundError:
+            problems.append(f"{name} is not installed, {pinned} has {wanted[name]}")
+            continue
+        if found != wanted[name]:
+            problems.append(f"{name} {found} is installed, {pinned} has {wanted[name]}")
+    return problems
+
+
+def check_times() -> list[str]:
+    """Packages of a version with which a clip's times were not shown to reach the model as they are."""
+    from recipes.medgrpo.rollout import vllm_times
+
+    return vllm_times.problems()
+
+
+@dataclass(frozen=True)
+class Gpu:
+    index: int
+    name: str
+    total_gib: float
+    used_gib: float
+
+
+QUERY = ("nvidia-smi", "--query-gpu=index,name,memory.total,memory.used", "--format=csv,noheader,nounits")
+
+
+def read_gpus(text: str) -> list[Gpu]:
+    """What `QUERY` printed: a line each of index, name and two numbers of MiB. Raises ValueError for anything else."""
+    gpus = []
+    for line in text.strip().splitlines():
+        index, rest = line.split(",", 1)
+        name, total, used = rest.rsplit(",", 2)
+        gpus.append(Gpu(int(index), name.strip(), int(total) / 1024, int(used) / 1024))
+    return gpus
+
+
+def check_gpus(number: int, gib: float) -> list[str]:
+    """Whether `number` GPUs are there, each of at least `gib` GiB and free.
+
+    Of the machine's only those are looked at that CUDA_VISIBLE_DEVICES names by number: the others may be at work.
+    """
+    try:
+        done = subprocess.run(QUERY, capture_output=True, text=True, timeout=60, check=True)
+        gpus = read_gpus(done.stdout)
+    except (OSError, subprocess.SubprocessError, ValueError) as error:
+        return [f"nvidia-smi does not tell the GPUs: {str(error).splitlines()[0]}"]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if re.fullmatch(r"\d+(,\d+)*", visible):
+        gpus = [gpu for gpu in gpus if str(gpu.index) in visible.split(",")]
+    problems = [] if len(gpus) >= number else [f"{len(gpus)} GPUs found, {number} needed"]
+    for gpu in gpus[:number]:
+        named = f"GPU {gpu.index} ({gpu.name})"
+        if gpu.total_gib < gib:
+            problems.append(f"{named} has {gpu.total_gib:.1f} GiB, {gib:g} needed: GPU_GIB says how much")
+        if gpu.used_gib > MAX_USED_GIB:
+            problems.append(f"{named}: {gpu.used_gib:.1f} GiB are in use by something else")
+    return problems
+
+
+def check_host(gib: float) -> list[str]:
+    total = psutil.virtual_memory().total / GIB
+    return (
+        [] if total >= gib else [f"this machine has {total:.1f} GiB of memory, {gib:g} needed: HOST_GIB says how much"]
+    )
+
+
+def check_disk(folder: Path, gib: float) -> list[str]:
+    place = folder
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free / GIB
+    return [] if free >= gib else [f"{folder}: {free:.1f} GiB free, {gib:.1f} GiB needed for checkpoints"]
+
+
+def _tensor_names(file: Path) -> list[str]:
+    """Names in a safetensors file, from its header. Raises OSError, ValueError, struct.error."""
+    with file.open("rb") as opened:
+        (length,) = struct.unpack("<Q", opened.read(8))
+        if length > file.stat().st_size:
+            raise ValueError("its header is longer than the file")
+        return list(json.loads(opened.read(length)))
+
+
+def check_model(folder: Path, family: str | None) -> list[str]:
+    """Whether a folder holds a whole model of `family` in HF format, no adapters and no missing part."""
+    problems = []
+    config = folder / "config.json"
+    try:
+        found = json.loads(config.read_text(encoding="utf-8")).get("model_type")
+    except (OSError, ValueError, AttributeError) as error:
+        return [f"{config}: cannot be read: {str(error).splitlines()[0]}"]
+    if family is not None and found != family:
+        problems.append(f"{config}: model_type is {found!r}, expected {family!r}")
+    index, single = folder / "model.safetensors.index.json", folder / "model.safetensors"
+    names: Iterable[str] = ()
+    try:
+        if index.is_file():
+            parts = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+            names = parts
+            missing = sorted({part for part in parts.values() if not (folder / part).is_file()})
+            problems += [f"{folder}: {part} is missing, and {index.name} names it" for part in missing]
+        elif single.is_file():
+            names = _tensor_names(single)
+        else:
+            problems.append(f"{folder}: neither {single.name} nor {index.name} there, expected the model's weights")
+    except (OSError, ValueError, KeyError, AttributeError, struct.error) as error:
+        problems.append(f"{folder}: its weights cannot be read: {str(error).splitlines()[0]}")
+    if any(".lora_" in name for name in names):
+        problems.append(f"{folder}: holds LoRA adapters beside the base, expected a merged model")
+    return problems

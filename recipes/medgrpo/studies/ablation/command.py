@@ -1,0 +1,270 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""Make the ablation's table: what each row's training came to, beside its starting model.
+
+    python -m recipes.medgrpo ablation --runs outputs/qwen2_5_vl_seed0 --output outputs/qwen2_5_vl_seed0/rows
+    python -m recipes.medgrpo ablation --runs seed0 seed1 seed2 --output ablation       # several seeds, pooled
+    python -m recipes.medgrpo ablation --runs RUN --ground-truth test_with_answers.json --judge openai ... --output DIR
+
+`examples/run_ablation.sh` makes the runs. A run holds the answers of the SFT model (`eval/sft/answers.jsonl` or
+`.json`) and of each row (`rows/ROW/eval/medgrpo/answers.jsonl` or `.json`); rows that are not done are named. Every row
+is scored here anew, all by the same judge: the leaderboard's ten columns (the three judged ones by `--judge`, which is
+not the leaderboard's judge) and the strict accuracy per task and as the mean over dataset-task pairs; and compared with
+row A on the same questions, with 95 % intervals by paired bootstrap over videos. The answers of several samples and of
+several seeds count as rows of one file; a seed's videos are its own. Writes `table.json` and `table.md`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from recipes.medgrpo.answers.formats import decoded, own_rollouts
+from recipes.medgrpo.answers.questions import InputError
+from recipes.medgrpo.arguments import at_least
+from recipes.medgrpo.evaluate import LEADERBOARD_PROMPT
+from recipes.medgrpo.evaluation.columns import score_leaderboard
+from recipes.medgrpo.evaluation.comparison import compare
+from recipes.medgrpo.evaluation.inputs import Graded, read_graded
+from recipes.medgrpo.evaluation.intervals import RESAMPLES, Evaluation
+from recipes.medgrpo.evaluation.judged_columns import Judged, pairs_of
+from recipes.medgrpo.evaluation.pair_means import ComparisonError
+from recipes.medgrpo.evaluation.strict import score_strict
+from recipes.medgrpo.evaluation.tables import printable
+from recipes.medgrpo.files import code_fingerprint, write_atomic, write_json
+from recipes.medgrpo.reward_options import add_judge_arguments, label_of_args, signal_settings_of
+from recipes.medgrpo.studies.ablation.text import FULL, markdown, sentence
+from recipes.medgrpo.studies.ablation.variants import MODELS, ROWS, SFT, published_lines
+from reward_score.errors import RewardError
+from reward_score.judge import make_judge
+
+
+class AblationError(ValueError):
+    """The runs make no table; one line."""
+
+
+@dataclass
+class Line:
+    """One line of the table: the answers of a model, scored in both ways."""
+
+    columns: Evaluation
+    strict: Evaluation
+    notes: list[str] = field(default_factory=list)
+
+
+def answers_file(run: Path, line: str) -> Path | None:
+    """The finished answers of a line of the table, None where it is not done.
+
+    Answers as JSON are written at the end; lines may still grow, and are finished when the run's summary says so.
+    """
+    folder = run if line == SFT else run / "rows" / line
+    evaluated = folder / "eval" / ("sft" if line == SFT else "medgrpo")
+    if (file := evaluated / "answers.json").is_file():
+        return file
+    summary = folder / "summary.json"
+    if line == SFT:
+        return file if (file := evaluated / "answers.jsonl").is_file() else None
+    if not summary.is_file() or json.loads(summary.read_text(encoding="utf-8")).get("status") != "complete":
+        return None
+    return file if (file := evaluated / "answers.jsonl").is_file() else None
+
+
+def check_plan(run: Path, line: str) -> dict[str, Any]:
+    """A row's plan, {} where its run left none (the recipes for GPUs). AblationError: it is not that row's."""
+    file = run / "rows" / line / "plan.json"
+    if not file.is_file():
+        return {}
+    plan, row = json.loads(file.read_text(encoding="utf-8")), ROWS[line]
+    expected = {
+        "normalizer": row.normalizer,
+        "advantage": row.advantage,
+        "tasks": " ".join(row.tasks or ()),
+        "training_judge": "" if row.judged else "none",
+    }
+    for name, value in expected.items():
+        if plan.get(name, "") != value:
+            raise AblationError(f"{file}: {name}: expected {value!r} for row {line}, got {plan.get(name, '')!r}")
+    return plan
+
+
+def samples_of(file: Path) -> list[int | None]:
+    """The numbers of the samples in our rollouts; [None] for answers without such numbers."""
+    content = decoded(file)
+    if not own_rollouts(content):
+        return [None]
+    return sorted({record.get("sample", 0) for record in content if "header" not in record})
+
+
+def read_answers(
+    files: Mapping[Path, Path], truths: Mapping[Path, Path], *, strict: bool
+) -> tuple[list[Graded], list[str]]:
+    """(answers of all runs and samples as rows of one file, what was odd); `files` and `truths` are by run."""
+    rows: list[Graded] = []
+    notes: list[str] = []
+    for number, (run, file) in enumerate(files.items()):
+        for sample in samples_of(file):
+            inputs = read_graded(file, truths[run], sample=sample, strict=strict)
+            place = f"{number}/{sample or 0}/"
+            rows += [replace(row, file=place + row.file, video=f"{number}/{row.video}") for row in inputs.graded]
+            notes += inputs.notes + ([f"{file}: {len(inputs.dropped)} rows left out"] if inputs.dropped else [])
+    return rows, list(dict.fromkeys(notes))
+
+
+def measure(
+    files: Mapping[Path, Path],
+    truths: Mapping[Path, Path],
+    scoring: Mapping[str, Any],
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Line:
+    """Both scores of one model's answers. `scoring`: `scoring.signal_settings`, whose judge judges all captions."""
+    drawn = {"resamples": resamples, "seed": seed}
+    rows, notes = read_answers(files, truths, strict=False)
+    settings = dict(scoring.get("judge_settings", {}))
+    if settings:
+        settings.setdefault("prompt", LEADERBOARD_PROMPT)
+    judged = Judged(make_judge(scoring["judge"], settings), pairs_of(rows))
+    columns = score_leaderboard(rows, judge=judged, **drawn)
+    rows, more = read_answers(files, truths, strict=True)
+    notes += [*judged.notes(), *more]
+    return Line(columns, score_strict(rows, scoring=scoring, **drawn), list(dict.fromkeys(notes)))
+
+
+def figures(line: Line) -> dict[str, dict[str, Any]]:
+    """A line's figures as JSON: `columns`, `strict` (the mean over pairs) and `strict_tasks` (accuracy by task)."""
+    return {
+        "columns": {name: estimate.as_dict() for name, estimate in line.columns.overall.items()},
+        "strict": {name: line.strict.overall[name].as_dict() for name in ("acc", "format")},
+        "strict_tasks": {task: found["acc"].as_dict() for task, found in line.strict.scores["tasks"].items()},
+    }
+
+
+def differences(first: Line, second: Line, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, dict[str, Any]]:
+    """`figures` of second - first, paired, with intervals. Raises ComparisonError: not the same questions."""
+    drawn = {"resamples": resamples, "seed": seed}
+    columns = compare(first.columns, second.columns, **drawn)
+    strict = compare(first.strict, second.strict, **drawn)
+    overall = strict.scores["overall"]["all"]
+    return {
+        "columns": {name: found.as_dict() for name, found in columns.scores["overall"]["all"].items()},
+        "strict": {name: overall[name].as_dict() for name in ("acc", "format")},
+        "strict_tasks": {task: found["acc"].as_dict() for task, found in strict.scores["tasks"].items()},
+    }
+
+
+def build(
+    runs: Sequence[Path],
+    scoring: Mapping[str, Any],
+    *,
+    ground_truth: Path | None = None,
+    family: str | None = None,
+    judge: str,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The table as JSON.
+
+    Args:
+        runs: folders, one a seed; a row counts as done when it is done in each.
+        scoring: of every line, see `measure`; `judge` is its judge's label.
+        ground_truth: of the answers; None: each run's `data/val.parquet`.
+        family: of the model, a key of `MODELS`; None: as the runs' plans say, else Qwen2.5-VL.
+
+    Raises:
+        AblationError: nothing to tell, or a run that is not what its name says.
+        InputError, ComparisonError, RewardError: from reading, comparing and scoring.
+    """
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise AblationError(f"runs: {', '.join(map(str, runs))}: the same one twice")
+    truths = {run: ground_truth or run / "data/val.parquet" for run in runs}
+    lines: dict[str, Line] = {}
+    missing: dict[str, list[str]] = {}
+    plans: list[dict[str, Any]] = []
+    for name in (SFT, *ROWS):
+        found = {run: answers_file(run, name) for run in runs}
+        if absent := [str(run) for run, file in found.items() if file is None]:
+            missing[name] = absent
+            continue
+        plans += [] if name == SFT else [check_plan(run, name) for run in runs]
+        lines[name] = measure(found, truths, scoring, resamples=resamples, seed=seed)
+        print(f"{name}: scored", file=sys.stderr)
+    if SFT in missing:
+        raise AblationError(f"{missing[SFT][0]}/eval/sft: no answers of the SFT model, expected those of evaluate")
+    if len(lines) == 1:
+        raise AblationError(f"{runs[0]}/rows: no row is done, expected at least one of {' '.join(ROWS)}")
+    trained = sorted({plan["steps"] for plan in plans if plan})
+    family = family or next((plan["model"] for plan in plans if plan), "qwen2_5_vl")
+    notes = [note for line in lines.values() for note in line.notes]
+    if len(trained) > 1:
+        notes.append(f"the rows were trained for different numbers of steps: {', '.join(map(str, trained))}")
+    printed = published_lines(family)
+    table: dict[str, Any] = {
+        "format": 1,
+        "runs": [str(run) for run in runs],
+        "family": family,
+        "steps": trained,
+        "judge": judge,
+        "code": code_fingerprint(),
+        "bootstrap": {"over": "videos", "resamples": resamples, "seed": seed, "level": 0.95},
+        "rows": {},
+        # Rivals are looked for and not missed.
+        "missing": {name: where for name, where in missing.items() if len(name) == 1},
+        "notes": list(dict.fromkeys(notes)),
+    }
+    for name, line in lines.items():
+        row = ROWS.get(name)
+        table["rows"][name] = {
+            "what": row.what if row else "the model that every row started from",
+            "settings": None
+            if row is None
+            else {"tasks": row.tasks, "normalizer": row.normalizer, "advantage": row.advantage, "judged": row.judged},
+            "answers": len(line.strict.rows),
+            "videos": len({graded.video for graded in line.strict.rows}),
+            **figures(line),
+            "published": dict(printed.get(name, {})),
+        }
+        if FULL in lines and name != FULL:
+            table["rows"][name]["against_A"] = differences(lines[FULL], line, resamples=resamples, seed=seed)
+    table["B_against_A"] = sentence(table)
+    return table
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", required=True, nargs="+", type=Path, help="folders with rows/, one a seed")
+    parser.add_argument("--output", required=True, type=Path, help="folder of table.json and table.md")
+    parser.add_argument("--ground-truth", type=Path, help="of the answers; default: each run's data/val.parquet")
+    parser.add_argument("--model-family", choices=tuple(MODELS), help="whose published rows to show; default: theirs")
+    parser.add_argument("--resamples", type=at_least(1), default=RESAMPLES, help="of the bootstrap")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of the bootstrap")
+    add_judge_arguments(parser)
+    args = parser.parse_args(argv)
+    try:
+        table = build(
+            args.runs,
+            signal_settings_of(args),
+            ground_truth=args.ground_truth,
+            family=args.model_family,
+            judge=label_of_args(args),
+            resamples=args.resamples,
+            seed=args.seed,
+        )
+        write_json(args.output / "table.json", table)
+        write_atomic(args.output / "table.md", printable(markdown(table)))
+    except (AblationError, InputError, ComparisonError, RewardError, OSError, ValueError) as error:
+        print(f"ablation: error: {error}", file=sys.stderr)
+        return 2
+    print(printable(markdown(table)))
+    print(f"{args.output / 'table.md'}, {args.output / 'table.json'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

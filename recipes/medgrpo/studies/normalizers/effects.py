@@ -1,0 +1,306 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""What a normaliser does to rewards, advantages and the gradient share of each pair: numbers, no files, no models.
+
+With r_i the reward of answer i, A_i its advantage and w_i its weight (its tokens where they are known, as verl's
+token-mean loss counts every token alike, else 1):
+
+    gradient share of a pair    sum over its answers of w_i |A_i|, divided by the same sum over all answers.
+                                It says how hard the advantages ask, not how long the answers' gradients are nor how
+                                far they pull together: `gradients.py` has the true norms.
+    effective pairs             exp(-sum s log s) of the shares s: as many pairs as if all pulled alike
+    max over min, Gini          of the shares
+    easy over hard              share of the easier half of the pairs, by mean raw reward, over the harder half's
+                                (the middle one of an odd number is in neither)
+    easy (Pearson, Spearman)    correlation over pairs of mean raw reward and gradient share: above 0, easy pairs
+                                pull harder
+    left of a against b         1 - cos(A^a, A^b): 0 where both give one direction, whatever the step size
+
+A group of one answer has no advantage: leave it out before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from recipes.medgrpo.studies.recorded import Recorded, RecordedError
+from recipes.medgrpo.training.advantages import TIE, make_advantage
+from reward_score.medgrpo import Scorer
+from reward_score.normalization import Normalizer
+from reward_score.statistics import used_rows
+
+FAINT = 1e-4
+"""Where a group's std is below this, GRPO's epsilon of 1e-6 takes more than a hundredth of its advantages."""
+
+Normalized = Callable[[str, str, float], float]
+
+
+class Tangent:
+    """The logistic's tangent at the median, 1/2 + k (x - p50) / (4 iqr), neither bounded nor clipped: a probe.
+
+    It has the logistic's offset and slope and no curvature. Degenerate statistics are mended as the logistic mends
+    them; `logistic` is that normaliser.
+    """
+
+    def __init__(self, logistic: Normalizer) -> None:
+        self._rows = used_rows(logistic.statistics.pairs, logistic.min_iqr, logistic.min_samples)
+        self._k = logistic.k
+
+    def __call__(self, data_source: str, signal: str, x: float) -> float:
+        row = self._rows[data_source][signal]
+        return 0.5 + self._k * (x - row.p50) / (4 * row.iqr)
+
+
+def usable(recorded: Recorded, scorer: Scorer) -> tuple[Recorded, list[str]]:
+    """The answers that a comparison can use, and a line for what was left out: tasks without reward, lone answers.
+
+    Raises:
+        RecordedError: an answer lacks a signal that the reward needs, or nothing is left.
+    """
+    notes = []
+    rewarded = np.array([scorer.rewarded[task] for task in recorded.tasks], dtype=bool)
+    if not rewarded.all():
+        notes.append(f"{int((~rewarded).sum())} answers of tasks without reward left out")
+    recorded = recorded.take(rewarded)
+    _, group = numbered(recorded.group)
+    alone = np.bincount(group)[group] < 2
+    if alone.any():
+        notes.append(f"{int(alone.sum())} answers alone in their group left out: a group needs two")
+    recorded = recorded.take(~alone)
+    if not len(recorded):
+        raise RecordedError("no group of two answers to a rewarded task is left: sample a row at least twice")
+    for task in sorted(set(recorded.tasks)):
+        rows = recorded.tasks == task
+        for signal in scorer.signals[task]:
+            values = recorded.raw.get(signal)
+            if values is None or np.isnan(values[rows]).any():
+                raise RecordedError(f"raw_{signal}: an answer of {task} lacks it, and the reward needs it")
+    return recorded, notes
+
+
+def rewards_of(
+    recorded: Recorded, scorer: Scorer, normalizer: Normalized, forms: np.ndarray | None = None
+) -> np.ndarray:
+    """Rewards (N,) under a normaliser, by the reward's own formula; `forms` (N,) stands in for the formats."""
+    forms = recorded.format if forms is None else forms
+    signals = [scorer.signals[task] for task in recorded.tasks]
+    columns = {name: column.tolist() for name, column in recorded.raw.items()}
+    return np.array(
+        [
+            scorer.reward(source, form, {name: columns[name][at] for name in names}, normalizer)
+            for at, (source, form, names) in enumerate(zip(recorded.data_source, forms.tolist(), signals, strict=True))
+        ]
+    )
+
+
+def advantages_of(name: str, rewards: np.ndarray, recorded: Recorded, **settings: Any) -> np.ndarray:
+    """Advantages (N,), step by step in the recorded order, so that a rival with a memory builds it as in training."""
+    advantage = make_advantage(name, **settings)
+    result = np.zeros(len(rewards))
+    for rows in recorded.batches():
+        result[rows] = advantage(rewards[rows], recorded.group[rows].tolist(), recorded.data_source[rows].tolist())
+    return result
+
+
+def weights_of(recorded: Recorded, equal_pairs: bool = False) -> np.ndarray:
+    """What an answer counts (N,): its tokens where known, else 1; with `equal_pairs` every pair counts the same."""
+    weights = np.ones(len(recorded)) if recorded.tokens is None else recorded.tokens.astype(float)
+    if equal_pairs:
+        _, pair = numbered(recorded.data_source)
+        weights = weights / np.bincount(pair)[pair]
+    return weights
+
+
+def numbered(names: np.ndarray) -> tuple[list[str], np.ndarray]:
+    """The different names in order, and (N,) each one's place among them; names are objects, many of them the same."""
+    distinct = sorted(set(names.tolist()))
+    places = {name: place for place, name in enumerate(distinct)}
+    return distinct, np.fromiter(map(places.__getitem__, names.tolist()), np.int64, len(names))
+
+
+class Layout:
+    """Pairs and groups of N answers as numbers: `pairs` (P,) names, `pair` (N,), `group` (N,), `group_pair` (G,)."""
+
+    def __init__(self, recorded: Recorded) -> None:
+        self.pairs, self.pair = numbered(recorded.data_source)
+        names, self.group = numbered(recorded.group)
+        self.groups = len(names)
+        self._order = np.argsort(self.group, kind="stable")
+        size = np.bincount(self.group)
+        self._starts = np.cumsum(size) - size
+        self.group_pair = self.pair[self._order[self._starts]]
+        self.members = np.split(self._order, self._starts[1:])
+
+    def pair_mean(self, values: np.ndarray) -> np.ndarray:
+        """(P,) means of a column."""
+        return np.bincount(self.pair, values) / np.bincount(self.pair)
+
+    def spread(self, values: np.ndarray) -> np.ndarray:
+        """(G,) range of a column within each group."""
+        ordered = values[self._order]
+        return np.maximum.reduceat(ordered, self._starts) - np.minimum.reduceat(ordered, self._starts)
+
+    def group_std(self, values: np.ndarray) -> np.ndarray:
+        """(G,) std within each group, n - 1 below as in GRPO."""
+        size = np.bincount(self.group)
+        off = values - (np.bincount(self.group, values) / size)[self.group]
+        return np.sqrt(np.bincount(self.group, off**2) / (size - 1))
+
+
+def share_summary(shares: np.ndarray, easy: np.ndarray) -> dict[str, np.ndarray]:
+    """Summary numbers of gradient shares (..., P): largest, smallest, effective pairs, ratio, Gini and three of "easy".
+
+    A number that is not defined (all shares 0, the least 0, no spread to correlate) is NaN.
+    """
+    pulled = shares.sum(-1) > 0
+    size = shares.shape[-1]
+    ascending = np.sort(shares, axis=-1)
+    by_ease = shares[..., np.argsort(easy, kind="stable")]
+    hard, soft = by_ease[..., : size // 2].sum(-1), by_ease[..., size - size // 2 :].sum(-1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        entropy = -np.where(shares > 0, shares * np.log(np.where(shares > 0, shares, 1)), 0).sum(-1)
+        least = ascending[..., 0]
+        return {
+            "largest": ascending[..., -1],
+            "smallest": least,
+            "effective_pairs": np.where(pulled, np.exp(entropy), np.nan),
+            "max_over_min": np.where(least > 0, ascending[..., -1] / least, np.nan),
+            "gini": np.where(pulled, (ascending * (2 * np.arange(1, size + 1) - size - 1)).sum(-1) / size, np.nan),
+            "easy_over_hard": np.where(hard > 0, soft / hard, np.nan),
+            "easy_pearson": _correlation(shares, easy),
+            "easy_spearman": _correlation(_ranks(shares), _ranks(easy)),
+        }
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    from scipy.stats import rankdata
+
+    return rankdata(values, axis=-1)
+
+
+def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    a = a - a.mean(-1, keepdims=True)
+    b = b - b.mean(-1, keepdims=True)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
+        # A spread of rounding errors is no spread.
+        return np.where(scale > 1e-12, (a * b).sum(-1) / scale, np.nan)
+
+
+def pull_summary(
+    pulls: np.ndarray, layout: Layout, easy: np.ndarray, *, resamples: int = 1000, seed: int = 0
+) -> tuple[np.ndarray, dict[str, dict[str, float | None]]]:
+    """Gradient shares (P,) and their summary numbers with 95 % bootstrap intervals.
+
+    The intervals lean: drawing groups anew adds noise to the shares, and noise makes them less even.
+
+    Args:
+        pulls: (N,) w_i |A_i|.
+        easy: (P,) mean raw reward of each pair.
+        resamples, seed: groups are drawn with replacement within their pair. Advantages stay as they are, also where
+            they depend on the rest of the batch, so do the rewards' statistics: the interval is of the answers' draw.
+    """
+    by_group = np.bincount(layout.group, pulls, minlength=layout.groups)
+    totals = np.bincount(layout.group_pair, by_group, minlength=len(layout.pairs))
+    rng = np.random.default_rng(seed)
+    drawn = np.zeros((resamples, len(layout.pairs)))
+    for pair in range(len(layout.pairs)):
+        mine = by_group[layout.group_pair == pair]
+        drawn[:, pair] = rng.multinomial(len(mine), np.full(len(mine), 1 / len(mine)), resamples) @ mine
+    shares = normal(totals)
+    points, draws = share_summary(shares, easy), share_summary(normal(drawn), easy)
+    return shares, {name: interval(float(points[name]), draws[name]) for name in points}
+
+
+def normal(totals: np.ndarray) -> np.ndarray:
+    """Totals (..., P) as shares; all 0 where they sum to 0."""
+    whole = totals.sum(-1, keepdims=True)
+    return np.divide(totals, whole, out=np.zeros_like(totals), where=whole > 0)
+
+
+def interval(value: float, draws: np.ndarray) -> dict[str, float | None]:
+    """`value` with the 2.5 and 97.5 % quantiles of its bootstrap draws, `low` and `high`; None where undefined."""
+    draws = draws[np.isfinite(draws)]
+    low, high = np.quantile(draws, [0.025, 0.975]) if len(draws) else (np.nan, np.nan)
+    return {"value": finite(value), "low": finite(low), "high": finite(high)}
+
+
+def finite(value: float) -> float | None:
+    """The number, or None where there is none: JSON has no NaN."""
+    return float(value) if np.isfinite(value) else None
+
+
+def one_minus_cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """1 - cos of two vectors, 0 to 2: 0 where both are zero, 1 where one is."""
+    size_a, size_b = np.linalg.norm(a), np.linalg.norm(b)
+    if size_a == 0 or size_b == 0:
+        return 0.0 if size_a == size_b else 1.0
+    # Half the squared distance of the unit vectors: 1 - a.b loses what lies below 1e-16, this does not.
+    return float(0.5 * ((a / size_a - b / size_b) ** 2).sum())
+
+
+def rank_changes(a: np.ndarray, b: np.ndarray, layout: Layout) -> dict[str, np.ndarray]:
+    """By group (G,): `reordered`, some two answers swap; `tied`, some two differ under one and tie under the other.
+
+    `died` and `revived`: without any spread under `a` and not under `b`, and the other way round.
+    """
+    reordered, tied = np.zeros(layout.groups, dtype=bool), np.zeros(layout.groups, dtype=bool)
+    for number, rows in enumerate(layout.members):
+        first, second = _signs(a[rows]), _signs(b[rows])
+        reordered[number] = (first * second < 0).any()
+        tied[number] = ((first == 0) != (second == 0)).any()
+    dead_a, dead_b = layout.spread(a) < TIE, layout.spread(b) < TIE
+    return {"reordered": reordered, "tied": tied, "died": dead_a & ~dead_b, "revived": ~dead_a & dead_b}
+
+
+def _signs(values: np.ndarray) -> np.ndarray:
+    gaps = values[:, None] - values[None, :]
+    return np.sign(np.where(np.abs(gaps) < TIE, 0, gaps))
+
+
+def left(a: np.ndarray, b: np.ndarray, layout: Layout, rows: np.ndarray) -> dict[str, float]:
+    """What is left between two advantage vectors on some answers.
+
+    `across`: 1 - cos over all of them, scale between pairs included. `within`: the mean over pairs of each pair's own
+    1 - cos, which a scale that a pair's answers share does not move.
+    """
+    mine = [rows & (layout.pair == pair) for pair in range(len(layout.pairs))]
+    within = [one_minus_cosine(a[some], b[some]) for some in mine if some.any()]
+    return {"across": one_minus_cosine(a[rows], b[rows]), "within": float(np.mean(within))}
+
+
+def decompose(
+    formed: Mapping[str, np.ndarray], plain: Mapping[str, np.ndarray], layout: Layout, single: np.ndarray
+) -> dict[str, dict[str, float]]:
+    """Where a logistic's effect comes from, one cause at a time, under one advantage.
+
+    With all formats 1, an answer that cannot be read earns what its raw 0 earns.
+
+    curvature   logistic against its tangent, tasks of one signal, all formats 1
+    mixture     tangent against none, tasks of several signals, all formats 1: the relative weight of their signals
+    epsilon     tangent against none, tasks of one signal, all formats 1: only the scale differs, so `within` is what
+                epsilon and ties leave, `across` is the scale between pairs
+    format      tangent against none, tasks of one signal, formats as recorded: beyond epsilon's part it is the
+                factor, which multiplies the tangent's offset too
+
+    Args:
+        formed, plain: advantages (N,) by normaliser (none, logistic, affine), formats as recorded and all 1.
+        single: (N,) whether the answer's task has one signal.
+    """
+    parts = {
+        "curvature": (plain["logistic"], plain["affine"], single),
+        "mixture": (plain["affine"], plain["none"], ~single),
+        "epsilon": (plain["affine"], plain["none"], single),
+        "format": (formed["affine"], formed["none"], single),
+    }
+    return {name: left(a, b, layout, rows) for name, (a, b, rows) in parts.items() if rows.any()}
+
+
+def task_rows(recorded: Recorded) -> dict[str, np.ndarray]:
+    """(N,) masks: every task's answers, and `all`."""
+    tasks: Sequence[str] = sorted(set(recorded.tasks))
+    return {"all": np.ones(len(recorded), dtype=bool)} | {task: recorded.tasks == task for task in tasks}

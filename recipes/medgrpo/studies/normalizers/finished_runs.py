@@ -1,0 +1,64 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""What finished runs of several normalisers and advantages came to, for `compare_normalizers`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from recipes.medgrpo.studies.normalizers import effects as study
+from recipes.medgrpo.studies.recorded import RecordedError, files_of, read_recorded
+
+
+def run_rows(runs: Iterable[Path]) -> dict[str, dict]:
+    """By run: what its `summary.json` says of status, accuracy and rewards, and the gradient shares of its rollouts.
+
+    Raises:
+        ValueError: a run without a summary that can be read, or with rollouts that cannot.
+    """
+    rows = {}
+    for run in runs:
+        try:
+            summary = json.loads((Path(run) / "summary.json").read_text(encoding="utf-8"))
+            rows[str(run)] = {
+                "status": summary["status"],
+                "steps": summary["steps"],
+                "acc_before": summary["sft"] and summary["sft"]["acc"],
+                "acc_after": summary["medgrpo"] and summary["medgrpo"]["acc"],
+                "acc_change": summary.get("acc_change"),
+                "reward_first5": summary["reward_first5"],
+                "reward_last5": summary["reward_last5"],
+                "by_pair": summary.get("by_pair"),
+            }
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ValueError(f"{run}: summary.json: expected a finished run's summary: {error!r}") from error
+        rows[str(run)]["gradient_share"] = trained_shares(Path(run))
+    return rows
+
+
+def trained_shares(run: Path) -> dict | None:
+    """Each pair's share of the sum of tokens x |advantage| that a run was trained on; None without its rollouts.
+
+    A pair's ease is the mean of its raw signals over the whole run.
+    """
+    try:
+        files_of(run)
+    except RecordedError:
+        return None
+    recorded = read_recorded([run])
+    if recorded.advantage is None:
+        return None
+    layout = study.Layout(recorded)
+    pulls = np.bincount(layout.pair, study.weights_of(recorded) * np.abs(recorded.advantage))
+    shares = study.normal(pulls)
+    ease = layout.pair_mean(np.nanmean(np.stack(list(recorded.raw.values())), axis=0))
+    summary = study.share_summary(shares, ease)
+    return {
+        "pairs": {str(pair): float(share) for pair, share in zip(layout.pairs, shares, strict=True)},
+        "summary": {name: study.finite(float(value)) for name, value in summary.items()},
+    }

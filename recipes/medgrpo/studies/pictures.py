@@ -1,0 +1,142 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""Draw raw signals and rewards per dataset-task pair, before and after normalisation.
+
+    python -m recipes.medgrpo pictures --recorded raw_signals.jsonl --statistics statistics.json --output DIR
+    python -m recipes.medgrpo pictures --recorded outputs/RUN/grpo --output DIR
+
+Writes `histograms.json` (every number that is drawn), one `histograms_<task>.png` per task, `overview.png` (mean and
+spread of each pair before and after) and, from a training run, `gradient_share.png` (each pair's share over steps).
+"Before" is the reward without normalisation, after is the logistic's with `--statistics`, else the recorded reward.
+
+Without matplotlib the numbers are written all the same, a line says what is missing, and the exit status is 0: a
+script that draws at its end should not fail for want of a picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from recipes.medgrpo.files import write_json
+from recipes.medgrpo.studies.normalizers import effects as study
+from recipes.medgrpo.studies.recorded import Recorded, read_recorded
+from reward_score.errors import RewardError
+from reward_score.medgrpo import Scorer, get_scorer
+from reward_score.normalization import DEFAULT_K, Normalizer, saturated
+from reward_score.statistics import Statistics
+
+BINS = 20
+STEP_BINS = 60
+"""Most columns of the share over steps; a longer run's steps share them."""
+MISSING = "pictures left out, matplotlib is not installed: pip install 'medgrpo-verl[report]'"
+
+
+def histogram(values: np.ndarray) -> dict:
+    """Counts over `BINS` equal bins of 0..1, and n, mean, variance, median, IQR and saturated share of the values.
+
+    The share is that of the values as they are drawn: raw signals, and rewards of which no parse is 0. Calibration and
+    the training's curves look at the normalised values of the answers that parse.
+    """
+    p25, median, p75 = np.percentile(values, [25, 50, 75]).tolist()
+    return {
+        "counts": np.histogram(values, bins=BINS, range=(0, 1))[0].tolist(),
+        "n": len(values),
+        "mean": float(values.mean()),
+        "variance": float(values.var()),
+        "median": median,
+        "iqr": p75 - p25,
+        "saturated": float(saturated(values).mean()),
+    }
+
+
+def histograms(recorded: Recorded, before: np.ndarray, after: np.ndarray) -> dict[str, dict]:
+    """By pair: `signals` (histogram of each raw signal), `before` and `after` (of the reward)."""
+    result = {}
+    for pair in sorted(set(recorded.data_source)):
+        rows = recorded.data_source == pair
+        columns = {signal: column[rows] for signal, column in recorded.raw.items()}
+        result[pair] = {
+            "signals": {name: histogram(column) for name, column in columns.items() if not np.isnan(column).any()},
+            "before": histogram(before[rows]),
+            "after": histogram(after[rows]),
+        }
+    return result
+
+
+def shares_over_steps(recorded: Recorded) -> dict | None:
+    """Every pair's share of the sum of tokens x |advantage|, over the steps; None without steps or advantages.
+
+    `steps` are the first steps of the columns, `shares` by pair a number a column, None where the pair was not in it.
+    """
+    if recorded.step is None or recorded.advantage is None:
+        return None
+    pulls = study.weights_of(recorded) * np.abs(recorded.advantage)
+    steps = np.unique(recorded.step)
+    firsts = np.array([block[0] for block in np.array_split(steps, min(STEP_BINS, len(steps)))])
+    column = np.searchsorted(firsts, recorded.step, side="right") - 1
+    whole = np.bincount(column, pulls, minlength=len(firsts))
+    shares = {}
+    for pair in sorted(set(recorded.data_source)):
+        rows = recorded.data_source == pair
+        mine = np.bincount(column[rows], pulls[rows], minlength=len(firsts))
+        there = np.bincount(column[rows], minlength=len(firsts)) > 0
+        shares[pair] = [float(m / w) if ok and w > 0 else None for m, w, ok in zip(mine, whole, there, strict=True)]
+    return {"steps": firsts.tolist(), "shares": shares}
+
+
+def rewards_before_after(
+    recorded: Recorded, scorer: Scorer, statistics: Statistics | None, k: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rewards (N,) without normalisation, and the logistic's, or as recorded where there are no statistics."""
+    before = study.rewards_of(recorded, scorer, Normalizer(None))
+    if statistics is None:
+        return before, recorded.score
+    return before, study.rewards_of(recorded, scorer, Normalizer(statistics, "logistic", k))
+
+
+def _numbers(recorded: Recorded, before: np.ndarray, after: np.ndarray, after_name: str) -> dict:
+    """The content of `histograms.json`."""
+    numbers: dict = {"format": 1, "bins": np.linspace(0, 1, BINS + 1).round(6).tolist(), "after": after_name}
+    numbers["pairs"] = histograms(recorded, before, after)
+    over_steps = shares_over_steps(recorded)
+    return numbers if over_steps is None else numbers | {"gradient_share": over_steps}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recorded", required=True, nargs="+", type=Path, help="raw_signals.jsonl, or a run's folder")
+    parser.add_argument("--statistics", type=Path, help="compute the rewards after normalisation with these")
+    parser.add_argument("--output", required=True, type=Path, help="folder")
+    parser.add_argument("--k", type=float, default=DEFAULT_K, help="steepness of the logistic")
+    parser.add_argument("--dvc-captions", action="store_true", help="dense captioning is rewarded for its captions too")
+    parser.add_argument("--without-judge", action="store_true", help="captions are rewarded for similarity alone")
+    args = parser.parse_args(argv)
+    try:
+        recorded = read_recorded(args.recorded)
+        statistics = None if args.statistics is None else Statistics.load(args.statistics)
+        scorer = get_scorer(dvc_captions=args.dvc_captions, judge=None if args.without_judge else "offline")
+        before, after = rewards_before_after(recorded, scorer, statistics, args.k)
+        numbers = _numbers(recorded, before, after, "recorded" if statistics is None else "logistic")
+        write_json(args.output / "histograms.json", numbers)
+    except (RewardError, OSError, ValueError) as error:
+        print(f"pictures: error: {error}", file=sys.stderr)
+        return 2
+    try:
+        from recipes.medgrpo.studies import drawing
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
+        print(MISSING, file=sys.stderr)
+        return 0
+    for file in drawing.draw(numbers, args.output):
+        print(file)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""Check a judge's settings and store, and with --judge-ping its answer.
+
+    python -m recipes.medgrpo judge_check --judge openai --judge-base-url URL --judge-model NAME [--judge-ping]
+
+Exit status 2, and a line for everything that is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from recipes.medgrpo.reward_options import TRAINING_JUDGES, add_judge_arguments, signal_settings_of
+from reward_score.judge import JudgeError, make_judge
+from reward_score.judge.make import members
+from reward_score.judge.store import RAY_PREFIX, open_store
+
+NOWHERE = "127.0.0.1:9"
+"""Stands for the address of verl's router, which is not known before it runs."""
+PAIR = (
+    "The grasper retracts the gallbladder while the hook dissects the cystic duct.",
+    "The hook dissects the cystic duct; the grasper retracts the gallbladder.",
+)
+"""What a ping has judged: candidate and reference."""
+
+
+def _folder(store: str) -> Path:
+    return Path(store.removeprefix(RAY_PREFIX)).absolute()
+
+
+def check_store(where: str | None) -> list[str]:
+    """What is wrong with the folder of a store."""
+    if where is None:
+        return []
+    folder = _folder(where)
+    place = folder
+    while not place.exists():
+        place = place.parent
+    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
+        return [f"{folder}: the judge's store cannot be written there"]
+    return []
+
+
+def _made(judge: str, settings: Mapping[str, Any], **changes: Any) -> Any:
+    known = {name: value for name, value in {**settings, **changes}.items() if value is not None}
+    if str(known.get("store", "")).startswith(RAY_PREFIX):
+        # Its actor comes with the run; the limits and the price are checked without it.
+        del known["store"]
+    return make_judge(judge, known, NOWHERE)
+
+
+def spent_usd(store: str) -> float:
+    """Dollars that a store's budget counts. Raises JudgeError for a store that is none."""
+
+    async def read() -> dict:
+        opened = open_store(store)
+        try:
+            return await opened.snapshot()
+        finally:
+            await opened.close()
+
+    lanes = asyncio.run(read()).values()
+    return sum(counts.get("cost_usd", 0.0) + counts.get("unconfirmed_usd", 0.0) for counts in lanes)
+
+
+def shown_key(settings: Mapping[str, Any]) -> list[str]:
+    """A key among the settings, which verl prints and logs, is wrong."""
+    if any("api_key" in one for one in (settings, settings.get("second") or {})):
+        return ["judge_settings hold an api_key, and are logged: set MEDGRPO_JUDGE_API_KEY or name a key_variable"]
+    return []
+
+
+def check_judge(judge: str, settings: Mapping[str, Any]) -> list[str]:
+    """What is wrong with a judge's settings: key, address, model, limits, price, store, budget. Asks no endpoint.
+
+    Args:
+        judge: ``offline``, ``openai`` or ``router``. settings: as in ``judge_settings``.
+    """
+    if judge == "offline":
+        return []
+    if problems := shown_key(settings):
+        return problems
+    if problems := check_store(settings.get("store")):
+        return problems
+    try:
+        _made(judge, settings)
+        for kind, given in members(judge, settings):
+            store, budget = given.get("store"), given.get("budget_usd")
+            if kind == "offline" or budget is None or store is None or not _folder(store).is_dir():
+                continue
+            spent = spent_usd(str(_folder(store)))
+            if spent >= budget:
+                return [f"{store}: ${spent:.4f} of the judge's budget of ${budget:.4f} are spent: raise it"]
+    except JudgeError as error:
+        return [str(error)]
+    return []
+
+
+def ping(judge: str, settings: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """One judgement of a fixed pair, not from the cache: (what is wrong, what is to be said of it)."""
+    if judge != "openai":
+        return [], [f"--judge-ping: {judge}: there is no endpoint before the run"]
+
+    async def asked() -> str:
+        made = _made(judge, settings, cache=False)
+        try:
+            started = time.perf_counter()
+            judgement = await made.score(*PAIR, task="vs")
+            took = time.perf_counter() - started
+        finally:
+            await made.aclose()
+        tokens = judgement.usage
+        return (
+            f"{judgement.judge} answered in {took:.2f} s, mean score {judgement.mean:.1f}, "
+            f"{tokens.prompt_tokens} prompt and {tokens.completion_tokens} completion tokens"
+        )
+
+    try:
+        return [], [asyncio.run(asked())]
+    except JudgeError as error:
+        return [f"--judge-ping: {type(error).__name__}: {error}"], []
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_judge_arguments(parser, TRAINING_JUDGES)
+    parser.add_argument("--judge-ping", action="store_true", help="have one pair judged, and say how long it took")
+    args = parser.parse_args(argv)
+    settings = signal_settings_of(args).get("judge_settings", {})
+    problems, said = check_judge(args.judge, settings), []
+    if args.judge_ping and not problems:
+        problems, said = ping(args.judge, settings)
+    for line in [*problems, *said]:
+        print(line, file=sys.stderr)
+    return 2 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,263 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""The judge as the training's driver sees it: what a step's judging took, and when it must end the run.
+
+The reward workers count what they do in the judge's store; nobody but the driver sees them all. A failing judge costs
+rollouts without stopping verl, and refused answers score as wrong ones: both would train on noise.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Awaitable, Mapping
+from typing import Any
+
+from recipes.medgrpo.training.curves import PREFIX
+from recipes.medgrpo.training.stopping import JudgeStop
+from reward_score.judge.make import members
+from reward_score.judge.metering import ANSWER_CAUSED, FAILED, metrics
+from reward_score.judge.store import RAY_PREFIX, Store, open_store
+
+logger = logging.getLogger(__name__)
+
+Snapshot = Mapping[str, Mapping[str, float]]
+TIMEOUT_S = 120.0
+"""Longest wait for the store; a busy disk takes its time."""
+SETTLE_S = 0.2
+"""The reward workers write their counts every tenth of a second."""
+BUDGET = f"{FAILED}JudgeBudgetExceeded"
+
+
+def members_of(judge: str | None, settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Settings of every judge behind a store: one, two that are averaged, or none for the offline judge."""
+    if judge is None:
+        return []
+    return [given for kind, given in members(judge, settings) if kind != "offline" and given.get("store")]
+
+
+def _opened(where: str) -> Store:
+    if not where.startswith(RAY_PREFIX):
+        return open_store(where)
+    from reward_score.judge.store import ray_actor
+
+    # Here and first: the reward workers wait for the actor, which lives as long as this driver keeps it.
+    return ray_actor.create(where.removeprefix(RAY_PREFIX))
+
+
+class _Loop:
+    """An event loop on a thread of its own, for a caller that has none, or a running one that must not wait."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        threading.Thread(target=self._loop.run_forever, name="judge-watch", daemon=True).start()
+
+    def wait(self, work: Awaitable) -> Any:
+        async def bounded() -> Any:
+            return await asyncio.wait_for(work, TIMEOUT_S)
+
+        return asyncio.run_coroutine_threadsafe(bounded(), self._loop).result()
+
+
+class JudgeWatch:
+    """Counts of the judge's stores, step by step.
+
+    Args:
+        judge: the reward's setting of that name.
+        judge_settings: likewise. A judge without a store counts in its own process, and nothing is seen of it.
+
+    Raises:
+        JudgeError: the store cannot be opened.
+    """
+
+    def __init__(self, judge: str | None, judge_settings: Mapping[str, Any] | None) -> None:
+        members = members_of(judge, judge_settings or {})
+        self.lanes = sorted({str(one["model"]) for one in members})
+        self._stores = [_opened(where) for where in dict.fromkeys(str(one["store"]) for one in members)]
+        self._loop = _Loop() if self._stores else None
+        self._spent_usd = 0.0
+        self._missed = 0
+        self.last: Snapshot = self._snapshot()
+
+    def __bool__(self) -> bool:
+        return bool(self._stores)
+
+    def _snapshot(self) -> Snapshot:
+        found: dict[str, Counter] = {lane: Counter() for lane in self.lanes}
+        spent_usd = 0.0
+        for store in self._stores:
+            for lane, counts in self._loop.wait(store.snapshot()).items():
+                spent_usd += counts.get("cost_usd", 0.0) + counts.get("unconfirmed_usd", 0.0)
+                # Other lanes are of other commands that share the store.
+                if lane in found:
+                    found[lane].update(counts)
+        self._spent_usd = spent_usd
+        return found
+
+    def _settled(self) -> Snapshot:
+        """The counts once they stand still: the step's last answer is there, its count may be on its way."""
+        found = self._snapshot()
+        for _ in range(10):
+            time.sleep(SETTLE_S)
+            before, found = found, self._snapshot()
+            if found == before:
+                break
+        return found
+
+    def step(self) -> dict[str, dict[str, float]]:
+        """What the judge did since the last call, as `metering.metrics` says it, by lane, and of all lanes as ``""``.
+
+        Empty without a store. A store that cannot be read is an error in the log and an empty step, whose counts are
+        in the next one's, with ``steps``: of how many.
+        """
+        if not self._stores:
+            return {}
+        try:
+            after = self._settled()
+        except Exception as error:  # training goes on: a judge that fails for good shows in failed rollouts
+            logger.error("the judge's account cannot be read: %s: %s", type(error).__name__, error)
+            self._missed += 1
+            return {}
+        before, self.last = self.last, after
+        several, self._missed = {"steps": self._missed + 1.0} if self._missed else {}, 0
+        by_lane = {"": metrics(summed(before), summed(after))}
+        by_lane |= {lane: metrics(before[lane], after[lane]) for lane in self.lanes}
+        return {lane: found | several for lane, found in by_lane.items()}
+
+    def total_usd(self) -> float:
+        """Dollars over the life of the stores, as the budget counts them, when they were last read."""
+        return self._spent_usd
+
+
+def summed(snapshot: Snapshot) -> Counter:
+    """The counters of all lanes together."""
+    total: Counter = Counter()
+    for counts in snapshot.values():
+        total.update(counts)
+    return total
+
+
+def step_metrics(by_lane: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """`JudgeWatch.step` under the names of the log: `medgrpo/judge/...`, and by lane where there is more than one."""
+    lanes = [lane for lane in by_lane if lane]
+    shown = {"": f"{PREFIX}/judge"} | ({lane: f"{PREFIX}/judge/{lane}" for lane in lanes} if len(lanes) > 1 else {})
+    return {
+        f"{prefix}/{name}": float(value)
+        for lane, prefix in shown.items()
+        for name, value in by_lane.get(lane, {}).items()
+    }
+
+
+FEWEST = 8
+"""Fewer bad judgements than this are no reason to end a run, whatever their share."""
+
+
+class JudgeStops:
+    """When the judge ends a run.
+
+    Args:
+        budget: dollars over the life of the store, from the judge's own `budget_usd`; None: no end.
+        max_refused_share: of the judgements of some steps that were refused or malformed ...
+        window: ... over this many steps.
+        max_failed_share: of one step's judgements that failed for the infrastructure's sake.
+    """
+
+    def __init__(
+        self,
+        budget: float | None,
+        max_refused_share: float = 0.5,
+        window: int = 4,
+        max_failed_share: float = 0.5,
+    ) -> None:
+        self.budget = budget
+        self.max_refused_share, self.max_failed_share = max_refused_share, max_failed_share
+        self.window = window
+        self.refused: dict[str, deque[tuple[float, float]]] = {}
+        self.dearest: dict[str, float] = {}
+
+    def state_dict(self) -> dict[str, Any]:
+        refused = {lane: [list(one) for one in steps] for lane, steps in self.refused.items()}
+        return {"refused": refused, "dearest": dict(self.dearest)}
+
+    def forget(self) -> None:
+        """A stop was told: who starts again has seen to it, and is judged by what comes then."""
+        self.refused.clear()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Raises KeyError, TypeError or ValueError for what is no such state."""
+        for lane, steps in state["refused"].items():
+            pairs = ((float(refused), float(tried)) for refused, tried in steps)
+            self.refused[str(lane)] = deque(pairs, maxlen=self.window)
+        self.dearest = {str(lane): float(usd) for lane, usd in state["dearest"].items()}
+
+    def check_step(self, step: int, by_lane: Mapping[str, Mapping[str, float]]) -> None:
+        """After a step's judging. Raises JudgeStop where its scores must not be trained on."""
+        if not by_lane:
+            return
+        for lane, counts in by_lane.items():
+            spent = (counts.get("cost_usd", 0.0) + counts.get("unconfirmed_usd", 0.0)) / counts.get("steps", 1.0)
+            if lane and spent > self.dearest.get(lane, 0.0):
+                self.dearest[lane] = spent
+        for lane in sorted(by_lane, key=bool, reverse=True) if len(by_lane) > 2 else [""]:
+            self._check_lane(step, lane, by_lane)
+
+    def _check_lane(self, step: int, lane: str, by_lane: Mapping[str, Mapping[str, float]]) -> None:
+        counts, whose = by_lane[lane], f" of {lane}" if lane else ""
+        failed = {name: n for name, n in counts.items() if name.startswith(FAILED) and n > 0}
+        refused = sum(n for name, n in failed.items() if name.removeprefix(FAILED) in ANSWER_CAUSED)
+        tried, broken = counts.get("judgements", 0.0) + sum(failed.values()), sum(failed.values()) - refused
+        if failed.get(BUDGET):
+            # Another command on the same store may have a budget where this run has none.
+            budget = "" if self.budget is None else f" of ${self.budget:.4f}"
+            raise JudgeStop(
+                f"step {step}: the judge's budget is used up: {failed[BUDGET]:.0f} of {tried:.0f} judgements were not "
+                f"made. ${counts['cost_usd_total']:.4f} are spent{budget}. {RAISE}"
+            )
+        if broken >= FEWEST and broken / tried > self.max_failed_share:
+            raise JudgeStop(
+                f"step {step}: the judge failed in {broken:.0f} of {tried:.0f} judgements{whose} ({_kinds(failed)}), "
+                f"more than {self.max_failed_share:.0%}; the errors are in the log above. Start again when it is back"
+            )
+        if refused >= FEWEST and refused == tried:
+            raise JudgeStop(
+                f"step {step}: all {tried:.0f} judgements{whose} were refused or malformed ({_kinds(failed)}). Try the "
+                "judge with --judge-ping and start again"
+            )
+        steps = self.refused.setdefault(lane, deque(maxlen=self.window))
+        steps.append((refused, tried))
+        refused, tried = (sum(column) for column in zip(*steps, strict=True))
+        if len(steps) == steps.maxlen and refused >= FEWEST and refused / tried > self.max_refused_share:
+            raise JudgeStop(
+                f"step {step}: {refused:.0f} of the {tried:.0f} judgements{whose} of the last {len(steps)} steps were "
+                f"refused or malformed, more than max_refused_share={self.max_refused_share:.0%}: the answers score "
+                "as wrong ones, which says nothing of them. Try the judge with --judge-ping and start again"
+            )
+
+    def too_dear(self, spent_usd: float) -> str | None:
+        """Why no other step fits the budget, None where one does. `spent_usd`: so far."""
+        dearest = sum(self.dearest.values())
+        if self.budget is None or not dearest or spent_usd + dearest <= self.budget:
+            return None
+        return (
+            f"no other step fits the judge's budget of ${self.budget:.4f}: ${spent_usd:.4f} are spent, the dearest "
+            f"step so far took ${dearest:.4f}. {RAISE}"
+        )
+
+
+RAISE = "Raise it (judge_settings.budget_usd, JUDGE_BUDGET_USD) and start again: judgements that are there cost nothing"
+
+
+def _kinds(failed: Mapping[str, float]) -> str:
+    return ", ".join(f"{name.removeprefix(FAILED)} {n:.0f}" for name, n in sorted(failed.items()))
+
+
+def judge_stops(judge: str | None, judge_settings: Mapping[str, Any] | None, **settings: Any) -> JudgeStops:
+    """`JudgeStops` with the budget and the greatest share of failures that a judge's own settings name."""
+    members = members_of(judge, judge_settings or {})
+    settings["max_failed_share"] = min([float(one.get("max_failed_share", 0.5)) for one in members], default=0.5)
+    budgets = [float(one["budget_usd"]) for one in members if one.get("budget_usd") is not None]
+    return JudgeStops(min(budgets, default=None), **settings)

@@ -1,0 +1,350 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""What stands between rollout and update: counters, curves, limits, and what needs the whole batch to be computed.
+
+verl 0.9.1 leaves a failed rollout out of its group without a word, trains a lone survivor on its raw reward, drops
+an empty group and never stops. Its training metrics know nothing of the parts of a reward, and its advantage
+estimators nothing of the data source. This sampler (`trainer.v1.sampler.custom_sampler`) runs in the driver between
+the two; what it returns joins the step's metrics.
+
+Advantages other than GRPO's are finished here and written where the reward stood: they are centred in their groups,
+so that verl's estimator, told not to divide (`algorithm.norm_adv_by_std_in_grpo=False`), subtracts a mean that is 0
+already. verl's own `critic/score` and `critic/rewards` then show advantages; `medgrpo/.../reward` is the reward as it
+was scored, in every case. With the normaliser `adaptive` the reward trained on is another too: see `_train_on`.
+
+Settings under `trainer.v1.sampler.sampler_kwargs`:
+
+    group_size          rollouts of a prompt (`actor_rollout_ref.rollout.n`)
+    min_group_size      a group with fewer survivors is not trained on (default 2)
+    max_failed_share    the run stops when a larger share of rollouts fails (default 0.25) ...
+    failure_window      ... over this many steps (default 4); a step without any survivor stops it at once
+    poll_interval       seconds between two looks at the queue (default 2)
+    advantage           a name of `advantages.ADVANTAGES` (default grpo: verl's own, nothing is rewritten)
+    advantage_settings  of that advantage: `window`, `sort`, `min_mu` of drpo, `by` of per_task
+    norm_adv_by_std     `algorithm.norm_adv_by_std_in_grpo`; has to be False for any advantage but grpo
+    reward_kwargs       of the reward function: its normaliser, statistics, k, format order, rewarded tasks
+    max_refused_share   the run stops when the judge refused or garbled a larger share of its judgements over
+                        `failure_window` steps (default 0.5); also, at once, when its budget is used up, before a step
+                        that no longer fits it, and when it failed in too many of a step's judgements (its own
+                        `max_failed_share`)
+    adaptive_window     values of a signal that the adaptive normaliser remembers (default 512) ...
+    adaptive_min_values ... and from how many on they replace the SFT model's statistics (default 128)
+    state_dir           folder of verl's checkpoints; below it `sampler/step_N.json` (default None: none is written);
+                        half a megabyte with the adaptive window of 23 pairs
+    record_dir          below it `rollouts/step_000001.jsonl`, the step's answers (default None: none is written)
+
+With a judge whose settings name a store, a step's metrics hold its account: `medgrpo/judge/...`. Every stop leaves the
+checkpoint of the last step that was trained.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import torch
+import transfer_queue as tq
+from omegaconf import DictConfig, OmegaConf
+from tensordict import TensorDict
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
+
+from recipes.medgrpo.files import write_atomic, write_json_lines
+from recipes.medgrpo.training.adaptive import AdaptiveStatistics
+from recipes.medgrpo.training.advantages import make_advantage
+from recipes.medgrpo.training.curves import PREFIX, Rollout, pair_curves, records, training_curves
+from recipes.medgrpo.training.judge_check import shown_key
+from recipes.medgrpo.training.judge_watch import JudgeWatch, judge_stops, step_metrics
+from recipes.medgrpo.training.stopping import JudgeStop, LastStep, RolloutFailure, TrainingStop
+from reward_score.medgrpo import get_scorer
+
+logger = logging.getLogger(__name__)
+
+
+class SamplerStateError(RuntimeError):
+    """A resumed run lacks what its advantage or normaliser had learnt."""
+
+
+def group_of(key: str) -> str:
+    """The prompt that a trajectory `{uid}_{session}_{index}` answers."""
+    return key.rsplit("_", 2)[0]
+
+
+def small_groups(keys: Iterable[str], minimum: int) -> set[str]:
+    """Prompts with fewer than `minimum` surviving rollouts."""
+    sizes: dict[str, set[str]] = defaultdict(set)
+    for key in keys:
+        uid, session, _ = key.rsplit("_", 2)
+        sizes[uid].add(session)
+    return {uid for uid, sessions in sizes.items() if len(sessions) < minimum}
+
+
+def last_outputs(keys: Iterable[str]) -> list[str]:
+    """Each rollout's last output, in the order of the keys: verl makes the advantage of those alone."""
+    last: dict[str, tuple[int, str]] = {}
+    for key in keys:
+        rollout, _, index = key.rpartition("_")
+        if rollout not in last or last[rollout][0] < int(index):
+            last[rollout] = (int(index), key)
+    return [key for _, key in last.values()]
+
+
+def reward_rows(values: Iterable[float], lengths: Iterable[int]) -> torch.Tensor:
+    """Nested (N, response length) float32 as verl's agent loop makes `rm_scores`: the value on the last token."""
+    rows = [torch.zeros(length, dtype=torch.float32) for length in lengths]
+    for row, value in zip(rows, values, strict=True):
+        row[-1] = value
+    return torch.nested.as_nested_tensor(rows, layout=torch.jagged)
+
+
+class MedGRPOSampler(ReplayBuffer):
+    """verl's replay buffer with the counters, curves, limits and advantages above."""
+
+    def __init__(self, *args, **kwargs):
+        settings = kwargs.get("sampler_kwargs") or {}
+        if isinstance(settings, DictConfig):
+            settings = OmegaConf.to_container(settings, resolve=True)
+        super().__init__(*args, poll_interval=float(settings.get("poll_interval", 2.0)), **kwargs)
+        self.group_size = int(settings["group_size"])
+        self.min_group_size = int(settings.get("min_group_size", 2))
+        self.max_failed_share = float(settings.get("max_failed_share", 0.25))
+        self.failed_shares: deque[float] = deque(maxlen=int(settings.get("failure_window", 4)))
+        self.advantage_name = settings.get("advantage", "grpo")
+        by_std = bool(settings.get("norm_adv_by_std", True))
+        # What verl makes of grpo without the division.
+        formula = "dr_grpo" if self.advantage_name == "grpo" and not by_std else self.advantage_name
+        self.advantage = make_advantage(formula, **(settings.get("advantage_settings") or {}))
+        if self.advantage_name != "grpo" and by_std:
+            raise ValueError(
+                f"trainer.v1.sampler.sampler_kwargs.advantage={self.advantage_name} needs "
+                "algorithm.norm_adv_by_std_in_grpo=False: verl would divide the finished advantage once more"
+            )
+        if formula != self.advantage_name:
+            logger.warning("advantage=grpo with algorithm.norm_adv_by_std_in_grpo=False is dr_grpo")
+        reward_kwargs = settings.get("reward_kwargs") or {}
+        self.scorer = get_scorer(**reward_kwargs)
+        self.window: AdaptiveStatistics | None = None
+        if self.scorer.settings.normalizer == "adaptive":
+            if self.scorer.normalizer.statistics is None:
+                raise ValueError("normalizer=adaptive needs reward_kwargs.statistics: its window starts from them")
+            self.window = AdaptiveStatistics(
+                self.scorer.normalizer.statistics,
+                int(settings.get("adaptive_window", 512)),
+                int(settings.get("adaptive_min_values", 128)),
+            )
+        judge = self.scorer.settings.judge, reward_kwargs.get("judge_settings")
+        if problems := shown_key(judge[1] or {}):
+            raise ValueError(f"reward_kwargs: {problems[0]}")
+        self.judge_watch = JudgeWatch(*judge)
+        self.judge_stops = judge_stops(
+            *judge,
+            max_refused_share=float(settings.get("max_refused_share", 0.5)),
+            window=self.failed_shares.maxlen,
+        )
+        self.last_step = LastStep(self.refill_fn)
+        self.state_dir = _folder(settings.get("state_dir"), "sampler")
+        self.record_dir = _folder(settings.get("record_dir"), "rollouts")
+        self._restored = False
+        # Steps that attempts of this run went on from.
+        self._resumes: list[int] = []
+
+    def sample(self, global_steps: int, partition_id: str, batch_size: int):
+        if partition_id != "train":
+            return super().sample(global_steps, partition_id, batch_size)
+        if not self._restored:
+            self._restore(global_steps - 1)
+        try:
+            batch, metrics = self._sample_train(global_steps, batch_size)
+        except TrainingStop as stop:
+            self._forget(global_steps - 1)
+            stop.args = (f"{stop}; {self.last_step.save()}",)
+            raise
+        self.last_step.sampled(global_steps)
+        if self.judge_stops.too_dear(self.judge_watch.total_usd()):
+            self.last_step.save_when_trained()
+        return batch, metrics
+
+    def _sample_train(self, step: int, batch_size: int):
+        if reason := self.judge_stops.too_dear(self.judge_watch.total_usd()):
+            raise JudgeStop(f"step {step} was not taken: {reason}")
+        try:
+            batch, metrics = super().sample(step, "train", batch_size)
+        except RuntimeError as error:
+            if "no materializable trajectories" not in str(error):
+                raise
+            # Where it is the judge's doing, that says more.
+            self.judge_stops.check_step(step, self.judge_watch.step())
+            raise RolloutFailure(f"step {step}: every rollout failed, see their errors above") from error
+        judged = self.judge_watch.step()
+        self.judge_stops.check_step(step, judged)
+        expected = batch_size * self.group_size
+        failed = expected - len({tuple(key.rsplit("_", 2)[:2]) for key in batch.keys})
+        self._watch_failures(step, failed / expected)
+        dropped = small_groups(batch.keys, self.min_group_size)
+        if dropped:
+            self._drop(batch, dropped)
+        if not batch.keys:
+            raise RolloutFailure(
+                f"step {step}: no group kept {self.min_group_size} rollouts; their errors are in the log above"
+            )
+        metrics = dict(metrics) | step_metrics(judged)
+        metrics[f"{PREFIX}/rollouts/failed"] = failed
+        metrics[f"{PREFIX}/groups/dropped"] = batch_size - len({group_of(key) for key in batch.keys})
+        keys = last_outputs(batch.keys)
+        rollouts = self._rollouts(batch.partition_id, keys)
+        metrics.update(pair_curves((one.data_source, one.reward, one.parts) for one in rollouts))
+        metrics.update(self._train_on(step, batch.partition_id, keys, rollouts))
+        self._save(step, metrics)
+        return batch, metrics
+
+    def _watch_failures(self, step: int, share: float) -> None:
+        self.failed_shares.append(share)
+        mean = float(np.mean(self.failed_shares))
+        if len(self.failed_shares) == self.failed_shares.maxlen and mean > self.max_failed_share:
+            raise RolloutFailure(
+                f"step {step}: {mean:.0%} of the rollouts of the last {len(self.failed_shares)} steps failed, more "
+                f"than max_failed_share={self.max_failed_share:.0%}; their errors are in the log above"
+            )
+
+    @staticmethod
+    def _drop(batch, uids: set[str]) -> None:
+        gone = [key for key in batch.keys if group_of(key) in uids]
+        tq.kv_clear(partition_id=batch.partition_id, keys=gone)
+        kept = [(key, tag) for key, tag in zip(batch.keys, batch.tags, strict=True) if group_of(key) not in uids]
+        batch.keys[:], batch.tags[:] = [key for key, _ in kept], [tag for _, tag in kept]
+
+    @staticmethod
+    def _rollouts(partition: str, keys: list[str]) -> list[Rollout]:
+        fields = ["rm_scores", "extra_fields", "data_source"]
+        data = tq.kv_batch_get(keys=keys, partition_id=partition, select_fields=fields)
+        sources = [getattr(value, "data", value) for value in data["data_source"]]
+        extras = [getattr(value, "data", value) for value in data["extra_fields"]]
+        return [
+            Rollout(group_of(key), source, scores.numel(), float(scores.sum()), extra.get("reward_extra_info", {}))
+            for key, source, scores, extra in zip(keys, sources, data["rm_scores"], extras, strict=True)
+        ]
+
+    def _train_on(self, step: int, partition: str, keys: list[str], rollouts: Sequence[Rollout]) -> dict[str, float]:
+        """Rewards and advantages of the step: computed, written into the queue where they are ours, and recorded.
+
+        The window's percentiles are those before this step: with the step's own answers in it, an answer would move
+        the median that it is measured by, and a batch that got better as a whole would look as it did before.
+        """
+        rewards = np.array([one.reward for one in rollouts])
+        if self.window is not None:
+            rewards = self._window_rewards(rollouts)
+        advantages = self.advantage(rewards, [one.group for one in rollouts], [one.data_source for one in rollouts])
+        written = advantages if self.advantage_name != "grpo" else rewards if self.window is not None else None
+        if written is not None:
+            scores = reward_rows(written.tolist(), [one.tokens for one in rollouts])
+            fields = TensorDict({"rm_scores": scores}, batch_size=len(keys))
+            tq.kv_batch_put(keys=keys, partition_id=partition, fields=fields)
+        if self.record_dir is not None:
+            write_json_lines(self.record_dir / f"step_{step:06d}.jsonl", records(step, rollouts, rewards, advantages))
+        return training_curves(
+            rollouts,
+            rewards,
+            advantages,
+            format_first=self.scorer.settings.format_order == "before",
+            rewarded=self.scorer.rewarded.__getitem__,
+        )
+
+    def _window_rewards(self, rollouts: Sequence[Rollout]) -> np.ndarray:
+        settings = self.scorer.settings
+        normalizer = self.window.normalizer(settings.k, settings.min_iqr, settings.min_samples)
+        rewards = [self.scorer.reward(one.data_source, one.parts["format"], one.raw, normalizer) for one in rollouts]
+        for one in rollouts:
+            for signal, value in one.raw.items():
+                self.window.add(one.data_source, signal, [value])
+        return np.array(rewards)
+
+    @property
+    def _learner(self) -> str | None:
+        """The setting that makes a step's training depend on earlier steps' answers, None when there is none."""
+        if self.window is not None:
+            return "normalizer=adaptive"
+        return f"advantage={self.advantage_name}" if self.advantage.state_dict() else None
+
+    def _save(self, step: int, metrics: Mapping[str, float] = MappingProxyType({})) -> None:
+        """The state after this step, and no more old ones than are needed.
+
+        verl tells a sampler nothing of its checkpoints, so every step is written: the newest two are kept, as the
+        checkpoint of the last may not be there yet, those whose checkpoint is, and those that the run once went on
+        from: verl logs a step after its checkpoint, and what a kill between the two took is in the state.
+        """
+        if self.state_dir is None:
+            return
+        state = {
+            "step": step,
+            "failed_shares": list(self.failed_shares),
+            "advantage": {"name": self.advantage_name, "state": self.advantage.state_dict()},
+            "window": None if self.window is None else self.window.state_dict(),
+            "judge": self.judge_stops.state_dict(),
+            "resumes": self._resumes,
+            "metrics": {name: float(value) for name, value in metrics.items() if np.isfinite(value)},
+        }
+        write_atomic(self.state_dir / f"step_{step}.json", json.dumps(state, allow_nan=False))
+        for file in self.state_dir.glob("step_*.json"):
+            number = file.stem.removeprefix("step_")
+            checkpoint = self.state_dir.parent / f"global_step_{number}"
+            kept = {step, step - 1, *self._resumes}
+            if number.isdigit() and int(number) not in kept and not checkpoint.is_dir():
+                file.unlink(missing_ok=True)
+
+    def _forget(self, step: int) -> None:
+        """A stop empties the windows that led to it: restored, they would stop every later attempt at once."""
+        self.failed_shares.clear()
+        self.judge_stops.forget()
+        file = None if self.state_dir is None else self.state_dir / f"step_{step}.json"
+        if file is not None and file.exists():
+            state = json.loads(file.read_text(encoding="utf-8"))
+            state |= {"failed_shares": [], "judge": self.judge_stops.state_dict()}
+            write_atomic(file, json.dumps(state, allow_nan=False))
+
+    def _restore(self, step: int) -> None:
+        """Go on from the state after `step`; 0 is the start of a run.
+
+        A run whose advantage or normaliser learns from its answers would be another run without what was learnt, so
+        that is an error. The others only lose the failure window. Recorded answers of later steps are of an attempt
+        that this one takes the place of: they go.
+        """
+        self._restored = True
+        if self.record_dir is not None:
+            for record in self.record_dir.glob("step_*.jsonl"):
+                number = record.stem.removeprefix("step_")
+                if number.isdigit() and int(number) > step:
+                    record.unlink()
+        if step == 0:
+            return
+        self._resumes.append(step)
+        file = None if self.state_dir is None else self.state_dir / f"step_{step}.json"
+        if file is None or not file.exists():
+            if self._learner is not None:
+                raise SamplerStateError(
+                    f"resuming after step {step}: {file or 'its state (no state_dir is set)'} is missing, and "
+                    f"{self._learner} cannot go on without what it learnt: resume from another checkpoint"
+                )
+            return
+        try:
+            state = json.loads(file.read_text(encoding="utf-8"))
+            self.failed_shares.extend(state["failed_shares"])
+            self._resumes = sorted({*state.get("resumes", []), step})
+            if "judge" in state:
+                self.judge_stops.load_state_dict(state["judge"])
+            if self.advantage_name == state["advantage"]["name"]:
+                self.advantage.load_state_dict(state["advantage"]["state"])
+            elif self.advantage.state_dict():
+                raise ValueError(f"advantage: expected {self.advantage_name}, got {state['advantage']['name']}")
+            if self.window is not None:
+                self.window.load_state_dict(state["window"])
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise SamplerStateError(f"{file}: cannot be resumed from: {error}") from error
+
+
+def _folder(root: str | None, name: str) -> Path | None:
+    return None if root is None else Path(root) / name

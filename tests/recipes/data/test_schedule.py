@@ -1,0 +1,105 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recipes.medgrpo.data.schedule import ScheduleError, balanced_order, choose_rows, quotas
+
+PAIRS = ("medvidbench/AVOS/tal", "medvidbench/CoPESD/tal", "medvidbench/CoPESD/vs", "medvidbench/JIGSAWS/sa")
+
+
+def test_every_pair_gets_the_same_share():
+    assert quotas(PAIRS, 8) == dict.fromkeys(PAIRS, 2)
+
+
+def test_what_does_not_divide_goes_to_the_first_in_alphabetical_order():
+    assert quotas(reversed(PAIRS), 6) == dict(zip(PAIRS, (2, 2, 1, 1), strict=True))
+
+
+def test_tasks_get_the_same_share_split_over_their_pairs():
+    assert quotas(PAIRS, 12, mix="tasks") == dict(zip(PAIRS, (2, 2, 4, 4), strict=True))
+
+
+def test_a_batch_too_small_for_all_pairs_is_refused():
+    with pytest.raises(ScheduleError, match="at least 4"):
+        quotas(PAIRS, 3)
+
+
+def test_an_unknown_mix_is_refused():
+    with pytest.raises(ScheduleError, match="'pairs' or 'tasks'"):
+        quotas(PAIRS, 4, mix="rows")
+
+
+sizes = st.lists(st.integers(1, 9), min_size=1, max_size=4)
+case = {"sizes": sizes, "extra": st.integers(0, 6), "batches": st.integers(1, 6), "seed": st.integers(0, 9)}
+
+
+def rows_of(sizes) -> list[str]:
+    """Row pairs, interleaved, so that a pair's rows do not lie side by side."""
+    rows = [(k, pair) for pair, size in zip(PAIRS, sizes, strict=False) for k in range(size)]
+    return [pair for _, pair in sorted(rows)]
+
+
+@settings(max_examples=60, deadline=None)
+@given(**case, mix=st.sampled_from(["pairs", "tasks"]))
+def test_every_batch_holds_the_same_number_of_each_pair(sizes, extra, batches, seed, mix):
+    rows = rows_of(sizes)
+    size = len(sizes) + extra
+    expected = quotas(rows, size, mix)
+    assert sum(expected.values()) == size and min(expected.values()) >= 1
+    order = balanced_order(rows, size, batches, seed, mix)
+    assert order.shape == (batches * size,)
+    for batch in order.reshape(batches, size):
+        assert Counter(rows[row] for row in batch) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(**case)
+def test_a_pair_repeats_no_row_before_all_were_used(sizes, extra, batches, seed):
+    rows = rows_of(sizes)
+    size = len(sizes) + extra
+    counts = quotas(rows, size)
+    order = balanced_order(rows, size, batches, seed).reshape(batches, size)
+    for pair, quota in counts.items():
+        mine = [row for row, name in enumerate(rows) if name == pair]
+        for done in range(1, batches + 1):
+            # After any number of batches, no row was used more than once more often than another.
+            used = Counter(row for row in order[:done].ravel() if rows[row] == pair)
+            times = [used[row] for row in mine]
+            assert sum(times) == quota * done and max(times) - min(times) <= 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(**case)
+def test_a_longer_schedule_begins_like_a_shorter_one(sizes, extra, batches, seed):
+    rows = rows_of(sizes)
+    size = len(sizes) + extra
+    short, long = balanced_order(rows, size, batches, seed), balanced_order(rows, size, batches + 3, seed)
+    assert np.array_equal(long[: len(short)], short)
+
+
+def test_the_seed_decides_the_order():
+    rows = rows_of([9, 9, 9])
+    first, again, other = (balanced_order(rows, 6, 4, seed) for seed in (1, 1, 2))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+def test_pairs_are_mixed_inside_a_batch():
+    rows = rows_of([9, 9, 9])
+    batches = balanced_order(rows, 9, 6).reshape(6, 9)
+    orders = {tuple(rows[row] for row in batch) for batch in batches}
+    assert len(orders) > 1 and all(list(order) != sorted(order) for order in orders)
+
+
+def test_a_subset_takes_so_many_rows_of_every_pair_in_file_order():
+    rows = rows_of([9, 2, 5])
+    chosen = choose_rows(rows, 3, seed=1)
+    assert chosen == sorted(set(chosen))
+    assert Counter(rows[row] for row in chosen) == dict(zip(PAIRS, (3, 2, 3), strict=False))
+    assert choose_rows(rows, 3, seed=1) == chosen != choose_rows(rows, 3, seed=2)
+    assert choose_rows(rows, None) == list(range(len(rows)))
