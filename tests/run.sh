@@ -4,8 +4,9 @@
 #
 # The tests, in an environment that is made when missing.
 #
-#   bash tests/run.sh                      # everything
-#   bash tests/run.sh -m "not slow"        # without the real training runs; any pytest arguments
+#   bash tests/run.sh                      # everything: the quick tests on all cores, then the slow ones
+#   bash tests/run.sh -m "not slow"        # the quick tests alone, on all cores
+#   bash tests/run.sh tests/reward_score   # any pytest arguments, in one process
 #   bash tests/run.sh --setup-only         # makes the environment and stops
 set -euo pipefail
 
@@ -23,5 +24,25 @@ ensure_environment auto report test
 
 cd "$ROOT"
 export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
-echo "tests: python -m pytest $*" >&2
-exec python -m pytest "$@"
+
+# The quick tests share the cores, a file to a process at a time, so that what a file prepares is prepared once.
+quick() {
+  local workers
+  workers=$(nproc)
+  ((workers <= 8)) || workers=8
+  echo "tests: python -m pytest -n $workers $*" >&2
+  OMP_NUM_THREADS=1 python -m pytest -n "$workers" --dist loadfile "$@"
+}
+
+if (($# == 0)); then
+  status=0
+  quick -m "not slow" || status=$?
+  echo "tests: python -m pytest -m slow" >&2
+  python -m pytest -m slow || status=$?
+  exit "$status"
+elif [[ " $* " == *" -m not slow "* ]]; then
+  quick "$@"
+else
+  echo "tests: python -m pytest $*" >&2
+  exec python -m pytest "$@"
+fi
