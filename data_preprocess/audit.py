@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from data_preprocess.annotations import RecordError, Sample
 from data_preprocess.frames import FrameError
-from data_preprocess.records import RecordError, Sample
 
 EXAMPLES = 3
 """Examples kept of every reason for a reject."""

@@ -17,8 +17,9 @@ from typing import Any
 import orjson
 import pyarrow as pa
 
+from data_preprocess.annotations import TASKS, RecordError, Sample, parse_record
 from data_preprocess.audit import Audit
-from data_preprocess.columns import schema, to_table
+from data_preprocess.chat import RESPONSE_TOKENS, build_prompt
 from data_preprocess.frame_store import FrameStore
 from data_preprocess.frames import FrameError, FrameRoot
 from data_preprocess.geometry import (
@@ -31,10 +32,9 @@ from data_preprocess.geometry import (
     vision_tokens,
 )
 from data_preprocess.ground_truth import gold_times, outside_clip
+from data_preprocess.json_stream import Block, block_rows
+from data_preprocess.parquet_schema import schema, to_table
 from data_preprocess.prompt_length import PromptLength
-from data_preprocess.prompts import RESPONSE_TOKENS, build_prompt
-from data_preprocess.reading import Block, block_rows
-from data_preprocess.records import TASKS, RecordError, Sample, parse_record
 from data_preprocess.timeline import Clock, Timeline, clock_report, exact, frame_seconds, native_clock, uniform
 from reward_score.answers import render_stg
 from reward_score.boxes import to_model

@@ -38,8 +38,8 @@ import numpy as np
 import orjson
 from tqdm import tqdm
 
-from data_preprocess.reading import read_rows
-from data_preprocess.records import RecordError, Sample, parse_record
+from data_preprocess.annotations import RecordError, Sample, parse_record
+from data_preprocess.json_stream import read_rows
 from data_preprocess.timeline import CLOCKS, Clock, Timeline, frame_seconds, native_clock, uniform
 
 TASKS = ("tal", "dvc")

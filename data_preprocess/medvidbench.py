@@ -36,6 +36,7 @@ if not __package__:
 from tqdm import tqdm
 
 from data_preprocess import leaks, overview
+from data_preprocess.annotations import RecordError
 from data_preprocess.audit import Audit
 from data_preprocess.convert import Settings
 from data_preprocess.frame_store import identify
@@ -46,7 +47,6 @@ from data_preprocess.parts import PipelineError
 from data_preprocess.pipeline import SPLITS, Splitting, choose_rows, make_parts, write_splits
 from data_preprocess.prompt_length import TokenizerError
 from data_preprocess.provenance import FORMAT, describe, sha256
-from data_preprocess.records import RecordError
 from data_preprocess.wording import short
 
 # What must be free on the output's disk beyond a tenth of the annotations' own size (measured: parts and parquet).

@@ -9,13 +9,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from data_preprocess.annotations import TASKS
+from data_preprocess.chat import RESPONSE_TOKENS, SYSTEM_MODES
 from data_preprocess.convert import Settings
 from data_preprocess.frame_store import SUFFIXES
 from data_preprocess.geometry import FACTORS
 from data_preprocess.pipeline import Splitting
 from data_preprocess.prompt_length import THIN_POLICIES
-from data_preprocess.prompts import RESPONSE_TOKENS, SYSTEM_MODES
-from data_preprocess.records import TASKS
 from data_preprocess.timeline import CLOCKS
 
 FRAME_FORMATS = tuple(suffix.lstrip(".") for suffix in SUFFIXES)

@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 from tqdm import tqdm
 
+from data_preprocess.annotations import RecordError, Sample, decode_row, parse_record
 from data_preprocess.audit import Audit
-from data_preprocess.reading import read_rows
-from data_preprocess.records import RecordError, Sample, decode_row, parse_record
+from data_preprocess.json_stream import read_rows
 
 _WIDTH = 100
 

@@ -13,9 +13,9 @@ import orjson
 import pyarrow as pa
 
 from data_preprocess.audit import Audit
-from data_preprocess.columns import HIDDEN, schema
 from data_preprocess.convert import Converter, Settings, convert_block
-from data_preprocess.reading import Block
+from data_preprocess.json_stream import Block
+from data_preprocess.parquet_schema import HIDDEN, schema
 
 _AUDIT = b"audit"
 

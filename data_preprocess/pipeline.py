@@ -25,8 +25,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_preprocess.columns import HIDDEN, schema
 from data_preprocess.convert import Settings
+from data_preprocess.json_stream import Block, iter_blocks
+from data_preprocess.parquet_schema import HIDDEN, schema
 from data_preprocess.parts import (
     Part,
     PipelineError,
@@ -37,7 +38,6 @@ from data_preprocess.parts import (
     read_light,
     read_part,
 )
-from data_preprocess.reading import Block, iter_blocks
 from data_preprocess.splits import choose_subset, choose_validation
 
 SPLITS = ("train", "val", "test")

@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from data_preprocess.convert import Settings
+from data_preprocess.json_stream import Block
 from data_preprocess.parts import Part, PipelineError, existing_part, make_part, part_path, read_audit
-from data_preprocess.reading import Block
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
 

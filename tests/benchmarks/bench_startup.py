@@ -32,7 +32,7 @@ def write(path: Path, rows: int) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from data_preprocess.columns import schema
+    from data_preprocess.parquet_schema import schema
     from data_preprocess.pipeline import ROW_GROUP
 
     columns = schema(True)

@@ -16,9 +16,9 @@ import pytest
 
 from data_preprocess import medvidbench, parts, pipeline
 from data_preprocess.convert import Settings
+from data_preprocess.json_stream import iter_blocks
 from data_preprocess.medvidbench import main
 from data_preprocess.parts import read_audit
-from data_preprocess.reading import iter_blocks
 
 COMMAND = Path(medvidbench.__file__)
 

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_preprocess.chat import build_prompt
 from data_preprocess.geometry import FACTORS
 from data_preprocess.prompt_length import LEAST_FRAMES, THIN_POLICIES, PromptLength, TokenizerError, stamps
-from data_preprocess.prompts import build_prompt
 from data_preprocess.timeline import exact, thin, uniform
 
 ROOT = Path(__file__).resolve().parents[2]

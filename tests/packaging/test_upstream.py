@@ -30,7 +30,7 @@ RECIPE_TESTS = (
 VERL_TESTS = (
     "reward_score/test_answers reward_score/test_boxes reward_score/test_compute_score reward_score/test_judge_prompts "
     "reward_score/test_normalization reward_score/test_statistics data_preprocess/test_geometry "
-    "data_preprocess/test_records data_preprocess/test_timeline"
+    "data_preprocess/test_annotations data_preprocess/test_timeline"
 )
 RECIPE_PACKAGE = "recipe.medgrpo"
 VERL_PACKAGES = ("verl.utils.reward_score.medgrpo", "verl.utils.medvidbench")

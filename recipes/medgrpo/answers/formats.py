@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.reading import open_bytes
+from data_preprocess.json_stream import open_bytes
 from data_preprocess.wording import short
 from recipes.medgrpo.answers.questions import Frame, Row, clip_bound, folded_question, problem
 from reward_score.boxes import to_canvas

@@ -15,8 +15,8 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_preprocess.reading import read_rows
-from data_preprocess.records import QA_TYPES, RecordError
+from data_preprocess.annotations import QA_TYPES, RecordError
+from data_preprocess.json_stream import read_rows
 from data_preprocess.wording import short
 
 Frame = tuple[Sequence[int], Sequence[int], str]

@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.records import TASKS
+from data_preprocess.annotations import TASKS
 from data_preprocess.wording import short
 from recipes.medgrpo.answers.box_text import boxes_on_canvas
 from recipes.medgrpo.answers.formats import answer_key, decoded, own_rollouts, space_of

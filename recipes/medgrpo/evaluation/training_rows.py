@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.reading import read_rows
-from data_preprocess.records import RecordError, parse_record
+from data_preprocess.annotations import RecordError, parse_record
+from data_preprocess.json_stream import read_rows
 from data_preprocess.timeline import NATIVE_RATES
 from recipes.medgrpo.answers.questions import TIMED_SOURCE, InputError, is_parquet, problem, read_parquet
 from recipes.medgrpo.evaluation.truths import official_structure

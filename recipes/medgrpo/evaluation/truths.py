@@ -23,9 +23,9 @@ from typing import Any
 
 import orjson
 
+from data_preprocess.annotations import QA_TYPES, SOURCES, RecordError, decode_row, parse_record
 from data_preprocess.ground_truth import GROUND, ShapeError
-from data_preprocess.reading import read_rows
-from data_preprocess.records import QA_TYPES, SOURCES, RecordError, decode_row, parse_record
+from data_preprocess.json_stream import read_rows
 from data_preprocess.wording import short
 from recipes.medgrpo.answers.questions import (
     TIMED_SOURCE,

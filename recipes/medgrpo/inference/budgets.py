@@ -4,7 +4,7 @@
 """How many tokens an answer may take.
 
 The default is the row's own `extra_info.response_tokens`, which the preprocessor writes from its table by task
-(`data_preprocess.prompts.RESPONSE_TOKENS`, with the reasons: 256 hold 99.4 % of the box lists and 128 cost a tenth of
+(`data_preprocess.chat.RESPONSE_TOKENS`, with the reasons: 256 hold 99.4 % of the box lists and 128 cost a tenth of
 the score, spans take 128, one label 32, and dense captions grow with the clip). Rows without it take the table's.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping, Sequence
 
-from data_preprocess.prompts import RESPONSE_TOKENS
+from data_preprocess.chat import RESPONSE_TOKENS
 from recipes.medgrpo.arguments import count
 
 

@@ -16,7 +16,7 @@ import torch
 from omegaconf import OmegaConf
 from time_truth import check_positions, exact_clips, request_of, row_of, stamps, uniform_clips
 
-from data_preprocess.columns import schema
+from data_preprocess.parquet_schema import schema
 from recipes.medgrpo.data.positions import temporal_positions
 from recipes.medgrpo.rollout import vllm_times
 

@@ -231,7 +231,7 @@ def test_the_released_names_of_arguments_are_taken(plugged):
 
 
 def test_a_budget_is_the_commands_else_the_rows_else_the_tables():
-    from data_preprocess.prompts import RESPONSE_TOKENS
+    from data_preprocess.chat import RESPONSE_TOKENS
     from recipes.medgrpo.inference.budgets import budget_of, budgets
 
     row = {"ability": "stg", "extra_info": {"response_tokens": 300}}

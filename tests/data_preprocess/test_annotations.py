@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_preprocess.records import RecordError, parse_record
+from data_preprocess.annotations import RecordError, parse_record
 from reward_score.answers import ASPECTS
 
 SKILL = dict(zip(ASPECTS, [2, 1, 1, 2, 1, 3], strict=True))

@@ -5,7 +5,7 @@
 A file is a JSON list of objects, JSON lines, or objects one after another; gzip or not. It is read as a stream, a
 chunk at a time, and what a chunk leaves unfinished (a string, a row, a run of backslashes) is remembered as numbers,
 so that memory does not grow with the file. Rows are given out as the bytes that stand there; whether such a row is
-valid JSON is for `records.parse_record` to say, and only damage that hides where rows begin stops a file.
+valid JSON is for `annotations.parse_record` to say, and only damage that hides where rows begin stops a file.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from data_preprocess.records import RecordError
+from data_preprocess.annotations import RecordError
 
 CHUNK = 1 << 19
 """Bytes scanned at once: few enough that the scan's arrays stay in the processor's cache."""

@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from data_preprocess.prompts import FORMATS, RESPONSE_TOKENS, SYSTEM_MODES, UNSTATED, build_prompt, example_answer
+from data_preprocess.chat import FORMATS, RESPONSE_TOKENS, SYSTEM_MODES, UNSTATED, build_prompt, example_answer
 from reward_score.answers import ASPECTS, CVS_COMPONENTS, CVS_NAMES, PARSERS, parse_cvs, parse_sa
 
 TASKS = sorted(PARSERS)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_preprocess import reading
-from data_preprocess.reading import block_rows, iter_blocks, read_rows
-from data_preprocess.records import RecordError, parse_record
+from data_preprocess import json_stream
+from data_preprocess.annotations import RecordError, parse_record
+from data_preprocess.json_stream import block_rows, iter_blocks, read_rows
 
 LAYOUTS = {
     "list": lambda rows: json.dumps(rows),
@@ -48,11 +48,11 @@ def write(folder, text, zipped=False, head=b""):
     return path
 
 
-def blocks_of(path, rows_per_block=2, chunk=reading.CHUNK):
+def blocks_of(path, rows_per_block=2, chunk=json_stream.CHUNK):
     return [list(block_rows(block)) for block in iter_blocks([path], rows_per_block, chunk)]
 
 
-def refused(path, chunk=reading.CHUNK):
+def refused(path, chunk=json_stream.CHUNK):
     with pytest.raises(RecordError) as caught:
         list(iter_blocks([path], 500, chunk))
     message = str(caught.value)
@@ -221,7 +221,7 @@ def test_damaged_gzip_is_named(tmp_path):
 
 @pytest.mark.parametrize("text", ['[{"a": "%s', '{"0": {"a": "%s"}, "1": {}}', '{\n"0": {"a": "%s"},\n "1": {}}'])
 def test_a_row_without_an_end_is_not_read_to_the_end(tmp_path, monkeypatch, text):
-    monkeypatch.setattr(reading, "MAX_ROW", 1 << 20)
+    monkeypatch.setattr(json_stream, "MAX_ROW", 1 << 20)
     path = write(tmp_path, text % ("x" * (1 << 21)))
     assert refused(path, 1000).startswith("row 0: expected a row of at most 1 MiB")
 
