@@ -45,8 +45,10 @@ class Settings:
     """Everything that decides what a row becomes, apart from the row.
 
     Sizes are in pixels of a processed frame. `frame_store` is the folder of resized frames, "" for none; with `verify`
-    "none" no frame file is touched. `max_prompt_tokens` needs a `tokenizer`; 0 is no limit. `response_tokens` holds
-    (task, tokens) pairs that replace the table's.
+    "none" no frame file is touched. `relative_to` is the folder of the parquet files: frames below it are listed
+    relative to it, so that the folder can be moved; with "" every frame is listed by its absolute path.
+    `max_prompt_tokens` needs a `tokenizer`; 0 is no limit. `response_tokens` holds (task, tokens) pairs that stand for
+    the table's.
     """
 
     frames_root: str
@@ -62,6 +64,7 @@ class Settings:
     outside_clip: str = "reject"
     verify: str = "exists"
     frame_store: str = ""
+    relative_to: str = ""
     frame_format: str = "ppm"
     jpeg_draft: bool = False
     stg_decimals: int = 1
@@ -117,6 +120,12 @@ class Converter:
             self.store = FrameStore(
                 settings.frame_store, suffix, threads, settings.jpeg_draft, root=settings.frames_root
             )
+        # What is cut off the path of a frame that lies below the parquet's folder.
+        self._folder = ""
+        if settings.relative_to:
+            # The frames root has no links in its path, the store keeps those that the user put there.
+            place = settings.relative_to if settings.frame_store else os.path.realpath(settings.relative_to)
+            self._folder = os.path.join(place, "")
         self._processed: dict[tuple[int, int], tuple[int, int]] = {}
         # Several rows ask about one clip.
         self._clips = lru_cache(maxsize=1024)(self._place_clip)
@@ -207,6 +216,10 @@ class Converter:
         }
         answer_tokens = self.length.answer(answer) if self.length is not None and answer is not None else None
         return Converted(sample, row, line, picks, clock, answer_tokens, rounding, line is not listed)
+
+    def listed(self, paths: Sequence[str]) -> list[str]:
+        """Frame paths as the parquet lists them: relative to its folder where they lie below it, else as they are."""
+        return [path.removeprefix(self._folder) for path in paths]
 
     def _place_clip(
         self, source: str, frames: tuple[str, ...], numbers: tuple[int, ...], fps: float, declared: float | None
@@ -401,6 +414,7 @@ def convert_block(block: Block, converter: Converter) -> tuple[pa.Table, Audit]:
             listed = converted.sample.frames[converted.picks[broken]]
             audit.reject(FrameError(listed, errors[shown[broken]].reason, name, converted.sample.index))
             continue
+        converted.row["videos"][0]["video"] = converter.listed(shown)
         _enter(converted, audit)
         rows.append(converted.row)
     return to_table(rows, schema(bool(settings.tokenizer))), audit

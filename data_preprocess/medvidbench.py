@@ -46,7 +46,7 @@ from data_preprocess.options import Running, parse_arguments, settings_of
 from data_preprocess.parts import PipelineError
 from data_preprocess.pipeline import SPLITS, Splitting, choose_rows, make_parts, write_splits
 from data_preprocess.prompt_length import TokenizerError
-from data_preprocess.provenance import FORMAT, describe, sha256
+from data_preprocess.provenance import FORMAT, describe, portable, sha256
 from data_preprocess.wording import short
 
 # What must be free on the output's disk beyond a tenth of the annotations' own size (measured: parts and parquet).
@@ -215,7 +215,7 @@ def _run(
         for path in sorted(scratch.glob("*.parquet"))
     }
     return {
-        "settings": asdict(settings),
+        "settings": portable(settings),
         "splitting": asdict(splitting),
         "outputs": outputs,
         **audit.report(per_split),

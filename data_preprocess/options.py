@@ -81,6 +81,11 @@ def parse_arguments(arguments: Sequence[str], description: str | None) -> argpar
     frames("--frame-store", metavar="DIR", help="folder of resized frames (OUTPUT/frames; none with --verify none)")
     frames("--no-frame-store", action="store_true", help="list the frames as they are")
     frames("--frame-format", choices=FRAME_FORMATS, default=default.frame_format, help="of stored ones (%(default)s)")
+    frames(
+        "--absolute-frame-paths",
+        action="store_true",
+        help="list frames by absolute path, for verl's own dataset class; the output folder cannot be moved then",
+    )
     frames("--jpeg-draft", action="store_true", help="let the JPEG decoder scale down first: faster, less exact")
 
     way = parser.add_argument_group("how").add_argument
@@ -123,7 +128,8 @@ def parse_arguments(arguments: Sequence[str], description: str | None) -> argpar
 
 def settings_of(options: argparse.Namespace) -> tuple[Settings, Splitting, Running]:
     """The three kinds of settings that a command line holds."""
-    values = {name: getattr(options, name) for name in Settings.__dataclass_fields__}
+    values = {name: getattr(options, name) for name in Settings.__dataclass_fields__ if name != "relative_to"}
+    values["relative_to"] = "" if options.absolute_frame_paths else os.path.abspath(options.output)
     values["tasks"] = tuple(task for task in TASKS if task in options.tasks)
     values["frames_root"] = os.path.realpath(options.frames_root)
     store = "" if options.no_frame_store or options.verify == "none" else options.frame_store or "frames"

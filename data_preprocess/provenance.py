@@ -16,7 +16,7 @@ from typing import Any
 from data_preprocess.convert import Settings
 from data_preprocess.pipeline import Splitting
 
-FORMAT = 2
+FORMAT = 3
 """Of the parquet columns and of `audit.json`."""
 
 # Modules without a say in what is written.
@@ -51,6 +51,16 @@ def tools(settings: Settings) -> dict[str, str]:
     return found
 
 
+def portable(settings: Settings) -> dict[str, Any]:
+    """The settings as the output tells them: folders below the output by their path in it, so that it can be moved."""
+    values = asdict(settings)
+    if settings.relative_to:
+        for name in ("frames_root", "frame_store", "relative_to"):
+            if Path(values[name]).is_relative_to(settings.relative_to):
+                values[name] = os.path.relpath(values[name], settings.relative_to)
+    return values
+
+
 def describe(inputs: Sequence[dict[str, Any]], settings: Settings, splitting: Splitting) -> dict[str, str]:
     """What decides the output, as the parquet files' metadata carries it; `fingerprint` is the hash of the rest."""
     named = [
@@ -60,7 +70,7 @@ def describe(inputs: Sequence[dict[str, Any]], settings: Settings, splitting: Sp
     parts = {
         "medgrpo.format": str(FORMAT),
         "medgrpo.inputs": json.dumps(named),
-        "medgrpo.settings": json.dumps(asdict(settings), sort_keys=True),
+        "medgrpo.settings": json.dumps(portable(settings), sort_keys=True),
         "medgrpo.splitting": json.dumps(asdict(splitting), sort_keys=True),
         "medgrpo.code": code_fingerprint(),
         "medgrpo.tools": json.dumps(tools(settings), sort_keys=True),

@@ -64,7 +64,18 @@ def place(tmp_path):
 
 
 def table(place, split, output="out"):
-    return pq.read_table(place.folder / output / f"{split}.parquet").to_pylist()
+    """The rows of a split; their frames' paths as files of this machine."""
+    rows = pq.read_table(place.folder / output / f"{split}.parquet").to_pylist()
+    for row in rows:
+        for video in row["videos"]:
+            video["video"] = [str(place.folder / output / path) for path in video["video"]]
+    return rows
+
+
+def listed(place, output="out"):
+    """The frames of all training rows, as the parquet names them."""
+    rows = pq.read_table(place.folder / output / "train.parquet").to_pylist()
+    return [path for row in rows for video in row["videos"] for path in video["video"]]
 
 
 def audit(place, output="out"):
@@ -86,7 +97,7 @@ def test_rows_become_verl_columns(place):
     assert json.loads(row["reward_model"]["ground_truth"]) == {"text": "cutting", "label": "cutting"}
     (video,) = row["videos"]
     assert (video["sample_fps"], video["resized_width"], video["resized_height"]) == (0.5, 140, 84)
-    assert len(video["video"]) == 3 and all(os.path.isabs(path) for path in video["video"])
+    assert len(video["video"]) == 3 and all(path.startswith("frames/") for path in listed(place))
     for path in video["video"]:
         with Image.open(path) as image:
             assert image.size == (140, 84)
@@ -285,7 +296,42 @@ def test_without_a_frame_store_the_files_themselves_are_listed(place):
     assert place([record(0, "A")], "--no-frame-store", "--val-fraction", "0") == 0
     (row,) = table(place, "train")
     assert row["videos"][0]["video"][0] == str(place.folder / "frames/EgoSurgery/images/A/A_1_0001.jpg")
+    assert listed(place) == row["videos"][0]["video"], "frames outside the parquet's folder keep their absolute paths"
     assert not (place.folder / "out/frames").exists()
+
+
+def test_frames_are_relative_where_they_lie_below_the_parquet(place):
+    """The raw frames too, where they are listed as they are; a store elsewhere is named by its absolute path."""
+    rows = [record(0, "A")]
+    shutil.copytree(place.folder / "frames", place.folder / "raw/images")
+    raw = ("--frames-root", str(place.folder / "raw/images"), "--no-frame-store", "--val-fraction", "0")
+    assert place(rows, *raw, output="raw") == 0
+    assert listed(place, "raw")[0] == "images/EgoSurgery/images/A/A_1_0001.jpg"
+    assert audit(place, "raw")["settings"]["frames_root"] == "images"
+    assert place(rows, "--frame-store", str(place.folder / "store"), "--val-fraction", "0") == 0
+    assert all(path.startswith(f"{place.folder}/store/") for path in listed(place))
+
+
+def test_absolute_paths_can_be_asked_for(place):
+    assert place([record(0, "A")], "--absolute-frame-paths", "--val-fraction", "0") == 0
+    assert all(path.startswith(f"{place.folder}/out/frames/") and os.path.exists(path) for path in listed(place))
+
+
+def test_an_output_that_was_moved_is_up_to_date_and_names_no_place(place, capsys):
+    """Nothing in the folder says where it lies; the annotations and the source frames did not move."""
+    rows = [record(i, video) for i, video in enumerate("ABCDE")]
+    assert place(rows) == 0
+    os.rename(place.folder / "out", place.folder / "renamed")
+    here = f"{place.folder}/out"
+    assert here not in (place.folder / "renamed/audit.json").read_text()
+    for split in ("train", "val"):
+        file = pq.read_table(place.folder / f"renamed/{split}.parquet")
+        assert here not in str(file.to_pylist()) and here not in str(file.schema.metadata)
+    capsys.readouterr()
+    assert place(rows, output="renamed") == 0 and "up to date" in capsys.readouterr().out
+    assert place(rows, "--seed", "1", output="renamed") == 0
+    assert audit(place, "renamed")["frames"] == {"made": 0, "reused": 15}
+    assert all(os.path.exists(video) for row in table(place, "train", "renamed") for video in row["videos"][0]["video"])
 
 
 def test_a_second_writer_is_refused(place, capsys):

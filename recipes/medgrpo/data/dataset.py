@@ -20,6 +20,7 @@ Settings under `data.medgrpo` (all optional):
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -115,9 +116,10 @@ class MedVidDataset(RLHFDataset):
 
     def _read_files_and_tokenize(self) -> None:
         options = self.config.get("medgrpo", None) or {}
-        self.dataframe = read_rows(
-            [str(file) for file in self.data_files], options.get("tasks"), self.config.get("max_prompt_length")
-        )
+        # verl may have copied a file (data.use_shm); the frames lie beside the original.
+        places = zip(self.original_data_files, self.data_files, strict=True)
+        files = [str(original if os.path.exists(original) else copied) for original, copied in places]
+        self.dataframe = read_rows(files, options.get("tasks"), self.config.get("max_prompt_length"))
         if 0 < self.max_samples < len(self.dataframe):
             self.dataframe = self.dataframe.slice(0, self.max_samples)
         split = self.dataframe.slice(0, 1).column("split")[0]

@@ -5,6 +5,9 @@
 
 At start only what choosing rows takes is read (pair, task, split, prompt length); a row comes from its row group,
 of which the most recently used ones are kept. The files are neither copied nor converted.
+
+The preprocessor names frames relative to the folder of their parquet file, so that the folder can be moved. This module
+is the one place that turns such a name into the path of a file: rows that it gives out have absolute paths.
 """
 
 from __future__ import annotations
@@ -44,6 +47,10 @@ class _Groups:
         self._lock = threading.Lock()
         self._open: dict[int, pq.ParquetFile] = {}
         self._tables: OrderedDict[int, pa.Table] = OrderedDict()
+        # The number of each file's first row, counted over all files.
+        self._firsts = {
+            file: int(start) for (file, inner), start in zip(self.places, self.starts, strict=True) if not inner
+        }
 
     def __getstate__(self) -> dict:
         return {"files": self.files, "starts": self.starts, "places": self.places}
@@ -53,7 +60,11 @@ class _Groups:
         self._reset()
 
     def row(self, number: int) -> dict:
-        """The row `number`, counted over all files."""
+        """The row `number`, counted over all files, its frames' paths absolute.
+
+        Raises:
+            DataError: the file cannot be read, or the row names a frame without a path.
+        """
         if self._process != os.getpid():
             self._reset()
         group = int(np.searchsorted(self.starts, number, side="right")) - 1
@@ -64,7 +75,10 @@ class _Groups:
             self._tables.move_to_end(group)
             while len(self._tables) > _GROUPS_KEPT:
                 self._tables.popitem(last=False)
-        return table.slice(number - int(self.starts[group]), 1).to_pylist()[0]
+        row = table.slice(number - int(self.starts[group]), 1).to_pylist()[0]
+        file = self.places[group][0]
+        _place_frames(row, self.files[file], number - self._firsts[file])
+        return row
 
     def _read(self, group: int) -> pa.Table:
         file, inner = self.places[group]
@@ -75,6 +89,19 @@ class _Groups:
             return self._open[file].read_row_group(inner, use_threads=False)
         except (OSError, pa.ArrowInvalid) as error:
             raise DataError(f"{self.files[file]}: cannot read row group {inner}: {error}") from error
+
+
+def _place_frames(row: dict, file: str, number: int) -> None:
+    """Makes the frame paths of a row absolute, in place, and notes in each clip which row lists it (`listed_in`).
+
+    A relative path counts from the folder of the row's parquet `file`; `number` is the row's place in that file.
+    """
+    folder, listed_in = os.path.dirname(os.path.abspath(file)), f"{file}: row {number}"
+    for video in row.get("videos") or ():
+        if not all(video["video"]):
+            raise DataError(f"{listed_in}: videos.video: expected the path of each frame, found an empty one")
+        video["video"] = [os.path.join(folder, path) for path in video["video"]]
+        video["listed_in"] = listed_in
 
 
 class Rows:

@@ -81,8 +81,20 @@ def decode_clip(video: dict) -> tuple[torch.Tensor, dict]:
     `video` is the row's dict: `video` (frame files in order), `sample_fps` (frames a second), and
     `resized_width`, `resized_height` (the size that the model sees, in pixels), and `frame_seconds` where every
     frame has a time of its own (seconds, one per file; Qwen3-VL only): the metadata then say those times, and not
-    multiples of an interval.
+    multiples of an interval. `listed_in`, where it is there, says in errors which row of which file lists the clip.
+
+    Raises:
+        FrameReadError: a frame that cannot be read, or a clip whose frames, rate or times do not fit together.
     """
+    try:
+        return _decode(video)
+    except FrameReadError as error:
+        if listed_in := video.get("listed_in"):
+            raise FrameReadError(f"{error} (listed in {listed_in})") from error
+        raise
+
+
+def _decode(video: dict) -> tuple[torch.Tensor, dict]:
     paths: Sequence[str] = [str(path) for path in video["video"]]
     if not paths:
         raise FrameReadError("a clip without frames")

@@ -30,6 +30,16 @@ def prompts(family, split="train", max_samples=-1, **data):
     return MedVidDataset(file, family.processor.tokenizer, config, family.processor, max_samples)
 
 
+def in_file(folder, split) -> list[dict]:
+    """The rows of a parquet file, as the dataset gives them out: with the places of their frames, and their own."""
+    rows = pq.read_table(folder / f"{split}.parquet").to_pylist()
+    for number, row in enumerate(rows):
+        for video in row["videos"]:
+            video["video"] = [str(folder / path) for path in video["video"]]
+            video["listed_in"] = f"{folder}/{split}.parquet: row {number}"
+    return rows
+
+
 def with_lengths(family, path, lengths) -> str:
     rows = pq.read_table(family.data / "train.parquet").slice(0, len(lengths)).to_pylist()
     for row, length in zip(rows, lengths, strict=True):
@@ -73,6 +83,10 @@ def test_a_row_is_read_from_its_row_group_in_whichever_process(dataset, qwen2_5_
     pq.write_table(table.slice(0, 11), files[0], row_group_size=2)
     pq.write_table(table.slice(11), files[1], row_group_size=3)
     rows, expected = dataset.read_rows(files), table.to_pylist()
+    for number, row in enumerate(expected):
+        (video,) = row["videos"]
+        video["video"] = [str(tmp_path / path) for path in video["video"]]
+        video["listed_in"] = f"{files[number >= 11]}: row {number - 11 * (number >= 11)}"
     order = [12, 0, 11, 10, len(expected) - 1, 1]
     assert [rows.row(place) for place in order] == [expected[place] for place in order]
     again = pickle.loads(pickle.dumps(rows.take(order)))
@@ -191,7 +205,7 @@ def test_held_out_rows_come_in_file_order(qwen2_5_vl):
 
 def test_an_item_is_what_the_row_says(qwen2_5_vl):
     item = prompts(qwen2_5_vl, "val")[3]
-    row = pq.read_table(qwen2_5_vl.data / "val.parquet").slice(3, 1).to_pylist()[0]
+    row = in_file(qwen2_5_vl.data, "val")[3]
     video, text = item["raw_prompt"][-1]["content"]
     assert video == {"type": "video", **row["videos"][0]}
     assert "<video>" + text["text"] == row["prompt"][-1]["content"]

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from omegaconf import OmegaConf
+from parquet_rows import given_out
 
 from data_preprocess.geometry import FACTORS
 from recipes.medgrpo.data.families import FAMILIES, Family, family_of
@@ -149,7 +150,7 @@ def test_rows_of_the_other_family_are_refused(qwen2_5_vl, qwen3_vl):
 def test_a_region_that_is_not_drawn_is_not_asked_about(qwen2_5_vl, tmp_path):
     from recipes.medgrpo.data.rows import DataError
 
-    rows = [row for row in pq.read_table(qwen2_5_vl.data / "train.parquet").to_pylist() if row["ability"] == "rc"]
+    rows = [row for row in given_out(qwen2_5_vl.data / "train.parquet") if row["ability"] == "rc"]
     rows[1]["extra_info"]["flags"] = ["box_not_drawn"]
     rows = rows[:2]
     for row in rows:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from parquet_rows import given_out
 
 from recipes.medgrpo.data.positions import rope_index, sequence_positions, temporal_positions
 
@@ -47,7 +48,7 @@ def test_sft_places_frames_where_the_actor_does(qwen2_5_vl, tmp_path, fps):
 
     from recipes.medgrpo.data.dataset import MedVidSFTDataset
 
-    rows = pq.read_table(qwen2_5_vl.data / "train.parquet").slice(0, 1).to_pylist()
+    rows = given_out(qwen2_5_vl.data / "train.parquet")[:1]
     rows[0]["videos"][0]["sample_fps"] = fps
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "row.parquet")
     config = OmegaConf.create({"max_length": 1024})

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
+from parquet_rows import given_out
 from PIL import Image, ImageDraw
 
 from data_preprocess.geometry import CANVASES, MAX_PIXELS, MIN_PIXELS, NATIVE_SIZES, processed_size, rescale
@@ -40,7 +40,7 @@ def command(script: str, *arguments) -> None:
 
 
 def rows_of(folder: Path, task: str) -> list[dict]:
-    rows = [row for split in ("train", "val") for row in pq.read_table(folder / f"{split}.parquet").to_pylist()]
+    rows = [row for split in ("train", "val") for row in given_out(folder / f"{split}.parquet")]
     return [row for row in rows if row["ability"] == task]
 
 

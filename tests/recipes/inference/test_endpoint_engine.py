@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from parquet_rows import given_out
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -111,8 +112,9 @@ def test_a_failure_is_no_empty_answer_and_its_row_is_asked_again(plugged, synthe
         1: Reply(content="  "),
         2: Reply(content="cut", finish_reason="content_filter"),
     }
-    table = pq.read_table(synthetic_data["qwen2_5_vl"] / "val.parquet")
-    rows = {row["extra_info"]["question"]: row for row in table.to_pylist() if row["ability"] != "stg"}
+    val = synthetic_data["qwen2_5_vl"] / "val.parquet"
+    table = pq.read_table(val)
+    rows = {row["extra_info"]["question"]: row for row in given_out(val) if row["ability"] != "stg"}
     data = tmp_path / "six.parquet"
     pq.write_table(pa.Table.from_pylist(list(rows.values())[:6], table.schema), data)
     seen = {}

@@ -14,6 +14,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from parquet_rows import given_out
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -68,7 +69,7 @@ def test_evaluation_and_submission_take_the_file_as_it_is(infer, qwen2_5_vl, tmp
     from recipes.medgrpo.rollout.transformers_engine import Answer, TransformersEngine
 
     table = pq.read_table(qwen2_5_vl.data / "val.parquet")
-    rows = [row for row in table.to_pylist() if row["ability"] in ("stg", "tal")]
+    rows = [row for row in given_out(qwen2_5_vl.data / "val.parquet") if row["ability"] in ("stg", "tal")]
     # As a test file has them: every row of its file, numbered through.
     rows = [{**row, "extra_info": {**row["extra_info"], "index": at}} for at, row in enumerate(rows)]
     data = tmp_path / "data" / "test.parquet"
@@ -284,7 +285,7 @@ def test_an_example_changes_the_prompt_and_the_header(infer, qwen2_5_vl, tmp_pat
 
 def test_a_frame_that_is_gone_leaves_its_row_open(infer, qwen2_5_vl, tmp_path, capsys):
     table = pq.read_table(qwen2_5_vl.data / "val.parquet")
-    rows = table.to_pylist()[:3]
+    rows = given_out(qwen2_5_vl.data / "val.parquet")[:3]
     there, rows[1]["videos"][0]["video"][0] = rows[1]["videos"][0]["video"][0], str(tmp_path / "gone.ppm")
     data = tmp_path / "rows.parquet"
     pq.write_table(pa.Table.from_pylist(rows, table.schema), data)
@@ -292,6 +293,7 @@ def test_a_frame_that_is_gone_leaves_its_row_open(infer, qwen2_5_vl, tmp_path, c
     said = capsys.readouterr()
     assert status == 1 and len(released) == 2 and "2 answers, 1 missing" in said.out
     assert f"row {rows[1]['extra_info']['index']}: {tmp_path}/gone.ppm: cannot read this frame" in said.err
+    assert f"(listed in {data}: row 1)" in said.err
     os.link(there, tmp_path / "gone.ppm")
     status, released, _ = infer("--max-new-tokens", "2", data=data)
     assert status == 0 and len(released) == 3
@@ -305,7 +307,7 @@ def test_rows_of_another_family_are_refused(infer, synthetic_data, capsys):
 
 def test_rows_of_two_files_need_lines(infer, qwen2_5_vl, tmp_path, capsys):
     table = pq.read_table(qwen2_5_vl.data / "val.parquet")
-    rows = table.to_pylist()[:2]
+    rows = given_out(qwen2_5_vl.data / "val.parquet")[:2]
     rows[1]["extra_info"] |= {"file": "other.json", "index": rows[0]["extra_info"]["index"]}
     pq.write_table(pa.Table.from_pylist(rows, table.schema), tmp_path / "two.parquet")
     status, *_ = infer("--max-new-tokens", "2", data=tmp_path / "two.parquet")

@@ -4,6 +4,7 @@
 import itertools
 
 import pytest
+from parquet_rows import given_out
 
 
 def test_every_row_of_every_file_draws_its_own_numbers(plugged):
@@ -32,7 +33,7 @@ def test_answers_say_which_file_their_row_is_of(qwen2_5_vl, tmp_path):
     from recipes.medgrpo.reward_options import signal_settings
 
     table = pq.read_table(qwen2_5_vl.data / "train.parquet")
-    row = next(row for row in table.to_pylist() if row["ability"] == "tal")
+    row = next(row for row in given_out(qwen2_5_vl.data / "train.parquet") if row["ability"] == "tal")
     rows = [{**row, "extra_info": {**row["extra_info"], "file": name}} for name in ("a.json", "b.json")]
     pq.write_table(pa.Table.from_pylist(rows, table.schema), tmp_path / "rows.parquet")
     records = sample_and_score(
