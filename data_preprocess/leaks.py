@@ -41,13 +41,13 @@ from tqdm import tqdm
 from data_preprocess.annotations import RecordError, Sample, parse_record
 from data_preprocess.json_stream import read_rows
 from data_preprocess.timeline import CLOCKS, Clock, Timeline, frame_seconds, native_clock, uniform
+from reward_score.bootstrap import draw, interval, ratio
 
 TASKS = ("tal", "dvc")
 LISTS = ("listed", "emitted")
 OVERLAP = 0.5
 DRAWS = 16
 """Random sets of marks that a guesser is compared with, per row."""
-RESAMPLES = 2000
 MIN_VIDEOS = 5
 """A bootstrap over fewer videos says nothing; no verdict then."""
 MAX_BAD = 0.01
@@ -259,9 +259,8 @@ def difference(table: np.ndarray, value: str, other: str, count: str, rng: np.ra
         "found": None,
     }
     if len(n) >= MIN_VIDEOS:
-        drawn = rng.integers(0, len(n), (RESAMPLES, len(n)))
-        spread = (a - b)[drawn].sum(axis=1) / n[drawn].sum(axis=1)
-        low, high = (float(edge) for edge in np.percentile(spread, (2.5, 97.5)))
+        drawn = draw(len(n), seed=rng)
+        low, high, _ = interval(ratio(drawn @ (a - b), drawn @ n))
         result |= {"interval": [low, high], "found": low > 0}
     return result
 

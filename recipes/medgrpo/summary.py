@@ -135,6 +135,8 @@ def judge_line(planned: Mapping[str, Any]) -> str:
 
 def verdict(change: dict) -> str:
     low, high = change["low"], change["high"]
+    if low is None:
+        return f"{change['acc_change']:+.3f}  no interval: a single video"
     judged = "above 0" if low > 0 else "below 0" if high < 0 else "touches 0: no change shown"
     return (
         f"{change['acc_change']:+.3f}  95 % interval {low:+.3f} to {high:+.3f} over {change['videos']} videos, {judged}"

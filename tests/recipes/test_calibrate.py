@@ -15,8 +15,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recipes.medgrpo.calibrate import main
-from recipes.medgrpo.evaluation import percentiles as calibration
-from recipes.medgrpo.evaluation.percentiles import Series, intervals, pair_statistics, series_of
+from recipes.medgrpo.evaluation.percentiles import Series, difference, intervals, pair_statistics, series_of
+from reward_score import bootstrap
 from reward_score.errors import BadStatistics
 from reward_score.normalization import Normalizer, Statistics, logistic
 from reward_score.statistics import summarize
@@ -164,7 +164,7 @@ def test_intervals_do_not_depend_on_the_order_of_answers():
 def test_chunks_of_resamples_change_nothing(monkeypatch):
     series = series_of(SPREAD)[TAL]["iou"]
     whole = intervals(series)
-    monkeypatch.setattr(calibration, "CHUNK", 777)
+    monkeypatch.setattr(bootstrap, "MOST_WEIGHTS", 777)
     assert intervals(series) == whole
 
 
@@ -334,7 +334,7 @@ def test_a_file_of_the_first_version_can_be_compared(two_files, tmp_path, capsys
     assert main(["--diff", str(old), str(tmp_path / "broken.json")]) == 2
     assert "broken.json: cannot be read as JSON" in capsys.readouterr().err
     with pytest.raises(BadStatistics):
-        calibration.difference(old, tmp_path / "none.json")
+        difference(old, tmp_path / "none.json")
 
 
 def test_comparing_needs_no_model_library(two_files):

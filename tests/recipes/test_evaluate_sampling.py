@@ -102,7 +102,30 @@ def test_runs_are_averaged_and_narrow_the_interval():
     pooled = paired_difference(runs)
     assert pooled["acc_change"] == pytest.approx(np.mean([single["acc_change"] for single in singles]))
     assert pooled["high"] - pooled["low"] < 0.75 * np.mean([single["high"] - single["low"] for single in singles])
-    assert (pooled["runs"], pooled["videos"]) == (4, 64)
+    # The sixteen videos are the same in every run.
+    assert (pooled["runs"], pooled["videos"]) == (4, 16)
+
+
+def test_a_run_pooled_with_itself_has_its_own_interval():
+    run = (evaluation(16, 0), evaluation(16, 0, shift=0.1, noise=0.3))
+    alone, twice = paired_difference([run]), paired_difference([run, run])
+    assert twice == alone | {"runs": 2}
+
+
+def test_runs_on_other_videos_are_more_evidence():
+    def on_other_videos(records, number):
+        return [{**record, "video": f"{record['video']}/{number}"} for record in records]
+
+    run = (evaluation(16, 0), evaluation(16, 0, shift=0.1, noise=0.3))
+    alone = paired_difference([run])
+    both = paired_difference([run, tuple(on_other_videos(side, 1) for side in run)])
+    assert both["videos"] == 32
+    assert both["high"] - both["low"] < 0.85 * (alone["high"] - alone["low"])
+
+
+def test_a_single_video_has_no_interval():
+    found = paired_difference([(evaluation(1, 0), evaluation(1, 0, shift=0.1))])
+    assert found["acc_change"] == pytest.approx(0.1) and found["low"] is found["high"] is None
 
 
 def test_a_pair_with_one_video_breaks_no_resample():

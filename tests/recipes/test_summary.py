@@ -111,6 +111,7 @@ def test_a_run_that_stopped_early_is_not_complete(tmp_path):
 def test_an_interval_that_touches_zero_says_so():
     assert "no change shown" in verdict({"acc_change": 0.1, "low": -0.1, "high": 0.3, "videos": 9})
     assert "above 0" in verdict({"acc_change": 0.2, "low": 0.1, "high": 0.3, "videos": 9})
+    assert "no interval" in verdict({"acc_change": 0.2, "low": None, "high": None, "videos": 1})
 
 
 def test_the_console_keeps_the_few_figures_that_matter():

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recipes.medgrpo.evaluation.contributions import Entry, Parts, part_name, read_parts
-from recipes.medgrpo.evaluation.intervals import RESAMPLES, Additive, Evaluation, LeftOut, breakdown
+from recipes.medgrpo.evaluation.intervals import Additive, Evaluation, LeftOut, breakdown
+from reward_score.bootstrap import RESAMPLES
 from reward_score.leaderboard import COLUMNS, actions, events
 from reward_score.leaderboard.scoring import ASPECTS, Judge
 

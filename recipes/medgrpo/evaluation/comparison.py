@@ -21,17 +21,9 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 
 from recipes.medgrpo.evaluation import columns, strict
-from recipes.medgrpo.evaluation.intervals import (
-    RESAMPLES,
-    Additive,
-    Evaluation,
-    draw_videos,
-    finite,
-    groups_of,
-    interval,
-    number_videos,
-)
+from recipes.medgrpo.evaluation.intervals import Additive, Evaluation, groups_of
 from recipes.medgrpo.evaluation.pair_means import ComparisonError
+from reward_score.bootstrap import RESAMPLES, Bootstrap, finite, interval
 
 FLIPS = 10_000
 EXACT = 12
@@ -204,9 +196,7 @@ def _differences(
         rows, videos = round(behind[:, column].sum()), int((behind[:, column] > 0).sum())
         if not rows:
             continue
-        low, high, undefined = interval(resampled[:, column])
-        if videos < 2:
-            low = high = None
+        low, high, undefined = interval(resampled[:, column], videos)
         known = not np.isnan(observed[column])
         found[name] = Difference(
             first=finite(totals[0][column]),
@@ -252,17 +242,16 @@ def compare(
     sides = [module.additive(side.measured, cells_of) for side in (first, second)]
     cells = sides[0].cells[here], sides[1].cells[there]
     rows = [first.rows[number] for number in here]
-    videos, count = number_videos([row.video for row in rows])
-    drawn = draw_videos(count, resamples, seed)
+    videos = np.array([row.video for row in rows], dtype=object)
+    bootstrap = Bootstrap(videos, resamples, seed)
     levels = ("overall", "tasks", "pairs") if first.mode == "strict" else ("overall",)
     groups = groups_of(rows)
-    by_side = [replace(sides[0], cells=side) for side in cells]
     scores: dict[str, dict[str, dict[str, Difference]]] = {}
     for level in levels:
         scores[level] = {}
         for group, mask in groups[level].items():
-            by_video = [side.per_group(videos, count, mask) for side in by_side]
-            scores[level][group] = _differences(sides[0], *by_video, drawn, flips, seed)
+            by_video = [bootstrap.sums(side[mask], videos[mask]) for side in cells]
+            scores[level][group] = _differences(sides[0], *by_video, bootstrap.drawn, flips, seed)
         members = list(scores[level].values())
         if level == "overall":
             _corrected([[(group, name) for name in sides[0].figures] for group in members])

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from reward_score.bootstrap import RESAMPLES, Bootstrap, finite, interval
+
 if TYPE_CHECKING:
     from recipes.medgrpo.evaluation.inputs import Graded
-
-RESAMPLES = 2000
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)
@@ -42,13 +41,6 @@ class Additive:
     def at(self, weights: np.ndarray | None = None) -> np.ndarray:
         """The figures, array (figures,); with weights (rows,) or (resamples, rows), array (..., figures)."""
         return self.values(self.cells.sum(0) if weights is None else np.asarray(weights, dtype=float) @ self.cells)
-
-    def per_group(self, groups: np.ndarray, count: int, rows: np.ndarray | None = None) -> np.ndarray:
-        """Cells summed by group, array (count, cells); `rows` is a mask of the rows to keep."""
-        kept = slice(None) if rows is None else rows
-        sums = np.zeros((count, self.cells.shape[1]))
-        np.add.at(sums, groups[kept], self.cells[kept])
-        return sums
 
 
 @dataclass(frozen=True)
@@ -73,48 +65,19 @@ class Estimate:
         return asdict(self)
 
 
-def number_videos(videos: Sequence[str]) -> tuple[np.ndarray, int]:
-    """Each row's video as a number, and how many there are."""
-    _, numbers = np.unique(np.asarray(videos, dtype=str), return_inverse=True)
-    return numbers, int(numbers.max()) + 1 if len(numbers) else 0
-
-
-def draw_videos(count: int, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """How often each video is in each resample, array (resamples, count); each resample has `count` videos."""
-    if count == 0:
-        return np.zeros((resamples, 0))
-    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), resamples).astype(float)
-
-
-def interval(values: np.ndarray) -> tuple[float | None, float | None, int]:
-    """(low, high, undefined) of resampled values (resamples,), nan where undefined."""
-    known = values[~np.isnan(values)]
-    if not len(known):
-        return None, None, len(values)
-    low, high = np.quantile(known, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(low), float(high), len(values) - len(known)
-
-
-def finite(value: float) -> float | None:
-    """A number as JSON can hold it: None for nan."""
-    return None if np.isnan(value) else float(value)
-
-
-def estimates(
-    additive: Additive, videos: np.ndarray, drawn: np.ndarray, rows: np.ndarray | None = None
-) -> dict[str, Estimate]:
+def estimates(additive: Additive, videos: np.ndarray, bootstrap: Bootstrap, rows: np.ndarray) -> dict[str, Estimate]:
     """Every figure with rows behind it, with its interval.
 
     Args:
         additive: the figures.
-        videos: number of each row's video, array (rows,).
-        drawn: from `draw_videos`.
-        rows: mask of the rows to look at, default all; videos are drawn from the whole file all the same.
+        videos: each row's video, array (rows,).
+        bootstrap: over the videos of the whole file.
+        rows: mask of the rows to look at.
     """
-    by_video = additive.per_group(videos, drawn.shape[1], rows)
+    by_video = bootstrap.sums(additive.cells[rows], videos[rows])
     behind = additive.support(by_video) > 0
     used = by_video.any(axis=1)
-    resampled = additive.values(drawn[:, used] @ by_video[used])
+    resampled = additive.values(bootstrap.drawn[:, used] @ by_video[used])
     totals = by_video.sum(0)
     value, support = additive.values(totals), additive.support(totals)
     found = {}
@@ -122,9 +85,7 @@ def estimates(
         if not support[column]:
             continue
         seen = int(behind[:, column].sum())
-        low, high, undefined = interval(resampled[:, column])
-        if seen < 2:
-            low = high = None
+        low, high, undefined = interval(resampled[:, column], seen)
         found[figure] = Estimate(finite(value[column]), low, high, round(support[column]), seen, undefined)
     return found
 
@@ -194,10 +155,10 @@ def breakdown(
     additive: Additive, rows: Sequence[Graded], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, dict[str, dict[str, Estimate]]]:
     """By level and group every figure with its interval."""
-    videos, count = number_videos([row.video for row in rows])
-    drawn = draw_videos(count, resamples, seed)
+    videos = np.array([row.video for row in rows], dtype=object)
+    bootstrap = Bootstrap(videos, resamples, seed)
     groups = groups_of(rows) | ({} if len(rows) else {"overall": {"all": np.zeros(0, dtype=bool)}})
     return {
-        level: {group: estimates(additive, videos, drawn, mask) for group, mask in found.items()}
+        level: {group: estimates(additive, videos, bootstrap, mask) for group, mask in found.items()}
         for level, found in groups.items()
     }

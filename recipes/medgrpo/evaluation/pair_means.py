@@ -10,8 +10,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from reward_score.bootstrap import Bootstrap, interval, ratio
 
 
 class ComparisonError(ValueError):
@@ -58,30 +61,33 @@ def _match(before: Sequence[dict], after: Sequence[dict]) -> list[tuple[str, str
 
 def paired_difference(
     runs: Sequence[tuple[Sequence[dict], Sequence[dict]]], *, resamples: int = 4000, seed: int = 0
-) -> dict[str, float]:
+) -> dict[str, Any]:
     """Mean over pairs of the change in accuracy, averaged over runs, with a 95 % bootstrap interval over videos.
 
-    `runs` holds (records before, records after) of one or several independent runs; the videos of each run are
-    drawn with replacement. Not within sources: with a few videos each that would understate the spread.
+    Whole videos are drawn, the same ones for every run, so that runs on the same videos are no more evidence about
+    other videos than one of them. They are not drawn within sources: with a few videos each, that would understate
+    the spread.
+
+    Args:
+        runs: (records before, records after) of one or several runs.
+        resamples, seed: of the bootstrap.
+
+    Returns:
+        ``acc_change``, ``low`` and ``high`` (None with a single video), ``runs``, and ``videos``, each counted once.
     """
-    rng = np.random.default_rng(seed)
-    draws = np.zeros(resamples)
-    estimate, videos_seen = 0.0, 0
-    for before, after in runs:
-        rows = _match(before, after)
+    matched = [_match(before, after) for before, after in runs]
+    bootstrap = Bootstrap([video for rows in matched for _, video, _ in rows], resamples, seed)
+    changes, draws = [], []
+    for rows in matched:
         pairs = sorted({pair for pair, _, _ in rows})
-        videos = sorted({video for _, video, _ in rows})
-        videos_seen += len(videos)
-        totals, counts = np.zeros((len(videos), len(pairs))), np.zeros((len(videos), len(pairs)))
-        for pair, video, change in rows:
-            at = videos.index(video), pairs.index(pair)
-            totals[at] += change
-            counts[at] += 1
-        estimate += float(np.mean(totals.sum(0) / counts.sum(0))) / len(runs)
-        weights = rng.multinomial(len(videos), np.full(len(videos), 1 / len(videos)), resamples)
-        drawn = weights @ counts
+        cells = np.zeros((len(rows), 2, len(pairs)))
+        for cell, (pair, _, change) in zip(cells, rows, strict=True):
+            cell[:, pairs.index(pair)] = change, 1
+        totals, counts = bootstrap.sums(cells, [video for _, video, _ in rows]).swapaxes(0, 1)
+        changes.append(np.mean(totals.sum(0) / counts.sum(0)))
+        means = ratio(bootstrap.drawn @ totals, bootstrap.drawn @ counts)
         # A pair whose videos were not drawn at all is left out of that resample's mean.
-        means = np.divide(weights @ totals, drawn, out=np.full(drawn.shape, np.nan), where=drawn > 0)
-        draws += np.nanmean(means, axis=1) / len(runs)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return {"acc_change": estimate, "low": float(low), "high": float(high), "runs": len(runs), "videos": videos_seen}
+        draws.append(ratio(np.nansum(means, axis=1), (~np.isnan(means)).sum(axis=1)))
+    videos = bootstrap.drawn.shape[1]
+    low, high, _ = interval(np.mean(draws, axis=0), videos)
+    return {"acc_change": float(np.mean(changes)), "low": low, "high": high, "runs": len(runs), "videos": videos}

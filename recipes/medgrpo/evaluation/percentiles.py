@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from recipes.medgrpo.files import read_json_lines, write_atomic
+from reward_score.bootstrap import Bootstrap, interval, quantiles
 from reward_score.errors import UnknownTask
 from reward_score.normalization import Normalizer, saturated
 from reward_score.statistics import (
@@ -29,8 +30,6 @@ from reward_score.statistics import (
 from reward_score.tasks import find_task
 
 RESAMPLES = 1000
-CHUNK = 2_000_000
-"""Weights (resamples x answers) held at once by the bootstrap: they then stay in the processor's cache, about."""
 SAME_SAMPLING = ("temperature", "max_new_tokens", "engine")
 """Sampling settings that define the distribution of answers; seed and numbers of rows and samples may differ."""
 ORIGIN = ("judge", "model", "data", "code", "sampling", "degenerate")
@@ -79,47 +78,16 @@ def intervals(series: Series, seed: int = 0, resamples: int = RESAMPLES) -> dict
     with replacement, each with all its answers; the percentiles (linear interpolation) of every resample, and of
     those the 2.5th and 97.5th percentile. None with a single video, of which nothing can be drawn.
     """
-    videos = int(series.videos.max()) + 1
-    if videos < 2:
+    bootstrap = Bootstrap(series.videos.tolist(), resamples, seed)
+    if bootstrap.drawn.shape[1] < 2:
         return None
-    draws = np.random.default_rng(seed).multinomial(videos, np.full(videos, 1 / videos), size=resamples)
-    draws = draws.astype(np.int32)
-    order = np.argsort(series.values, kind="stable")
-    values, codes = series.values[order], series.videos[order]
-    # Answers that tie need not be told apart: their weights are added up first.
-    starts = np.flatnonzero(np.r_[True, np.diff(values) > 0])
-    ends = np.r_[starts[1:], values.size] - 1
-    step = max(1, CHUNK // values.size)
-    parts = []
-    for first in range(0, resamples, step):
-        # (resamples, distinct values): how many drawn answers are at most this value.
-        upto = np.take(draws[first : first + step], codes, axis=1)
-        np.cumsum(upto, axis=1, out=upto)
-        parts.append(_percentiles(values[starts], np.take(upto, ends, axis=1)))
-    p25, p50, p75 = np.concatenate(parts).T
-    bounds = {"p25": p25, "p50": p50, "p75": p75, "iqr": p75 - p25}
-    return {name: np.percentile(drawn, [2.5, 97.5]).tolist() for name, drawn in bounds.items()}
 
+    def measure(weights: np.ndarray) -> dict[str, np.ndarray]:
+        p25, p50, p75 = quantiles(series.values, weights, (0.25, 0.5, 0.75)).T
+        return {"p25": p25, "p50": p50, "p75": p75, "iqr": p75 - p25}
 
-def _percentiles(values: np.ndarray, upto: np.ndarray) -> np.ndarray:
-    """(R, 3): percentiles 25, 50, 75 of R samples that hold ``upto[r, i]`` answers of at most ``values[i]``.
-
-    ``upto`` (R, n) is used up.
-    """
-    rows, width = upto.shape
-    last = upto[:, -1:] - 1
-    place = last * np.array([0.25, 0.5, 0.75])
-    low = np.floor(place).astype(np.int32)
-    # One sorted list for all samples: the counts of each are lifted above those of the sample before it.
-    lift = np.arange(rows, dtype=np.int32)[:, None] * (upto[:, -1].max() + 1)
-    lifted = np.add(upto, lift, out=upto).ravel()
-    start = np.arange(rows)[:, None] * width
-
-    def at(position: np.ndarray) -> np.ndarray:
-        return values[np.searchsorted(lifted, position + lift, side="right") - start]
-
-    below = at(low)
-    return below + (place - low) * (at(np.minimum(low + 1, last)) - below)
+    drawn = bootstrap.resample(measure, series.videos.tolist())
+    return {name: list(interval(values)[:2]) for name, values in drawn.items()}
 
 
 def pair_statistics(

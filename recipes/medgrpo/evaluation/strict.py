@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recipes.medgrpo.evaluation.intervals import RESAMPLES, Additive, Evaluation, LeftOut, breakdown
+from recipes.medgrpo.evaluation.intervals import Additive, Evaluation, LeftOut, breakdown
+from reward_score.bootstrap import RESAMPLES
 from reward_score.errors import BadGroundTruth, UnknownTask
 from reward_score.medgrpo import score_many
 from reward_score.tasks import find_task, read_gold

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from recipes.medgrpo.evaluation.columns import columns, record_numbers, score_leaderboard
 from recipes.medgrpo.evaluation.contributions import read_parts
 from recipes.medgrpo.evaluation.inputs import Graded
-from recipes.medgrpo.evaluation.intervals import draw_videos, interval
+from reward_score.bootstrap import draw, interval
 from reward_score.errors import EmbeddingUnavailable
 from reward_score.leaderboard import COLUMNS
 from reward_score.leaderboard import columns as official_columns
@@ -300,7 +300,7 @@ def test_rows_of_one_video_are_no_independent_evidence():
 def test_a_resample_without_the_column_is_left_out_and_counted():
     rows = graded([tal("0-6", (0, 10)), nap("cutting", "cutting"), tal("0-8", (0, 10))], ["s/1", "s/2", "s/1"])
     found = score_leaderboard(rows, resamples=400).overall
-    missed = int((draw_videos(2, 400)[:, 1] == 0).sum())
+    missed = int((draw(2, 400)[:, 1] == 0).sum())
     assert found["nap_acc"].undefined == missed > 0
     assert interval(np.array([np.nan, 1.0, 1.0])) == (1.0, 1.0, 1)
 

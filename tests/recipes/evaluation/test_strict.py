@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from recipes.medgrpo.evaluation.inputs import Graded
-from recipes.medgrpo.evaluation.intervals import draw_videos, number_videos
 from recipes.medgrpo.evaluation.strict import Answers, additive, score_strict
 from recipes.medgrpo.reward_options import signal_settings
+from reward_score.bootstrap import Bootstrap
 from reward_score.errors import EmbeddingUnavailable
 from reward_score.medgrpo import score_many
 
@@ -103,21 +103,15 @@ def test_the_interval_is_the_bootstrap_written_out():
     videos = ["a/1", "a/2", "a/2", "a/3", "a/4", "a/5", "a/5"]
     acc = rng.random(7)
     figures = additive(Answers(pairs, [{"acc": x} for x in acc]))
-    numbers, count = number_videos(videos)
-    drawn = draw_videos(count, 200, seed=5)
-    fast = figures.values(drawn @ figures.per_group(numbers, count))[:, 0]
-    for line, got in zip(drawn, fast, strict=True):
+    bootstrap = Bootstrap(videos, 200, seed=5)
+    fast = figures.values(bootstrap.drawn @ bootstrap.sums(figures.cells, videos))[:, 0]
+    numbers = [sorted(set(videos)).index(video) for video in videos]
+    for line, got in zip(bootstrap.drawn, fast, strict=True):
         means = []
         for pair in ("a/tal", "a/vs"):
             chosen = [x for n, x in enumerate(acc) if pairs[n] == pair for _ in range(int(line[numbers[n]]))]
             means += [np.mean(chosen)] if chosen else []
         assert got == pytest.approx(np.mean(means))
-
-
-def test_the_drawn_resamples_hold_as_many_videos_as_there_are():
-    drawn = draw_videos(7, 100)
-    assert drawn.shape == (100, 7)
-    assert set(drawn.sum(1)) == {7}
 
 
 def test_no_rows_at_all():

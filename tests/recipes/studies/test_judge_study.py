@@ -21,12 +21,12 @@ from mock_judge_server import MockJudge, Reply, honest  # noqa: E402
 from recipes.medgrpo.answers.questions import InputError  # noqa: E402
 from recipes.medgrpo.studies.judge import agreement, repeatability  # noqa: E402
 from recipes.medgrpo.studies.judge import edits as wording
-from recipes.medgrpo.studies.judge.agreement import Bootstrap  # noqa: E402
 from recipes.medgrpo.studies.judge.asking import ask  # noqa: E402
 from recipes.medgrpo.studies.judge.command import main  # noqa: E402
 from recipes.medgrpo.studies.judge.expectations import EXPECTATIONS, holds  # noqa: E402
 from recipes.medgrpo.studies.judge.probes import ORDERINGS, PAGE_SPECIFIC, PAGE_VAGUE, PROBES, built  # noqa: E402
 from recipes.medgrpo.studies.judge.ratings import Item, read_pairs, read_ratings, read_references  # noqa: E402
+from reward_score.bootstrap import Bootstrap  # noqa: E402
 from reward_score.judge import DIMENSIONS, Judge, JudgeSettingsError, OfflineJudge  # noqa: E402
 
 SUMMARY = (
@@ -107,9 +107,9 @@ def test_videos_are_drawn_whole():
     # Ten copies of one video tell no more than one: items drawn one by one would give a narrow interval.
     rng = np.random.default_rng(0)
     human, judge = rng.integers(1, 6, 8), rng.integers(1, 6, 8)
-    once = Bootstrap([f"v{i}" for i in range(8)]).agreement(human, judge, [f"v{i}" for i in range(8)])
+    once = agreement.agreement(Bootstrap([f"v{i}" for i in range(8)]), human, judge, [f"v{i}" for i in range(8)])
     clusters = [f"v{i}" for i in range(8) for _ in range(10)]
-    often = Bootstrap(clusters).agreement(np.repeat(human, 10), np.repeat(judge, 10), clusters)
+    often = agreement.agreement(Bootstrap(clusters), np.repeat(human, 10), np.repeat(judge, 10), clusters)
     assert often["n"] == 80 and often["videos"] == once["videos"] == 8
     for name in ("pearson", "bias", "exact"):
         assert often[name] == pytest.approx(once[name])
@@ -121,14 +121,16 @@ def test_an_interval_is_the_percentiles_of_seeded_resamples():
     drawn = np.random.default_rng(7).multinomial(3, [1 / 3] * 3, 500)
     weights = drawn[:, [0, 0, 1, 2]]
     means = (weights * difference).sum(1) / weights.sum(1)
-    found = Bootstrap(clusters, resamples=500, seed=7).agreement([2, 2, 2, 3], [2, 3, 4, 2], clusters)["bias"]
+    found = agreement.agreement(Bootstrap(clusters, resamples=500, seed=7), [2, 2, 2, 3], [2, 3, 4, 2], clusters)[
+        "bias"
+    ]
     assert found["value"] == 0.5
     assert [found["low"], found["high"]] == pytest.approx(np.quantile(means, [0.025, 0.975]).tolist())
 
 
 def test_what_is_undefined_is_none_with_a_reason():
     clusters = ["a", "b", "c"]
-    found = Bootstrap(clusters).agreement([3, 3, 3], [3, 4, 3], clusters)
+    found = agreement.agreement(Bootstrap(clusters), [3, 3, 3], [3, 4, 3], clusters)
     for name in ("pearson", "spearman"):
         assert found[name] == {
             "value": None,
@@ -138,22 +140,22 @@ def test_what_is_undefined_is_none_with_a_reason():
             "why": "constant ratings: human",
         }
     assert found["kappa"]["value"] == 0  # defined: no better than chance
-    same = Bootstrap(clusters).agreement([3, 3, 3], [3, 3, 3], clusters)
+    same = agreement.agreement(Bootstrap(clusters), [3, 3, 3], [3, 3, 3], clusters)
     assert same["kappa"]["value"] is None and "same category" in same["kappa"]["why"]
     assert same["exact"]["value"] == 1 and same["pearson"]["why"] == "constant ratings: human and judge"
-    none = Bootstrap(clusters).agreement([], [], [])
+    none = agreement.agreement(Bootstrap(clusters), [], [], [])
     assert none["n"] == 0 and none["bias"]["why"] == "no ratings"
 
 
 def test_resamples_without_a_value_are_counted_not_used():
     # Whenever one video alone is drawn, its ratings are constant.
-    found = Bootstrap(["a", "b"]).agreement([1, 5], [1, 5], ["a", "b"])["pearson"]
+    found = agreement.agreement(Bootstrap(["a", "b"]), [1, 5], [1, 5], ["a", "b"])["pearson"]
     assert found["value"] == found["low"] == found["high"] == 1
     assert 800 < found["undefined"] < 1200
 
 
 def test_one_video_has_no_interval():
-    found = Bootstrap(["a"]).agreement([1, 2], [1, 3], ["a", "a"])
+    found = agreement.agreement(Bootstrap(["a"]), [1, 2], [1, 3], ["a", "a"])
     assert found["pearson"]["value"] == pytest.approx(1) and found["pearson"]["low"] is None
 
 

@@ -32,7 +32,7 @@ from recipes.medgrpo.evaluate import LEADERBOARD_PROMPT
 from recipes.medgrpo.evaluation.columns import score_leaderboard
 from recipes.medgrpo.evaluation.comparison import compare
 from recipes.medgrpo.evaluation.inputs import Graded, read_graded
-from recipes.medgrpo.evaluation.intervals import RESAMPLES, Evaluation
+from recipes.medgrpo.evaluation.intervals import Evaluation
 from recipes.medgrpo.evaluation.judged_columns import Judged, pairs_of
 from recipes.medgrpo.evaluation.pair_means import ComparisonError
 from recipes.medgrpo.evaluation.strict import score_strict
@@ -41,6 +41,7 @@ from recipes.medgrpo.files import code_fingerprint, write_atomic, write_json
 from recipes.medgrpo.reward_options import add_judge_arguments, label_of_args, signal_settings_of
 from recipes.medgrpo.studies.ablation.text import FULL, markdown, sentence
 from recipes.medgrpo.studies.ablation.variants import MODELS, ROWS, SFT, published_lines
+from reward_score.bootstrap import RESAMPLES
 from reward_score.errors import RewardError
 from reward_score.judge import make_judge
 

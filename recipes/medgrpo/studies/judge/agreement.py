@@ -12,18 +12,16 @@ Weighted sums of whole numbers are exact, so a figure is undefined exactly where
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from recipes.medgrpo.evaluation.intervals import RESAMPLES, draw_videos, interval, number_videos
+from reward_score.bootstrap import Bootstrap, interval, ratio
 
 CATEGORIES = np.arange(1, 6)
 FIGURES = ("pearson", "spearman", "kappa_quadratic", "kappa", "exact", "within_one", "bias")
 """`bias` is the mean of second minus first; the others are 1 where both agree."""
-MOST_CELLS = 2_000_000
-"""Weights (resamples x ratings) held at once."""
 CONSTANT = 1e-9
 """A variance below this is 0: ratings differ by far more, rounding errors by far less."""
 
@@ -106,60 +104,35 @@ def reasons(first: np.ndarray, second: np.ndarray, sides: Sequence[str] = ("huma
     return dict.fromkeys(FIGURES[:2], flat) | dict.fromkeys(FIGURES[2:4], "one and the same category throughout")
 
 
-class Bootstrap:
-    """Resamples of the videos of a study, the same for all of its figures.
+def agreement(
+    bootstrap: Bootstrap,
+    first: Sequence[float],
+    second: Sequence[float],
+    clusters: Sequence[str],
+    sides: Sequence[str] = ("human", "judge"),
+) -> dict:
+    """`FIGURES` of two ratings per item with their intervals, as JSON: n, videos, and each figure's `Figure`."""
+    one, other = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+    why = reasons(one, other, sides)
+    plain = measure(one, other)
+    drawn = bootstrap.resample(lambda weights: measure(one, other, weights), clusters)
+    videos = len(set(clusters))
+    found = {name: asdict(figure(plain[name][0], drawn[name], videos, why.get(name))) for name in FIGURES}
+    return {"n": len(one), "videos": videos, **found}
 
-    Args:
-        clusters: each item's video.
-        resamples, seed: how many and which.
-    """
 
-    def __init__(self, clusters: Sequence[str], resamples: int = RESAMPLES, seed: int = 0) -> None:
-        names = sorted(set(clusters))
-        self._number = {name: at for at, name in enumerate(names)}
-        self._drawn = draw_videos(len(names), resamples, seed)
-
-    def agreement(
-        self,
-        first: Sequence[float],
-        second: Sequence[float],
-        clusters: Sequence[str],
-        sides: Sequence[str] = ("human", "judge"),
-    ) -> dict:
-        """`FIGURES` of two ratings per item with their intervals, as JSON: n, videos, and each figure's `Figure`."""
-        one, other = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
-        why = reasons(one, other, sides)
-        plain = measure(one, other)
-        draws: dict[str, list[np.ndarray]] = {name: [] for name in FIGURES}
-        for weights in self.weights(clusters):
-            for name, values in measure(one, other, weights).items():
-                draws[name].append(values)
-        _, videos = number_videos(clusters)
-        found = {
-            name: asdict(figure(plain[name][0], np.concatenate(draws[name]), videos, why.get(name))) for name in FIGURES
-        }
-        return {"n": len(one), "videos": videos, **found}
-
-    def share(self, holds: Sequence[bool], clusters: Sequence[str]) -> dict:
-        """A share of items with its interval, as JSON."""
-        values = np.asarray(holds, dtype=float)
-        with np.errstate(invalid="ignore"):
-            draws = [weights @ values / weights.sum(1) for weights in self.weights(clusters)]
-        _, videos = number_videos(clusters)
-        value = values.mean() if len(values) else np.nan
-        return {"n": len(values), "videos": videos, **asdict(figure(value, np.concatenate(draws), videos, "no items"))}
-
-    def weights(self, clusters: Sequence[str]) -> Iterator[np.ndarray]:
-        """The weights (some resamples, n) of items of these videos, part by part."""
-        columns = [self._number[name] for name in clusters]
-        step = max(1, MOST_CELLS // max(1, len(columns)))
-        for start in range(0, len(self._drawn), step):
-            yield self._drawn[start : start + step][:, columns]
+def share(bootstrap: Bootstrap, holds: Sequence[bool], clusters: Sequence[str]) -> dict:
+    """A share of items with its interval, as JSON."""
+    values = np.asarray(holds, dtype=float)
+    sums = bootstrap.sums(np.stack([values, np.ones_like(values)], axis=1), clusters)
+    draws = ratio(*(bootstrap.drawn @ sums).T)
+    videos = len(set(clusters))
+    value = values.mean() if len(values) else np.nan
+    return {"n": len(values), "videos": videos, **asdict(figure(value, draws, videos, "no items"))}
 
 
 def figure(value: float, draws: np.ndarray, videos: int, why: str | None) -> Figure:
     """A value and its resamples, nan where undefined, as a `Figure`."""
     if np.isnan(value):
         return Figure(None, why=why or "undefined")
-    low, high, undefined = interval(draws)
-    return Figure(float(value), low, high, undefined) if videos > 1 else Figure(float(value))
+    return Figure(float(value), *interval(draws, videos)) if videos > 1 else Figure(float(value))

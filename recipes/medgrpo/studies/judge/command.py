@@ -24,11 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from recipes.medgrpo.arguments import at_least
-from recipes.medgrpo.evaluation.intervals import RESAMPLES
 from recipes.medgrpo.evaluation.tables import printable
 from recipes.medgrpo.files import write_atomic, write_json
 from recipes.medgrpo.reward_options import add_judge_arguments, label_of_args, signal_settings_of
-from recipes.medgrpo.studies.judge.agreement import Bootstrap
 from recipes.medgrpo.studies.judge.asking import AT_ONCE, Verdicts, ask
 from recipes.medgrpo.studies.judge.expectations import measured
 from recipes.medgrpo.studies.judge.probes import ORDERINGS, PAGE_SPECIFIC, PAGE_VAGUE, PROBES, built
@@ -36,6 +34,7 @@ from recipes.medgrpo.studies.judge.raters import MEAN, humans_against_humans, ju
 from recipes.medgrpo.studies.judge.ratings import Item, read_pairs, read_ratings, read_references
 from recipes.medgrpo.studies.judge.repeatability import repeatability
 from recipes.medgrpo.studies.judge.text import markdown
+from reward_score.bootstrap import RESAMPLES, Bootstrap
 from reward_score.errors import EmbeddingUnavailable, RewardError
 from reward_score.judge import DIMENSIONS, make_judge
 

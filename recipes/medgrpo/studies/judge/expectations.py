@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from recipes.medgrpo.studies.judge.agreement import Bootstrap
+from recipes.medgrpo.studies.judge import agreement
 from recipes.medgrpo.studies.judge.ratings import Item
+from reward_score.bootstrap import Bootstrap
 from reward_score.judge import DIMENSIONS
 
 SAME, NEAR, FAR, CLOSE, FLOOR = 0.5, 1.0, 2.0, 4.5, 1.5
@@ -107,7 +108,7 @@ def measured(
             if found[left] is not None and found[right] is not None
         ]
         met = [test(one, other) for _, one, other in both]
-        return bootstrap.share(met, [reference.cluster for reference, _, _ in both])
+        return agreement.share(bootstrap, met, [reference.cluster for reference, _, _ in both])
 
     def about(probe: Probe) -> dict[str, Any]:
         scores = [found[probe.name] for found in scored.values() if found[probe.name] is not None]

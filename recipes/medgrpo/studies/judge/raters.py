@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
-from recipes.medgrpo.studies.judge.agreement import Bootstrap
+from recipes.medgrpo.studies.judge.agreement import agreement
 from recipes.medgrpo.studies.judge.ratings import Item, Rated
+from reward_score.bootstrap import Bootstrap
 from reward_score.judge import DIMENSIONS
 
 MEAN, POOLED = "mean", "pooled"
@@ -92,7 +93,8 @@ def _figures(
     bootstrap: Bootstrap, observed: Mapping[str, Sequence[Observation]], sides: tuple[str, str]
 ) -> dict[str, Any]:
     return {
-        row: bootstrap.agreement(
+        row: agreement(
+            bootstrap,
             [first for first, _, _ in found],
             [second for _, second, _ in found],
             [item.item.cluster for _, _, item in found],

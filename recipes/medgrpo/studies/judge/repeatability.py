@@ -10,7 +10,8 @@ from dataclasses import asdict
 
 import numpy as np
 
-from recipes.medgrpo.studies.judge.agreement import CONSTANT, Bootstrap, figure
+from recipes.medgrpo.studies.judge.agreement import CONSTANT, figure
+from reward_score.bootstrap import Bootstrap
 
 FIGURES = ("identical", "within_sd", "icc")
 
@@ -47,13 +48,10 @@ def repeatability(bootstrap: Bootstrap, scores: Sequence[Sequence[float]], clust
     if not len(table):
         return {"n": 0, "videos": 0, **{name: asdict(figure(np.nan, table, 0, "no items")) for name in FIGURES}}
     plain = measure(table)
-    parts = [measure(table, weights) for weights in bootstrap.weights(clusters)]
+    drawn = bootstrap.resample(lambda weights: measure(table, weights), clusters)
     why = "a single item" if len(table) < 2 else "all scores are the same"
     return {
         "n": len(table),
         "videos": videos,
-        **{
-            name: asdict(figure(plain[name][0], np.concatenate([part[name] for part in parts]), videos, why))
-            for name in FIGURES
-        },
+        **{name: asdict(figure(plain[name][0], drawn[name], videos, why)) for name in FIGURES},
     }

@@ -33,6 +33,7 @@ from recipes.medgrpo.studies.normalizers.finished_runs import run_rows
 from recipes.medgrpo.studies.normalizers.text import markdown
 from recipes.medgrpo.studies.recorded import Recorded, read_recorded
 from recipes.medgrpo.training.advantages import ADVANTAGES, TIE
+from reward_score.bootstrap import finite
 from reward_score.errors import RewardError
 from reward_score.medgrpo import Scorer, get_scorer
 from reward_score.normalization import DEFAULT_K, NORMALIZERS, Normalizer, saturated
@@ -144,7 +145,7 @@ def _reward_rows(recorded, layout, rewards, unformed, tasks, raw) -> dict:
         pairs[str(pair)] = {
             "mean": float(rewards[mine].mean()),
             "std": float(rewards[mine].std()),
-            "saturated": study.finite(beyond[mine & parsed].mean()) if (mine & parsed).any() else None,
+            "saturated": finite(beyond[mine & parsed].mean()) if (mine & parsed).any() else None,
             "dead_groups": float(dead[groups].mean()),
             "faint_groups": float((faint & ~dead)[groups].mean()),
         }
@@ -154,7 +155,7 @@ def _reward_rows(recorded, layout, rewards, unformed, tasks, raw) -> dict:
         order[task] = {name: float(changed[groups].mean()) for name, changed in changes.items()}
     return {
         "pairs": pairs,
-        "saturated": study.finite(beyond[parsed].mean()) if parsed.any() else None,
+        "saturated": finite(beyond[parsed].mean()) if parsed.any() else None,
         "dead_groups": float(dead.mean()),
         "faint_groups": float((faint & ~dead).mean()),
         "groups_against_none": order,
@@ -197,7 +198,7 @@ def add_true_gradients(
                 pair: {"norm": float(norms[at]), "share": float(shares[at]), "answers": len(products[pair].places)}
                 for at, pair in enumerate(pairs)
             },
-            "summary": {key: study.interval(float(points[key]), draws[key]) for key in points},
+            "summary": {key: study.with_interval(points[key], draws[key]) for key in points},
         }
 
 

@@ -29,6 +29,7 @@ import numpy as np
 
 from recipes.medgrpo.studies.recorded import Recorded, RecordedError
 from recipes.medgrpo.training.advantages import TIE, make_advantage
+from reward_score.bootstrap import draw, finite, interval
 from reward_score.medgrpo import Scorer
 from reward_score.normalization import Normalizer
 from reward_score.statistics import used_rows
@@ -207,13 +208,11 @@ def pull_summary(
     by_group = np.bincount(layout.group, pulls, minlength=layout.groups)
     totals = np.bincount(layout.group_pair, by_group, minlength=len(layout.pairs))
     rng = np.random.default_rng(seed)
-    drawn = np.zeros((resamples, len(layout.pairs)))
-    for pair in range(len(layout.pairs)):
-        mine = by_group[layout.group_pair == pair]
-        drawn[:, pair] = rng.multinomial(len(mine), np.full(len(mine), 1 / len(mine)), resamples) @ mine
+    by_pair = [by_group[layout.group_pair == pair] for pair in range(len(layout.pairs))]
+    drawn = np.stack([draw(len(mine), resamples, rng) @ mine for mine in by_pair], axis=-1)
     shares = normal(totals)
     points, draws = share_summary(shares, easy), share_summary(normal(drawn), easy)
-    return shares, {name: interval(float(points[name]), draws[name]) for name in points}
+    return shares, {name: with_interval(points[name], draws[name]) for name in points}
 
 
 def normal(totals: np.ndarray) -> np.ndarray:
@@ -222,16 +221,10 @@ def normal(totals: np.ndarray) -> np.ndarray:
     return np.divide(totals, whole, out=np.zeros_like(totals), where=whole > 0)
 
 
-def interval(value: float, draws: np.ndarray) -> dict[str, float | None]:
-    """`value` with the 2.5 and 97.5 % quantiles of its bootstrap draws, `low` and `high`; None where undefined."""
-    draws = draws[np.isfinite(draws)]
-    low, high = np.quantile(draws, [0.025, 0.975]) if len(draws) else (np.nan, np.nan)
-    return {"value": finite(value), "low": finite(low), "high": finite(high)}
-
-
-def finite(value: float) -> float | None:
-    """The number, or None where there is none: JSON has no NaN."""
-    return float(value) if np.isfinite(value) else None
+def with_interval(value: float, draws: np.ndarray) -> dict[str, float | None]:
+    """`value` with its 95 % interval, `low` and `high`, as JSON; None where undefined."""
+    low, high, _ = interval(draws)
+    return {"value": finite(value), "low": low, "high": high}
 
 
 def one_minus_cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 
 from recipes.medgrpo.studies.normalizers import effects as study
 from recipes.medgrpo.studies.recorded import RecordedError, files_of, read_recorded
+from reward_score.bootstrap import finite
 
 
 def run_rows(runs: Iterable[Path]) -> dict[str, dict]:
@@ -60,5 +61,5 @@ def trained_shares(run: Path) -> dict | None:
     summary = study.share_summary(shares, ease)
     return {
         "pairs": {str(pair): float(share) for pair, share in zip(layout.pairs, shares, strict=True)},
-        "summary": {name: study.finite(float(value)) for name, value in summary.items()},
+        "summary": {name: finite(value) for name, value in summary.items()},
     }

@@ -40,6 +40,7 @@ from recipes.medgrpo.data.video import clips_of
 from recipes.medgrpo.files import data_fingerprint, model_fingerprint
 from recipes.medgrpo.rollout.transformers_engine import TransformersEngine
 from recipes.medgrpo.studies.recorded import Recorded, RecordedError, Text
+from reward_score.bootstrap import draw
 
 
 @dataclass(frozen=True)
@@ -67,8 +68,7 @@ class Products:
 
     def resampled(self, advantages: np.ndarray, resamples: int, rng: np.random.Generator) -> np.ndarray:
         """(resamples,) the same with groups drawn with replacement."""
-        groups = int(self.group.max()) + 1
-        drawn = rng.multinomial(groups, np.full(groups, 1 / groups), resamples)
+        drawn = draw(int(self.group.max()) + 1, resamples, rng)
         return self._norms(drawn[:, self.group] * advantages[self.places])
 
     def _norms(self, advantages: np.ndarray) -> np.ndarray:

@@ -193,7 +193,9 @@ def _runs(runs: dict[str, dict]) -> str:
     rows = []
     for run, row in runs.items():
         change = row["acc_change"]
-        told = "-" if change is None else f"{change['acc_change']:+.3f} ({change['low']:+.3f}..{change['high']:+.3f})"
+        told = "-" if change is None else f"{change['acc_change']:+.3f}"
+        if change and change["low"] is not None:
+            told += f" ({change['low']:+.3f}..{change['high']:+.3f})"
         numbers = (_number(row[key]) for key in ("acc_before", "acc_after"))
         rewards = (_number(row[key]) for key in ("reward_first5", "reward_last5"))
         shares = row["gradient_share"]
