@@ -49,7 +49,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "judge_study": "recipes.medgrpo.studies.judge.command",
     },
     "Servers and stores": {
-        "embedding_server": "reward_score.embedding_server",
+        "embedding_server": "reward_score.similarity.server",
         "judge": "reward_score.judge.__main__",
     },
 }

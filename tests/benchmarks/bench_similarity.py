@@ -26,9 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 
-from reward_score.embedding_client import RemoteEncoder
-from reward_score.encoders import Encoder
 from reward_score.similarity import Similarity, open_encoder
+from reward_score.similarity.encoders import Encoder
+from reward_score.similarity.remote import RemoteEncoder
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUP = 8
@@ -91,7 +91,7 @@ def cached_us(similarity: Similarity, pair: Pair) -> tuple[float, float]:
 @contextmanager
 def server(device: str):
     """Address of an embedding server of its own process, which is ended."""
-    command = [sys.executable, "-m", "reward_score.embedding_server", "--port", "0", "--device", device]
+    command = [sys.executable, "-m", "reward_score.similarity.server", "--port", "0", "--device", device]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()

@@ -7,9 +7,8 @@ import random
 import numpy as np
 import pytest
 
-from reward_score import encoders
 from reward_score.errors import EmbeddingUnavailable
-from reward_score.similarity import SentenceEncoder, Similarity, load_similarity, packaged_model
+from reward_score.similarity import SentenceEncoder, Similarity, encoders, load_similarity, packaged_model
 
 
 @pytest.fixture(scope="module")

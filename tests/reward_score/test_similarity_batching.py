@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from reward_score.errors import EmbeddingUnavailable
-from reward_score.similarity import GATHER, Similarity, load_similarity
+from reward_score.similarity import Similarity, load_similarity
+from reward_score.similarity.cosine import GATHER
 
 
 class Gated:

@@ -10,9 +10,9 @@ import pytest
 import torch
 from huggingface_hub import constants
 
-from reward_score.encoders import SentenceEncoder, find_device, hub_folder, mean_pooled_bert, packaged_model
 from reward_score.errors import EmbeddingUnavailable
 from reward_score.similarity import load_similarity, open_encoder
+from reward_score.similarity.encoders import SentenceEncoder, find_device, hub_folder, mean_pooled_bert, packaged_model
 
 FILES = ("config.json", "tokenizer.json", "sentence_bert_config.json", "modules.json", "1_Pooling/config.json")
 TEXTS = ["The duct is clipped.", "knot", "the surgeon holds the liver " * 60]

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 import recipes.medgrpo.rollout.cpu.torchvision_ops  # noqa: F401
-from reward_score.encoders import LibraryEncoder
 from reward_score.errors import EmbeddingUnavailable
 from reward_score.similarity import SentenceEncoder, open_encoder, packaged_model
+from reward_score.similarity.encoders import LibraryEncoder
 
 TEXTS = [
     "The surgeon dissects the triangle around the cystic duct.",

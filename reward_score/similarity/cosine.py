@@ -1,14 +1,9 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Semantic similarity of two texts: the cosine of their sentence embeddings, clipped to 0..1.
+"""The cosine of two texts' embeddings, clipped to 0..1, with a cache, and with one thread that embeds what waits.
 
-The model is all-MiniLM-L6-v2, the one that the leaderboard uses (`encoders`). Another is a folder, a hub name or the
-address of an endpoint (`load_similarity`).
-
-A cosine knows no right and wrong: what speaks of surgery at all is some way toward every reference, and words on
-subject can raise it. Unrelated words nearly always lower it. Repetition is dealt with before (`captions`), and what
-padding gains here the judge, the other half of the measure, takes off. A text without a letter or digit says nothing
-and is similar to nothing: its pairs are 0. What the encoder fails at is an error, never a number.
+A text without a letter or digit says nothing and is similar to nothing: its pairs are 0. A failure of the encoder is
+an error, never a number.
 """
 
 from __future__ import annotations
@@ -19,26 +14,11 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
-from .embedding_client import RemoteEncoder, is_endpoint
-from .encoders import (
-    BATCH,
-    MAX_CHARS,
-    Encoder,
-    LibraryEncoder,
-    SentenceEncoder,
-    find_device,
-    hub_folder,
-    mean_pooled_bert,
-    packaged_model,
-)
-from .errors import EmbeddingUnavailable, TextRejected
-
-__all__ = ["Encoder", "SentenceEncoder", "Similarity", "load_similarity", "open_encoder", "packaged_model"]
+from ..errors import EmbeddingUnavailable, TextRejected
+from .encoders import BATCH, MAX_CHARS, Encoder
 
 CACHE_TEXTS = 16_384
 GATHER = 8 * BATCH
@@ -225,49 +205,3 @@ def _cosines(pairs: Sequence[tuple[str, str]], vectors: dict[str, np.ndarray]) -
         return 1.0 if a == b else min(max(float(np.dot(vectors[a], vectors[b])), 0.0), 1.0)
 
     return [cosine(a, b) for a, b in pairs]
-
-
-def open_encoder(encoder: str | None = None, device: str = "auto") -> Encoder:
-    """The encoder that a text names; see `load_similarity`.
-
-    Raises:
-        ValueError: an unknown device. EmbeddingUnavailable: the encoder cannot be had.
-    """
-    if encoder is not None and is_endpoint(encoder):
-        return RemoteEncoder(encoder)
-    if encoder is None:
-        return SentenceEncoder(packaged_model(), windows=True, device=find_device(device))
-    folder = Path(encoder) if Path(encoder).is_dir() else hub_folder(encoder)
-    if mean_pooled_bert(folder):
-        return SentenceEncoder(folder, windows=True, device=find_device(device))
-    return LibraryEncoder(folder, find_device(device))
-
-
-@lru_cache(maxsize=4)
-def _load(encoder: str | None, device: str) -> Similarity:
-    return Similarity(open_encoder(encoder, device))
-
-
-_load_lock = threading.Lock()
-
-
-def load_similarity(encoder: str | None = None, device: str = "auto") -> Similarity:
-    """The similarity by an encoder, loaded once per process; slow the first time.
-
-    Args:
-        encoder: None: the packaged all-MiniLM-L6-v2. ``http(s)://host:port/v1``, with ``#model`` where several are
-            served: an OpenAI-compatible endpoint, as `embedding_server` is one; its key, if any, is in
-            ``MEDGRPO_EMBEDDING_API_KEY``. A folder that exists: its model. Else a name on the hub,
-            ``organisation/model`` or ``organisation/model@revision``.
-        device: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: a GPU if nobody else is on it, else the CPU. An endpoint has
-            its own.
-
-    A mean-pooled BERT runs here and compares long texts whole, in windows (`SentenceEncoder`); another model runs on
-    ``sentence-transformers``, which cuts them (`encoders.LibraryEncoder`).
-
-    Raises:
-        ValueError: an unknown device.
-        EmbeddingUnavailable: the encoder cannot be had; the message says what to do.
-    """
-    with _load_lock:
-        return _load(encoder, device)

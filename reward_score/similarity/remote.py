@@ -1,6 +1,6 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Sentence embeddings from an OpenAI-compatible ``/embeddings`` endpoint; `embedding_server` is one."""
+"""Sentence embeddings from an OpenAI-compatible ``/embeddings`` endpoint; `server` is one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import urldefrag, urlsplit
 
 import numpy as np
 
-from .errors import EmbeddingUnavailable, TextRejected
+from ..errors import EmbeddingUnavailable, TextRejected
 
 KEY_VARIABLE = "MEDGRPO_EMBEDDING_API_KEY"
 TEXTS_PER_REQUEST = 32
