@@ -73,16 +73,16 @@ def score_record(
 
     Keys by task: tal ``pred_spans fps_key recall@t meanIoU@t``; stg ``pred_boxes mean_iou``; dvc ``pred_segments
     overlaps pred_frames gt_frames Precision_Mean Recall_Mean F1_Score caption_pairs``; next_action ``dataset procedure
-    path n_classes correct``; cvs ``pred per_component abs_error rating_correct gold_rating``; skill ``pred_aspects
-    pred_average pred_level skipped gold_level level_correct per_aspect abs_error``; captions ``judged``. None where the
-    evaluator leaves the record out.
+    path n_classes predicted margin correct``; cvs ``pred per_component abs_error rating_correct gold_rating``; skill
+    ``pred_aspects pred_average pred_level skipped gold_level level_correct per_aspect abs_error``; captions
+    ``judged``. None where the evaluator leaves the record out.
 
     Args:
         record: in the merged format.
         peers: the records of the same file; this record may be among them.
-        encoder: for a next action outside the list of classes; None is the real model. ``correct`` is the evaluator's
-            own verdict and so needs the real model: with an encoder given, a record on the semantic path has None
-            there, and ``stub_predicted``, ``stub_margin``, ``correct_with_stub`` say what that encoder decided.
+        encoder: for a next action outside the list of classes (path ``semantic``); None is the evaluator's own model.
+            ``predicted`` is the class that the answer was taken for, and ``correct`` whether it is the reference's.
+            ``margin`` is that class's lead in cosine over the second; None where no encoder was asked.
 
     Raises:
         LeaderboardError: the evaluator cannot read the record, or has no task for it.
@@ -112,21 +112,18 @@ def _score_action(record: Record, peers: Iterable[Record], encoder: actions.Enco
         path = actions.path_of(question, classes)
     except Exception as error:
         raise broken("next_action", error) from error
-    result: dict[str, Any] = {
+    predicted, margin = (question.answer if path == "exact" else None), None
+    if path == "semantic":
+        [(predicted, margin)] = actions.nearest([(question.answer, classes)], encoder)
+    return {
         "dataset": question.dataset,
         "procedure": question.procedure,
         "path": path,
         "n_classes": len(classes),
-        "correct": int(question.answer == question.gold) if path == "exact" else None,
+        "predicted": predicted,
+        "margin": margin,
+        "correct": None if path == "skipped" else int(predicted == question.gold),
     }
-    if path == "semantic":
-        [(label, margin)] = actions.nearest([(question.answer, classes)], encoder)
-        correct = int(label == question.gold)
-        if encoder is None:
-            result["correct"] = correct
-        else:
-            result |= {"stub_predicted": label, "stub_margin": margin, "correct_with_stub": correct}
-    return result
 
 
 def _readable_actions(records: Iterable[Record]) -> list[actions.Question]:
