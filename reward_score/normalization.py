@@ -12,7 +12,7 @@ answer; they live in the recipe's sampler.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import exp, isfinite
@@ -22,35 +22,15 @@ from .errors import BadStatistics, MissingStatistics
 from .statistics import (
     DEFAULT_MIN_IQR,
     DEFAULT_MIN_SAMPLES,
-    FORMAT,
     Percentiles,
     Statistics,
     Used,
     check_degenerate,
-    missing_pairs,
-    summarize,
     used_rows,
 )
 
 if TYPE_CHECKING:
     import numpy as np
-
-__all__ = [
-    "DEFAULT_K",
-    "DEFAULT_MIN_IQR",
-    "DEFAULT_MIN_SAMPLES",
-    "FORMAT",
-    "NORMALIZERS",
-    "NormalizerKind",
-    "Normalizer",
-    "Percentiles",
-    "SATURATED",
-    "Statistics",
-    "logistic",
-    "missing_pairs",
-    "saturated",
-    "summarize",
-]
 
 DEFAULT_K = 3.0
 ZSCORE_WIDTH = 3.0
@@ -127,27 +107,17 @@ def _percentile_rank(row: Row) -> Map:
     greatest 1. That is within 0.01 + 1 / n of the share among the n answers themselves. Few samples: the rank is
     among those few; of one answer it is 0, 1/2 or 1.
     """
-    values: list[float] = []
-    firsts: list[int] = []
     quantiles = row.measured.quantiles
     last = len(quantiles) - 1
-    for position, value in enumerate(quantiles):
-        if not values or value > values[-1]:
-            values.append(value)
-            firsts.append(position)
-    firsts.append(last + 1)
 
     def rank(x: float) -> float:
-        if x < values[0]:
-            return 0.0
-        if x > values[-1]:
-            return 1.0
-        right = bisect_left(values, x)
-        if values[right] == x:
-            return (firsts[right] + firsts[right + 1] - 1) / (2 * last)
-        low, high = values[right - 1], values[right]
-        share = min(1.0, (x - low) / (high - low))
-        return (firsts[right] - 1 + share) / last
+        first, after = bisect_left(quantiles, x), bisect_right(quantiles, x)
+        if first < after:  # x fills the percentiles from first to after - 1
+            return (first + after - 1) / (2 * last)
+        if first in (0, len(quantiles)):
+            return float(first > 0)
+        low, high = quantiles[first - 1], quantiles[first]
+        return (first - 1 + min(1.0, (x - low) / (high - low))) / last
 
     return rank
 

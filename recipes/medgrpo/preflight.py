@@ -45,8 +45,9 @@ from recipes.medgrpo.training.checkpoints import TRACKER, repair_tracker
 from recipes.medgrpo.training.judge_check import check_judge, ping
 from reward_score.errors import RewardError
 from reward_score.medgrpo import needed_signals
-from reward_score.normalization import NORMALIZERS, Normalizer, Statistics, missing_pairs
+from reward_score.normalization import NORMALIZERS, Normalizer
 from reward_score.settings import ADAPTIVE, answer_map
+from reward_score.statistics import Statistics, missing_pairs
 from reward_score.tasks import TASKS
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from ..errors import RewardError
-from . import actions, assessments, boxes, events, spans
+from . import actions, assessments, events, spans, tubes
 from .records import Record, dataset, is_task, starts_task
 
 COLUMNS = tuple("tag_miou_03 tag_miou_05 stg_miou nap_acc dvc_f1 cvs_acc sa_acc dvc_llm vs_llm rc_llm".split())
@@ -57,7 +57,7 @@ def _judged(record: Record) -> dict[str, Any]:
 
 _SCORERS: dict[str, Callable[[Record], dict[str, Any]]] = {
     "tal": spans.score,
-    "stg": boxes.score,
+    "stg": tubes.score,
     "dvc": _score_events,
     "cvs_assessment": assessments.score_cvs,
     "skill_assessment": assessments.score_skill,
@@ -154,7 +154,7 @@ def _tag(records: list[Record]) -> dict[str, float]:
 
 
 def _stg(records: list[Record]) -> dict[str, float]:
-    values = [value for record in records if (value := boxes.score(record)["mean_iou"]) is not None]
+    values = [value for record in records if (value := tubes.score(record)["mean_iou"]) is not None]
     return {"stg_miou": _mean(values)}
 
 

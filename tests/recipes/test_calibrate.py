@@ -18,8 +18,8 @@ from recipes.medgrpo.calibrate import main
 from recipes.medgrpo.evaluation.percentiles import Series, difference, intervals, pair_statistics, series_of
 from reward_score import bootstrap
 from reward_score.errors import BadStatistics
-from reward_score.normalization import Normalizer, Statistics, logistic
-from reward_score.statistics import summarize
+from reward_score.normalization import Normalizer, logistic
+from reward_score.statistics import Statistics, summarize
 
 TAL, NAP = "medvidbench/AVOS/tal", "medvidbench/CoPESD/nap"
 HEADER = {

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reward_score.medgrpo import SETTING_NAMES
+from reward_score.settings import SETTING_NAMES
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -68,7 +68,7 @@ def test_hooks_are_those_of_the_cpu_run(configs, script):
 
 @pytest.mark.parametrize("script", [QWEN2_5, QWEN3])
 def test_reward_settings_are_settings_that_the_reward_knows(configs, script):
-    from reward_score.medgrpo import Settings
+    from reward_score.settings import Settings
 
     Settings(**configs[script]["reward"]["custom_reward_function"]["reward_kwargs"])
 

@@ -21,7 +21,7 @@ from recipes.medgrpo.reward_options import (
 )
 from reward_score.judge import Judge
 from reward_score.judge.prompting import PROMPT_FOLDER, load_prompt
-from reward_score.medgrpo import Settings
+from reward_score.settings import Settings
 
 
 def parsed(*arguments: str, judges=scoring.JUDGES) -> argparse.Namespace:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from reward_score.answers import ASPECTS, CVS_COMPONENTS, PARSERS, Event, render_dvc, render_stg, render_tal
 from reward_score.errors import BadGroundTruth, BadStatistics, MissingStatistics, RewardError, UnknownTask
-from reward_score.medgrpo import compute_score, get_scorer, needed_signals, score_many
+from reward_score.medgrpo import compute_score, needed_signals, score_many
 from reward_score.normalization import NORMALIZERS, logistic
+from reward_score.reward import get_scorer
 from reward_score.statistics import summarize
 from reward_score.tasks import TASKS
 

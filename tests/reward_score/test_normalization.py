@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reward_score.errors import BadStatistics, MissingStatistics
-from reward_score.normalization import NORMALIZERS, Normalizer, Statistics, logistic, saturated
-from reward_score.statistics import summarize
+from reward_score.normalization import NORMALIZERS, Normalizer, logistic, saturated
+from reward_score.statistics import Statistics, summarize
 
 ROW = {"n": 64, "p25": 0.1, "p50": 0.2, "p75": 0.5, "iqr": 0.4}
 MOMENTS = {"mean": 0.3, "std": 0.2, "min": 0.1, "max": 0.9}

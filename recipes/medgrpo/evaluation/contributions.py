@@ -16,7 +16,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reward_score.leaderboard import COLUMNS, actions, assessments, boxes, events, spans
+from reward_score.leaderboard import COLUMNS, actions, assessments, events, spans, tubes
 from reward_score.leaderboard.records import dataset
 from reward_score.leaderboard.scoring import ASPECTS, TASKS, Judge, Panel, broken, caption_texts, task_rows
 
@@ -172,7 +172,7 @@ def _tal(record: Mapping[str, Any]) -> list:
 
 _READERS: dict[str, Callable[[Mapping[str, Any]], list]] = {
     "tal": _tal,
-    "stg": lambda record: [("", _one(boxes.score(record)["mean_iou"]))],
+    "stg": lambda record: [("", _one(tubes.score(record)["mean_iou"]))],
     "dvc": lambda record: [(dataset("dvc", record), _one(events.score_times(record)["F1_Score"]))],
     "cvs_assessment": lambda record: [
         (dataset("cvs_assessment", record), _each(assessments.score_cvs(record)["per_component"]))

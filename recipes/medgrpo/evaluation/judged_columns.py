@@ -25,7 +25,7 @@ from recipes.medgrpo.evaluation.inputs import Graded
 from reward_score.errors import BadGroundTruth
 from reward_score.judge import DIMENSIONS, Judge, JudgeError, OfflineJudge
 from reward_score.leaderboard.scoring import ASPECTS
-from reward_score.medgrpo import JUDGE_CALLS_AT_ONCE
+from reward_score.medgrpo import AT_ONCE
 
 JUDGED_TASKS = ("dvc", "vs", "rc")
 Pair = tuple[str, str]
@@ -69,7 +69,7 @@ class Judged:
         asyncio.run(self._ask(judge, pairs))
 
     async def _ask(self, judge: Judge | OfflineJudge, pairs: Mapping[Pair, str]) -> None:
-        gate = asyncio.Semaphore(JUDGE_CALLS_AT_ONCE)
+        gate = asyncio.Semaphore(AT_ONCE)
 
         async def one(pair: Pair, task: str) -> None:
             async with gate:

@@ -38,7 +38,7 @@ from recipes.medgrpo.answers.questions import (
     read_parquet,
     rows_read,
 )
-from reward_score.leaderboard import boxes as official_boxes
+from reward_score.leaderboard import tubes
 
 PARQUET_CAPTIONS = (
     "dense captioning's references come from a parquet, which has the captions of the answer text, not of struc_info"
@@ -284,7 +284,7 @@ def official_structure(task: str, ground: Mapping[str, Any]) -> list[dict[str, A
 def inexact_answer(truth: Truth, answer: Any) -> str | None:
     """Why the leaderboard's number of an answer to a row of a parquet would not be exact, None where it is."""
     if truth.inexact is None and truth.row.task == "stg" and isinstance(answer, str):
-        found = official_boxes.parse(answer)
+        found = tubes.parse(answer)
         if isinstance(found, list) and found:
             # The evaluator gives them to the reference's times as these are spelled in the annotations.
             return "boxes without times, whose score hangs on how the annotations spell theirs, which no parquet says"

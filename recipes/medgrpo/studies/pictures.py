@@ -26,8 +26,8 @@ from recipes.medgrpo.files import write_json
 from recipes.medgrpo.studies.normalizers import effects as study
 from recipes.medgrpo.studies.recorded import Recorded, read_recorded
 from reward_score.errors import RewardError
-from reward_score.medgrpo import Scorer, get_scorer
 from reward_score.normalization import DEFAULT_K, Normalizer, saturated
+from reward_score.reward import Scorer, get_scorer
 from reward_score.statistics import Statistics
 
 BINS = 20

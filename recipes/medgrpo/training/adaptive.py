@@ -14,8 +14,8 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from math import isfinite
 
-from reward_score.normalization import Normalizer, Statistics, summarize
-from reward_score.statistics import Percentiles
+from reward_score.normalization import Normalizer
+from reward_score.statistics import Percentiles, Statistics, summarize
 
 
 class AdaptiveStatistics:

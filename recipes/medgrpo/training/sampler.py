@@ -61,7 +61,7 @@ from recipes.medgrpo.training.curves import PREFIX, Rollout, pair_curves, record
 from recipes.medgrpo.training.judge_check import shown_key
 from recipes.medgrpo.training.judge_watch import JudgeWatch, judge_stops, step_metrics
 from recipes.medgrpo.training.stopping import JudgeStop, LastStep, RolloutFailure, TrainingStop
-from reward_score.medgrpo import get_scorer
+from reward_score.reward import get_scorer
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,7 @@ from recipes.medgrpo.studies.ablation import command as ablation
 from recipes.medgrpo.studies.ablation.text import markdown
 from recipes.medgrpo.studies.ablation.variants import ROWS, published_lines, read_rows
 from reward_score.leaderboard import COLUMNS
-from reward_score.medgrpo import Settings as RewardSettings
+from reward_score.settings import Settings as RewardSettings
 from reward_score.tasks import TASKS
 
 PAPERS = ("tal", "stg", "vs", "rc")

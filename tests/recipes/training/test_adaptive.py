@@ -8,7 +8,8 @@ import pytest
 
 from recipes.medgrpo.training.adaptive import AdaptiveStatistics
 from reward_score.errors import MissingStatistics
-from reward_score.normalization import Statistics, logistic, summarize
+from reward_score.normalization import logistic
+from reward_score.statistics import Statistics, summarize
 
 TAL, TAL2 = "medvidbench/AVOS/tal", "medvidbench/NurViD/tal"
 SFT = Statistics.from_dict(

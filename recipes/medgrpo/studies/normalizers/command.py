@@ -35,8 +35,8 @@ from recipes.medgrpo.studies.recorded import Recorded, read_recorded
 from recipes.medgrpo.training.advantages import ADVANTAGES, TIE
 from reward_score.bootstrap import finite
 from reward_score.errors import RewardError
-from reward_score.medgrpo import Scorer, get_scorer
 from reward_score.normalization import DEFAULT_K, NORMALIZERS, Normalizer, saturated
+from reward_score.reward import Scorer, get_scorer
 from reward_score.statistics import FORMAT, Statistics, summarize
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ import numpy as np
 from recipes.medgrpo.studies.recorded import Recorded, RecordedError
 from recipes.medgrpo.training.advantages import TIE, make_advantage
 from reward_score.bootstrap import draw, finite, interval
-from reward_score.medgrpo import Scorer
 from reward_score.normalization import Normalizer
+from reward_score.reward import Scorer
 from reward_score.statistics import used_rows
 
 FAINT = 1e-4
