@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 
 from data_preprocess.annotations import RecordError, Sample
 from data_preprocess.frames import FrameError
@@ -28,10 +29,19 @@ def _counters() -> defaultdict[str, Counter[str]]:
     return defaultdict(Counter)
 
 
+def _reals() -> array[float]:
+    return array("d")
+
+
+def _quantities() -> dict[str, array[float]]:
+    return {name: _reals() for name in QUANTITIES}
+
+
 class Audit:
     """Counts of what was read, changed, odd and rejected.
 
-    `flags` are per pair; `time_rules`, `timeline`, `clocks` and `rounding` per source. `digests` identify rows by id
+    `flags` are per pair; `time_rules`, `timeline`, `clocks` and `rounding` per source. `rounding` holds the IoU of each
+    gold box and the box that the target says. `digests` identify rows by id
     and by (id, qa_type, question), 8 bytes each, so that duplicates can be counted over all blocks. `frames` counts
     what the frame store made and reused.
     """
@@ -40,14 +50,14 @@ class Audit:
         self.rows: Counter[str] = Counter()
         self.rejects: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
-        self.values: dict[str, dict[str, array]] = {}
-        self.videos: dict[str, set[str]] = {}
+        self.values: defaultdict[str, dict[str, array[float]]] = defaultdict(_quantities)
+        self.videos: defaultdict[str, set[str]] = defaultdict(set)
         self.flags = _counters()
         self.time_rules = _counters()
         self.timeline = _counters()
         self.clocks = _counters()
         self.frames: Counter[str] = Counter()
-        self.rounding: dict[str, array] = {}
+        self.rounding: defaultdict[str, array[float]] = defaultdict(_reals)
         self.digests = {"id": array("Q"), "id_qa_type_question": array("Q")}
 
     def reject(self, error: RecordError | FrameError) -> None:
@@ -69,75 +79,42 @@ class Audit:
     def written(self, pair: str, video: str, flags: Iterable[str], quantities: Sequence[float | None]) -> None:
         """Counts a row that is written; `quantities` in the order of `QUANTITIES`, None where the row has none."""
         self.rows["written"] += 1
-        self.videos.setdefault(pair, set()).add(video)
+        self.videos[pair].add(video)
         if flags:
             self.flags[pair].update(flags)
-        values = self.values.get(pair)
-        if values is None:
-            values = self.values[pair] = {name: array("d") for name in QUANTITIES}
-        for numbers, value in zip(values.values(), quantities, strict=True):
+        for numbers, value in zip(self.values[pair].values(), quantities, strict=True):
             if value is not None:
                 numbers.append(value)
 
-    def rounded(self, source: str, overlap: float) -> None:
-        """Notes the IoU between a gold box and itself as the target says it."""
-        self.rounding.setdefault(source, array("d")).append(overlap)
-
-    def merge(self, other: Audit) -> None:
-        """Adds the counts of a later block."""
-        self.rows.update(other.rows)
-        self.frames.update(other.frames)
-        self.rejects.update(other.rejects)
-        for reason, shown in other.examples.items():
+    def merge(self, other: Mapping[str, Any]) -> None:
+        """Adds the counts of a later block, as `to_json` gave them."""
+        for name in ("rows", "frames", "rejects"):
+            getattr(self, name).update(other[name])
+        for name in ("flags", "time_rules", "timeline", "clocks"):
+            for key, counts in other[name].items():
+                getattr(self, name)[key].update(counts)
+        for reason, shown in other["examples"].items():
             mine = self.examples.setdefault(reason, [])
             mine.extend(shown[: EXAMPLES - len(mine)])
-        for pair, values in other.values.items():
-            mine = self.values.setdefault(pair, {name: array("d") for name in QUANTITIES})
+        for pair, values in other["values"].items():
             for name, numbers in values.items():
-                mine[name].extend(numbers)
-        for pair, names in other.videos.items():
-            self.videos.setdefault(pair, set()).update(names)
-        for name in ("flags", "time_rules", "timeline", "clocks"):
-            for key, counts in getattr(other, name).items():
-                getattr(self, name)[key].update(counts)
-        for source, numbers in other.rounding.items():
-            self.rounding.setdefault(source, array("d")).extend(numbers)
-        for name, numbers in other.digests.items():
+                self.values[pair][name].extend(numbers)
+        for pair, names in other["videos"].items():
+            self.videos[pair].update(names)
+        for source, numbers in other["rounding"].items():
+            self.rounding[source].extend(numbers)
+        for name, numbers in other["digests"].items():
             self.digests[name].extend(numbers)
 
-    def to_json(self) -> dict[str, Any]:
-        """Everything, as plain JSON values."""
-        return {
-            "rows": dict(self.rows),
-            "frames": dict(self.frames),
-            "rejects": dict(self.rejects),
-            "examples": self.examples,
-            "values": {pair: {k: v.tolist() for k, v in values.items()} for pair, values in self.values.items()},
-            "videos": {pair: sorted(names) for pair, names in self.videos.items()},
-            **{
-                name: {key: dict(counts) for key, counts in getattr(self, name).items()}
-                for name in ("flags", "time_rules", "timeline", "clocks")
-            },
-            "rounding": {source: numbers.tolist() for source, numbers in self.rounding.items()},
-            "digests": {name: numbers.tolist() for name, numbers in self.digests.items()},
-        }
+    def to_json(self) -> bytes:
+        """Everything, as a JSON object; arrays and sets become lists."""
+        return orjson.dumps(vars(self), default=list)
 
     @classmethod
-    def from_json(cls, state: Mapping[str, Any]) -> Audit:
+    def from_json(cls, state: bytes) -> Audit:
         """The audit that `to_json` described."""
         audit = cls()
-        audit.rows.update(state["rows"])
-        audit.frames.update(state["frames"])
-        audit.rejects.update(state["rejects"])
-        audit.examples.update(state["examples"])
-        for pair, values in state["values"].items():
-            audit.values[pair] = {name: array("d", numbers) for name, numbers in values.items()}
-        audit.videos.update({pair: set(names) for pair, names in state["videos"].items()})
-        for name in ("flags", "time_rules", "timeline", "clocks"):
-            for key, counts in state[name].items():
-                getattr(audit, name)[key].update(counts)
-        audit.rounding.update({source: array("d", numbers) for source, numbers in state["rounding"].items()})
-        audit.digests = {name: array("Q", numbers) for name, numbers in state["digests"].items()}
+        audit.merge(orjson.loads(state))
         return audit
 
     @property

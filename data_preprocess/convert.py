@@ -358,8 +358,8 @@ def _enter(done: Converted, audit: Audit) -> None:
     audit.time_rules[source][done.clock.rule] += 1
     if done.answer_tokens is not None and done.answer_tokens > extra["response_tokens"]:
         audit.flags[sample.pair]["answer_over_budget"] += 1
-    for overlap in done.rounding:
-        audit.rounded(source, overlap)
+    if done.rounding:
+        audit.rounding[source].extend(done.rounding)
     counts = audit.timeline[source]
     counts["rows"] += 1
     if line.moved or line.repeated or line.left_out:

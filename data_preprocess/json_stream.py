@@ -2,7 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Where the rows of an annotation file begin and end, found without parsing them.
 
-A file is a JSON list of objects, JSON lines, or objects one after another; gzip or not. It is read as a stream, a
+A file is a JSON list of objects or JSON lines; gzip or not. It is read as a stream, a
 chunk at a time, and what a chunk leaves unfinished (a string, a row, a run of backslashes) is remembered as numbers,
 so that memory does not grow with the file. Rows are given out as the bytes that stand there; whether such a row is
 valid JSON is for `annotations.parse_record` to say, and only damage that hides where rows begin stops a file.
@@ -173,23 +173,11 @@ def _bounds(handle: BinaryIO | _Kept, file: str, chunk: int) -> Iterator[_Bounds
         if not data:
             raise RecordError(file, None, "", "a JSON list or JSON lines", "no data")
     if body.startswith(b"["):
-        yield from _objects(_chunks(body[1:], handle, chunk), position + 1, file, listed=True)
-        return
-    if not body.startswith(b"{"):
-        raise RecordError(file, None, "", "a JSON list or JSON lines", _shown(body))
-    # An object alone on its line begins JSON lines: there, damage in a row never reaches the next one. An empty one
-    # does not tell, since it takes one line in any layout.
-    pieces = [body]
-    while _NEWLINE not in pieces[-1] and sum(map(len, pieces)) <= MAX_ROW and (more := handle.read(chunk)):
-        pieces.append(more)
-    body = b"".join(pieces)
-    first = body[: body.find(b"\n")] if _NEWLINE in body else body
-    chunks = _chunks(body, handle, chunk)
-    first = first.rstrip(_SPACE)
-    if first.endswith(b"}") and first != b"{}":
-        yield from _lines(chunks, position, file)
+        yield from _objects(_chunks(body[1:], handle, chunk), position + 1, file)
+    elif body.startswith(b"{"):
+        yield from _lines(_chunks(body, handle, chunk), position, file)
     else:
-        yield from _objects(chunks, position, file, listed=False)
+        raise RecordError(file, None, "", "a JSON list or JSON lines", _shown(body))
 
 
 def _chunks(head: bytes, handle: BinaryIO | _Kept, chunk: int) -> Iterator[bytes]:
@@ -287,9 +275,9 @@ class _Scan:
         return behind[(runs % 2 == 1) & (behind < len(text))]
 
 
-def _objects(chunks: Iterator[bytes], position: int, file: str, listed: bool) -> Iterator[_Bounds]:
-    """The outermost objects; between them only white space and, in a list, one comma may stand."""
-    scan, gap = _Scan(), _Gap(file, listed)
+def _objects(chunks: Iterator[bytes], position: int, file: str) -> Iterator[_Bounds]:
+    """The objects of a list; between them only white space and one comma may stand."""
+    scan, gap = _Scan(), _Gap(file)
     start: int | None = None
     for data in chunks:
         if not data:
@@ -320,12 +308,11 @@ def _objects(chunks: Iterator[bytes], position: int, file: str, listed: bool) ->
 
 
 class _Gap:
-    """What stands between rows, in pieces; `row` is the number of the row that comes next."""
+    """What stands between the objects of a list, in pieces; `row` is the number of the row that comes next."""
 
-    def __init__(self, file: str, listed: bool):
-        self.file, self.listed, self.row = file, listed, 0
+    def __init__(self, file: str):
+        self.file, self.row = file, 0
         self._marks = b""
-        self._usual: bytes | None = None
 
     def add(self, text: bytes) -> None:
         """A piece of the gap.
@@ -333,30 +320,24 @@ class _Gap:
         Raises:
             RecordError: it can be no part of a list of objects.
         """
-        marks = self._marks + text.translate(None, _SPACE)
-        allowed = (b"", b"]", b"," if self.row else b"") if self.listed else (b"",)
-        if marks not in allowed:
-            if self.listed and marks.startswith(b"]"):
-                raise RecordError(self.file, None, "", "nothing behind the list", _shown(marks[1:]))
-            found = marks.removeprefix(b",") if self.listed and self.row else marks
+        self._marks += text.translate(None, _SPACE)
+        if self._marks.startswith(b"]"):
+            if behind := self._marks[1:]:
+                raise RecordError(self.file, None, "", "nothing behind the list", _shown(behind))
+        elif self._marks not in (b"", b","[: self.row]):
+            found = self._marks.removeprefix(b",") if self.row else self._marks
             raise RecordError(self.file, self.row, "", "a JSON object", _shown(found))
-        self._marks = marks
 
     def close(self, text: bytes) -> None:
         """The gap's last piece: an object follows."""
-        if text == self._usual and not self._marks:
-            return
-        earlier = self._marks
         self.add(text)
         if self._marks == b"]":
             raise RecordError(self.file, None, "", "nothing behind the list", "an object")
-        if self.listed and self.row and self._marks != b",":
+        if self.row and not self._marks:
             raise RecordError(self.file, self.row, "", "a comma between two objects", "none")
-        if self.row and not earlier:
-            self._usual = text
         self._marks = b""
 
     def end(self) -> None:
         """The file's end."""
-        if self.listed and self._marks != b"]":
+        if self._marks != b"]":
             raise RecordError(self.file, self.row, "", "valid JSON", "an early end")

@@ -193,7 +193,7 @@ def _run(
     try:
         with tqdm(unit=" rows", desc="rows", disable=None, mininterval=1.0) as bar:
             for part in make_parts(list(states), settings, scratch, running.workers, running.engine):
-                audit.merge(part.audit)
+                audit.merge(vars(part.audit))
                 parts.append(part.path)
                 bar.update(part.audit.rows["read"])
                 _refuse_rejects(audit, running.max_rejects, final=False)

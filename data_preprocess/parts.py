@@ -9,7 +9,6 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
 import pyarrow as pa
 
 from data_preprocess.audit import Audit
@@ -39,7 +38,7 @@ def part_path(folder: Path, number: int) -> Path:
 
 def write_part(path: Path, table: pa.Table, audit: Audit) -> None:
     """Writes a part under its name when it is complete."""
-    columns = table.schema.with_metadata({_AUDIT: orjson.dumps(audit.to_json())})
+    columns = table.schema.with_metadata({_AUDIT: audit.to_json()})
     partial = path.with_suffix(f".{os.getpid()}.tmp")
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     try:
@@ -55,7 +54,7 @@ def read_audit(path: Path) -> Audit | None:
     """The audit of a part; None where there is no whole part."""
     try:
         with pa.memory_map(str(path)) as source:
-            return Audit.from_json(orjson.loads(pa.ipc.open_file(source).schema.metadata[_AUDIT]))
+            return Audit.from_json(pa.ipc.open_file(source).schema.metadata[_AUDIT])
     except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
         return None
 

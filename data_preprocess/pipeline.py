@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain, islice
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
 
@@ -86,30 +87,14 @@ def make_parts(
 
         yield from make_parts_on_ray(blocks, settings, folder, workers)
         return
-    ahead = _Ahead(blocks)
-    if workers <= 1 or ahead.only_one():
-        for block in ahead:
+    # Starting processes for a single block would take longer than the block.
+    first = list(islice(blocks, 2))
+    blocks = chain(first, blocks)
+    if workers <= 1 or len(first) < 2:
+        for block in blocks:
             yield existing_part(block, folder) or make_part(block, settings, folder, threads=max(workers, 1))
-        return
-    yield from _in_processes(ahead, settings, folder, workers)
-
-
-class _Ahead:
-    """An iterator that can say whether it has more than one element left."""
-
-    def __init__(self, items: Iterable[Block]):
-        self._items = iter(items)
-        self._next: deque[Block] = deque()
-
-    def only_one(self) -> bool:
-        while len(self._next) < 2 and (block := next(self._items, None)) is not None:
-            self._next.append(block)
-        return len(self._next) < 2
-
-    def __iter__(self) -> Iterator[Block]:
-        while self._next:
-            yield self._next.popleft()
-        yield from self._items
+    else:
+        yield from _in_processes(blocks, settings, folder, workers)
 
 
 def _in_processes(blocks: Iterable[Block], settings: Settings, folder: Path, workers: int) -> Iterator[Part]:

@@ -20,13 +20,16 @@ FORMAT = 3
 """Of the parquet columns and of `audit.json`."""
 
 # Modules without a say in what is written.
-_NO_PART_OF_IT = ("synthetic", "leaks", "overview", "ray")
+_NO_PART_OF_IT = {
+    f"{name}.py"
+    for name in ("leaks", "overview", "ray_engine", "synthetic", "synthetic_rows", "synthetic_text", "synthetic_video")
+}
 
 
 def code_fingerprint() -> str:
     """Hash of the code that decides the output: this package, and what it uses of the reward's."""
     here = Path(__file__).resolve().parent
-    files = sorted(path for path in here.glob("*.py") if path.stem.split("_")[0] not in _NO_PART_OF_IT)
+    files = sorted(path for path in here.glob("*.py") if path.name not in _NO_PART_OF_IT)
     files += [here.parent / "reward_score" / name for name in ("answers.py", "boxes.py")]
     digest = hashlib.sha256()
     for path in files:
