@@ -324,7 +324,7 @@ class _Gap:
         if self._marks.startswith(b"]"):
             if behind := self._marks[1:]:
                 raise RecordError(self.file, None, "", "nothing behind the list", _shown(behind))
-        elif self._marks not in (b"", b","[: self.row]):
+        elif self._marks not in ((b"", b",") if self.row else (b"",)):
             found = self._marks.removeprefix(b",") if self.row else self._marks
             raise RecordError(self.file, self.row, "", "a JSON object", _shown(found))
 

@@ -39,6 +39,7 @@ import orjson
 from tqdm import tqdm
 
 from data_preprocess.annotations import RecordError, Sample, parse_record
+from data_preprocess.atomic import written_whole
 from data_preprocess.json_stream import read_rows
 from data_preprocess.timeline import CLOCKS, Clock, Timeline, frame_seconds, native_clock, uniform
 from reward_score.bootstrap import draw, interval, ratio
@@ -382,16 +383,6 @@ def print_report(report: dict[str, Any]) -> None:
         print(f"{words}: {'yes, ' + ', '.join(told) if told else 'no'}")
 
 
-def write_json(report: dict[str, Any], target: Path) -> None:
-    """The report as JSON; `target` appears only when it is whole."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """`medvidbench.py leaks`: prints the report; returns the exit status."""
     parser = argparse.ArgumentParser(prog="medvidbench.py leaks", description=(__doc__ or "").split("\n\n")[0])
@@ -411,7 +402,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 1
         print_report(report)
         if options.json:
-            write_json(report, options.json)
+            with written_whole(options.json) as partial:
+                partial.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
     except (RecordError, OSError) as error:
         print(f"leaks: {error}", file=sys.stderr)
         return 1

@@ -37,6 +37,7 @@ from tqdm import tqdm
 
 from data_preprocess import leaks, overview
 from data_preprocess.annotations import RecordError
+from data_preprocess.atomic import written_whole
 from data_preprocess.audit import Audit
 from data_preprocess.convert import Settings
 from data_preprocess.frame_store import identify
@@ -89,14 +90,13 @@ def publish(scratch: Path, output: Path, audit: dict[str, Any]) -> None:
         name = f"{split}.parquet"
         made = scratch / name
         if made.exists():
-            _sync(made)
+            with open(made, "rb") as handle:
+                os.fsync(handle.fileno())
             os.replace(made, output / name)
         else:
             (output / name).unlink(missing_ok=True)
-    partial = scratch / "audit.json"
-    partial.write_text(json.dumps(audit, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    _sync(partial)
-    os.replace(partial, output / "audit.json")
+    with written_whole(output / "audit.json") as partial:
+        partial.write_text(json.dumps(audit, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -108,11 +108,6 @@ def _alone(output: Path) -> Iterator[None]:
         except BlockingIOError:
             raise SettingsError(f"{output}: another run is writing here") from None
         yield
-
-
-def _sync(path: Path) -> None:
-    with open(path, "rb") as handle:
-        os.fsync(handle.fileno())
 
 
 def run(

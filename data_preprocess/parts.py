@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 import gc
-import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
 
+from data_preprocess.atomic import written_whole
 from data_preprocess.audit import Audit
 from data_preprocess.convert import Converter, Settings, convert_block
 from data_preprocess.json_stream import Block
@@ -30,76 +32,57 @@ class Part:
     path: Path
     audit: Audit
 
+    @classmethod
+    def read(cls, path: Path) -> Part | None:
+        """The part in a file; None where there is no whole one."""
+        try:
+            with pa.memory_map(str(path)) as source:
+                return cls(path, Audit.from_json(pa.ipc.open_file(source).schema.metadata[_AUDIT]))
+        except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
+            return None
+
 
 def part_path(folder: Path, number: int) -> Path:
     """Where the part of a block lies."""
     return folder / f"part-{number:07}.arrow"
 
 
-def write_part(path: Path, table: pa.Table, audit: Audit) -> None:
-    """Writes a part under its name when it is complete."""
-    columns = table.schema.with_metadata({_AUDIT: audit.to_json()})
-    partial = path.with_suffix(f".{os.getpid()}.tmp")
-    options = pa.ipc.IpcWriteOptions(compression="lz4")
-    try:
-        with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, columns, options=options) as writer:
-            writer.write_table(table.replace_schema_metadata(columns.metadata))
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+_converter = lru_cache(maxsize=1)(Converter)
+"""One a process: it holds what was learned about folders, sizes and text lengths."""
 
-
-def read_audit(path: Path) -> Audit | None:
-    """The audit of a part; None where there is no whole part."""
-    try:
-        with pa.memory_map(str(path)) as source:
-            return Audit.from_json(pa.ipc.open_file(source).schema.metadata[_AUDIT])
-    except (OSError, pa.ArrowInvalid, KeyError, TypeError, ValueError):
-        return None
-
-
-_converters: dict[Settings, Converter] = {}
+forget = _converter.cache_clear
+"""Drops what this process knows of folders and frames: by the next run they may be others."""
 
 
 def make_part(block: Block, settings: Settings, folder: Path, threads: int = 1) -> Part:
     """Converts a block and writes its part."""
-    converter = _converters.get(settings)
-    if converter is None:
-        # One a process: it holds what was learned about folders, sizes and text lengths.
-        _converters.clear()
-        converter = _converters[settings] = Converter(settings, threads)
     # Nothing in a block refers in circles: looking for such garbage among a million strings took a tenth of the time.
     gc.disable()
     try:
-        table, audit = convert_block(block, converter)
+        table, audit = convert_block(block, _converter(settings, threads))
     finally:
         gc.enable()
+    table = table.replace_schema_metadata({_AUDIT: audit.to_json()})
     path = part_path(folder, block.number)
-    write_part(path, table, audit)
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with (
+        written_whole(path, sync=False) as partial,
+        pa.OSFile(str(partial), "wb") as sink,
+        pa.ipc.new_file(sink, table.schema, options=options) as writer,
+    ):
+        writer.write_table(table)
     return Part(path, audit)
 
 
 def existing_part(block: Block, folder: Path) -> Part | None:
     """The part of a block that an earlier attempt made; one that lacks rows for their frames is made anew."""
-    path = part_path(folder, block.number)
-    audit = read_audit(path)
-    return Part(path, audit) if audit is not None and not audit.frame_rejects else None
+    part = Part.read(part_path(folder, block.number))
+    return part if part is not None and not part.audit.frame_rejects else None
 
 
-def read_light(path: Path) -> pa.Table:
-    """Pair, group and key of a part's rows, without their texts."""
+def read_part(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The rows of a part; `columns` names those that are read, and None is all of them."""
     names = (*schema(False).names, *HIDDEN)
-    wanted = [names.index(name) for name in ("data_source", *HIDDEN)]
+    options = pa.ipc.IpcReadOptions(included_fields=[names.index(name) for name in columns or names])
     with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source, options=pa.ipc.IpcReadOptions(included_fields=wanted)).read_all()
-
-
-def read_part(path: Path) -> pa.Table:
-    with pa.memory_map(str(path)) as source:
-        return pa.ipc.open_file(source).read_all().replace_schema_metadata(None)
-
-
-def forget() -> None:
-    """Drops what this process knows of folders and frames: by the next run they may be others."""
-    _converters.clear()
+        return pa.ipc.open_file(source, options=options).read_all().replace_schema_metadata(None)

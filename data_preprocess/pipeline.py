@@ -29,16 +29,7 @@ import pyarrow.parquet as pq
 from data_preprocess.convert import Settings
 from data_preprocess.json_stream import Block, iter_blocks
 from data_preprocess.parquet_schema import HIDDEN, schema
-from data_preprocess.parts import (
-    Part,
-    PipelineError,
-    existing_part,
-    forget,
-    make_part,
-    read_audit,
-    read_light,
-    read_part,
-)
+from data_preprocess.parts import Part, PipelineError, existing_part, forget, make_part, read_part
 from data_preprocess.splits import choose_subset, choose_validation
 
 SPLITS = ("train", "val", "test")
@@ -129,10 +120,10 @@ def _result(item) -> Part:
     if isinstance(item, Part):
         return item
     path = item.result()
-    audit = read_audit(path)
-    if audit is None:
+    part = Part.read(path)
+    if part is None:
         raise PipelineError(f"{path}: vanished after it was written; run again to go on")
-    return Part(path, audit)
+    return part
 
 
 # -- parts to splits ---------------------------------------------------------------------------------------------
@@ -146,7 +137,7 @@ def choose_rows(parts: Sequence[Path], splitting: Splitting) -> tuple[set[str], 
     keys: dict[str, list[int]] = {}
     rows, unanswered = [], set()
     for path in parts:
-        table = read_light(path)
+        table = read_part(path, ("data_source", *HIDDEN))
         without = table.filter(pc.invert(table["_answered"]))
         unanswered.update(without["_group"].unique().to_pylist())
         table = table.filter(table["_answered"])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from data_preprocess.convert import Settings
 from data_preprocess.json_stream import Block
-from data_preprocess.parts import Part, PipelineError, existing_part, make_part, part_path, read_audit
+from data_preprocess.parts import Part, PipelineError, existing_part, make_part, part_path
 
 _ROOT = str(Path(__file__).resolve().parent.parent)
 
@@ -66,7 +66,7 @@ def make_parts_on_ray(blocks: Iterable[Block], settings: Settings, folder: Path,
             raise PipelineError(f"the Ray job failed: {lines[-1] if lines else type(error).__name__}") from None
     for block in blocks:
         path = part_path(folder, block.number)
-        audit = read_audit(path)
-        if audit is None:
+        part = Part.read(path)
+        if part is None:
             raise PipelineError(f"{path}: not there after the Ray job; do its workers share this folder?")
-        yield Part(path, audit)
+        yield part

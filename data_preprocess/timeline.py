@@ -96,9 +96,6 @@ def native_clock(
     span = numbers[-1] - numbers[0]
     if declared and declared > 0 and span > 0:
         return Clock(span / declared, "declared")
-    step = _step(tuple(numbers))
-    if step:
-        return Clock(step * fps, "stride")
     strides = [b - a for a, b in zip(numbers, numbers[1:], strict=False) if b > a]
     if strides:
         return Clock(statistics.median(strides) * fps, "stride")
@@ -125,13 +122,9 @@ def frame_seconds(
         raise ValueError(f"clock: expected one of {', '.join(CLOCKS)}, found {mode!r}")
     if mode == "index":
         return list(_grid(len(numbers), fps))
-    numbers = tuple(numbers)
     first, span = numbers[0], numbers[-1] - numbers[0]
     if mode == "declared" and declared and declared > 0 and span > 0:
         return [(number - first) / span * declared for number in numbers]
-    step = _step(numbers)
-    if step:
-        return list(_strided(len(numbers), step, clock.rate))
     return [(number - first) / clock.rate for number in numbers]
 
 
@@ -155,7 +148,7 @@ def uniform(times: Sequence[float], fps: float, max_growth: float = 2.0, toleran
     listed = tuple(times)
     count = len(listed)
     if listed == _grid(count, fps):
-        return Timeline(_counting(count), listed, fps, listed[-1], 0, 0, 0, 1, listed)
+        return Timeline(_places(count), listed, fps, listed[-1], 0, 0, 0, 1, listed)
     duration, limit = listed[-1], max(max_growth * count, 2)
     divisor = _divisor(duration, fps, limit)
     rate = fps / divisor
@@ -171,7 +164,7 @@ def exact(times: Sequence[float], fps: float) -> Timeline:
     """
     listed = tuple(times)
     repeated = len(listed) - len(set(listed))
-    return Timeline(_counting(len(listed)), listed, fps, listed[-1], 0, repeated, 0, 1, listed, own_times=True)
+    return Timeline(_places(len(listed)), listed, fps, listed[-1], 0, repeated, 0, 1, listed, own_times=True)
 
 
 def thin(line: Timeline, frames: int, policy: str, tolerance: float = 0.25) -> Timeline:
@@ -243,24 +236,8 @@ def _grid(count: int, rate: float) -> tuple[float, ...]:
     return tuple([tick / rate for tick in range(count)])
 
 
-@lru_cache(maxsize=1024)
-def _strided(count: int, step: int, rate: float) -> tuple[float, ...]:
-    return tuple([tick * step / rate for tick in range(count)])
-
-
-@lru_cache(maxsize=1024)
-def _counting(count: int) -> tuple[int, ...]:
+def _places(count: int) -> tuple[int, ...]:
     return tuple(range(count))
-
-
-def _step(numbers: tuple[int, ...]) -> int:
-    """The stride of evenly spaced numbers, 0 where they are not: most lists are, and their times can be looked up."""
-    if len(numbers) < 2:
-        return 0
-    first, last, step = numbers[0], numbers[-1], numbers[1] - numbers[0]
-    if step < 1 or last - first != step * (len(numbers) - 1):
-        return 0
-    return step if numbers == tuple(range(first, last + 1, step)) else 0
 
 
 def _ticks(duration: float, rate: float) -> int:

@@ -18,7 +18,7 @@ from data_preprocess import medvidbench, parts, pipeline
 from data_preprocess.convert import Settings
 from data_preprocess.json_stream import iter_blocks
 from data_preprocess.medvidbench import main
-from data_preprocess.parts import read_audit
+from data_preprocess.parts import Part
 
 COMMAND = Path(medvidbench.__file__)
 
@@ -120,7 +120,7 @@ def test_a_worker_sends_back_no_more_than_a_pipe_takes_in_one_piece(annotations,
     settings = Settings(frames_root=str(annotations.parent / "frames"), verify="none")
     block = next(iter(iter_blocks([annotations], pipeline.BLOCK_ROWS)))
     sent = pipeline.made_path(block, settings, tmp_path)
-    assert len(pickle.dumps(sent)) < select.PIPE_BUF and read_audit(sent).rows["read"] == pipeline.BLOCK_ROWS
+    assert len(pickle.dumps(sent)) < select.PIPE_BUF and Part.read(sent).audit.rows["read"] == pipeline.BLOCK_ROWS
 
 
 def test_without_resume_everything_is_made_anew(annotations, wanted, tmp_path):

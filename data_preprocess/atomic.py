@@ -1,0 +1,27 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written_whole(target: Path, sync: bool = True) -> Iterator[Path]:
+    """A path to write to: the file there takes the name `target` when the block ends, and goes when it fails.
+
+    With `sync` the content is on the disk before the name is, so that not even a power failure leaves half a file.
+    """
+    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    try:
+        yield partial
+        if sync:
+            with open(partial, "rb") as handle:
+                os.fsync(handle.fileno())
+        os.replace(partial, target)
+    finally:
+        partial.unlink(missing_ok=True)
