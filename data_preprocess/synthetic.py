@@ -17,11 +17,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 if not __package__:
@@ -31,15 +29,13 @@ import orjson
 from tqdm import tqdm
 
 from data_preprocess import synthetic_rows, synthetic_text, synthetic_video
+from data_preprocess.atomic import written_whole
 from data_preprocess.synthetic_rows import PAIRS, Settings, rows
 from data_preprocess.synthetic_video import PREFIXES, PROFILES, SOURCES, Clip, paint, picture_key
 
 MARKER = "synthetic.json"
 # (videos per source, rows per pair) when not given.
 DEFAULTS = {"tiny": (12, 48), "full": (8, 8)}
-# Upper estimates, only for the check of free space: bytes of a row and of a frame.
-ROW_BYTES = {"tiny": 2_500, "full": 12_000}
-FRAME_BYTES = {"tiny": 6_000, "full": 60_000}
 
 
 class SyntheticError(Exception):
@@ -64,31 +60,20 @@ def paint_clip(clip: Clip, size: tuple[int, int], root: Path) -> int:
         if index and clip.numbers[index] == clip.numbers[index - 1]:
             continue
         name = path.rsplit("/", 1)[1]
-        temporary = folder / f".{name}.tmp"
-        temporary.write_bytes(paint(picture_key(clip, index), canvas, size, name[-3:]))
-        os.replace(temporary, folder / name)
+        with written_whole(folder / name, sync=False) as partial:
+            partial.write_bytes(paint(picture_key(clip, index), canvas, size, name[-3:]))
         done += 1
     return done
 
 
 def write_json(target: Path, lines: Iterator[bytes]) -> None:
     """Write a JSON list, one element a line, as a stream; ``target`` appears only when it is complete."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb", buffering=1 << 20) as file:
-            separator = b"[\n"
-            for line in lines:
-                file.write(separator)
-                file.write(line)
-                separator = b",\n"
-            file.write(b"\n]\n" if separator != b"[\n" else b"[]\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with written_whole(target) as partial, open(partial, "wb", buffering=1 << 20) as file:
+        separator = b"[\n"
+        for line in lines:
+            file.write(separator + line)
+            separator = b",\n"
+        file.write(b"\n]\n" if separator != b"[\n" else b"[]\n")
 
 
 def encoded_rows(settings: Settings, count: int, test: bool, frames: Path | None, label: str) -> Iterator[bytes]:
@@ -111,28 +96,10 @@ def generator_fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-def check_space(output: Path, settings: Settings, counts: Sequence[int], frames: bool) -> None:
-    """Raise when the disk cannot hold the set, by a generous estimate."""
-    need = sum(counts) * ROW_BYTES[settings.profile]
-    if frames:
-        clips = sum(-(-count // len(PAIRS)) for count in counts) * len(SOURCES)
-        need += clips * PROFILES[settings.profile].frames[1] * FRAME_BYTES[settings.profile]
-    place = output
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if free < need:
-        raise SyntheticError(f"{output}: {free / 1e9:.1f} GB free, up to {need / 1e9:.1f} GB needed")
-
-
 def write_marker(output: Path, marker: dict[str, object]) -> None:
     """Record the settings, and whether the set is complete."""
-    temporary = output / f".{MARKER}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(marker, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, output / MARKER)
+    with written_whole(output / MARKER) as partial:
+        partial.write_text(json.dumps(marker, indent=1), encoding="utf-8")
 
 
 def is_complete(output: Path, wanted: dict[str, object]) -> bool:
@@ -155,23 +122,12 @@ def is_complete(output: Path, wanted: dict[str, object]) -> bool:
 
 def generate(output: Path, settings: Settings, train: int, test: int, frames: bool) -> bool:
     """Write the set; returns False when it was there already. An interrupted set is written anew."""
-    marker: dict[str, object] = {
-        "complete": True,
-        "generator": generator_fingerprint(),
-        "profile": settings.profile,
-        "seed": settings.seed,
-        "variants": settings.variants,
-        "plant_leak": settings.plant_leak,
-        "videos_per_source": settings.videos,
-        "train_rows": train,
-        "test_rows": test,
-        "frames": frames,
-    }
+    counts = {"train_rows": train, "test_rows": test, "frames": frames}
+    marker: dict[str, object] = {"complete": True, "generator": generator_fingerprint(), **asdict(settings), **counts}
     if is_complete(output, marker):
         return False
-    check_space(output, settings, (train, test), frames)
     output.mkdir(parents=True, exist_ok=True)
-    for leftover in output.glob(".*_annotations.json.*"):
+    for leftover in output.rglob(".*.tmp"):
         leftover.unlink()
     write_marker(output, marker | {"complete": False})
     root = output / "frames" if frames else None

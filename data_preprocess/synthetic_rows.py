@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from data_preprocess import synthetic_text as words
-from data_preprocess.synthetic_video import CLIPS_PER_VIDEO, PROFILES, Clip, active_labels, make_clip
+from data_preprocess.synthetic_video import CLIPS_PER_VIDEO, PROFILES, Clip, Settings, active_labels, make_clip
 
 PAIRS: tuple[tuple[str, str], ...] = (
     *((source, task) for source in ("AVOS", "CholecT50", "CoPESD", "EgoSurgery", "NurViD") for task in ("tal", "dvc")),
@@ -38,20 +38,6 @@ _QA_TYPES = {
     "vs": "video_summary",
     "rc": "region_caption",
 }
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What decides every byte of a set. ``videos`` counts per source; ``variants`` is ``all`` or ``plain``.
-
-    ``plant_leak`` joins the frame lists of AVOS and NurViD where the gold answers have their boundaries.
-    """
-
-    seed: int = 0
-    profile: str = "tiny"
-    variants: str = "all"
-    videos: int = 12
-    plant_leak: bool = False
 
 
 @dataclass
@@ -224,17 +210,7 @@ def clip_of(settings: Settings, source: str, number: int, test: bool = False) ->
 @lru_cache(maxsize=7680)
 def _clip(settings: Settings, source: str, ordinal: int, videos: int, first_video: int) -> Clip:
     place, video = divmod(ordinal, videos)
-    profile = PROFILES[settings.profile]
-    return make_clip(
-        settings.seed,
-        source,
-        first_video + video,
-        place,
-        ordinal,
-        profile,
-        settings.variants,
-        settings.plant_leak,
-    )
+    return make_clip(settings, source, first_video + video, place, ordinal)
 
 
 def qa_type(task: str, number: int, plain: bool) -> str:

@@ -43,6 +43,20 @@ CLIPS_PER_VIDEO = 12
 
 
 @dataclass(frozen=True)
+class Settings:
+    """What decides every byte of a set. ``videos`` counts per source; ``variants`` is ``all`` or ``plain``.
+
+    ``plant_leak`` joins the frame lists of AVOS and NurViD where the gold answers have their boundaries.
+    """
+
+    seed: int = 0
+    profile: str = "tiny"
+    variants: str = "all"
+    videos: int = 12
+    plant_leak: bool = False
+
+
+@dataclass(frozen=True)
 class Source:
     """What is fixed for one source: rates in frames per second, sizes as (width, height) in pixels.
 
@@ -230,22 +244,11 @@ def list_variant(source: str, number: int, rare: bool, variants: str) -> str:
     return known.get(source, "plain")
 
 
-def make_clip(
-    seed: int,
-    source: str,
-    video: int,
-    place: int,
-    number: int,
-    profile: Profile,
-    variants: str,
-    plant_leak: bool = False,
-) -> Clip:
-    """Build the clip in slot ``place`` of ``video``; ``number`` counts the clips of the source.
-
-    With ``plant_leak`` the frame lists of AVOS and NurViD are joined at the events' borders.
-    """
+def make_clip(settings: Settings, source: str, video: int, place: int, number: int) -> Clip:
+    """Build the clip in slot ``place`` of ``video``; ``number`` counts the clips of the source."""
+    profile, variants = PROFILES[settings.profile], settings.variants
     spec = SOURCES[source]
-    rng = random.Random(f"{seed}/{source}/{video}/{place}")
+    rng = random.Random(f"{settings.seed}/{source}/{video}/{place}")
     rare = variants != "plain" and number % 23 == 17
     fps = rng.choice(spec.rare_fps) if rare else spec.fps
     variant = list_variant(source, number, rare, variants)
@@ -273,7 +276,7 @@ def make_clip(
         if variants != "plain" and number % 19 == 11:
             # An event of one frame at the clip's end is what gives spans of length zero.
             starts = (*starts[:-1], count - 1)
-    if plant_leak and source in ("AVOS", "NurViD"):
+    if settings.plant_leak and source in ("AVOS", "NurViD"):
         numbers = tuple([first + n for n in joined_numbers(spec, fps, starts, count)])
     # One formatting for the whole list: most of the time of a large set goes into these names.
     frames = tuple(("\n".join([pattern] * count) % numbers).split("\n"))
@@ -360,10 +363,7 @@ def _cells(draw: ImageDraw.ImageDraw, scores: Sequence[int], size: tuple[int, in
     for i, score in enumerate(scores):
         level = CVS_LEVELS[score] if rows == 1 else SKILL_LEVELS[score - 1]
         column, row = i % 3, i // 3
-        corners = (
-            column * size[0] // 3,
-            row * size[1] // rows,
-            (column + 1) * size[0] // 3 - 1,
-            (row + 1) * size[1] // rows - 1,
-        )
+        left, right = (edge * size[0] // 3 for edge in (column, column + 1))
+        top, bottom = (edge * size[1] // rows for edge in (row, row + 1))
+        corners = (left, top, right - 1, bottom - 1)
         draw.rectangle(corners, fill=tuple(round(level * part) for part in tint))

@@ -425,12 +425,3 @@ def test_an_interrupted_set_is_completed(tmp_path: Path, monkeypatch: pytest.Mon
     assert not (tmp_path / "set" / "train_annotations.json").exists()
     assert synthetic.main(arguments) == 0
     assert len(json.loads((tmp_path / "set" / "train_annotations.json").read_bytes())) == 23
-
-
-def test_a_full_disk_is_seen_before_writing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    usage = type("Usage", (), {"free": 1000})
-    monkeypatch.setattr(synthetic.shutil, "disk_usage", lambda _: usage)
-    assert synthetic.main(["--output", str(tmp_path / "set")]) == 1
-    assert "GB free" in capsys.readouterr().err and not (tmp_path / "set").exists()
