@@ -1,22 +1,43 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""The whole pipeline in miniature, as real processes: both model families, a kill in the middle, a resume."""
+"""The whole pipeline in miniature, as real processes.
+
+Qwen3-VL goes through every stage once. One run of Qwen2.5-VL with a judge behind an endpoint serves all tests that look
+at what a run leaves: its judge's budget ends in a step, its folder is moved, it is killed, and then it ends. A trainer
+takes a minute to start, so each start serves several tests.
+"""
+
+from __future__ import annotations
 
 import json
 import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
+import sys
+import tempfile
+import threading
 import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tests"))
+from mock_judge_server import MockJudge, Reply, Request, truthful  # noqa: E402
+
+from recipes.medgrpo.data.rows import Rows  # noqa: E402
+from recipes.medgrpo.data.schedule import balanced_order, choose_rows  # noqa: E402
+
 pytestmark = pytest.mark.slow
 
+PAIRS, ROLLOUTS, STEPS = 23, 2, 5
 # Small enough for minutes, large enough for every dataset-task pair to be in every step.
 SMALL = {
     "VIDEOS": "12",
@@ -28,16 +49,14 @@ SMALL = {
     "EVAL_SAMPLES": "1",
 }
 PAIR = re.compile(r"medgrpo/\w+/\w+/reward")
-# What learns from its answers has to remember them across a kill.
-LEARNING = {"NORMALIZER": "adaptive", "ADVANTAGE": "drpo"}
-OVERRIDES = ["actor_rollout_ref.rollout.n=2", "data.max_response_length=24"]
+OVERRIDES = [f"actor_rollout_ref.rollout.n={ROLLOUTS}", "data.max_response_length=24"]
 
 
-def start(folder: Path, model: str, steps: int, log: Path, **settings: str) -> subprocess.Popen:
-    env = os.environ | SMALL | {"MODEL": model, "STEPS": str(steps), "OUTPUT_DIR": str(folder)} | settings
+def start(folder: Path, log: Path, *overrides: str, **settings: str) -> subprocess.Popen:
+    env = os.environ | SMALL | {"OUTPUT_DIR": str(folder)} | settings
     with open(log, "a") as out:
         return subprocess.Popen(
-            ["bash", str(ROOT / "examples/run_medgrpo.sh"), *OVERRIDES],
+            ["bash", str(ROOT / "examples/run_medgrpo.sh"), *OVERRIDES, *overrides],
             env=env,
             stdout=out,
             stderr=subprocess.STDOUT,
@@ -46,21 +65,25 @@ def start(folder: Path, model: str, steps: int, log: Path, **settings: str) -> s
 
 
 def finish(process: subprocess.Popen, log: Path) -> None:
-    status = process.wait(timeout=600)
+    status = process.wait(timeout=900)
     assert status == 0, log.read_text()[-4000:]
+
+
+def records_of(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
 
 
 def check_whole(folder: Path, steps: int) -> dict:
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["status"] == "complete"
-    assert summary["steps"] == steps and summary["pairs"] == 23
+    assert summary["steps"] == steps and summary["pairs"] == PAIRS
     assert summary["failed_rollouts"] == 0
     assert summary["probs_pearson_min"] >= 0.999
-    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    metrics = records_of(folder / "metrics.jsonl")
     assert [record["step"] for record in metrics] == list(range(1, steps + 1))
     for record in metrics:
         pairs = {name.removeprefix("medgrpo/").removesuffix("/reward") for name in record if PAIR.fullmatch(name)}
-        assert len(pairs) == 23
+        assert len(pairs) == PAIRS
         assert all(f"medgrpo/{pair}/{part}" in record for pair in pairs for part in ("reward", "acc", "format"))
         shares = [record.get(f"medgrpo/{pair}/gradient_share") for pair in pairs]
         assert None in shares or abs(sum(shares) - 1) < 1e-6
@@ -74,12 +97,12 @@ def check_whole(folder: Path, steps: int) -> dict:
 
 
 def test_qwen3_vl_goes_through_every_stage_and_says_why_it_cannot_go_on(tmp_path):
-    run, log = tmp_path / "run", tmp_path / "log"
-    finish(start(run, "qwen3_vl", 2, log), log)
+    run, log, settings = tmp_path / "run", tmp_path / "log", {"MODEL": "qwen3_vl", "STEPS": "2"}
+    finish(start(run, log, **settings), log)
     summary = check_whole(run, 2)
     assert summary["resumed_from"] is None
     statistics = json.loads((run / "statistics.json").read_text())
-    assert len(statistics["pairs"]) == 23
+    assert len(statistics["pairs"]) == PAIRS
 
     # Frames that vanish under a finished preparation: every rollout fails, and the run must end instead of waiting.
     shutil.rmtree(run / "grpo")
@@ -87,37 +110,238 @@ def test_qwen3_vl_goes_through_every_stage_and_says_why_it_cannot_go_on(tmp_path
     for frame in (run / "data/frames").rglob("*.ppm"):
         frame.unlink()
     (run / "summary.json").unlink()
-    process = start(run, "qwen3_vl", 2, log)
+    process = start(run, log, **settings)
     assert process.wait(timeout=300) != 0
     tail = log.read_text()[-3000:]
     assert "every rollout failed" in tail and "cannot read this frame" in tail, tail
 
 
-def test_qwen2_5_vl_killed_in_grpo_resumes_and_ends_with_the_same_steps(tmp_path):
-    run, log = tmp_path / "run", tmp_path / "log"
-    process = start(run, "qwen2_5_vl", 3, log, **LEARNING)
-    first = run / "grpo/global_step_1/data.pt"
-    deadline = time.monotonic() + 400
-    while not first.exists():
-        assert process.poll() is None, log.read_text()[-4000:]
-        assert time.monotonic() < deadline, "no checkpoint in time: " + log.read_text()[-4000:]
-        time.sleep(0.2)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    # What a kill in the middle of verl's write leaves behind.
-    (run / "grpo/latest_checkpointed_iteration.txt").write_text("")
+# ---- one run of Qwen2.5-VL, stopped, moved, killed and ended ------------------------------------------------------
 
-    finish(start(run, "qwen2_5_vl", 3, log, **LEARNING), log)
-    summary = check_whole(run, 3)
-    assert summary["resumed_from"] in (1, 2)
-    assert "already done" in log.read_text()
+KEY = "sk-pipeline-5f0c1d7e92ab43"
+LATENCY_S = 0.5
+# A model whose price is known: a call is taken for $0.015 at most, and costs what the mock says that it took. The
+# budget ends with the third of the dear calls, those of step 2.
+FREE, CHEAP, DEAR, USUAL = (0, 0), (400, 20), (12_000, 250), (100, 20)
+BUDGET = "0.05"
+# What learns from its answers has to remember them across a stop and a kill.
+LEARNING = {"NORMALIZER": "adaptive", "ADVANTAGE": "drpo"}
+# verl's own agent loop, which also notes when each answer was there.
+NOTING = """
+import os, time
+from verl.experimental.agent_loop.single_turn_agent_loop import SingleTurnAgentLoop
 
-    state = json.loads((run / "grpo/sampler/step_3.json").read_text())
+class NotingAgentLoop(SingleTurnAgentLoop):
+    async def run(self, *args, **kwargs):
+        output = await super().run(*args, **kwargs)
+        with open(os.environ["ANSWER_TIMES"], "a") as out:
+            out.write(f"{int(kwargs['global_steps'])} {time.time()}\\n")
+        return output
+"""
+
+
+@dataclass
+class Told:
+    """What one run of three starts left, and what its judge was asked."""
+
+    run: Path
+    ray_folder: Path
+    log: Path
+    requests: list[Request]
+    answer_times: Path
+    stopped: dict = field(default_factory=dict)
+    killed_at: float = 0.0
+    resumed_at: float = 0.0
+
+
+class Judge:
+    """What the endpoint does: true verdicts after half a second, at the price of the moment."""
+
+    def __init__(self) -> None:
+        self.run: Path | None = None
+        self.raised = threading.Event()
+
+    def tokens(self) -> tuple[int, int]:
+        if self.raised.is_set():
+            return USUAL
+        if self.run is None or not (self.run / "logs/grpo.log").exists():
+            return FREE
+        return DEAR if (self.run / "grpo/rollouts/step_000001.jsonl").exists() else CHEAP
+
+    def __call__(self, request: Request) -> Reply:
+        prompt, completion = self.tokens()
+        return Reply(truthful(request), delay_s=LATENCY_S, prompt_tokens=prompt, completion_tokens=completion)
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory) -> Iterator[Told]:
+    scratch = tmp_path_factory.mktemp("judged")
+    # Ray's sockets lie in it, and their paths must stay short.
+    ray_folder = Path(tempfile.mkdtemp(prefix="mgj", dir="/tmp"))
+    (scratch / "noting_agent_loop.py").write_text(NOTING)
+    agents = scratch / "agents.yaml"
+    agents.write_text("- name: noting\n  _target_: noting_agent_loop.NotingAgentLoop\n")
+    behave = Judge()
+    log, run = scratch / "log", scratch / "run"
+    with MockJudge(behave) as server:
+        settings = {
+            "STEPS": str(STEPS),
+            "JUDGE": "openai",
+            "JUDGE_BASE_URL": server.base_url,
+            "JUDGE_MODEL": "gpt-4.1",
+            "MEDGRPO_JUDGE_API_KEY": KEY,
+            "NO_PROXY": "127.0.0.1",
+            "RAY_TMPDIR": str(ray_folder),
+            "ANSWER_TIMES": str(scratch / "answer_times"),
+            "PYTHONPATH": os.pathsep.join([str(scratch), os.environ.get("PYTHONPATH", "")]),
+            **LEARNING,
+        }
+
+        def go(folder: Path, **more: str) -> subprocess.Popen:
+            return start(
+                folder,
+                log,
+                # The engine serves a step in several calls, as one that generates for longer than the judge judges.
+                "actor_rollout_ref.rollout.max_num_seqs=8",
+                "actor_rollout_ref.rollout.agent.default_agent_loop=noting",
+                f"actor_rollout_ref.rollout.agent.agent_loop_config_path={agents}",
+                f"trainer.rollout_data_dir={folder}/dump",
+                **(settings | more),
+            )
+
+        told = Told(scratch / "moved", ray_folder, log, server.requests, scratch / "answer_times")
+        behave.run = run
+        # 1. The budget ends in step 2, long before a checkpoint is due.
+        process = go(run, JUDGE_BUDGET_USD=BUDGET, SAVE_FREQ="100")
+        status = process.wait(timeout=900)
+        told.stopped = {
+            "status": status,
+            "said": log.read_text(),
+            "tracker": (run / "grpo/latest_checkpointed_iteration.txt").read_text() if status else None,
+            "rollouts": sorted(path.name for path in (run / "grpo/rollouts").iterdir()),
+            "checkpoint": f"{run}/grpo/global_step_1",
+        }
+        assert status != 0, log.read_text()[-4000:]
+
+        # 2. The folder is moved. More money, and killed once the next checkpoint is whole.
+        run = run.rename(told.run)
+        behave.raised.set()
+        process = go(run, JUDGE_BUDGET_USD="1000")
+        deadline = time.monotonic() + 400
+        while not (run / "grpo/global_step_2/data.pt").exists():
+            assert process.poll() is None, log.read_text()[-4000:]
+            assert time.monotonic() < deadline, "no checkpoint in time: " + log.read_text()[-4000:]
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGKILL)
+        told.killed_at = time.time()
+        process.wait()
+        # What a kill in the middle of verl's write leaves behind.
+        (run / "grpo/latest_checkpointed_iteration.txt").write_text("")
+
+        # 3. To the end.
+        told.resumed_at = time.time()
+        finish(go(told.run, JUDGE_BUDGET_USD="1000"), log)
+        yield told
+    shutil.rmtree(ray_folder, ignore_errors=True)
+
+
+def asked(request: Request) -> tuple[str, ...]:
+    """What a call was about."""
+    return tuple(request.body["messages"][at]["content"].replace(request.nonce, "") for at in (0, 1))
+
+
+def test_a_budget_that_ends_in_a_step_leaves_a_checkpoint_to_go_on_from(told):
+    stopped = told.stopped
+    assert stopped["status"] != 0
+    assert "JudgeStop: step 2: the judge's budget is used up: " in stopped["said"], stopped["said"][-3000:]
+    assert f"the checkpoint is {stopped['checkpoint']}" in stopped["said"]
+    assert stopped["tracker"] == "1" and stopped["rollouts"] == ["step_000001.jsonl"]
+    assert "resuming after step 1" in told.log.read_text().removeprefix(stopped["said"])
+
+
+def test_a_run_that_was_stopped_moved_and_killed_ends_with_the_same_steps(told):
+    summary = check_whole(told.run, STEPS)
+    assert summary["resumed_from"] in (2, 3)
+    assert "already done" in told.log.read_text()
+    state = json.loads((told.run / f"grpo/sampler/step_{STEPS}.json").read_text())
     questions = state["advantage"]["state"]["history"]
-    assert len(questions) == 23 and {len(rows) for rows in questions.values()} == {3}
+    assert len(questions) == PAIRS and {len(rows) for rows in questions.values()} == {STEPS}
     window = [values for signals in state["window"]["values"].values() for values in signals.values()]
-    assert {len(values) for values in window} == {3 * 2}
+    assert {len(values) for values in window} == {STEPS * ROLLOUTS}
 
-    # A third start finds nothing to do and says the same again.
-    finish(start(run, "qwen2_5_vl", 3, log, **LEARNING), log)
-    assert json.loads((run / "summary.json").read_text())["resumed_from"] == summary["resumed_from"]
+    # A start that finds nothing to do says the same again.
+    env = os.environ | SMALL | LEARNING | {"OUTPUT_DIR": str(told.run), "STEPS": str(STEPS), "JUDGE": "openai"}
+    env |= {"JUDGE_BASE_URL": "http://127.0.0.1:9/v1", "JUDGE_MODEL": "gpt-4.1", "MEDGRPO_JUDGE_API_KEY": KEY}
+    done = subprocess.run(
+        ["bash", str(ROOT / "examples/run_medgrpo.sh")], env=env, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0 and "nothing is left to do" in done.stdout, done.stderr[-2000:]
+    assert json.loads((told.run / "summary.json").read_text()) == summary
+
+
+def test_every_step_has_the_prompts_that_the_schedule_gives_it(told):
+    rows = Rows.open([str(told.run / "data/train.parquet")])
+    rows = rows.take(choose_rows(rows.column("data_source"), 5, 0))
+    order = balanced_order(rows.column("data_source"), PAIRS, STEPS, seed=0, mix="pairs")
+    truths = [rows.row(number)["reward_model"]["ground_truth"] for number in order]
+    for step in range(1, STEPS + 1):
+        lines = records_of(told.run / f"dump/{step}.jsonl")
+        planned = truths[(step - 1) * PAIRS : step * PAIRS]
+        assert Counter(line["gts"] for line in lines) == Counter(planned * ROLLOUTS), step
+
+
+def test_no_call_is_paid_for_twice(told):
+    """Neither after a stop nor by another command; a kill repeats those under way and no others."""
+    times: dict[tuple[str, ...], list[float]] = {}
+    for request in told.requests:
+        times.setdefault(asked(request), []).append(request.at)
+    # A verdict is kept a moment after its reply.
+    under_way = told.killed_at - LATENCY_S - 1
+    assert [at for at in times.values() if len(at) > 1 and not (len(at) == 2 and at[0] > under_way)] == []
+
+
+def test_the_judge_is_accounted_for_and_works_beside_generation(told):
+    summary = json.loads((told.run / "summary.json").read_text())
+    assert summary["judge"] == "openai:gpt-4.1"
+    assert "openai:gpt-4.1" in (told.run / "statistics.json").read_text()
+    metrics = {record["step"]: record for record in records_of(told.run / "metrics.jsonl")}
+    assert all(record["medgrpo/judge/judgements"] > 0 for record in metrics.values())
+    assert metrics[STEPS]["medgrpo/judge/cost_usd_total"] > float(BUDGET)
+
+    # The answers of the last start. Every judged answer of a step follows the answer, and a step's judging is over
+    # before the next step's answers.
+    answers: dict[int, list[float]] = {}
+    for line in told.answer_times.read_text().splitlines():
+        step, at = line.split()
+        if float(at) > told.resumed_at:
+            answers.setdefault(int(step), []).append(float(at))
+    # The killed start may have asked for some of step 3 already.
+    steps = [step for step in sorted(answers) if step > 3]
+    assert steps == [4, 5] and [len(answers[step]) for step in steps] == [PAIRS * ROLLOUTS] * 2
+    # Evaluation judges later, in another process.
+    trained = max((told.run / "attempts").glob("grpo_*.jsonl"), key=lambda file: file.stat().st_mtime)
+    ends = [min(answers[5]), trained.stat().st_mtime]
+    for step, end in zip(steps, ends, strict=True):
+        record, begin, last = metrics[step], min(answers[step]), max(answers[step])
+        at = [request.at for request in told.requests if begin <= request.at < end]
+        calls = len(at)
+        assert calls > 0
+        assert record["medgrpo/judge/calls"] == calls
+        assert record["medgrpo/judge/prompt_tokens"] == USUAL[0] * calls
+        assert record["medgrpo/judge/completion_tokens"] == USUAL[1] * calls
+        judged = record["medgrpo/judge/judgements"]
+        free = sum(record.get(f"medgrpo/judge/{name}", 0) for name in ("cache_hits", "shared", "blank"))
+        assert judged == calls + free and record["medgrpo/judge/failed_share"] == 0
+        assert record["medgrpo/judge/latency_s/p50"] > LATENCY_S / 1.3  # a bucket is 26 % wide
+        # Judging begins while answers still come.
+        assert min(at) < last
+        beside = sum(min(last, one + LATENCY_S) - one for one in at if one < last) / (calls * LATENCY_S)
+        print(f"step {step}: {calls} calls, answers came in for {last - begin:.2f} s; {beside:.0%} judged beside them")
+
+
+def test_the_key_is_in_no_file_and_on_no_terminal(told):
+    assert {request.headers["authorization"] for request in told.requests} == {f"Bearer {KEY}"}
+    for folder in (told.run, told.ray_folder):
+        regular = [path for path in folder.rglob("*") if stat.S_ISREG(path.lstat().st_mode)]
+        assert regular and [path for path in regular if KEY.encode() in path.read_bytes()] == []
+    assert KEY not in told.log.read_text()
