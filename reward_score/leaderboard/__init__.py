@@ -19,6 +19,7 @@ this package.
     {'tag_miou_03': 0.5, 'tag_miou_05': 0.5}
 """
 
-from .scoring import COLUMNS, LeaderboardError, columns, score_record
+from .contributions import columns
+from .scoring import COLUMNS, LeaderboardError, score_record
 
 __all__ = ["COLUMNS", "LeaderboardError", "columns", "score_record"]

@@ -1,9 +1,9 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Records to numbers, numbers to columns.
+"""Records to the evaluator's numbers, one by one, and the judge of captions.
 
-A record that the evaluator cannot read loses its whole task there; here ``score_record`` names it, and ``columns``
-leaves the task's columns out. A failure of the encoder or of the judge is not the record's: it goes through as it is.
+``score_record`` raises `LeaderboardError` for a record that the evaluator cannot read. A failure of the encoder or of
+the judge is not the record's fault: it goes through as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import RewardError
 from . import actions, assessments, events, spans, tubes
-from .records import Record, dataset, is_task, starts_task
+from .records import Record, is_task, starts_task
 
 COLUMNS = tuple("tag_miou_03 tag_miou_05 stg_miou nap_acc dvc_f1 cvs_acc sa_acc dvc_llm vs_llm rc_llm".split())
 ASPECTS = ("R2", "R3", "R8", "R5", "R4")
@@ -137,77 +137,6 @@ def _readable_actions(records: Iterable[Record]) -> list[actions.Question]:
     return found
 
 
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values) if values else 0.0
-
-
-def _by_dataset(task: str, records: list[Record], rows: list[Any]) -> dict[Any, list[Any]]:
-    groups: dict[Any, list[Any]] = {}
-    for record, row in zip(records, rows, strict=True):
-        groups.setdefault(dataset(task, record), []).append(row)
-    return groups
-
-
-def _tag(records: list[Record]) -> dict[str, float]:
-    rows = [spans.score(record) for record in records]
-    return {f"tag_miou_0{str(t)[-1]}": _mean([row[f"meanIoU@{t}"] for row in rows]) for t in spans.THRESHOLDS}
-
-
-def _stg(records: list[Record]) -> dict[str, float]:
-    values = [value for record in records if (value := tubes.score(record)["mean_iou"]) is not None]
-    return {"stg_miou": _mean(values)}
-
-
-def _read_actions(records: list[Record]) -> tuple[list[int], list[tuple[str, Sequence[str]]], list[str]]:
-    """Verdicts of the answers that are classes; (answer, classes) of those to embed, and the references of these."""
-    questions = [actions.restructure(record) for record in records]
-    from_file: dict[Any, Sequence[str]] = {}
-    right, asked, golds = [], [], []
-    for question in questions:
-        if not actions.needs_peers(question):
-            classes = actions.classes_of(question, ())
-        else:
-            if question.dataset not in from_file:
-                from_file[question.dataset] = actions.classes_of(question, questions)
-            classes = from_file[question.dataset]
-        path = actions.path_of(question, classes)
-        if path == "exact":
-            right.append(int(question.answer == question.gold))
-        elif path == "semantic":
-            asked.append((question.answer, classes))
-            golds.append(question.gold)
-    return right, asked, golds
-
-
-def _dvc(records: list[Record]) -> dict[str, float]:
-    groups = _by_dataset("dvc", records, [events.score_times(record)["F1_Score"] for record in records])
-    # A record left out of the mean keeps its weight: its dataset counts with all its records.
-    total = sum(_mean([f1 for f1 in group if f1 is not None]) * len(group) for group in groups.values())
-    return {"dvc_f1": total / len(records)}
-
-
-def _macro(groups: Mapping[Any, list[Mapping[str, int]]]) -> float:
-    """Mean over datasets of the mean over parts of the share of right ones; a dataset without parts is 0."""
-    values = []
-    for rows in groups.values():
-        parts: dict[str, list[int]] = {}
-        for row in rows:
-            for name, right in row.items():
-                parts.setdefault(name, []).append(right)
-        values.append(_mean([_mean(part) for part in parts.values()]))
-    return _mean(values)
-
-
-def _cvs(records: list[Record]) -> dict[str, float]:
-    rows = [assessments.score_cvs(record)["per_component"] for record in records]
-    return {"cvs_acc": _macro(_by_dataset("cvs_assessment", records, rows))}
-
-
-def _skill(records: list[Record]) -> dict[str, float]:
-    rows = [assessments.score_skill(record)["per_aspect"] for record in records]
-    return {"sa_acc": _macro(_by_dataset("skill_assessment", records, rows))}
-
-
 class Panel:
     """The judge, asked once for each distinct pair, its numbers checked but, as officially, not clamped to 1..5."""
 
@@ -230,80 +159,6 @@ class Panel:
         return self._known[key]
 
 
-def _captions(column: str, pairs: list[tuple[str, str]], panel: Panel) -> dict[str, float]:
-    """VS_llm or RC_llm. Without one answered call the evaluator puts another measure, 0..1, in the column: left out."""
-    scores = [score for pair in pairs if (score := panel(*pair)) is not None]
-    return {column: _mean([_mean([score[aspect] for score in scores]) for aspect in ASPECTS])} if scores else {}
-
-
-def _dvc_captions(groups: Mapping[Any, list[dict[str, list[list[Any]]] | None]], panel: Panel) -> dict[str, float]:
-    total, asked, answered = 0.0, 0, 0
-    for rows in groups.values():
-        levels = []
-        for threshold in map(str, events.THRESHOLDS):
-            verdicts = [panel(*pair) for row in rows if row is not None for pair in row[threshold]]
-            scores = [verdict for verdict in verdicts if verdict is not None]
-            asked, answered = asked + len(verdicts), answered + len(scores)
-            levels.append(_positive_mean([_mean([score[aspect] for score in scores]) for aspect in ASPECTS]))
-        total += _positive_mean(levels) * len(rows)
-    if asked and not answered:
-        return {}
-    return {"dvc_llm": total / sum(map(len, groups.values()))}
-
-
-def _positive_mean(values: Sequence[float]) -> float:
-    return _mean([value for value in values if value > 0])
-
-
-def columns(
-    records: Iterable[Record], *, encoder: actions.Encoder | None = None, judge: Judge | None = None
-) -> dict[str, float]:
-    """The leaderboard's columns of one file, unrounded; nan is possible (``stg_miou``).
-
-    A task without records has no column; nor has one with a record that the evaluator cannot read, nor a judged column
-    in whose task no call was answered.
-
-    Args:
-        records: all records of the file.
-        encoder: for next actions outside the lists of classes; None is the real model.
-        judge: for the three ``*_llm`` columns; without it they are left out. An identical pair is judged once.
-
-    Raises:
-        EmbeddingUnavailable: the encoder failed.
-        ValueError: the judge gave no finite number for an aspect. What the judge itself raises goes through.
-    """
-    records = list(records)
-    if not all(isinstance(record, Mapping) for record in records):
-        return {}  # the evaluator dies on it in every task
-    of_task = {task: [records[row] for row in task_rows(task, records)] for task in TASKS}
-    result: dict[str, float] = {}
-    for task, column in (
-        ("tal", _tag),
-        ("stg", _stg),
-        ("dvc", _dvc),
-        ("cvs_assessment", _cvs),
-        ("skill_assessment", _skill),
-    ):
-        if of_task[task]:
-            result |= _unless_lost(lambda column=column, task=task: column(of_task[task])) or {}
-    # A record may lose its task in the reading; encoder and judge are asked outside, where a failure goes through.
-    if of_task["next_action"] and (read := _unless_lost(lambda: _read_actions(of_task["next_action"]))):
-        right, asked, golds = read
-        labels = actions.nearest(asked, encoder)
-        right += [int(label == gold) for (label, _), gold in zip(labels, golds, strict=True)]
-        result["nap_acc"] = _mean(right)
-    if judge is None:
-        return result
-    panel = Panel(judge)
-    groups = _unless_lost(lambda: _event_pairs(of_task["dvc"]))
-    if groups:
-        result |= _dvc_captions(groups, panel)
-    for task, column in (("video_summary", "vs_llm"), ("region_caption", "rc_llm")):
-        texts = _unless_lost(lambda task=task: [caption_texts(record) for record in of_task[task]])
-        result |= _captions(column, [pair for pair in texts or [] if pair is not None], panel)
-    return result
-
-
 def task_rows(task: str, records: Sequence[Any]) -> list[int]:
     """Which records the evaluator counts to a task, as positions; none where no record makes it run the task."""
     kinds = [record.get("qa_type") if isinstance(record, Mapping) else None for record in records]
@@ -311,16 +166,3 @@ def task_rows(task: str, records: Sequence[Any]) -> list[int]:
     if not any(starts_task(task, kind) for _, kind in typed):
         return []
     return [row for row, kind in typed if is_task(task, kind)]
-
-
-def _event_pairs(records: list[Record]) -> dict[Any, list[dict[str, list[list[Any]]] | None]]:
-    rows = [events.caption_pairs(record, events.score_times(record)["pred_segments"]) for record in records]
-    return _by_dataset("dvc", records, rows)
-
-
-def _unless_lost(compute: Callable[[], Any]) -> Any:
-    """What a task comes to, None if a record breaks it."""
-    try:
-        return compute()
-    except Exception:
-        return None

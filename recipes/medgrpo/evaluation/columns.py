@@ -21,23 +21,20 @@ A dataset counts when it has records, with or without a mean; without any part a
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recipes.medgrpo.evaluation.contributions import Entry, Parts, part_name, read_parts
 from recipes.medgrpo.evaluation.intervals import Additive, Evaluation, LeftOut, breakdown
-from reward_score.bootstrap import RESAMPLES
+from reward_score.bootstrap import RESAMPLES, ratio
 from reward_score.leaderboard import COLUMNS, actions, events
+from reward_score.leaderboard.contributions import JUDGED, MACRO, Entry, Parts, inner, part_name, read_parts
 from reward_score.leaderboard.scoring import ASPECTS, Judge
 
 if TYPE_CHECKING:
     from recipes.medgrpo.evaluation.inputs import Graded
-
-MACRO = ("cvs_acc", "sa_acc")
-JUDGED = ("dvc_llm", "vs_llm", "rc_llm")
 
 
 @dataclass(frozen=True)
@@ -87,14 +84,9 @@ def _fill(cells: np.ndarray, layout: Layout, entries: Sequence[Entry]) -> None:
         line[-1] += entry.asked
 
 
-def _divide(total: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """The quotient, nan where nothing is counted."""
-    return np.divide(total, count, out=np.full(np.shape(total), np.nan), where=count > 0)
-
-
 def _mean_where(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """Mean over the last axis of the chosen values, 0 where none is."""
-    return np.nan_to_num(_divide(np.where(chosen, values, 0.0).sum(-1), chosen.sum(-1)))
+    return np.nan_to_num(ratio(np.where(chosen, values, 0.0).sum(-1), chosen.sum(-1)))
 
 
 def _column(layout: Layout, sums: np.ndarray) -> np.ndarray:
@@ -103,7 +95,7 @@ def _column(layout: Layout, sums: np.ndarray) -> np.ndarray:
     half = shape[-1] * shape[-2]
     totals, counts = sums[..., :half].reshape(shape), sums[..., half : 2 * half].reshape(shape)
     records, asked = sums[..., 2 * half : -1], sums[..., -1]
-    means = _divide(totals, counts)
+    means = ratio(totals, counts)
     if layout.column == "dvc_llm":
         # A part without a verdict has mean 0, and what is 0 leaves the means.
         levels = np.nan_to_num(means).reshape(*shape[:-1], len(events.THRESHOLDS), len(ASPECTS))
@@ -112,8 +104,8 @@ def _column(layout: Layout, sums: np.ndarray) -> np.ndarray:
     else:
         inner = _mean_where(means, counts > 0)
     weights = (records > 0).astype(float) if layout.column in MACRO else records
-    value = _divide((weights * inner).sum(-1), weights.sum(-1))
-    if layout.column in JUDGED:
+    value = ratio((weights * inner).sum(-1), weights.sum(-1))
+    if layout.column in JUDGED.values():
         silent = counts.sum((-1, -2)) == 0
         value = np.where(silent & (asked > 0) if layout.column == "dvc_llm" else silent, np.nan, value)
     return value
@@ -171,22 +163,10 @@ def record_numbers(parts: Parts) -> list[dict[str, float]]:
             means = {name: total / count for name, (total, count) in entry.parts.items() if count}
             if not means:
                 continue
-            found[entry.row][column] = _own_value(column, means)
+            found[entry.row][column] = inner(column, means)
             if len(means) > 1 or "" not in means:
                 found[entry.row] |= {f"{column}/{name}": value for name, value in means.items()}
     return found
-
-
-def _own_value(column: str, means: Mapping[str, float]) -> float:
-    """The column of a file that has this record only."""
-    if column != "dvc_llm":
-        return float(np.mean(list(means.values())))
-    levels = []
-    for threshold in events.THRESHOLDS:
-        level = [means.get(part_name(threshold, aspect), 0.0) for aspect in ASPECTS]
-        if any(value > 0 for value in level):
-            levels.append(np.mean([value for value in level if value > 0]))
-    return float(np.mean(levels)) if levels else 0.0
 
 
 def score_leaderboard(

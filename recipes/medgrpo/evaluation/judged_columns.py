@@ -20,10 +20,10 @@ from typing import Any
 
 from tqdm.asyncio import tqdm
 
-from recipes.medgrpo.evaluation.contributions import read_parts
 from recipes.medgrpo.evaluation.inputs import Graded
 from reward_score.errors import BadGroundTruth
 from reward_score.judge import DIMENSIONS, Judge, JudgeError, OfflineJudge
+from reward_score.leaderboard.contributions import read_parts
 from reward_score.leaderboard.scoring import ASPECTS
 from reward_score.medgrpo import AT_ONCE
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recipes.medgrpo.evaluation.comparison import Comparison, Difference
-from recipes.medgrpo.evaluation.contributions import LOST, NAN, SAME, UNJUDGED
 from recipes.medgrpo.evaluation.intervals import Estimate, Evaluation
 from recipes.medgrpo.files import write_atomic, write_json, write_json_lines
 from reward_score.leaderboard import COLUMNS
+from reward_score.leaderboard.contributions import LOST, NAN, SAME, UNJUDGED
 
 if TYPE_CHECKING:
     from recipes.medgrpo.evaluation.inputs import Dropped

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recipes.medgrpo.evaluation.columns import columns, record_numbers, score_leaderboard
-from recipes.medgrpo.evaluation.contributions import read_parts
 from recipes.medgrpo.evaluation.inputs import Graded
 from reward_score.bootstrap import draw, interval
 from reward_score.errors import EmbeddingUnavailable
 from reward_score.leaderboard import COLUMNS
 from reward_score.leaderboard import columns as official_columns
+from reward_score.leaderboard.contributions import read_parts
 
 PARITY = Path(__file__).resolve().parents[4] / "shared/parity/vectors_public.json"
 ASPECTS = ("R2", "R3", "R8", "R5", "R4")

@@ -1,9 +1,14 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""What each record gives to each of the leaderboard's columns, and which records the official evaluator dies on.
+"""What each record gives to each of the leaderboard's columns, which records the official evaluator dies on, and the
+columns of a file.
 
-There one record that cannot be read loses its whole task. Here it costs itself: it is left out of the columns that it
-would lose, with the reason, and `Parts.official` says what the official evaluator would show.
+In the official evaluator one record that cannot be read loses its whole task. `read_parts` leaves such a record out of
+the columns that it would lose, with the reason; `Parts.official` says what the official evaluator would show, and
+`columns` shows that.
+
+A column is a mean over datasets of a mean over parts of a mean over records; `inner` is the middle one, and
+``dvc_f1`` and ``dvc_llm`` weigh a dataset by its records.
 
 Encoder and judge are asked once per file. Where a next action's classes are the references found in the file, they
 are those of the whole file: a subset or a resample of it keeps them.
@@ -12,13 +17,13 @@ are those of the whole file: a subset or a resample of it keeps them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from reward_score.leaderboard import COLUMNS, actions, assessments, events, spans, tubes
-from reward_score.leaderboard.records import dataset
-from reward_score.leaderboard.scoring import ASPECTS, TASKS, Judge, Panel, broken, caption_texts, task_rows
+from . import actions, assessments, events, spans, tubes
+from .records import Record, dataset
+from .scoring import ASPECTS, COLUMNS, TASKS, Judge, Panel, broken, caption_texts, task_rows
 
 TASK_COLUMNS = {
     "tal": ("tag_miou_03", "tag_miou_05"),
@@ -29,6 +34,8 @@ TASK_COLUMNS = {
     "skill_assessment": ("sa_acc",),
 }
 JUDGED = {"dvc": "dvc_llm", "video_summary": "vs_llm", "region_caption": "rc_llm"}
+MACRO = ("cvs_acc", "sa_acc")
+"""Columns in which every dataset counts alike."""
 SAME, LOST, NAN, UNJUDGED = "same", "lost", "nan", "unjudged"
 
 
@@ -241,3 +248,64 @@ def _captions(task: str, rows: Sequence[int], records: Sequence[Any], panel: Pan
                 measured[part_name(threshold, aspect)] = (total, float(len(scores)))
         asked = sum(map(len, pairs.values()))
         parts.entries.setdefault(column, []).append(Entry(row, filed, measured, asked))
+
+
+def inner(column: str, means: Mapping[str, float]) -> float:
+    """A dataset's value in a column from the means of its parts.
+
+    The plain mean. In ``dvc_llm`` the mean over thresholds of the mean over aspects, of those above 0 each time. 0
+    without a part.
+    """
+    if column != "dvc_llm":
+        return _mean(means.values())
+    levels = [
+        _mean(value for aspect in ASPECTS if (value := means.get(part_name(threshold, aspect), 0.0)) > 0)
+        for threshold in events.THRESHOLDS
+    ]
+    return _mean(level for level in levels if level > 0)
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return math.fsum(values) / len(values) if values else 0.0
+
+
+def _value(column: str, entries: Sequence[Entry]) -> float:
+    groups: dict[Hashable, list[Entry]] = {}
+    for entry in entries:
+        groups.setdefault(entry.dataset, []).append(entry)
+    total = weights = 0.0
+    for group in groups.values():
+        sums: dict[str, list[tuple[float, float]]] = {}
+        for entry in group:
+            for name, part in entry.parts.items():
+                sums.setdefault(name, []).append(part)
+        means = {
+            name: math.fsum(total for total, _ in found) / sum(n for _, n in found) for name, found in sums.items()
+        }
+        weight = 1 if column in MACRO else len(group)
+        total, weights = total + weight * inner(column, means), weights + weight
+    return total / weights
+
+
+def columns(
+    records: Iterable[Record], *, encoder: actions.Encoder | None = None, judge: Judge | None = None
+) -> dict[str, float]:
+    """The leaderboard's columns of one file, unrounded; nan is possible (``stg_miou``).
+
+    A task without records has no column; nor has one with a record that the evaluator cannot read, nor a judged column
+    in whose task no call was answered: there the evaluator puts another measure, 0..1, in the column.
+
+    Args:
+        records: all records of the file.
+        encoder, judge: see `read_parts`.
+
+    Raises:
+        EmbeddingUnavailable: the encoder failed.
+        ValueError: the judge gave no finite number for an aspect. What the judge itself raises goes through.
+    """
+    parts = read_parts(list(records), encoder=encoder, judge=judge)
+    shown = {column: state for column, state in parts.official.items() if state in (SAME, NAN)}
+    return {
+        column: math.nan if state == NAN else _value(column, parts.entries[column]) for column, state in shown.items()
+    }
