@@ -145,8 +145,9 @@ _INVISIBLE = re.compile(
 _LETTERS = re.compile(r"[A-Za-z]{2}")
 
 
-def _readable(text: Any) -> bool:
-    return isinstance(text, str) and 0 < len(text) <= MAX_CHARS
+def _stripped(text: Any) -> str:
+    """The answer without white space around it; empty, which no grammar reads, where it is no text or too long."""
+    return text.strip() if isinstance(text, str) and len(text) <= MAX_CHARS else ""
 
 
 def parse_tal(text: Any) -> Parsed[list[Span]]:
@@ -155,9 +156,7 @@ def parse_tal(text: Any) -> Parsed[list[Span]]:
     Read with format 0.5: other dashes, ``to``, ``between a and b``, units at each number or none, text around.
     An inverted span is kept as it is: it is a span that was predicted, and overlaps nothing.
     """
-    if not _readable(text):
-        return Parsed([], 0.0)
-    text = text.strip()
+    text = _stripped(text)
     if _TAL.fullmatch(text):
         found, form = _TAL_ITEM.findall(text), 1.0
     else:
@@ -173,9 +172,7 @@ def parse_stg(text: Any) -> Parsed[dict[float, Box]]:
     Read with format 0.5: other units, separators and brackets, text around, boxes without a readable time or with
     too few numbers (left out). A time given twice with different boxes keeps an empty box, which overlaps nothing.
     """
-    if not _readable(text):
-        return Parsed({}, 0.0)
-    text = text.strip()
+    text = _stripped(text)
     if _STG.fullmatch(text):
         found, form = _STG_ITEM.findall(text), 1.0
     else:
@@ -202,9 +199,7 @@ def parse_dvc(text: Any) -> Parsed[list[Event]]:
     `parse_caption` takes off a text. An event whose caption has no letter or digit stays, with an empty caption: it
     was predicted, and counts as an event that is not there. With no other event there is no answer.
     """
-    if not _readable(text):
-        return Parsed([], 0.0)
-    text = text.strip()
+    text = _stripped(text)
     clean = _visible(text)
     events = _strict_events(clean)
     if events is not None:
@@ -244,9 +239,7 @@ def parse_nap(text: Any) -> Parsed[str]:
 
     Read with format 0.5: quotes, a final dot, ``The next action is ...`` and its like; they are taken off the value.
     """
-    if not _readable(text):
-        return Parsed("", 0.0)
-    text = text.strip()
+    text = _stripped(text)
     if len(text) > 2 * MAX_LABEL_CHARS:
         return Parsed("", 0.0)
     if len(text) <= MAX_LABEL_CHARS and _LABEL.fullmatch(text) and not _LABEL_PREFIX.match(text):
@@ -274,6 +267,22 @@ def _scores(found: Iterable[tuple[str, str]], keys: Mapping[str, str], low: int,
     return {key: score for key, score in scores.items() if key not in dropped}
 
 
+def _parse_scores(
+    text: Any,
+    grammar: re.Pattern[str],
+    names: tuple[str, ...],
+    loose: re.Pattern[str],
+    keys: Mapping[str, str],
+    limits: tuple[int, int],
+) -> Parsed[dict[str, int]]:
+    """Scores by name: `grammar` has a group for each of `names`, `loose` finds (name, word) pairs that `keys` maps."""
+    text = _stripped(text)
+    if match := grammar.fullmatch(text):
+        return Parsed(dict(zip(names, map(int, match.groups()), strict=True)), 1.0)
+    scores = _scores(loose.findall(text), keys, *limits)
+    return Parsed(scores, 0.5 if scores else 0.0)
+
+
 _CVS_KEYS = {name.lower(): key for key, name in CVS_NAMES.items()} | {"two structure": "two_structures"}
 _SA_KEYS = {aspect.lower(): aspect for aspect in ASPECTS}
 
@@ -284,13 +293,7 @@ def parse_cvs(text: Any) -> Parsed[dict[str, int]]:
     Keys are `CVS_COMPONENTS`. Read with format 0.5: ``=``, other separators, other order, ``/2``, text around,
     missing components. A score out of range, not whole, or given twice with different values is a missing component.
     """
-    if not _readable(text):
-        return Parsed({}, 0.0)
-    match = _CVS.fullmatch(text.strip())
-    if match:
-        return Parsed(dict(zip(CVS_COMPONENTS, map(int, match.groups()), strict=True)), 1.0)
-    scores = _scores(_CVS_LOOSE.findall(text), _CVS_KEYS, *CVS_RANGE)
-    return Parsed(scores, 0.5 if scores else 0.0)
+    return _parse_scores(text, _CVS, CVS_COMPONENTS, _CVS_LOOSE, _CVS_KEYS, CVS_RANGE)
 
 
 def parse_sa(text: Any) -> Parsed[dict[str, int]]:
@@ -298,13 +301,7 @@ def parse_sa(text: Any) -> Parsed[dict[str, int]]:
 
     Keys are `ASPECTS`. Deviations as in `parse_cvs`; ``/5`` may be missing at format 0.5.
     """
-    if not _readable(text):
-        return Parsed({}, 0.0)
-    match = _SA.fullmatch(text.strip())
-    if match:
-        return Parsed(dict(zip(ASPECTS, map(int, match.groups()), strict=True)), 1.0)
-    scores = _scores(_SA_LOOSE.findall(text), _SA_KEYS, *SA_RANGE)
-    return Parsed(scores, 0.5 if scores else 0.0)
+    return _parse_scores(text, _SA, ASPECTS, _SA_LOOSE, _SA_KEYS, SA_RANGE)
 
 
 def _visible(text: str) -> str:
@@ -324,9 +321,7 @@ def parse_caption(text: Any) -> Parsed[str]:
     taken off the value), more than `MAX_CAPTION_CHARS` characters (the value is cut there). Text without two letters
     in a row is no caption.
     """
-    if not _readable(text):
-        return Parsed("", 0.0)
-    plain = text.strip()
+    plain = _stripped(text)
     clean = _visible(plain)
     if _LETTERS.search(clean) is None:
         return Parsed("", 0.0)

@@ -13,7 +13,7 @@ answer; they live in the recipe's sampler.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import exp, isfinite
 from typing import TYPE_CHECKING
@@ -22,7 +22,6 @@ from .errors import BadStatistics, MissingStatistics
 from .statistics import (
     DEFAULT_MIN_IQR,
     DEFAULT_MIN_SAMPLES,
-    Percentiles,
     Statistics,
     Used,
     check_degenerate,
@@ -66,9 +65,8 @@ def logistic(x: float, p50: float, iqr: float, k: float = DEFAULT_K) -> float:
 
 @dataclass(frozen=True)
 class Row:
-    """What a map is made from: the measured row, its mended median and spread, and the settings."""
+    """What every map may be made from: the mended median and spread of a row, and the settings."""
 
-    measured: Percentiles
     used: Used
     k: float
     min_iqr: float
@@ -88,18 +86,17 @@ def _none(row: Row) -> Map:
     return lambda x: x
 
 
-def _zscore(row: Row) -> Map:
+def _zscore(row: Row, mean: float, std: float) -> Map:
     """clip(1/2 + (x - mean) / (2 c max(std, floor)), 0, 1), c = `ZSCORE_WIDTH`, floor = min_iqr / `NORMAL_IQR`.
 
     The z-score itself is negative for half the answers, hence shifted and bounded (see the module). Few samples: mean
     and standard deviation are used as measured, only the floor keeps a tie from a slope without bound.
     """
-    mean = row.measured.mean
-    width = 2 * ZSCORE_WIDTH * max(row.measured.std, row.min_iqr / NORMAL_IQR)
+    width = 2 * ZSCORE_WIDTH * max(std, row.min_iqr / NORMAL_IQR)
     return lambda x: min(1.0, max(0.0, 0.5 + (x - mean) / width))
 
 
-def _percentile_rank(row: Row) -> Map:
+def _percentile_rank(row: Row, quantiles: Sequence[float]) -> Map:
     """The share of the SFT model's answers that are worse, those that tie counted half (mid-rank).
 
     From the stored percentiles 0 to 100: a value that fills the percentiles a to b has the rank (a + b) / 200; from
@@ -107,7 +104,6 @@ def _percentile_rank(row: Row) -> Map:
     greatest 1. That is within 0.01 + 1 / n of the share among the n answers themselves. Few samples: the rank is
     among those few; of one answer it is 0, 1/2 or 1.
     """
-    quantiles = row.measured.quantiles
     last = len(quantiles) - 1
 
     def rank(x: float) -> float:
@@ -122,12 +118,11 @@ def _percentile_rank(row: Row) -> Map:
     return rank
 
 
-def _minmax(row: Row) -> Map:
+def _minmax(row: Row, least: float, greatest: float) -> Map:
     """clip((x - min) / (max - min), 0, 1); 1/2 for every x where max = min: one value says nothing about a scale.
 
     Few samples: least and greatest are used as measured, and lie closer together than those of many would.
     """
-    least, greatest = row.measured.min, row.measured.max
     if least == greatest:
         return lambda x: 0.5
     return lambda x: min(1.0, max(0.0, (x - least) / (greatest - least)))
@@ -135,9 +130,12 @@ def _minmax(row: Row) -> Map:
 
 @dataclass(frozen=True)
 class NormalizerKind:
-    """One per-answer normaliser: makes the map of a row; ``needs`` names the optional fields that it reads."""
+    """One per-answer normaliser: makes the map of a row.
 
-    make: Callable[[Row], Map]
+    ``needs`` names the optional fields of `statistics.Percentiles` that ``make`` takes after the row.
+    """
+
+    make: Callable[..., Map]
     needs: tuple[str, ...] = ()
 
 
@@ -186,22 +184,24 @@ class Normalizer:
         check_degenerate(self.min_iqr, self.min_samples)
         self.statistics, self.name, self.k = statistics, name, k
         self.neutral = statistics is None or name == "none"
-        self._maps: dict[tuple[str, str], Map] = {} if self.neutral else self._make()
+        self._maps: dict[tuple[str, str], Map] = {}
+        if statistics is not None and not self.neutral:
+            self._make(statistics)
 
-    def _make(self) -> dict[tuple[str, str], Map]:
+    def _make(self, statistics: Statistics) -> None:
         kind = NORMALIZERS[self.name]
-        used = used_rows(self.statistics.pairs, self.min_iqr, self.min_samples)
-        maps = {}
-        for source, signals in self.statistics.pairs.items():
-            for signal, row in signals.items():
-                for key in kind.needs:
-                    if getattr(row, key) is None:
+        used = used_rows(statistics.pairs, self.min_iqr, self.min_samples)
+        for source, signals in statistics.pairs.items():
+            for signal, measured in signals.items():
+                fields = {key: getattr(measured, key) for key in kind.needs}
+                for key, value in fields.items():
+                    if value is None:
                         raise BadStatistics(
-                            f"{self.statistics.name}: {source}: {signal}: {key}: missing, the normalizer "
-                            f"{self.name} needs it: calibrate again"
+                            f"{statistics.name}: {source}: {signal}: {key}: missing, the normalizer {self.name} needs "
+                            "it: calibrate again"
                         )
-                maps[source, signal] = kind.make(Row(row, used[source][signal], self.k, self.min_iqr))
-        return maps
+                row = Row(used[source][signal], self.k, self.min_iqr)
+                self._maps[source, signal] = kind.make(row, *fields.values())
 
     def __call__(self, data_source: str, signal: str, x: float) -> float:
         """The normalised value.

@@ -61,7 +61,9 @@ class Scorer:
 
     @property
     def judge(self) -> Any:
-        """The judge, made at first use; it may have to wait for its store."""
+        """The judge, made at first use; it may have to wait for its store. ValueError where the settings have none."""
+        if self.settings.judge is None:
+            raise ValueError("judge: these settings have none")
         with self._making:
             if self._judge is None:
                 from .judge import make_judge

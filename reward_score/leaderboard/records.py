@@ -83,6 +83,10 @@ def _guess_events(video: str) -> str:
     return "CholecT50" if "video" in video else "Unknown"
 
 
+_CVS_WORDS = ("cholec80-cvs", "strasberg", "critical view", "cvs", "cystic plate", "hepatocystic triangle")
+_SKILL_WORDS = ("robotic bench-top", "knot-tying", "needle-passing", "suturing", "surgical technique")
+
+
 def _guess_assessment(task: str, video: str, question: str) -> str:
     if task == "cvs_assessment" and re.fullmatch(r"video\d+", video):
         return "Cholec80_CVS"
@@ -97,13 +101,10 @@ def _guess_assessment(task: str, video: str, question: str) -> str:
     if _is_nurvid(video):
         return "NurViD"
     if task == "cvs_assessment":
-        words = ("cholec80-cvs", "strasberg", "critical view", "cvs", "cystic plate", "hepatocystic triangle")
-        if _any_of(question, *words):
+        if _any_of(question, *_CVS_WORDS):
             return "Cholec80_CVS"
-    else:
-        words = ("robotic bench-top", "knot-tying", "needle-passing", "suturing", "surgical technique")
-        if _any_of(question, *words):
-            return "jigsaws"
+    elif _any_of(question, *_SKILL_WORDS):
+        return "jigsaws"
     for word, name in (("avos", "AVOS"), ("copesd", "CoPESD"), ("cholec", "CholecT50")):
         if word in question:
             return name

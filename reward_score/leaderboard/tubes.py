@@ -30,15 +30,15 @@ def _box(text: str) -> list[float] | None:
     return box if len(box) == 4 else None
 
 
-def _bare_box(text: str) -> list[int] | None:
+def _bare_box(text: str) -> list[float] | None:
     try:
-        box = [int(part) for part in text.split(",")]
+        box: list[float] = [int(part) for part in text.split(",")]
     except ValueError:
         return None
     return box if len(box) == 4 else None
 
 
-def parse(answer: str) -> dict[str, list[float]] | list[list[int]]:
+def parse(answer: str) -> dict[str, list[float]] | list[list[float]]:
     """The boxes of an answer by time, spelt as ``str(float(...))``.
 
     If no time has a box, a list of the boxes without times instead (``[[x1, y1, x2, y2]]``, integers only).
@@ -63,7 +63,7 @@ def parse(answer: str) -> dict[str, list[float]] | list[list[int]]:
 
 
 def _gold(record: Record) -> dict[str, Any]:
-    item = record.get("struc_info")
+    item: Any = record.get("struc_info")
     if isinstance(item, list) and item:
         item = item[0]
     elif not isinstance(item, dict):

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 from urllib.parse import urldefrag, urlsplit
 
@@ -69,7 +70,7 @@ class RemoteEncoder:
             TextRejected: the endpoint does not take one of the texts.
         """
         parts = [texts[start : start + TEXTS_PER_REQUEST] for start in range(0, len(texts), TEXTS_PER_REQUEST)]
-        return np.concatenate([self._guarded(lambda part=part: self._vectors(part)) for part in parts])
+        return np.concatenate([self._guarded(partial(self._vectors, part)) for part in parts])
 
     def _only_model(self) -> str:
         names = [str(model.id) for model in self._client.models.list().data]
