@@ -39,7 +39,6 @@ from typing import Any
 
 from recipes.medgrpo.answers.formats import SPACES
 from recipes.medgrpo.answers.questions import InputError, problem
-from recipes.medgrpo.arguments import at_least
 from recipes.medgrpo.data.rows import DataError
 from recipes.medgrpo.evaluation import blind
 from recipes.medgrpo.evaluation import tables as report
@@ -53,6 +52,7 @@ from recipes.medgrpo.evaluation.published import UnknownModel, published
 from recipes.medgrpo.evaluation.strict import score_strict
 from recipes.medgrpo.files import code_fingerprint, write_json
 from recipes.medgrpo.reward_options import add_judge_arguments, label_of_args, signal_settings_of
+from recipes.medgrpo.terminal import whole
 from reward_score.bootstrap import RESAMPLES
 from reward_score.errors import RewardError
 from reward_score.judge import make_judge
@@ -208,14 +208,12 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         parser.add_argument("--mode", choices=MODES, default="strict")
         parser.add_argument("--tasks", nargs="+", help="only these tasks")
         parser.add_argument(
-            "--sample", type=at_least(0), help="which of several samples of a row; default the lowest number"
+            "--sample", type=whole(0), help="which of several samples of a row; default the lowest number"
         )
-        parser.add_argument(
-            "--merged-parts", type=at_least(1), default=1, help="of released output: how many GPUs' parts"
-        )
+        parser.add_argument("--merged-parts", type=whole(1), default=1, help="of released output: how many GPUs' parts")
         parser.add_argument("--box-space", choices=SPACES, help="of stg boxes, where the records do not say it")
-        parser.add_argument("--resamples", type=at_least(1), default=RESAMPLES, help="of the bootstrap")
-        parser.add_argument("--seed", type=at_least(0), default=0, help="of the bootstrap")
+        parser.add_argument("--resamples", type=whole(1), default=RESAMPLES, help="of the bootstrap")
+        parser.add_argument("--seed", type=whole(0), default=0, help="of the bootstrap")
     if not wanted.model and not wanted.compare:
         parser.add_argument("--per-record", action="store_true", help="write every row's numbers")
         parser.add_argument("--blind-baseline", type=Path, metavar="TRAIN", help="training rows, JSON or parquet")

@@ -1,7 +1,7 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""Atomic writes, JSON lines that survive a kill, and fingerprints of what a result was made from."""
+"""Reading and writing of the recipe's files: atomic writes, JSON lines that survive a kill, fingerprints, errors."""
 
 from __future__ import annotations
 
@@ -11,8 +11,17 @@ import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+
+
+class RecipeError(Exception):
+    """Something outside of the code is wrong: an input, a setting, a server. A command ends with its message."""
+
+
+class InputError(RecipeError, ValueError):
+    """A file, a row or a setting that the user gave and that cannot be used. The message names it."""
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -36,8 +45,16 @@ def write_json(path: Path, value) -> None:
     write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def read_json(path: Path) -> Any:
+    """The value in a JSON file. Raises InputError where it is no JSON, OSError where it cannot be read."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: expected JSON: {error}") from error
+
+
 def read_json_lines(path: Path) -> list[dict]:
-    """The complete lines of a file; a last line that a kill cut short is left out."""
+    """The complete lines of a file. A last line that a kill cut short is left out. Raises InputError."""
     if not Path(path).exists():
         return []
     lines = Path(path).read_text(encoding="utf-8").split("\n")
@@ -50,7 +67,7 @@ def read_json_lines(path: Path) -> list[dict]:
         except json.JSONDecodeError as error:
             if number == len(lines):
                 break
-            raise ValueError(f"{path}: line {number} is not JSON: {error}") from error
+            raise InputError(f"{path}: line {number} is not JSON: {error}") from error
     return records
 
 

@@ -37,7 +37,6 @@ if shutil.which("nvidia-smi") is None:
 
 import recipes.medgrpo.plugin  # noqa: F401  isort: skip
 
-from recipes.medgrpo.arguments import count
 from recipes.medgrpo.data.positions import enabled
 from recipes.medgrpo.data.rows import DataError, Rows
 from recipes.medgrpo.files import data_fingerprint, write_json
@@ -49,6 +48,7 @@ from recipes.medgrpo.inference.one_shot import Examples
 from recipes.medgrpo.inference.released import check_one_file, released_record
 from recipes.medgrpo.inference.run import Work, answer
 from recipes.medgrpo.rollout.standalone import RolloutError
+from recipes.medgrpo.terminal import whole
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -60,10 +60,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", "--data_path", required=True, help="parquet file of the preprocessor, any split")
     parser.add_argument("--output", "--output_path", required=True, type=Path, help="answers.json or answers.jsonl")
     parser.add_argument("--tasks", nargs="+", help="only rows of these tasks")
-    parser.add_argument("--limit", "--limit_data", type=count, help="only the first rows")
-    parser.add_argument("--samples", type=count, default=1, help="answers per row; several need a .jsonl")
+    parser.add_argument("--limit", "--limit_data", type=whole(1), help="only the first rows")
+    parser.add_argument("--samples", type=whole(1), default=1, help="answers per row; several need a .jsonl")
     parser.add_argument("--seed", type=int, default=0, help="of draws, and of the examples")
-    parser.add_argument("--batch-size", "--batch_size", type=count, help="answers at once; default the engine's")
+    parser.add_argument("--batch-size", "--batch_size", type=whole(1), help="answers at once; default the engine's")
     parser.add_argument(
         "--max-new-tokens", "--max_new_tokens", nargs="+", metavar="[TASK=]N", help="default: the budget of each row"
     )

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from data_preprocess.geometry import ASSUMED_SIZE
-from recipes.medgrpo.arguments import above_zero, at_least, count
 from recipes.medgrpo.files import write_json
 from recipes.medgrpo.planning import memory, steptime
 from recipes.medgrpo.planning.memory import GIB
@@ -31,6 +30,7 @@ from recipes.medgrpo.planning.recipe_settings import Settings, read_settings
 from recipes.medgrpo.planning.shapes import PlanError, Shape, read_shape
 from recipes.medgrpo.planning.steptime import CARDS, MBU, MFU, Speed
 from recipes.medgrpo.planning.tokens import QUESTION_TOKENS, Clip, clip_of, mean_clip, stored_lengths
+from recipes.medgrpo.terminal import real, whole
 
 
 def memory_plan(shape: Shape, settings: Settings, clip: Clip, gpus: int, card: float) -> dict[str, Any]:
@@ -227,37 +227,36 @@ def text(plan: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _share(value: str) -> float:
-    number = above_zero(value)
-    if number > 1:
-        raise argparse.ArgumentTypeError(f"expected a number above 0 and up to 1, got {value!r}")
-    return number
-
-
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True, help="a folder with config.json, or a built-in name: Qwen2.5-VL-7B")
-    parser.add_argument("--gpus", type=count, default=8, help="all of them, over all nodes")
-    parser.add_argument("--memory", type=above_zero, metavar="GIB", help="of a card; default: the card's")
+    parser.add_argument("--gpus", type=whole(1), default=8, help="all of them, over all nodes")
+    parser.add_argument("--memory", type=real(0, above=True), metavar="GIB", help="of a card; default: the card's")
     parser.add_argument("--card", choices=tuple(CARDS), default="h100", help="for its speed")
     parser.add_argument("--stage", choices=("rl", "sft"), default="rl")
-    parser.add_argument("--frames", type=count, nargs="+", default=[60, 120, 180])
-    parser.add_argument("--frame-size", type=count, nargs=2, default=ASSUMED_SIZE, metavar=("W", "H"), help="on disk")
+    parser.add_argument("--frames", type=whole(1), nargs="+", default=[60, 120, 180])
     parser.add_argument(
-        "--question-tokens", type=at_least(0), default=QUESTION_TOKENS, help="of a prompt, without clip"
+        "--frame-size", type=whole(1), nargs=2, default=ASSUMED_SIZE, metavar=("W", "H"), help="on disk"
     )
+    parser.add_argument("--question-tokens", type=whole(0), default=QUESTION_TOKENS, help="of a prompt, without clip")
     parser.add_argument("--data", type=Path, help="the preprocessor's folder: its stored lengths, its number of rows")
-    parser.add_argument("--prompts", type=count, help="a step")
-    parser.add_argument("--rollouts", type=count, help="answers to a prompt")
-    parser.add_argument("--response-tokens", type=count, help="of every answer; default: the budget, the slowest case")
-    parser.add_argument("--steps", type=count)
-    parser.add_argument("--micro-tokens", type=count, help="a GPU's micro-batch in training")
-    parser.add_argument("--utilization", type=_share, help="vLLM's share of a card")
-    parser.add_argument("--lora-rank", type=at_least(0), help="0: all weights")
+    parser.add_argument("--prompts", type=whole(1), help="a step")
+    parser.add_argument("--rollouts", type=whole(1), help="answers to a prompt")
+    parser.add_argument(
+        "--response-tokens", type=whole(1), help="of every answer; default: the budget, the slowest case"
+    )
+    parser.add_argument("--steps", type=whole(1))
+    parser.add_argument("--micro-tokens", type=whole(1), help="a GPU's micro-batch in training")
+    parser.add_argument("--utilization", type=real(0, 1, above=True), help="vLLM's share of a card")
+    parser.add_argument("--lora-rank", type=whole(0), help="0: all weights")
     parser.add_argument("--freeze-vision", action="store_true")
     parser.add_argument("--offload", action="store_true", help="weights and Adam in host memory while vLLM works")
-    parser.add_argument("--mfu", type=_share, default=MFU, help="share of the peak arithmetic; an assumption")
-    parser.add_argument("--mbu", type=_share, default=MBU, help="share of the peak bandwidth; an assumption")
+    parser.add_argument(
+        "--mfu", type=real(0, 1, above=True), default=MFU, help="share of the peak arithmetic; an assumption"
+    )
+    parser.add_argument(
+        "--mbu", type=real(0, 1, above=True), default=MBU, help="share of the peak bandwidth; an assumption"
+    )
     parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="as the recipes take them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the plan there as well")
     return parser.parse_args(argv)

@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recipes.medgrpo.arguments import above_zero, count, from_zero
+from recipes.medgrpo.terminal import real, whole
 
 JUDGES = ("offline", "openai")
 """Whose opinion of a caption a file of scores or statistics holds: an answer is judged by one of these."""
@@ -126,19 +126,19 @@ def add_judge_arguments(parser: argparse.ArgumentParser, judges: Sequence[str] =
         "--judge-second-key-variable", metavar="NAME", help="of the environment, holds its key; default: the first's"
     )
     for tokens in ("prompt", "completion"):
-        parser.add_argument(f"--judge-second-{tokens}-price", type=from_zero, help="dollars per million tokens")
+        parser.add_argument(f"--judge-second-{tokens}-price", type=real(0), help="dollars per million tokens")
     parser.add_argument("--judge-prompt", type=_prompt, metavar="NAME", help=f"name or file; default {PROMPT}")
     parser.add_argument(
         "--judge-store", metavar="DIR", help="verdicts, limits and account, shared with every command that names it"
     )
     parser.add_argument(
-        "--judge-budget-usd", "--budget-usd", type=above_zero, help="dollars over the whole life of the store"
+        "--judge-budget-usd", "--budget-usd", type=real(0, above=True), help="dollars over the whole life of the store"
     )
-    parser.add_argument("--judge-requests-per-min", type=above_zero, help="over all processes of the store")
-    parser.add_argument("--judge-tokens-per-min", type=above_zero, help="likewise")
-    parser.add_argument("--judge-in-flight", type=count, help="likewise, requests under way at once")
-    parser.add_argument("--judge-prompt-price", type=from_zero, help="dollars per million tokens; default: a table's")
-    parser.add_argument("--judge-completion-price", type=from_zero, help="likewise, of replies")
+    parser.add_argument("--judge-requests-per-min", type=real(0, above=True), help="over all processes of the store")
+    parser.add_argument("--judge-tokens-per-min", type=real(0, above=True), help="likewise")
+    parser.add_argument("--judge-in-flight", type=whole(1), help="likewise, requests under way at once")
+    parser.add_argument("--judge-prompt-price", type=real(0), help="dollars per million tokens; default: a table's")
+    parser.add_argument("--judge-completion-price", type=real(0), help="likewise, of replies")
 
 
 def signal_settings_of(args: argparse.Namespace) -> dict:

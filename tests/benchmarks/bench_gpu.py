@@ -40,13 +40,13 @@ import torch
 from bench_plan import checkpointed, model_of, prompt_of
 
 from data_preprocess.geometry import ASSUMED_SIZE
-from recipes.medgrpo.arguments import count
 from recipes.medgrpo.files import write_json
 from recipes.medgrpo.planning import memory, steptime
 from recipes.medgrpo.planning.arithmetic import text_cost, training_cost, vision_cost
 from recipes.medgrpo.planning.recipe_settings import read_settings
 from recipes.medgrpo.planning.shapes import MODELS, PlanError, Shape, builtin_config, read_shape
 from recipes.medgrpo.planning.tokens import Clip, clip_of
+from recipes.medgrpo.terminal import whole
 
 ROLLOUT = """
 import json, sys, time
@@ -264,13 +264,13 @@ def main(argv: list[str] | None = None) -> int:
     known = ", ".join(MODELS)
     parser.add_argument("--model", nargs="+", default=["Qwen2.5-VL-7B", "Qwen3-VL-4B"], help=f"folders or of {known}")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--frames", type=count, nargs="+", default=[60, 120, 180])
-    parser.add_argument("--question-tokens", type=count, default=300)
-    parser.add_argument("--answer-tokens", type=count, default=256)
-    parser.add_argument("--repeat", type=count, default=3)
-    parser.add_argument("--sequences", type=count, default=32, help="answers that vLLM writes at once")
+    parser.add_argument("--frames", type=whole(1), nargs="+", default=[60, 120, 180])
+    parser.add_argument("--question-tokens", type=whole(1), default=300)
+    parser.add_argument("--answer-tokens", type=whole(1), default=256)
+    parser.add_argument("--repeat", type=whole(1), default=3)
+    parser.add_argument("--sequences", type=whole(1), default=32, help="answers that vLLM writes at once")
     parser.add_argument("--utilization", type=float, default=0.85, help="vLLM's share of the card")
-    parser.add_argument("--timeout", type=count, default=900, help="seconds for one vLLM process")
+    parser.add_argument("--timeout", type=whole(1), default=900, help="seconds for one vLLM process")
     parser.add_argument("--no-rollout", action="store_true")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args(argv)

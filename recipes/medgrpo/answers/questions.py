@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from data_preprocess.annotations import QA_TYPES, RecordError
 from data_preprocess.json_stream import read_rows
 from data_preprocess.wording import short
+from recipes.medgrpo.files import InputError
 
 Frame = tuple[Sequence[int], Sequence[int], str]
 """(canvas, processed size, model family) of boxes in a model's own space; sizes are (width, height)."""
@@ -29,10 +30,6 @@ _EXTRA = (
     *("index", "file", "row_id", "qa_type", "task", "source", "video_id", "question", "fps", "clip_start", "clip_end"),
     *("canvas", "processed_size", "model_family"),
 )
-
-
-class InputError(ValueError):
-    """Answers, or the rows that they answer, that cannot be used; one line."""
 
 
 def problem(file: Any, row: int | None, key: str, expected: str, found: Any, more: int = 0) -> InputError:

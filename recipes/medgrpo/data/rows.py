@@ -23,13 +23,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from recipes.medgrpo.files import InputError
+
 LIGHT = ("data_source", "ability", "extra_info.split", "extra_info.prompt_tokens")
 """The columns that are read at start."""
 
 _GROUPS_KEPT = 8
 
 
-class DataError(ValueError):
+class DataError(InputError):
     """A parquet file or one of its rows is not what the preprocessor writes."""
 
 

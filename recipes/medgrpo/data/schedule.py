@@ -15,8 +15,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from recipes.medgrpo.files import InputError
 
-class ScheduleError(ValueError):
+
+class ScheduleError(InputError):
     """The batch cannot hold every pair."""
 
 

@@ -22,6 +22,7 @@ import torch
 from PIL import Image
 
 from data_preprocess.frames import REDUCING_GAP
+from recipes.medgrpo.files import InputError
 
 # The temporal patch of both model families spans two frames.
 TEMPORAL_PATCH = 2
@@ -34,7 +35,7 @@ _THREADS = min(4, os.cpu_count() or 1)
 _PPM = re.compile(rb"P6\n(\d+) (\d+)\n255\n")
 
 
-class FrameReadError(ValueError):
+class FrameReadError(InputError):
     """A frame file is missing, broken or of another size than its clip."""
 
 

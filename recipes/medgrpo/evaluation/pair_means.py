@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from recipes.medgrpo.files import InputError
 from reward_score.bootstrap import Bootstrap, interval, ratio
 
 
-class ComparisonError(ValueError):
+class ComparisonError(InputError):
     """Two evaluations do not answer the same questions."""
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from recipes.medgrpo.files import read_json_lines, write_atomic
+from recipes.medgrpo.files import InputError, read_json_lines, write_atomic
 from reward_score.bootstrap import Bootstrap, interval, quantiles
 from reward_score.errors import UnknownTask
 from reward_score.normalization import Normalizer, saturated
@@ -35,7 +35,7 @@ SAME_SAMPLING = ("temperature", "max_new_tokens", "engine")
 ORIGIN = ("judge", "model", "data", "code", "sampling", "degenerate")
 
 
-class CalibrationError(ValueError):
+class CalibrationError(InputError):
     """Input that no statistics can be made of; one line that says what was expected where."""
 
 

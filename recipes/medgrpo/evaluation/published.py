@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from recipes.medgrpo.files import InputError
+
 TABLE = Path(__file__).with_name("published.json")
 
 
-class UnknownModel(ValueError):
+class UnknownModel(InputError):
     """A name that the table does not have."""
 
 

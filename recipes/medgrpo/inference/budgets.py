@@ -14,7 +14,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 
 from data_preprocess.chat import RESPONSE_TOKENS
-from recipes.medgrpo.arguments import count
+from recipes.medgrpo.terminal import whole
 
 
 def budgets(words: Sequence[str] | None) -> dict[str, int]:
@@ -31,7 +31,7 @@ def budgets(words: Sequence[str] | None) -> dict[str, int]:
                 f"--max-new-tokens {word}: expected a task of {', '.join(RESPONSE_TOKENS)}, found {task!r}"
             )
         try:
-            value = count(tokens)
+            value = whole(1)(tokens)
         except argparse.ArgumentTypeError as error:
             raise argparse.ArgumentTypeError(f"--max-new-tokens {word}: {error}") from None
         named |= {task: value} if equals else dict.fromkeys(RESPONSE_TOKENS, value)

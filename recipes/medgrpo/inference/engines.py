@@ -12,9 +12,9 @@ import argparse
 import importlib.util
 import os
 
-from recipes.medgrpo.arguments import above_zero, at_least, count, from_zero
 from recipes.medgrpo.inference.jobs import Engine, InferenceError
 from recipes.medgrpo.rollout.standalone import CONFIGS
+from recipes.medgrpo.terminal import real, whole
 
 ENGINES = ("vllm", "transformers", "rollout", "endpoint")
 
@@ -44,23 +44,23 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     local = parser.add_argument_group("vllm and transformers")
     local.add_argument("--dtype", help="of --engine vllm; default bfloat16 on GPUs, else float32")
     local.add_argument("--device", help="of --engine transformers: cpu or cuda; default what is there")
-    local.add_argument("--tensor-parallel-size", "--tensor_parallel_size", type=count, default=1)
-    local.add_argument("--gpu-memory-utilization", "--gpu_memory_utilization", type=above_zero, default=0.8)
-    local.add_argument("--max-model-len", type=count, help="prompt and answer; default 32768 or what the model has")
-    local.add_argument("--data-parallel", type=count, default=1, metavar="N", help="N processes, each its own GPUs")
+    local.add_argument("--tensor-parallel-size", "--tensor_parallel_size", type=whole(1), default=1)
+    local.add_argument("--gpu-memory-utilization", "--gpu_memory_utilization", type=real(0, above=True), default=0.8)
+    local.add_argument("--max-model-len", type=whole(1), help="prompt and answer; default 32768 or what the model has")
+    local.add_argument("--data-parallel", type=whole(1), default=1, metavar="N", help="N processes, each its own GPUs")
     rollout = parser.add_argument_group("rollout")
     rollout.add_argument("--config", choices=CONFIGS, help="the training's configuration; default this machine's")
     rollout.add_argument("--override", nargs="+", metavar="KEY=VALUE", help="hydra overrides")
     endpoint = parser.add_argument_group("endpoint", "keys: MEDGRPO_ENDPOINT_API_KEY or OPENAI_API_KEY")
     endpoint.add_argument("--base-url", help="of the OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1")
     endpoint.add_argument("--endpoint-model", help="the model's name there")
-    endpoint.add_argument("--concurrency", type=count, default=8, help="requests at once")
-    endpoint.add_argument("--max-images", type=count, help="of a clip, but of rc; more frames are thinned evenly")
-    endpoint.add_argument("--jpeg-quality", type=count, default=90)
-    endpoint.add_argument("--retries", type=at_least(0), default=6, help="of a request that may pass next time")
-    endpoint.add_argument("--timeout", type=above_zero, default=300.0, help="seconds for one reply")
+    endpoint.add_argument("--concurrency", type=whole(1), default=8, help="requests at once")
+    endpoint.add_argument("--max-images", type=whole(1), help="of a clip, but of rc; more frames are thinned evenly")
+    endpoint.add_argument("--jpeg-quality", type=whole(1), default=90)
+    endpoint.add_argument("--retries", type=whole(0), default=6, help="of a request that may pass next time")
+    endpoint.add_argument("--timeout", type=real(0, above=True), default=300.0, help="seconds for one reply")
     endpoint.add_argument("--tokens-field", choices=("max_tokens", "max_completion_tokens"), default="max_tokens")
-    parser.add_argument("--temperature", type=from_zero, default=0.0, help="0, the default, is greedy")
+    parser.add_argument("--temperature", type=real(0), default=0.0, help="0, the default, is greedy")
 
 
 def check(args: argparse.Namespace, engine: str) -> None:

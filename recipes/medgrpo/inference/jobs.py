@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from recipes.medgrpo.data.video import ClipCache, FrameReadError, clips_of
+from recipes.medgrpo.files import RecipeError
 
 WHOLE = ("stop", "length")
 """How an answer ends, in OpenAI's and vLLM's words: of itself, or at the token budget. All else is no answer."""
 
 
-class InferenceError(RuntimeError):
+class InferenceError(RecipeError, RuntimeError):
     """A run that cannot start or go on; one line that says why."""
 
 

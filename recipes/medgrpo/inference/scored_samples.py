@@ -33,7 +33,6 @@ import recipes.medgrpo.plugin  # noqa: F401  isort: skip
 import numpy as np
 from tqdm import tqdm
 
-from recipes.medgrpo.arguments import count
 from recipes.medgrpo.data.positions import enabled
 from recipes.medgrpo.data.schedule import choose_rows
 from recipes.medgrpo.files import (
@@ -45,6 +44,7 @@ from recipes.medgrpo.files import (
 )
 from recipes.medgrpo.reward_options import add_judge_arguments, defining, signal_settings_of
 from recipes.medgrpo.rollout.standalone import CONFIGS, RolloutError, RolloutServers
+from recipes.medgrpo.terminal import whole
 from recipes.medgrpo.training.judge_check import check_judge
 from reward_score.medgrpo import score_many
 
@@ -232,11 +232,11 @@ def add_arguments(parser: argparse.ArgumentParser, samples: int) -> None:
 def add_sampling_arguments(parser: argparse.ArgumentParser, samples: int) -> None:
     """What is sampled, and how."""
     parser.add_argument("--data", required=True, help="parquet file of the preprocessor")
-    parser.add_argument("--samples", type=count, default=samples, help="answers per row")
-    parser.add_argument("--rows-per-pair", type=count, help="at most this many rows of every pair; default all")
+    parser.add_argument("--samples", type=whole(1), default=samples, help="answers per row")
+    parser.add_argument("--rows-per-pair", type=whole(1), help="at most this many rows of every pair; default all")
     parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--max-new-tokens", type=count, default=96)
-    parser.add_argument("--batch-size", type=count, default=192)
+    parser.add_argument("--max-new-tokens", type=whole(1), default=96)
+    parser.add_argument("--batch-size", type=whole(1), default=192)
     parser.add_argument("--tasks", nargs="+", help="only these tasks")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", choices=("transformers", "rollout"), default="transformers")

@@ -31,6 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recipes.medgrpo.data.schedule import ScheduleError, quotas
+from recipes.medgrpo.planning.shapes import PlanError
 from recipes.medgrpo.reward_options import PROMPT
 from reward_score.errors import RewardError
 from reward_score.judge.judgement import DIMENSIONS
@@ -46,10 +47,6 @@ CANDIDATE_LENGTH = {"low": 0.5, "likely": 1.0, "high": 2.0}
 JUDGED = tuple(name for name, task in TASKS.items() if set(task.weights) & set(CAPTION_SIGNALS))
 FRAMING_TOKENS = 8
 """What a chat endpoint puts around two messages."""
-
-
-class PlanError(ValueError):
-    """A file, a row or a setting that no plan can be made of."""
 
 
 @dataclass(frozen=True)

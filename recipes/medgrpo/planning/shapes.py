@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from recipes.medgrpo.files import InputError
+
 MODELS: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "models.json").read_text(encoding="utf-8"))
 
 Linear = tuple[int, int]
 """Inputs and outputs of a matrix."""
 
 
-class PlanError(ValueError):
+class PlanError(InputError):
     """A model, a setting or data that no plan can be made of; the message is one line."""
 
 

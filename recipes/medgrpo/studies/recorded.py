@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from recipes.medgrpo.files import read_json_lines
+from recipes.medgrpo.files import InputError, read_json_lines
 from reward_score.errors import RewardError
 from reward_score.tasks import find_task
 
@@ -29,7 +29,7 @@ STEP_FILES = "step_*.jsonl"
 RAW = "raw_"
 
 
-class RecordedError(ValueError):
+class RecordedError(InputError):
     """Files of recorded answers that cannot be used: one line per file."""
 
 

@@ -26,8 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from recipes.medgrpo.answers.formats import decoded, own_rollouts
-from recipes.medgrpo.answers.questions import InputError
-from recipes.medgrpo.arguments import at_least
 from recipes.medgrpo.evaluate import LEADERBOARD_PROMPT
 from recipes.medgrpo.evaluation.columns import score_leaderboard
 from recipes.medgrpo.evaluation.comparison import compare
@@ -37,16 +35,17 @@ from recipes.medgrpo.evaluation.judged_columns import Judged, pairs_of
 from recipes.medgrpo.evaluation.pair_means import ComparisonError
 from recipes.medgrpo.evaluation.strict import score_strict
 from recipes.medgrpo.evaluation.tables import printable
-from recipes.medgrpo.files import code_fingerprint, write_atomic, write_json
+from recipes.medgrpo.files import InputError, code_fingerprint, write_atomic, write_json
 from recipes.medgrpo.reward_options import add_judge_arguments, label_of_args, signal_settings_of
 from recipes.medgrpo.studies.ablation.text import FULL, markdown, sentence
 from recipes.medgrpo.studies.ablation.variants import MODELS, ROWS, SFT, published_lines
+from recipes.medgrpo.terminal import whole
 from reward_score.bootstrap import RESAMPLES
 from reward_score.errors import RewardError
 from reward_score.judge import make_judge
 
 
-class AblationError(ValueError):
+class AblationError(InputError):
     """The runs make no table; one line."""
 
 
@@ -243,8 +242,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", required=True, type=Path, help="folder of table.json and table.md")
     parser.add_argument("--ground-truth", type=Path, help="of the answers; default: each run's data/val.parquet")
     parser.add_argument("--model-family", choices=tuple(MODELS), help="whose published rows to show; default: theirs")
-    parser.add_argument("--resamples", type=at_least(1), default=RESAMPLES, help="of the bootstrap")
-    parser.add_argument("--seed", type=at_least(0), default=0, help="of the bootstrap")
+    parser.add_argument("--resamples", type=whole(1), default=RESAMPLES, help="of the bootstrap")
+    parser.add_argument("--seed", type=whole(0), default=0, help="of the bootstrap")
     add_judge_arguments(parser)
     args = parser.parse_args(argv)
     try:

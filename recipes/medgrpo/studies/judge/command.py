@@ -23,7 +23,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recipes.medgrpo.arguments import at_least
 from recipes.medgrpo.evaluation.tables import printable
 from recipes.medgrpo.files import write_atomic, write_json
 from recipes.medgrpo.reward_options import add_judge_arguments, label_of_args, signal_settings_of
@@ -34,6 +33,7 @@ from recipes.medgrpo.studies.judge.raters import MEAN, humans_against_humans, ju
 from recipes.medgrpo.studies.judge.ratings import Item, read_pairs, read_ratings, read_references
 from recipes.medgrpo.studies.judge.repeatability import repeatability
 from recipes.medgrpo.studies.judge.text import markdown
+from recipes.medgrpo.terminal import whole
 from reward_score.bootstrap import RESAMPLES, Bootstrap
 from reward_score.errors import EmbeddingUnavailable, RewardError
 from reward_score.judge import DIMENSIONS, make_judge
@@ -158,19 +158,19 @@ def _arguments() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--output", required=True, type=Path, help="folder")
     add_judge_arguments(common)
-    common.add_argument("--at-once", type=at_least(1), default=AT_ONCE, help="judgements under way at once")
-    common.add_argument("--resamples", type=at_least(1), default=RESAMPLES, help="of the bootstrap over videos")
-    common.add_argument("--seed", type=at_least(0), default=0, help="of the bootstrap, and of what probes draw")
+    common.add_argument("--at-once", type=whole(1), default=AT_ONCE, help="judgements under way at once")
+    common.add_argument("--resamples", type=whole(1), default=RESAMPLES, help="of the bootstrap over videos")
+    common.add_argument("--seed", type=whole(0), default=0, help="of the bootstrap, and of what probes draw")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     studies = parser.add_subparsers(dest="study", required=True)
     one = studies.add_parser("agreement", parents=[common], help="with human ratings")
     one.add_argument("--ratings", required=True, nargs="+", type=Path, help="CSV files")
     one = studies.add_parser("repeat", parents=[common], help="with itself")
     one.add_argument("--pairs", required=True, type=Path, help="CSV or JSON lines")
-    one.add_argument("--times", type=at_least(2), default=5, help="how often each pair is judged")
+    one.add_argument("--times", type=whole(2), default=5, help="how often each pair is judged")
     one = studies.add_parser("probes", parents=[common], help="with what must be true of edited references")
     one.add_argument("--references", required=True, type=Path, help="the preprocessor's parquet, or JSON lines")
-    one.add_argument("--limit", type=at_least(1), help="so many references, drawn at random; default: all")
+    one.add_argument("--limit", type=whole(1), help="so many references, drawn at random; default: all")
     return parser
 
 

@@ -1,0 +1,162 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""How every command looks: its arguments, its errors and exit status, its progress and its tables.
+
+    @command("plan")
+    def main(argv: list[str] | None = None) -> int:
+        args = Parser("plan", __doc__).parse_args(argv)
+
+Imports no library, so that a command's `--help` comes at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import io
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from recipes.medgrpo.files import RecipeError
+from reward_score.errors import RewardError
+
+START = "python -m recipes.medgrpo "
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+
+class Parser(argparse.ArgumentParser):
+    """A command's arguments. `--help` shows the text as it is written; a wrong argument is one line, exit status 2."""
+
+    def __init__(self, name: str | None = None, text: str | None = None, **settings: Any) -> None:
+        """`name` is the command's. argparse makes the parsers of subcommands itself, and names them by `prog`."""
+        settings.setdefault("prog", START + (name or ""))
+        settings.setdefault("description", text)
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"{self.prog.removeprefix(START)}: error: {message} (--help explains the arguments)\n")
+
+
+def command(name: str) -> Callable[[Callable[[list[str] | None], int | None]], Callable[..., int]]:
+    """Makes `main(argv=None)` the entry of the command `name`; it returns the exit status.
+
+    What is wrong outside of the code (`RecipeError`, `RewardError`, `OSError`) is one line on stderr and exit status 2.
+    Ctrl-C gives 130. A closed pipe, as of `| head`, gives 0 and no message. Any other exception is a mistake in the
+    code and keeps its traceback.
+    """
+
+    def decorate(main: Callable[[list[str] | None], int | None]) -> Callable[..., int]:
+        @functools.wraps(main)
+        def run(argv: Sequence[str] | None = None) -> int:
+            for stream in (sys.stdout, sys.stderr):
+                if isinstance(stream, io.TextIOWrapper):
+                    # A terminal that cannot show a name in the data must not end a finished run.
+                    stream.reconfigure(errors="backslashreplace")
+            try:
+                status = main(sys.argv[1:] if argv is None else list(argv))
+                sys.stdout.flush()
+                return status or 0
+            except BrokenPipeError:
+                # Python flushes the stream once more when it ends, and would complain again.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 0
+            except KeyboardInterrupt:
+                print(f"{name}: interrupted", file=sys.stderr)
+                return INTERRUPTED
+            except (RecipeError, RewardError, OSError) as error:
+                print(f"{name}: error: {one_line(error)}", file=sys.stderr)
+                return 2
+
+        return run
+
+    return decorate
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks; of the system's errors the file's name and the reason."""
+    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+        return f"{error.filename}: {error.strerror or type(error).__name__}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def progress(total: int | None, unit: str, label: str, done: int = 0) -> Any:
+    """A progress bar on stderr (a `tqdm`, to be used with `with` and `update`); in a log file a line in 30 seconds.
+
+    Args:
+        total: how many there are, None if unknown. unit: one of them, for example ``answer``.
+        label: what is under way. done: how many were done before.
+    """
+    from tqdm import tqdm
+
+    plain = not sys.stderr.isatty()
+    pace = {"mininterval": 30, "ascii": True, "ncols": 80} if plain else {"mininterval": 1}
+    return tqdm(total=total, initial=done, unit=unit, desc=label, file=sys.stderr, **pace)
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A Markdown table with columns of even width, which reads on a terminal too.
+
+    A cell is text, a number or None. Text is shown on one line, a ``|`` in it escaped. A whole number is shown with
+    commas, another number with three decimals, None as ``-``. Columns of numbers stand to the right.
+    """
+    cells = [list(row) for row in rows]
+    # zip(*...) of no rows has no columns.
+    right = [
+        any(not isinstance(row[at], str) for row in cells) and all(not isinstance(row[at], str) for row in cells)
+        for at in range(len(header))
+    ]
+    lines = [[_shown(cell) for cell in row] for row in [header, *cells]]
+    widths = [max(3, *(len(line[at]) for line in lines)) for at in range(len(header))]
+    text = []
+    for line in lines:
+        columns = zip(line, widths, right, strict=True)
+        text.append("| " + " | ".join(cell.rjust(w) if r else cell.ljust(w) for cell, w, r in columns) + " |")
+    rule = ("-" * (w + 1) + (":" if r else "-") for w, r in zip(widths, right, strict=True))
+    text.insert(1, "|" + "|".join(rule) + "|")
+    return "\n".join(text)
+
+
+def _shown(cell: Any) -> str:
+    if isinstance(cell, str):
+        return " ".join(cell.split()).replace("|", "\\|")
+    return number(cell) if cell is None or isinstance(cell, float) else f"{cell:,}"
+
+
+def number(value: float | None, form: str = ".3f") -> str:
+    """A number for a table or a sentence; ``-`` for None."""
+    return "-" if value is None else format(value, form)
+
+
+def fields(values: Mapping[str, Any]) -> str:
+    """One line for each named value, the values below each other."""
+    width = max(map(len, values), default=0)
+    return "\n".join(f"{name:<{width}}  {value}" for name, value in values.items())
+
+
+def whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """An argument's type: a whole number from `low`, up to `high`."""
+    return _between(int, "a whole number", low, high)
+
+
+def real(low: float, high: float | None = None, *, above: bool = False) -> Callable[[str], float]:
+    """An argument's type: a finite number from `low` (with `above`: greater than it), up to `high`."""
+    return _between(float, "a number", low, high, above)
+
+
+def _between(kind: type, what: str, low: float, high: float | None, above: bool = False) -> Callable[[str], Any]:
+    expected = f"{what} {'above' if above else 'from'} {low:g}" + ("" if high is None else f" to {high:g}")
+
+    def parse(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = float("nan")
+        if not (low < value if above else low <= value) or not value <= (sys.float_info.max if high is None else high):
+            raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+        return value
+
+    return parse
