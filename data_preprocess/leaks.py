@@ -25,9 +25,7 @@ that show the same frame, or frames less than half a step apart. Intervals are 9
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,6 +40,7 @@ from data_preprocess.annotations import RecordError, Sample, parse_record
 from data_preprocess.atomic import written_whole
 from data_preprocess.json_stream import read_rows
 from data_preprocess.timeline import CLOCKS, Clock, Timeline, frame_seconds, native_clock, uniform
+from data_preprocess.wording import Parser, status_of
 from reward_score.bootstrap import draw, interval, ratio
 
 TASKS = ("tal", "dvc")
@@ -385,26 +384,22 @@ def print_report(report: dict[str, Any]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`medvidbench.py leaks`: prints the report; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="medvidbench.py leaks", description=(__doc__ or "").split("\n\n")[0])
+    parser = Parser("medvidbench leaks", (__doc__ or "").split("\n\n")[0])
     parser.add_argument("files", nargs="+", metavar="FILE", help="annotation files with answers")
     parser.add_argument("--clock", choices=CLOCKS, default="native", help="where listed frames stand (default native)")
-    parser.add_argument("--seed", type=int, default=0, help="of random marks and bootstrap")
-    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the report here")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random marks and of the bootstrap (default 0)")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write the report to this file")
     options = parser.parse_args(arguments)
-    try:
-        report = run(options.files, options.clock, options.seed)
-        rows = report["rows"]
+
+    def report() -> int:
+        found = run(options.files, options.clock, options.seed)
+        rows = found["rows"]
         if rows["bad"] > MAX_BAD * rows["read"]:
-            print(
-                f"leaks: {rows['bad']} of {rows['read']} rows are bad; the first: {report['first_bad']}",
-                file=sys.stderr,
-            )
-            return 1
-        print_report(report)
+            raise RecordError(f"{rows['bad']} of {rows['read']} rows are bad; the first: {found['first_bad']}")
+        print_report(found)
         if options.json:
             with written_whole(options.json) as partial:
-                partial.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
-    except (RecordError, OSError) as error:
-        print(f"leaks: {error}", file=sys.stderr)
-        return 1
-    return 0
+                partial.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n")
+        return 0
+
+    return status_of("medvidbench leaks", report, (RecordError,))

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -48,7 +47,7 @@ from data_preprocess.parts import PipelineError
 from data_preprocess.pipeline import SPLITS, Splitting, choose_rows, make_parts, write_splits
 from data_preprocess.prompt_length import TokenizerError
 from data_preprocess.provenance import FORMAT, describe, portable, sha256
-from data_preprocess.wording import short
+from data_preprocess.wording import short, status_of
 
 # What must be free on the output's disk beyond a tenth of the annotations' own size (measured: parts and parquet).
 _SPARE_BYTES = 64 << 20
@@ -271,41 +270,21 @@ def print_summary(audit: dict[str, Any], output: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; the exit status: 0, or 2 with one line on stderr (130 when interrupted)."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            # A terminal that cannot show a name must not end a finished run.
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        return _main(arguments)
-    except BrokenPipeError:
-        # Whoever read the output has seen enough; nothing more can be said.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-
-
-def _main(arguments: list[str]) -> int:
     if arguments[:1] == ["inspect"]:
         return overview.main(arguments[1:])
     if arguments[:1] == ["leaks"]:
         return leaks.main(arguments[1:])
+    wrong = (RecordError, FrameError, SettingsError, PipelineError, TokenizerError)
+    return status_of("medvidbench", lambda: _main(arguments), wrong)
+
+
+def _main(arguments: list[str]) -> int:
     options = parse_arguments(arguments, __doc__)
     settings, splitting, running = settings_of(options)
     files = options.annotations
     if options.engine == "ray":
         files = [os.path.abspath(file) for file in files]
-    try:
-        audit = run(files, options.output, settings, splitting, running)
-    except (RecordError, FrameError, SettingsError, PipelineError, TokenizerError) as error:
-        print(f"medvidbench.py: error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        place = error.filename or options.output
-        print(f"medvidbench.py: error: {place}: {error.strerror or error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("medvidbench.py: interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    print_summary(audit, options.output)
+    print_summary(run(files, options.output, settings, splitting, running), options.output)
     return 0
 
 

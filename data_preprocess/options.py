@@ -17,6 +17,7 @@ from data_preprocess.geometry import FACTORS
 from data_preprocess.pipeline import Splitting
 from data_preprocess.prompt_length import THIN_POLICIES
 from data_preprocess.timeline import CLOCKS
+from data_preprocess.wording import Parser
 
 FRAME_FORMATS = tuple(suffix.lstrip(".") for suffix in SUFFIXES)
 
@@ -37,46 +38,95 @@ class Running:
 
 def parse_arguments(arguments: Sequence[str], description: str | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="medvidbench.py", description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("medvidbench", description)
     default = Settings("")
     place = parser.add_argument_group("input and output").add_argument
     place("--annotations", nargs="+", required=True, metavar="FILE", help="JSON list or JSON lines, gzipped or not")
     place("--frames-root", required=True, metavar="DIR", help="folder that holds the listed frames")
-    place("--output", required=True, metavar="DIR")
+    place("--output", required=True, metavar="DIR", help="folder to write to")
     place("--tasks", nargs="+", choices=TASKS, default=list(default.tasks), help="tasks to write (all)")
     place("--val-fraction", type=float, default=0.15, help="share of each pair's rows for validation (%(default)s)")
     place("--subset", type=int, default=0, metavar="N", help="write N training rows, task-balanced (0: all)")
-    place("--seed", type=int, default=0, help="of the split, the subset and the examples (%(default)s)")
+    place("--seed", type=int, default=0, help="seed of the split, the subset and the examples (%(default)s)")
 
     model = parser.add_argument_group("model").add_argument
-    model("--model-family", choices=sorted(FACTORS), default=default.model_family)
-    model("--min-pixels", type=int, default=default.min_pixels, help="of a processed frame (%(default)s)")
-    model("--max-pixels", type=int, default=default.max_pixels, help="of a processed frame (%(default)s)")
-    model("--tokenizer", default="", metavar="DIR", help="store each prompt's exact length, by this tokenizer")
-    model("--max-prompt-tokens", type=int, default=0, metavar="N", help="longest prompt (needs --tokenizer; 0: any)")
-    model("--thin", choices=THIN_POLICIES, default=default.thin, help="frames of a longer one: reject, or thin out how")
-    model("--system-prompt", choices=SYSTEM_MODES, default=default.system_prompt, help="state the answer's format")
-    model("--one-shot", action="store_true", help="with an example (drawn anew for each cvs and skill row)")
-    model("--stg-decimals", type=int, choices=range(4), default=default.stg_decimals, help="in boxes (%(default)s)")
     model(
-        "--response-tokens", nargs="+", default=[], metavar="TASK=N", help=f"answer budgets; default {RESPONSE_TOKENS}"
+        "--model-family",
+        choices=sorted(FACTORS),
+        default=default.model_family,
+        help="what model reads the rows (%(default)s)",
+    )
+    model(
+        "--min-pixels",
+        type=int,
+        default=default.min_pixels,
+        help="least pixels of a frame that the model sees (%(default)s)",
+    )
+    model(
+        "--max-pixels",
+        type=int,
+        default=default.max_pixels,
+        help="most pixels of a frame that the model sees (%(default)s)",
+    )
+    model("--tokenizer", default="", metavar="DIR", help="store each prompt's exact length, by this tokenizer")
+    model(
+        "--max-prompt-tokens",
+        type=int,
+        default=0,
+        metavar="N",
+        help="most tokens of a prompt (needs --tokenizer; 0: any)",
+    )
+    model("--thin", choices=THIN_POLICIES, default=default.thin, help="what happens to a longer one (%(default)s)")
+    model("--system-prompt", choices=SYSTEM_MODES, default=default.system_prompt, help="state the answer's format")
+    model("--one-shot", action="store_true", help="with a solved example (cvs and sa: a new one for each row)")
+    model(
+        "--stg-decimals",
+        type=int,
+        choices=range(4),
+        default=default.stg_decimals,
+        help="decimals of a box's coordinates (%(default)s)",
+    )
+    model(
+        "--response-tokens",
+        nargs="+",
+        default=[],
+        metavar="TASK=N",
+        help=f"most tokens of an answer (default: {RESPONSE_TOKENS})",
     )
 
     times = parser.add_argument_group("truth and time").add_argument
-    times("--truth", choices=("structure", "text"), default=default.truth, help="which wins over times, boxes, scores")
+    times(
+        "--truth",
+        choices=("structure", "text"),
+        default=default.truth,
+        help="what counts where the two differ (%(default)s)",
+    )
     times("--clock", choices=CLOCKS, default=default.clock, help="seconds of a listed frame (%(default)s)")
     times("--timeline", choices=("uniform", "exact"), default=default.timeline, help="exact: Qwen3-VL only")
-    times("--max-growth", type=float, default=default.max_growth, help="of a list whose holes are filled (%(default)s)")
-    times("--tick-tolerance", type=float, default=default.tick_tolerance, help="in steps; farther counts as moved")
-    times("--outside-clip", choices=("reject", "keep"), default=default.outside_clip, help="rows with times beyond it")
+    times(
+        "--max-growth",
+        type=float,
+        default=default.max_growth,
+        help="most a list may grow by filling its holes (%(default)s)",
+    )
+    times(
+        "--tick-tolerance",
+        type=float,
+        default=default.tick_tolerance,
+        help="in frame steps; farther away counts as moved (%(default)s)",
+    )
+    times(
+        "--outside-clip",
+        choices=("reject", "keep"),
+        default=default.outside_clip,
+        help="what happens to rows with times outside (%(default)s)",
+    )
 
     frames = parser.add_argument_group("frames").add_argument
     frames(
         "--verify",
         choices=("none", "exists", "decode"),
-        help="of the listed frames (exists; decode where they are not stored)",
+        help="how listed frames are checked (default: exists; decode where they are not stored)",
     )
     frames("--frame-store", metavar="DIR", help="folder of resized frames (OUTPUT/frames; none with --verify none)")
     frames("--no-frame-store", action="store_true", help="list the frames as they are")

@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +14,7 @@ from tqdm import tqdm
 from data_preprocess.annotations import RecordError, Sample, decode_row, parse_record
 from data_preprocess.audit import Audit
 from data_preprocess.json_stream import read_rows
+from data_preprocess.wording import Parser, status_of
 
 _WIDTH = 100
 
@@ -109,12 +108,12 @@ def _line(text: str) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`medvidbench.py inspect FILE [FILE ...]`; the exit status."""
-    parser = argparse.ArgumentParser(prog="medvidbench.py inspect", description=__doc__)
-    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser = Parser("medvidbench inspect", __doc__)
+    parser.add_argument("files", nargs="+", metavar="FILE", help="annotation files")
     options = parser.parse_args(arguments)
-    try:
+
+    def show() -> int:
         print_overview(*look(options.files))
-    except RecordError as error:
-        print(f"medvidbench.py: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        return 0
+
+    return status_of("medvidbench inspect", show, (RecordError,))

@@ -32,6 +32,7 @@ from data_preprocess import synthetic_rows, synthetic_text, synthetic_video
 from data_preprocess.atomic import written_whole
 from data_preprocess.synthetic_rows import PAIRS, Settings, rows
 from data_preprocess.synthetic_video import PREFIXES, PROFILES, SOURCES, Clip, paint, picture_key
+from data_preprocess.wording import Parser, status_of
 
 MARKER = "synthetic.json"
 # (videos per source, rows per pair) when not given.
@@ -140,18 +141,29 @@ def generate(output: Path, settings: Settings, train: int, test: int, frames: bo
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
-    parser.add_argument("--output", type=Path, required=True, help="folder to write, empty or absent")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--profile", choices=tuple(PROFILES), help="default tiny, without frames full")
-    parser.add_argument("--variants", choices=("all", "plain"), default="all", help="plain: no format oddities")
+    parser = Parser("synthetic", (__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write, empty or absent")
+    parser.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn (default 0)")
+    parser.add_argument(
+        "--profile", choices=tuple(PROFILES), help="size of videos and frames (default: tiny; full with --no-frames)"
+    )
+    parser.add_argument(
+        "--variants",
+        choices=("all", "plain"),
+        default="all",
+        help="all: with the oddities of the real files' format (default); plain: without",
+    )
     parser.add_argument(
         "--plant-leak", action="store_true", help="join the frame lists of AVOS and NurViD at the gold boundaries"
     )
-    parser.add_argument("--videos-per-source", type=int, help="default 12 (tiny), 8 (full)")
-    parser.add_argument("--rows-per-pair", type=int, help="default 48 (tiny), 8 (full)")
-    parser.add_argument("--rows", type=int, help="rows in all, instead of --rows-per-pair")
-    parser.add_argument("--no-frames", action="store_true", help="annotations only")
+    parser.add_argument(
+        "--videos-per-source", type=int, metavar="N", help="videos of each source (default: 12 tiny, 8 full)"
+    )
+    parser.add_argument(
+        "--rows-per-pair", type=int, metavar="N", help="rows of each dataset-task pair (default: 48 tiny, 8 full)"
+    )
+    parser.add_argument("--rows", type=int, metavar="N", help="rows in all, instead of --rows-per-pair")
+    parser.add_argument("--no-frames", action="store_true", help="write annotations only")
     parser.add_argument("--test-rows", action="store_true", help="also write rows without answers, of other videos")
     options = parser.parse_args(arguments)
     options.profile = options.profile or ("full" if options.no_frames else "tiny")
@@ -166,6 +178,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line entry; returns the exit status."""
     options = parse_arguments(arguments)
+    return status_of("synthetic", lambda: _main(options), (SyntheticError,))
+
+
+def _main(options: argparse.Namespace) -> int:
     videos, per_pair = DEFAULTS[options.profile]
     if options.rows is not None:
         # Large sets need the variety of a real one: 80 videos a source are 640 in all, the full set has 626.
@@ -174,11 +190,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = Settings(options.seed, options.profile, options.variants, videos, options.plant_leak)
     train = options.rows or (options.rows_per_pair or per_pair) * len(PAIRS)
     test = max(len(PAIRS), train // 4) if options.test_rows else 0
-    try:
-        written = generate(options.output, settings, train, test, not options.no_frames)
-    except (SyntheticError, OSError) as error:
-        print(f"synthetic: {error}", file=sys.stderr)
-        return 1
+    written = generate(options.output, settings, train, test, not options.no_frames)
     state = "written" if written else "already there, nothing to do"
     print(
         f"{options.output}: {train} rows with answers, {test} without, {len(PAIRS)} pairs, seed {options.seed}: {state}"

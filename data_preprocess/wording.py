@@ -1,12 +1,56 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Values from untrusted files, as parts of one-line messages."""
+"""What the commands say: values from untrusted files in one line, errors, exit statuses."""
 
 from __future__ import annotations
 
+import argparse
+import io
+import os
+import sys
+from collections.abc import Callable
 from typing import Any
 
 _WIDTH = 80
+
+
+class Parser(argparse.ArgumentParser):
+    """A command's arguments; a wrong one is a single line and exit status 2."""
+
+    def __init__(self, prog: str, description: str | None) -> None:
+        super().__init__(prog, description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> None:
+        self.exit(2, f"{self.prog}: error: {message} (--help explains the arguments)\n")
+
+
+def status_of(name: str, run: Callable[[], int], wrong: tuple[type[Exception], ...]) -> int:
+    """Runs a command: its exit status, as every command of the project has it.
+
+    Args:
+        name: the command's. run: does its work and returns the status.
+        wrong: errors of the input. They and `OSError` are one line on stderr and status 2; Ctrl-C gives 130; a closed
+            pipe, as of `| head`, gives 0.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a name must not end a finished run.
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        return run()
+    except BrokenPipeError:
+        # Python flushes the stream once more when it ends, and would complain again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    except wrong as error:
+        said = str(error)
+    except OSError as error:
+        said = f"{error.filename}: {error.strerror or error}" if error.filename else str(error)
+    print(f"{name}: error: {said}", file=sys.stderr)
+    return 2
 
 
 def short(value: Any, width: int = _WIDTH) -> str:

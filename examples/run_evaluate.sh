@@ -104,9 +104,9 @@ else
   for mode in leaderboard strict; do
     judge=("${JUDGE_ARGS[@]}")
     [[ $mode == strict ]] || judge=("${LEADERBOARD_JUDGE[@]}")
-    run python -m recipes.medgrpo evaluate --results "$ANSWERS" --ground-truth "$GROUND_TRUTH" --mode "$mode" \
+    run python -m recipes.medgrpo evaluate score --results "$ANSWERS" --ground-truth "$GROUND_TRUTH" --mode "$mode" \
       --per-record --output "$OUTPUT_DIR/$mode" "${judge[@]}" ${BLIND_BASELINE:+--blind-baseline "$BLIND_BASELINE"}
-    [[ -z $COMPARE ]] || run python -m recipes.medgrpo evaluate --compare "$COMPARE" "$ANSWERS" \
+    [[ -z $COMPARE ]] || run python -m recipes.medgrpo evaluate compare "$COMPARE" "$ANSWERS" \
       --ground-truth "$GROUND_TRUTH" --mode "$mode" --output "$OUTPUT_DIR/compare_$mode" "${judge[@]}"
   done
 fi

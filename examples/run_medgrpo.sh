@@ -218,11 +218,11 @@ main() {
   stage "7/7 evaluation on held-out videos"
   for name in sft medgrpo; do
     case $name in sft) checkpoint=$SFT ;; *) checkpoint=$GRPO/actor/huggingface ;; esac
-    python -m recipes.medgrpo evaluate --model "$checkpoint" --data data/val.parquet --output "eval/$name" \
+    python -m recipes.medgrpo evaluate sample --model "$checkpoint" --data data/val.parquet --output "eval/$name" \
       --samples "$EVAL_SAMPLES" --seed "$SEED" "${JUDGE_ARGS[@]}"
   done
   # As the public leaderboard would score these answers, beside what can be had without a look at a frame.
-  python -m recipes.medgrpo evaluate --results eval/medgrpo/answers.jsonl --ground-truth data/val.parquet \
+  python -m recipes.medgrpo evaluate score --results eval/medgrpo/answers.jsonl --ground-truth data/val.parquet \
     --mode leaderboard --blind-baseline data/train.parquet --output eval/leaderboard >logs/leaderboard.log
   python -m recipes.medgrpo pictures --recorded raw_signals.jsonl --statistics statistics.json \
     --output pictures/calibration >logs/pictures.log

@@ -21,6 +21,10 @@ class UnknownTask(RewardError, ValueError):
     """A ``data_source`` that is not ``medvidbench/<source>/<task>`` with a known task."""
 
 
+class BadSetting(RewardError, ValueError):
+    """A setting of the reward, or a judge's prompt, that is unknown, out of range or cannot be read."""
+
+
 class BadStatistics(RewardError, ValueError):
     """A statistics file that cannot be read or that breaks its format."""
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from math import exp, isfinite
 from typing import TYPE_CHECKING
 
-from .errors import BadStatistics, MissingStatistics
+from .errors import BadSetting, BadStatistics, MissingStatistics
 from .statistics import (
     DEFAULT_MIN_IQR,
     DEFAULT_MIN_SAMPLES,
@@ -175,9 +175,9 @@ class Normalizer:
         min_samples: int | None = None,
     ) -> None:
         if name not in NORMALIZERS:
-            raise ValueError(f"normalizer {name!r}: expected one of {', '.join(sorted(NORMALIZERS))}")
+            raise BadSetting(f"normalizer {name!r}: expected one of {', '.join(sorted(NORMALIZERS))}")
         if not isfinite(k) or k <= 0:
-            raise ValueError(f"k {k!r}: expected a positive number")
+            raise BadSetting(f"k {k!r}: expected a positive number")
         stored = (DEFAULT_MIN_IQR, DEFAULT_MIN_SAMPLES) if statistics is None else statistics.degenerate()
         self.min_iqr = stored[0] if min_iqr is None else min_iqr
         self.min_samples = stored[1] if min_samples is None else min_samples

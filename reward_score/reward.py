@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .answers import Event
 from .captions import CaptionPairs, judge_value
-from .errors import BadGroundTruth, RewardError
+from .errors import BadGroundTruth, BadSetting, RewardError
 from .normalization import Normalizer
 from .settings import SETTING_NAMES, Settings, answer_map
 from .statistics import Statistics
@@ -229,7 +229,7 @@ def _without(weights: Mapping[str, float], left_out: set[str]) -> dict[str, floa
     kept = {signal: weight for signal, weight in weights.items() if signal not in left_out}
     total = sum(kept.values())
     if not total:
-        raise ValueError(f"weights: {dict(weights)}: nothing is left without {', '.join(sorted(left_out))}")
+        raise BadSetting(f"weights: {dict(weights)}: nothing is left without {', '.join(sorted(left_out))}")
     return {signal: weight / total for signal, weight in kept.items()}
 
 

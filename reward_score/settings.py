@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from math import isfinite
 from typing import Any
 
+from .errors import BadSetting
 from .normalization import DEFAULT_K, NORMALIZERS
 from .tasks import TASKS
 
@@ -72,31 +73,31 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.normalizer not in NORMALIZERS and self.normalizer != ADAPTIVE:
-            raise ValueError(
+            raise BadSetting(
                 f"normalizer {self.normalizer!r}: expected one of {', '.join(sorted((*NORMALIZERS, ADAPTIVE)))}"
             )
         for name in ("deviation_format", "attack_format"):
             if not 0 <= (value := getattr(self, name)) <= 1:
-                raise ValueError(f"{name} {value!r}: expected 0 to 1")
+                raise BadSetting(f"{name} {value!r}: expected 0 to 1")
         for name, weights in self.weights.items():
             if name not in TASKS:
-                raise ValueError(f"weights: {name!r}: expected some of {', '.join(TASKS)}")
+                raise BadSetting(f"weights: {name!r}: expected some of {', '.join(TASKS)}")
             if unknown := set(weights) - set(TASKS[name].weights):
-                raise ValueError(
+                raise BadSetting(
                     f"weights: {name}: {', '.join(sorted(unknown))}: expected some of {', '.join(TASKS[name].weights)}"
                 )
             if not all(isfinite(weight) and weight >= 0 for weight in weights.values()) or not sum(weights.values()):
-                raise ValueError(f"weights: {name}: {dict(weights)}: expected numbers from 0, not all of them 0")
+                raise BadSetting(f"weights: {name}: {dict(weights)}: expected numbers from 0, not all of them 0")
         if self.format_order not in FORMAT_ORDERS:
-            raise ValueError(f"format_order {self.format_order!r}: expected one of {', '.join(FORMAT_ORDERS)}")
+            raise BadSetting(f"format_order {self.format_order!r}: expected one of {', '.join(FORMAT_ORDERS)}")
         if self.judge is not None and self.judge not in JUDGES:
-            raise ValueError(f"judge {self.judge!r}: expected {', '.join(JUDGES)} or None")
+            raise BadSetting(f"judge {self.judge!r}: expected {', '.join(JUDGES)} or None")
         if self.rewarded_tasks is not None:
             if isinstance(self.rewarded_tasks, str):
-                raise ValueError(f"rewarded_tasks {self.rewarded_tasks!r}: expected a list of task names")
+                raise BadSetting(f"rewarded_tasks {self.rewarded_tasks!r}: expected a list of task names")
             for name in self.rewarded_tasks:
                 if name not in TASKS:
-                    raise ValueError(f"rewarded_tasks: {name!r}: expected some of {', '.join(TASKS)}")
+                    raise BadSetting(f"rewarded_tasks: {name!r}: expected some of {', '.join(TASKS)}")
 
 
 def answer_map(normalizer: str) -> str:

@@ -24,7 +24,7 @@ from math import isclose, isfinite
 from pathlib import Path
 from typing import Any
 
-from .errors import BadStatistics, MissingStatistics
+from .errors import BadSetting, BadStatistics, MissingStatistics
 
 FORMAT = 1
 DEFAULT_MIN_IQR = 0.1
@@ -201,11 +201,11 @@ class Used:
 
 
 def check_degenerate(min_iqr: Any, min_samples: Any) -> None:
-    """ValueError unless ``min_iqr`` is a positive finite number and ``min_samples`` a positive whole number."""
+    """BadSetting unless ``min_iqr`` is a positive finite number and ``min_samples`` a positive whole number."""
     if not _finite(min_iqr) or min_iqr <= 0:
-        raise ValueError(f"min_iqr {min_iqr!r}: expected a positive number")
+        raise BadSetting(f"min_iqr {min_iqr!r}: expected a positive number")
     if isinstance(min_samples, bool) or not isinstance(min_samples, int) or min_samples < 1:
-        raise ValueError(f"min_samples {min_samples!r}: expected a positive whole number")
+        raise BadSetting(f"min_samples {min_samples!r}: expected a positive whole number")
 
 
 def used_rows(

@@ -96,9 +96,9 @@ def unknown(name: str) -> str:
     return f"'{name}' is not a command: {hint}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Starts the command that the first argument names; returns its exit status, 2 for an unknown one."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    given = list(sys.argv[1:] if argv is None else argv)
     if not given or given[0] in ("-h", "--help", "help"):
         print(listing())
         return 0
@@ -106,9 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if name not in modules():
         print(f"medgrpo: error: {unknown(name)}", file=sys.stderr)
         return 2
-    # A command's usage line and its messages then name what was typed.
-    sys.argv = [f"medgrpo {name}", *given[1:]]
-    return importlib.import_module(modules()[name]).main()
+    return importlib.import_module(modules()[name]).main(given[1:])
 
 
 if __name__ == "__main__":

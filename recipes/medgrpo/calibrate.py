@@ -7,11 +7,11 @@
     python -m recipes.medgrpo calibrate --merge RAW_SIGNALS [RAW_SIGNALS ...] --output statistics.json
     python -m recipes.medgrpo calibrate --diff STATISTICS STATISTICS [--output changes.json]
 
-The first samples and scores (an interrupted run goes on where it was), writes the raw signals of every answer
-(`raw_signals.jsonl` beside the output) and `statistics.json`: percentiles with 95 % intervals (bootstrap over
-videos), what the normalisation uses where they are degenerate, and the share of saturated values, with the
-fingerprints of the model, the data and the reward's code. The second makes statistics of the raw signals of one or
-several such runs without sampling again; the third compares two files.
+The first form samples the model and scores its answers. An interrupted run goes on where it was. It writes the raw
+signals of every answer (`raw_signals.jsonl` beside the output) and `statistics.json`: percentiles with 95 % intervals
+by bootstrap over videos, what the normalisation uses where they are degenerate, the share of saturated values, and the
+fingerprints of the model, the data and the reward's code. --merge makes the statistics from the raw signals of one or
+several such runs, without sampling again. --diff compares two statistics files.
 """
 
 from __future__ import annotations
@@ -24,19 +24,18 @@ from typing import Any
 
 from recipes.medgrpo.evaluation import percentiles as calibration
 from recipes.medgrpo.files import code_fingerprint, data_fingerprint, model_fingerprint, write_json
+from recipes.medgrpo.inference.sampling_options import add_sampling_arguments, sampling_of
 from recipes.medgrpo.reward_options import ENCODER, label_of, label_of_args
-from reward_score.errors import RewardError
+from recipes.medgrpo.terminal import Parser, command, table
 from reward_score.statistics import DEFAULT_MIN_IQR, DEFAULT_MIN_SAMPLES, FORMAT, check_degenerate
-
-# `recipes.medgrpo.inference.scored_samples` brings the model libraries along: what compares two files does without.
 
 
 def sampled(args: argparse.Namespace) -> tuple[list[dict], dict[str, Any]]:
     """(answers, where they come from) of a model on the rows of a parquet file."""
-    from recipes.medgrpo.inference.scored_samples import options, sample_and_score
+    from recipes.medgrpo.inference.scored_samples import sample_and_score
 
     raw = args.output.with_name("raw_signals.jsonl")
-    records = sample_and_score(args.model, args.data, raw, **options(args))
+    records = sample_and_score(args.model, args.data, raw, **sampling_of(args))
     return records, {
         "judge": label_of_args(args),
         "similarity": args.encoder or ENCODER,
@@ -71,24 +70,21 @@ def write(args: argparse.Namespace, records: Sequence[Mapping[str, Any]], origin
     pairs = calibration.pair_statistics(records, **degenerate)
     content = {"format": FORMAT, **origin, "degenerate": degenerate, "pairs": pairs}
     calibration.write_statistics(args.output, content)
-    print("\n".join(statistics_table(pairs)))
+    print(statistics_table(pairs))
     parsed = sum(record["format"] > 0 for record in records) / max(1, len(records))
     print(f"{args.output}: {len(records)} answers, {parsed:.0%} parse")
 
 
-def statistics_table(pairs: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[str]:
-    """One line a row: what was measured, what is used, the saturated share, and why the row is degenerate."""
-    width = max(len(pair) for pair in pairs)
-    lines = [f"{'pair':{width}} signal           n    p50    iqr | used: p50    iqr | saturated  degenerate"]
+def statistics_table(pairs: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:
+    """One row per pair and signal: what was measured, what is used, the saturated share, why it is degenerate."""
+    rows = []
     for pair, signals in pairs.items():
         for signal, row in signals.items():
             used, saturated = row["used"], row["saturated"]
             share = "none parse" if saturated is None else f"{saturated:.0%}"
-            lines.append(
-                f"{pair:{width}} {signal:11} {row['n']:>6}  {row['p50']:.3f}  {row['iqr']:.3f} |     {used['p50']:.3f}"
-                f"  {used['iqr']:.3f} | {share:10} {' '.join(used['why'])}".rstrip()
-            )
-    return lines
+            measured = [row["n"], row["p50"], row["iqr"], used["p50"], used["iqr"]]
+            rows.append([pair, signal, *measured, share, " ".join(used["why"])])
+    return table(["pair", "signal", "n", "p50", "iqr", "used p50", "used iqr", "saturated", "degenerate"], rows)
 
 
 def difference_table(found: Mapping[str, Any]) -> list[str]:
@@ -112,23 +108,25 @@ def difference_table(found: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments of one of the three uses; which one, `merge` and `diff` say."""
     uses = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     group = uses.add_mutually_exclusive_group()
-    group.add_argument("--merge", nargs="+", type=Path, metavar="RAW", help="raw_signals.jsonl of one or several runs")
-    group.add_argument("--diff", nargs=2, type=Path, metavar="FILE", help="two statistics files to compare")
-    chosen, _ = uses.parse_known_args(argv)
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, parents=[uses], allow_abbrev=False
+    group.add_argument(
+        "--merge", nargs="+", type=Path, metavar="FILE", help="make statistics of these runs' raw_signals.jsonl"
     )
+    group.add_argument("--diff", nargs=2, type=Path, metavar="FILE", help="compare two statistics files")
+    chosen, _ = uses.parse_known_args(argv)
+    parser = Parser("calibrate", __doc__, parents=[uses])
     if chosen.merge is None and chosen.diff is None:
-        from recipes.medgrpo.inference.scored_samples import add_arguments
-
-        add_arguments(parser, samples=4)
-    parser.add_argument("--output", required=chosen.diff is None, type=Path, help="statistics.json")
+        add_sampling_arguments(parser)
+    parser.add_argument(
+        "--output", required=chosen.diff is None, type=Path, metavar="FILE", help="statistics.json, the file to write"
+    )
     if chosen.diff is None:
-        parser.add_argument("--min-iqr", type=float, default=DEFAULT_MIN_IQR, help="least spread in the logistic")
+        parser.add_argument(
+            "--min-iqr", type=float, default=DEFAULT_MIN_IQR, help="least spread that the normalisation divides by"
+        )
         parser.add_argument(
             "--min-samples",
             type=int,
@@ -144,20 +142,16 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     return args
 
 
-def main(argv: list[str] | None = None) -> int:
+@command("calibrate")
+def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    try:
-        if args.diff:
-            found = calibration.difference(*args.diff)
-            if args.output:
-                write_json(args.output, found)
-            print("\n".join(difference_table(found)))
-        else:
-            write(args, *(merged(args.merge) if args.merge else sampled(args)))
-    except (RewardError, OSError, ValueError) as error:
-        print(f"calibrate: error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if not args.diff:
+        write(args, *(merged(args.merge) if args.merge else sampled(args)))
+        return
+    found = calibration.difference(*args.diff)
+    if args.output:
+        write_json(args.output, found)
+    print("\n".join(difference_table(found)))
 
 
 if __name__ == "__main__":

@@ -3,29 +3,13 @@
 
 """Score answers by the strict metrics and by the leaderboard's, and compare models.
 
-    python -m recipes.medgrpo evaluate --model CHECKPOINT --data val.parquet --output eval/sft
-    python -m recipes.medgrpo evaluate --results answers.jsonl --ground-truth test_with_answers.json \
+    python -m recipes.medgrpo evaluate sample --model CHECKPOINT --data val.parquet --output eval/sft
+    python -m recipes.medgrpo evaluate score --results answers.jsonl --ground-truth test_with_answers.json \\
         --mode leaderboard --blind-baseline train.json --published --output eval/leaderboard
-    python -m recipes.medgrpo evaluate --compare A.jsonl B.jsonl --ground-truth val.parquet --output eval/a_or_b
+    python -m recipes.medgrpo evaluate compare A.jsonl B.jsonl --ground-truth val.parquet --output eval/a_or_b
 
-The first samples held-out rows and scores them strictly: `answers.jsonl`, and `scores.json` (accuracy, format and
-count per dataset-task pair, and their plain means: a pair counts once, however many rows it has). Two checkpoints
-sampled with the same seed drew the same random numbers, so their answers can be compared one by one.
-
-The second scores answers that are there: our rollouts, the released inference output, a submission, or merged records,
-which need no `--ground-truth`. `--mode leaderboard` gives the columns of the public leaderboard, surprises included,
-`--mode strict` the metrics of the reward. It writes `report.json` and `report.md`: every figure with a 95 % interval
-by bootstrap over videos, per pair, task and source; beside it, with `--blind-baseline`, what the best answer without a
-look at a frame scores, learnt on training rows (`blind_baseline.json`); and which rows were left out, and why.
-`--per-record` adds `records.jsonl`.
-
-The third compares two such files row by row: paired differences with intervals, a permutation test over videos,
-effect sizes (`comparison.json`, `comparison.md`). Of the leaderboard's columns a row counts that both answer; strictly
-an answer that one of the two lacks is a wrong one, and rows that neither answers are left out.
-
-The leaderboard's three judged columns are left out unless `--judge` names a judge. By ours they are computed as there,
-and marked as not the leaderboard's. A model is then asked how good a text is, as the leaderboard asks
-(`--judge-prompt rubric`), in words of ours; strictly, how close it is to the reference, as the reward asks.
+`evaluate sample --help`, `evaluate score --help` and `evaluate compare --help` say what each of them does. The forms
+of version 0.1 without a subcommand (--model ..., --results ..., --compare A B ...) still work.
 """
 
 from __future__ import annotations
@@ -38,8 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.medgrpo.answers.formats import SPACES
-from recipes.medgrpo.answers.questions import InputError, problem
-from recipes.medgrpo.data.rows import DataError
+from recipes.medgrpo.answers.questions import problem
 from recipes.medgrpo.evaluation import blind
 from recipes.medgrpo.evaluation import tables as report
 from recipes.medgrpo.evaluation.columns import score_leaderboard
@@ -48,25 +31,48 @@ from recipes.medgrpo.evaluation.inputs import Graded, Inputs, read_graded
 from recipes.medgrpo.evaluation.intervals import Evaluation
 from recipes.medgrpo.evaluation.judged_columns import JUDGED_TASKS, Judged, pairs_of
 from recipes.medgrpo.evaluation.pair_means import ComparisonError, overall, pair_scores
-from recipes.medgrpo.evaluation.published import UnknownModel, published
+from recipes.medgrpo.evaluation.published import published
 from recipes.medgrpo.evaluation.strict import score_strict
 from recipes.medgrpo.files import code_fingerprint, write_json
-from recipes.medgrpo.reward_options import add_judge_arguments, label_of_args, signal_settings_of
-from recipes.medgrpo.terminal import whole
+from recipes.medgrpo.inference.sampling_options import add_sampling_arguments, sampling_of
+from recipes.medgrpo.reward_options import LEADERBOARD_PROMPT, add_judge_arguments, label_of_args, signal_settings_of
+from recipes.medgrpo.terminal import Parser, command, whole
 from reward_score.bootstrap import RESAMPLES
-from reward_score.errors import RewardError
 from reward_score.judge import make_judge
 
 MODES = ("strict", "leaderboard")
-LEADERBOARD_PROMPT = "rubric"
-"""What a model is asked for the leaderboard's columns."""
+
+SAMPLE = """Sample a checkpoint on held-out rows and score the answers strictly.
+
+Writes `answers.jsonl`, and `scores.json`: accuracy, format and number of answers per dataset-task pair, and their
+plain means. A pair counts once, however many rows it has. Two checkpoints that are sampled with the same seed draw
+the same random numbers, so that their answers can be compared one by one.
+"""
+SCORE = """Score a file of answers: our rollouts, the released inference output, a submission, or merged records.
+
+Merged records hold their references; all others need --ground-truth. `--mode strict` gives the metrics of the reward,
+`--mode leaderboard` the columns of the public leaderboard, its quirks included. Writes `report.json` and `report.md`:
+every figure with a 95 % interval by bootstrap over videos, per pair, task and source, and which rows were left out
+and why. With --blind-baseline the best answer without a look at a frame stands beside each figure, learnt on training
+rows (`blind_baseline.json`). --per-record adds `records.jsonl`.
+
+The leaderboard's three judged columns are left out unless --judge names a judge. They are computed as the leaderboard
+does, by another judge than its own, and the report says so. In leaderboard mode the judge is asked how good a text is
+(`--judge-prompt rubric`); in strict mode how close the text is to the reference, as the reward asks.
+"""
+COMPARE = """Compare two files of answers row by row.
+
+Writes `comparison.json` and `comparison.md`: paired differences with 95 % intervals by bootstrap over videos, a
+permutation test over videos, and effect sizes. In leaderboard mode a row counts where both files answer it. In strict
+mode an answer that one of the two lacks is a wrong one, and rows that neither file answers are left out.
+"""
 
 
 def sampled(args: argparse.Namespace) -> None:
     """Sample a checkpoint on held-out rows and score the answers strictly."""
-    from recipes.medgrpo.inference.scored_samples import options, sample_and_score
+    from recipes.medgrpo.inference.scored_samples import sample_and_score
 
-    records = sample_and_score(args.model, args.data, args.output / "answers.jsonl", **options(args))
+    records = sample_and_score(args.model, args.data, args.output / "answers.jsonl", **sampling_of(args))
     scores = pair_scores(records)
     judge = label_of_args(args)
     means = overall(scores)
@@ -117,7 +123,10 @@ def note_judged_columns(args: argparse.Namespace, inputs: Inputs) -> None:
 
 def origin(args: argparse.Namespace) -> dict[str, Any]:
     """Where a report's figures come from."""
-    about = {"results": ", ".join(map(str, args.compare or [args.results])), "code": code_fingerprint()}
+    about = {
+        "results": ", ".join(map(str, args.compare if args.use == "compare" else [args.results])),
+        "code": code_fingerprint(),
+    }
     if args.ground_truth:
         about["ground_truth"] = str(args.ground_truth)
     if args.judge is not None:
@@ -158,7 +167,7 @@ def scored(args: argparse.Namespace) -> None:
         about=about,
     )
     report.write(args.output, content, evaluation if args.per_record else None)
-    print(report.printable(report.markdown(content)))
+    print(report.markdown(content))
 
 
 def compared(args: argparse.Namespace) -> None:
@@ -180,54 +189,82 @@ def compared(args: argparse.Namespace) -> None:
         for file, one in zip(args.compare, inputs, strict=True)
     }
     report.write_comparison(args.output, result, about)
-    print(report.printable(report.comparison_markdown(result)))
+    print(report.comparison_markdown(result))
     for file, one in zip(args.compare, inputs, strict=True):
         for note in [*one.notes, *([f"{len(one.dropped)} rows left out"] if one.dropped else [])]:
-            print(report.printable(f"{file}: {note}"))
+            print(f"{file}: {note}")
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    """The arguments of one of the three uses."""
-    uses = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    group = uses.add_mutually_exclusive_group()
-    group.add_argument("--model", help="checkpoint folder in HF format, to be sampled on --data")
-    group.add_argument("--results", type=Path, help="answers that are there")
-    group.add_argument("--compare", type=Path, nargs=2, metavar="FILE", help="two files of answers")
-    wanted, _ = uses.parse_known_args(argv)
-    group.required = True
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, parents=[uses]
+FORMER = {"--model": "sample", "--results": "score", "--compare": "compare"}
+"""The option by which version 0.1 told what to do, and the subcommand that does it now."""
+
+
+def translated(argv: Sequence[str]) -> list[str]:
+    """The arguments with a subcommand, where they are in the form of version 0.1."""
+    argv = list(argv)
+    if not argv or argv[0] in FORMER.values():
+        return argv
+    for at, word in enumerate(argv):
+        option, _, value = word.partition("=")
+        if option == "--compare" and not value:
+            # The two files become the first arguments: no option before them can take them for its own.
+            return ["compare", *argv[at + 1 : at + 3], *argv[:at], *argv[at + 3 :]]
+        if option in FORMER:
+            return [FORMER[option], *argv]
+    return argv
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments of a subcommand; `use` is its name."""
+    parser = Parser("evaluate", __doc__)
+    uses = parser.add_subparsers(dest="use", required=True, title="subcommands", metavar="sample|score|compare")
+    sample, score, compare = (
+        uses.add_parser(name, help=text.partition("\n")[0].rstrip(".:"), description=text)
+        for name, text in (("sample", SAMPLE), ("score", SCORE), ("compare", COMPARE))
     )
-    parser.add_argument("--output", required=True, type=Path, help="folder")
-    if wanted.model:
-        from recipes.medgrpo.inference.scored_samples import add_sampling_arguments
-
-        add_sampling_arguments(parser, samples=4)
-    else:
-        parser.add_argument("--ground-truth", type=Path, help="annotations with answers, or the preprocessor's parquet")
-        parser.add_argument("--mode", choices=MODES, default="strict")
-        parser.add_argument("--tasks", nargs="+", help="only these tasks")
-        parser.add_argument(
-            "--sample", type=whole(0), help="which of several samples of a row; default the lowest number"
+    add_sampling_arguments(sample)
+    score.add_argument("--results", required=True, type=Path, metavar="FILE", help="the answers to score")
+    compare.add_argument("compare", nargs=2, type=Path, metavar="FILE", help="the two files of answers to compare")
+    for one in (score, compare):
+        one.add_argument(
+            "--ground-truth", type=Path, metavar="FILE", help="annotations with answers, or the preprocessor's parquet"
         )
-        parser.add_argument("--merged-parts", type=whole(1), default=1, help="of released output: how many GPUs' parts")
-        parser.add_argument("--box-space", choices=SPACES, help="of stg boxes, where the records do not say it")
-        parser.add_argument("--resamples", type=whole(1), default=RESAMPLES, help="of the bootstrap")
-        parser.add_argument("--seed", type=whole(0), default=0, help="of the bootstrap")
-    if not wanted.model and not wanted.compare:
-        parser.add_argument("--per-record", action="store_true", help="write every row's numbers")
-        parser.add_argument("--blind-baseline", type=Path, metavar="TRAIN", help="training rows, JSON or parquet")
-        parser.add_argument(
-            "--published", nargs="*", metavar="MODEL", help="published rows beside ours; none named: all"
+        one.add_argument("--mode", choices=MODES, default="strict", help="which metrics")
+        one.add_argument("--tasks", nargs="+", metavar="TASK", help="only rows of these tasks (default: all)")
+        one.add_argument(
+            "--sample",
+            type=whole(0),
+            metavar="N",
+            help="which answer counts where a row has several samples (default: the one with the lowest number)",
         )
-    add_judge_arguments(parser)
-    if not wanted.model:
-        parser.set_defaults(judge=None)
-    args = parser.parse_args(argv)
-    if args.model:
+        one.add_argument(
+            "--merged-parts",
+            type=whole(1),
+            default=1,
+            metavar="N",
+            help="for released output: how many GPUs' parts were merged into the file",
+        )
+        one.add_argument(
+            "--box-space", choices=SPACES, help="coordinates of spatial-grounding boxes (default: what the file says)"
+        )
+        one.add_argument("--resamples", type=whole(1), default=RESAMPLES, metavar="N", help="bootstrap resamples")
+        one.add_argument("--seed", type=whole(0), default=0, help="seed of the bootstrap")
+        add_judge_arguments(one)
+        one.set_defaults(judge=None)
+    score.add_argument("--per-record", action="store_true", help="write every row's figures to records.jsonl")
+    score.add_argument(
+        "--blind-baseline", type=Path, metavar="TRAIN", help="training rows, JSON or parquet, to learn a baseline on"
+    )
+    score.add_argument(
+        "--published", nargs="*", metavar="MODEL", help="show published figures of these models (none named: of all)"
+    )
+    for one in (sample, score, compare):
+        one.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write to")
+    args = parser.parse_args(translated(argv))
+    if args.use == "sample":
         return args
-    if getattr(args, "published", None) is not None and args.mode == "strict":
-        parser.error("--published: the published numbers are the leaderboard's (--mode leaderboard)")
+    if args.use == "score" and args.published is not None and args.mode == "strict":
+        score.error("--published: the published numbers are the leaderboard's (--mode leaderboard)")
     if args.mode == "strict" and args.judge is None:
         args.judge = "offline"
     if args.mode == "leaderboard" and args.judge_prompt is None:
@@ -245,20 +282,11 @@ def make_folder(folder: Path) -> None:
         raise problem(folder, None, "", "a folder to write to", "one that is read-only")
 
 
-def main(argv: list[str] | None = None) -> int:
+@command("evaluate")
+def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
-    try:
-        make_folder(args.output)
-        (sampled if args.model else compared if args.compare else scored)(args)
-    except (InputError, ComparisonError, DataError, UnknownModel, RewardError) as error:
-        print(f"evaluate: error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        # Our own errors of this kind have no number, and say themselves what they are about.
-        said = f"{error.filename or args.output}: {error.strerror}" if error.errno else error
-        print(f"evaluate: error: {said}", file=sys.stderr)
-        return 2
-    return 0
+    make_folder(args.output)
+    {"sample": sampled, "score": scored, "compare": compared}[args.use](args)
 
 
 if __name__ == "__main__":

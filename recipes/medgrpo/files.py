@@ -45,29 +45,39 @@ def write_json(path: Path, value) -> None:
     write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
+def _decoded(text: str, place: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{place} is not JSON: {error}") from error
+
+
+def _text(path: Path) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected UTF-8: {error}") from error
+
+
 def read_json(path: Path) -> Any:
     """The value in a JSON file. Raises InputError where it is no JSON, OSError where it cannot be read."""
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: expected JSON: {error}") from error
+    return _decoded(_text(path), f"{path}: the file")
 
 
 def read_json_lines(path: Path) -> list[dict]:
     """The complete lines of a file. A last line that a kill cut short is left out. Raises InputError."""
     if not Path(path).exists():
         return []
-    lines = Path(path).read_text(encoding="utf-8").split("\n")
+    lines = _text(path).split("\n")
     records = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            if number == len(lines):
-                break
-            raise InputError(f"{path}: line {number} is not JSON: {error}") from error
+            records.append(_decoded(line, f"{path}: line {number}"))
+        except InputError:
+            if number < len(lines):
+                raise
     return records
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from recipes.medgrpo.planning.recipe_settings import Settings, read_settings
 from recipes.medgrpo.planning.shapes import PlanError, Shape, read_shape
 from recipes.medgrpo.planning.steptime import CARDS, MBU, MFU, Speed
 from recipes.medgrpo.planning.tokens import QUESTION_TOKENS, Clip, clip_of, mean_clip, stored_lengths
-from recipes.medgrpo.terminal import real, whole
+from recipes.medgrpo.terminal import Parser, command, real, table, whole
 
 
 def memory_plan(shape: Shape, settings: Settings, clip: Clip, gpus: int, card: float) -> dict[str, Any]:
@@ -180,95 +180,133 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
 def text(plan: Mapping[str, Any]) -> str:
     """The plan for a terminal."""
     numbers, room, spent, settings = plan["parameters"], plan["memory"], plan["time"], plan["settings"]
-    lines = [
+    counts = ("patches", "vision_tokens", "mark_tokens", "prompt_tokens")
+    blocks = [
         f"{plan['model']}, {settings['stage']}, {plan['gpus']} x {plan['memory_gib']:g} GiB; from formulas, not "
-        "measured on a GPU",
-        f"parameters   {numbers['all']:,} (vision {numbers['vision']:,}), trained {numbers['trained']:,}",
-        "",
-        f"tokens       {'frames':>8}{'pixels':>11}{'patches':>9}{'vision':>8}{'marks':>7}{'prompt':>8}",
+        f"measured on a GPU\nparameters: {numbers['all']:,} (vision {numbers['vision']:,}), trained "
+        f"{numbers['trained']:,}",
+        "Tokens of a prompt\n\n"
+        + table(
+            ["frames", "pixels", "patches", "vision tokens", "frame-time tokens", "prompt tokens"],
+            [
+                [clip["frames"], "x".join(map(str, clip["size"])), *(clip[name] for name in counts)]
+                for clip in plan["clips"]
+            ],
+        ),
     ]
-    for clip in plan["clips"]:
-        size = "x".join(map(str, clip["size"]))
-        lines.append(
-            f"{'':13}{clip['frames']:>8}{size:>11}{clip['patches']:>9,}{clip['vision_tokens']:>8,}"
-            f"{clip['mark_tokens']:>7,}{clip['prompt_tokens']:>8,}"
-        )
     if stored := plan["stored"]:
         shares = ", ".join(f"{share}: {value:,}" for share, value in stored["quantiles"].items())
-        lines.append(f"{'':13}stored prompts of {stored['rows']:,} rows: mean {stored['prompt_tokens']:,.0f}; {shares}")
+        blocks.append(f"stored prompts of {stored['rows']:,} rows: mean {stored['prompt_tokens']:,.0f}; {shares}")
     for name, parts in room["phases"].items():
-        lines += ["", f"GiB per GPU, {name} ({room['usable_gib']:.1f} usable), {plan['clips'][-1]['frames']} frames"]
-        lines += [f"  {part:36}{size:>8.2f}" for part, size in parts.items()]
-        lines.append(f"  {'all':36}{sum(parts.values()):>8.2f}")
+        title = f"GiB per GPU, {name} ({room['usable_gib']:.1f} usable), {plan['clips'][-1]['frames']} frames"
+        sizes = {**parts, "all": sum(parts.values())}
+        blocks.append(f"{title}\n\n" + table(["part", "GiB"], [list(line) for line in sizes.items()], decimals=2))
     if cache := room["cache"]:
-        lines.append(f"  keys and values: {cache['tokens']:,} tokens, {cache['sequences']} whole sequences at once")
-    lines.append(f"host GiB per node: {', '.join(f'{part} {size:.1f}' for part, size in room['host_gib'].items())}")
-    lines += [
-        "",
-        f"seconds of a step, {spent['card']}, mfu {spent['mfu']:g}, mbu {spent['mbu']:g}; no reward, no judge",
-    ]
+        blocks.append(f"keys and values: {cache['tokens']:,} tokens, {cache['sequences']} whole sequences at once")
+    blocks.append(f"host GiB per node: {', '.join(f'{part} {size:.1f}' for part, size in room['host_gib'].items())}")
     names = list(next(iter(spent["frames"].values()))["seconds"])
-    lines.append(
-        f"  {'frames':>6}" + "".join(f"{name:>23}" for name in names) + f"{'step':>10}{'hours of all steps':>20}"
-    )
-    for frames, row in spent["frames"].items():
-        parts = "".join(f"{row['seconds'][name]:>23.1f}" for name in names)
-        lines.append(f"  {frames:>6}{parts}{row['step']:>10.1f}{row['hours']:>20.1f}")
     per = f"{settings['prompts']} prompts x {settings['rollouts']} answers of {settings['response_tokens']} tokens"
-    lines.append(f"  {spent['steps']:,} steps of {per}")
+    blocks += [
+        f"Seconds of a step, {spent['card']}, mfu {spent['mfu']:g}, mbu {spent['mbu']:g}, without reward and judge; "
+        f"{spent['steps']:,} steps of {per}",
+        table(
+            ["frames", *names, "step", "hours of all steps"],
+            [
+                [frames, *(row["seconds"][name] for name in names), row["step"], row["hours"]]
+                for frames, row in spent["frames"].items()
+            ],
+            decimals=1,
+        ),
+    ]
     if settings["host_weights"]:
-        lines.append("  weights and Adam come from host memory: their transfers are not in these times")
+        blocks.append("Weights and Adam come from host memory: their transfers are not in these times")
     if not room["problems"]:
-        lines += ["", "fits"]
-    else:
-        lines += ["", *(f"does not fit: {problem}" for problem in room["problems"])]
-        found = plan["suggestions"]
-        lines.append("try: " + " ".join(found) if found else "none of the known changes makes it fit: more GPUs")
-    return "\n".join(lines)
+        return "\n\n".join([*blocks, "fits"])
+    found = " ".join(plan["suggestions"])
+    advice = f"try: {found}" if found else "none of the known changes makes it fit: more GPUs"
+    return "\n\n".join([*blocks, "\n".join([*(f"does not fit: {one}" for one in room["problems"]), advice])])
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="a folder with config.json, or a built-in name: Qwen2.5-VL-7B")
-    parser.add_argument("--gpus", type=whole(1), default=8, help="all of them, over all nodes")
-    parser.add_argument("--memory", type=real(0, above=True), metavar="GIB", help="of a card; default: the card's")
-    parser.add_argument("--card", choices=tuple(CARDS), default="h100", help="for its speed")
-    parser.add_argument("--stage", choices=("rl", "sft"), default="rl")
-    parser.add_argument("--frames", type=whole(1), nargs="+", default=[60, 120, 180])
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser("plan", __doc__)
     parser.add_argument(
-        "--frame-size", type=whole(1), nargs=2, default=ASSUMED_SIZE, metavar=("W", "H"), help="on disk"
+        "--model", required=True, help="a folder with config.json, or a built-in name, for example Qwen2.5-VL-7B"
     )
-    parser.add_argument("--question-tokens", type=whole(0), default=QUESTION_TOKENS, help="of a prompt, without clip")
-    parser.add_argument("--data", type=Path, help="the preprocessor's folder: its stored lengths, its number of rows")
-    parser.add_argument("--prompts", type=whole(1), help="a step")
-    parser.add_argument("--rollouts", type=whole(1), help="answers to a prompt")
+    parser.add_argument("--gpus", type=whole(1), default=8, metavar="N", help="number of GPUs, over all nodes")
+    parser.add_argument("--card", choices=tuple(CARDS), default="h100", help="kind of GPU: gives its speed and memory")
     parser.add_argument(
-        "--response-tokens", type=whole(1), help="of every answer; default: the budget, the slowest case"
+        "--memory", type=real(0, above=True), metavar="GIB", help="memory of one GPU in GiB (default: the card's)"
     )
-    parser.add_argument("--steps", type=whole(1))
-    parser.add_argument("--micro-tokens", type=whole(1), help="a GPU's micro-batch in training")
-    parser.add_argument("--utilization", type=real(0, 1, above=True), help="vLLM's share of a card")
-    parser.add_argument("--lora-rank", type=whole(0), help="0: all weights")
-    parser.add_argument("--freeze-vision", action="store_true")
-    parser.add_argument("--offload", action="store_true", help="weights and Adam in host memory while vLLM works")
+    parser.add_argument("--stage", choices=("rl", "sft"), default="rl", help="which training")
     parser.add_argument(
-        "--mfu", type=real(0, 1, above=True), default=MFU, help="share of the peak arithmetic; an assumption"
+        "--frames",
+        type=whole(1),
+        nargs="+",
+        default=[60, 120, 180],
+        metavar="N",
+        help="frames of a clip, one or more numbers (default: 60 120 180)",
     )
     parser.add_argument(
-        "--mbu", type=real(0, 1, above=True), default=MBU, help="share of the peak bandwidth; an assumption"
+        "--frame-size",
+        type=whole(1),
+        nargs=2,
+        default=ASSUMED_SIZE,
+        metavar=("W", "H"),
+        help=f"frames' width and height on disk in pixels (default: {' '.join(map(str, ASSUMED_SIZE))})",
     )
-    parser.add_argument("--override", action="append", default=[], metavar="KEY=VALUE", help="as the recipes take them")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the plan there as well")
+    parser.add_argument(
+        "--question-tokens", type=whole(0), default=QUESTION_TOKENS, metavar="N", help="tokens of a prompt's text"
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="the preprocessor's folder: plan with its prompt lengths and rows"
+    )
+    parser.add_argument("--prompts", type=whole(1), metavar="N", help="prompts per training step (default: recipe's)")
+    parser.add_argument("--rollouts", type=whole(1), metavar="N", help="answers per prompt (default: recipe's)")
+    parser.add_argument(
+        "--response-tokens",
+        type=whole(1),
+        metavar="N",
+        help="tokens of every answer (default: the recipe's limit, the slowest case)",
+    )
+    parser.add_argument("--steps", type=whole(1), metavar="N", help="training steps (default: recipe's)")
+    parser.add_argument(
+        "--micro-tokens", type=whole(1), metavar="N", help="tokens of a GPU's micro-batch (default: recipe's)"
+    )
+    parser.add_argument(
+        "--utilization",
+        type=real(0, 1, above=True),
+        metavar="SHARE",
+        help="share of a GPU's memory that vLLM may use (default: recipe's)",
+    )
+    parser.add_argument(
+        "--lora-rank",
+        type=whole(0),
+        metavar="N",
+        help="rank of LoRA adapters, 0 for none (default: recipe's)",
+    )
+    parser.add_argument("--freeze-vision", action="store_true", help="do not train the vision tower")
+    parser.add_argument(
+        "--offload", action="store_true", help="keep weights and Adam's state in host memory while vLLM works"
+    )
+    for name, default, what in (("mfu", MFU, "arithmetic"), ("mbu", MBU, "memory bandwidth")):
+        parser.add_argument(
+            f"--{name}",
+            type=real(0, 1, above=True),
+            default=default,
+            metavar="SHARE",
+            help=f"share of the card's peak {what} that is assumed to be reached",
+        )
+    parser.add_argument(
+        "--override", action="append", default=[], metavar="KEY=VALUE", help="a setting of the recipe; may be repeated"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the plan to this file too")
     return parser.parse_args(argv)
 
 
+@command("plan")
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    try:
-        plan = make(args)
-    except (PlanError, ValueError) as error:
-        print(f"plan: error: {error}", file=sys.stderr)
-        return 2
+    plan = make(args)
     print(text(plan))
     if args.json:
         write_json(args.json, plan)

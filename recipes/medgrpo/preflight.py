@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -40,6 +41,7 @@ from recipes.medgrpo.reward_options import (
     signal_settings,
     signal_settings_of,
 )
+from recipes.medgrpo.terminal import Parser, command, real, whole
 from recipes.medgrpo.training.advantages import ADVANTAGES, make_advantage
 from recipes.medgrpo.training.checkpoints import TRACKER, repair_tracker
 from recipes.medgrpo.training.judge_check import check_judge, ping
@@ -163,32 +165,55 @@ def sft_step(checkpoints: Path) -> tuple[int, list[str]]:
     return int(text), []
 
 
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--stage", choices=("sft", "rl"), default="rl", help="sft needs no statistics and no judge")
-    parser.add_argument("--data", type=Path, help="folder with train.parquet and val.parquet")
-    parser.add_argument("--statistics", type=Path)
-    parser.add_argument("--checkpoints", required=True, type=Path)
-    parser.add_argument("--tasks", nargs="+", help="tasks trained on; default all")
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser("preflight", __doc__)
+    parser.add_argument(
+        "--stage", choices=("sft", "rl"), default="rl", help="which training; sft needs no statistics and no judge"
+    )
+    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with train.parquet and val.parquet")
+    parser.add_argument("--statistics", type=Path, metavar="FILE", help="statistics.json of the calibration")
+    parser.add_argument(
+        "--checkpoints", required=True, type=Path, metavar="DIR", help="folder that training writes checkpoints to"
+    )
+    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="tasks that are trained on (default: all)")
     parser.add_argument(
         "--normalizer", choices=(*NORMALIZERS, ADAPTIVE), default="logistic", help="as in the training's reward_kwargs"
     )
     parser.add_argument("--advantage", choices=ADVANTAGES, default="grpo", help="as in the sampler's settings")
-    parser.add_argument("--rewarded-tasks", nargs="+", choices=tuple(TASKS), help="likewise; default all")
-    parser.add_argument("--model-family", help="what the data must have been made for; default unchecked")
+    parser.add_argument(
+        "--rewarded-tasks", nargs="+", choices=tuple(TASKS), help="tasks that earn a reward (default: all)"
+    )
+    parser.add_argument(
+        "--model-family", metavar="NAME", help="model family that the data must be made for (default: not checked)"
+    )
     add_judge_arguments(parser, TRAINING_JUDGES)
     parser.add_argument("--no-judge", action="store_true", help="captions are rewarded for their similarity alone")
-    parser.add_argument("--judge-ping", action="store_true", help="have one pair judged, and say how long it took")
-    parser.add_argument("--free-gib", type=float, default=1.0, help="disk space that the checkpoints need")
+    parser.add_argument("--judge-ping", action="store_true", help="have one pair of texts judged; say how long it took")
     parser.add_argument(
-        "--machine", choices=("any", "gpu"), default="any", help="gpu: the pinned packages, and what follows"
+        "--free-gib", type=real(0), default=1.0, metavar="GIB", help="free disk space in GiB that checkpoints need"
     )
-    parser.add_argument("--model", type=Path, help="what training starts from: a whole model in HF format")
-    parser.add_argument("--gpus", type=int, help="how many this machine must have; default unchecked")
-    parser.add_argument("--gpu-gib", type=float, default=79.0, help="memory of each of them")
-    parser.add_argument("--host-gib", type=float, default=0.0, help="memory of the machine")
     parser.add_argument(
-        "--partial", action="store_true", help="look at what is given only: something else is known to be missing"
+        "--machine",
+        choices=("any", "gpu"),
+        default="any",
+        help="gpu: check the pinned packages, prompt lengths, GPUs and memory too",
+    )
+    parser.add_argument(
+        "--model", type=Path, metavar="DIR", help="the model that training starts from, in Hugging Face format"
+    )
+    parser.add_argument(
+        "--gpus", type=whole(0), metavar="N", help="GPUs that this machine must have (default: not checked)"
+    )
+    parser.add_argument(
+        "--gpu-gib", type=real(0), default=79.0, metavar="GIB", help="memory in GiB that each GPU must have"
+    )
+    parser.add_argument(
+        "--host-gib", type=real(0), default=0.0, metavar="GIB", help="memory in GiB that the machine must have"
+    )
+    parser.add_argument(
+        "--partial",
+        action="store_true",
+        help="check only what is given, and exit with 2: something else is known to be missing",
     )
     args = parser.parse_args(argv)
     needed = ("data",) if args.stage == "sft" else ("data", "statistics")
@@ -240,6 +265,7 @@ def check_machine(args: argparse.Namespace) -> list[str]:
     return problems
 
 
+@command("preflight")
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     problems, odd = check_run(args)

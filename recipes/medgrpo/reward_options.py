@@ -19,6 +19,8 @@ ENCODER = "all-MiniLM-L6-v2"
 """The packaged sentence encoder, as files name it."""
 PROMPT = "comparative"
 """The judge's prompt where none is named; it goes unsaid in labels and headers."""
+LEADERBOARD_PROMPT = "rubric"
+"""The judge's prompt for the leaderboard's columns."""
 RUNNING = (
     *("store", "budget_usd", "requests_per_min", "tokens_per_min", "max_in_flight"),
     *("prompt_price", "completion_price", "key_variable"),
@@ -114,31 +116,64 @@ def _prompt(text: str) -> str:
 
 def add_judge_arguments(parser: argparse.ArgumentParser, judges: Sequence[str] = JUDGES) -> None:
     """`--judge` and what its endpoint needs; `signal_settings_of` reads them."""
-    parser.add_argument("--judge", choices=judges, default="offline", help="of captions; the training's judge")
-    parser.add_argument(
-        "--judge-base-url", help="of the OpenAI-compatible endpoint; its key comes from the environment"
+    group = parser.add_argument_group(
+        "judge of captions", "The key of an endpoint comes from the environment: MEDGRPO_JUDGE_API_KEY."
     )
-    parser.add_argument("--judge-model", help="model name at that endpoint")
-    parser.add_argument("--encoder", help="of sentence similarity: folder, hub name or address; default: the packaged")
-    parser.add_argument("--judge-second-model", help="another model, whose scores are averaged with the first's")
-    parser.add_argument("--judge-second-base-url", help="of its endpoint; default: the first's")
-    parser.add_argument(
-        "--judge-second-key-variable", metavar="NAME", help="of the environment, holds its key; default: the first's"
+    group.add_argument(
+        "--judge", choices=judges, default="offline", help="offline: word overlap, no model; openai: an endpoint"
+    )
+    group.add_argument("--judge-base-url", metavar="URL", help="address of an OpenAI-compatible endpoint")
+    group.add_argument("--judge-model", metavar="NAME", help="the model's name there")
+    group.add_argument(
+        "--judge-prompt", type=_prompt, metavar="NAME", help=f"prompt, by name or file (default: {PROMPT})"
+    )
+    group.add_argument(
+        "--judge-store", metavar="DIR", help="folder of verdicts and costs; commands that name the same one share them"
+    )
+    group.add_argument(
+        *("--judge-budget-usd", "--budget-usd"),
+        type=real(0, above=True),
+        metavar="USD",
+        help="most dollars that may be spent, counted over the whole life of the store",
+    )
+    group.add_argument(
+        "--judge-requests-per-min",
+        type=real(0, above=True),
+        metavar="N",
+        help="most requests a minute, over all processes that share the store",
+    )
+    group.add_argument(
+        "--judge-tokens-per-min", type=real(0, above=True), metavar="N", help="most tokens a minute, likewise"
+    )
+    group.add_argument("--judge-in-flight", type=whole(1), metavar="N", help="most requests at once, likewise")
+    for tokens in ("prompt", "completion"):
+        group.add_argument(
+            f"--judge-{tokens}-price",
+            type=real(0),
+            metavar="USD",
+            help=f"dollars per million {tokens} tokens (default: known list prices)",
+        )
+    group.add_argument(
+        "--judge-second-model", metavar="NAME", help="a second model, whose scores are averaged with the first one's"
+    )
+    group.add_argument("--judge-second-base-url", metavar="URL", help="its address (default: the first one's)")
+    group.add_argument(
+        "--judge-second-key-variable",
+        metavar="NAME",
+        help="environment variable that holds its key (default: the first one's key)",
     )
     for tokens in ("prompt", "completion"):
-        parser.add_argument(f"--judge-second-{tokens}-price", type=real(0), help="dollars per million tokens")
-    parser.add_argument("--judge-prompt", type=_prompt, metavar="NAME", help=f"name or file; default {PROMPT}")
-    parser.add_argument(
-        "--judge-store", metavar="DIR", help="verdicts, limits and account, shared with every command that names it"
+        group.add_argument(
+            f"--judge-second-{tokens}-price",
+            type=real(0),
+            metavar="USD",
+            help=f"dollars per million {tokens} tokens of the second model",
+        )
+    group.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help=f"sentence encoder: a folder, a hub name or an embedding server's address (default: {ENCODER})",
     )
-    parser.add_argument(
-        "--judge-budget-usd", "--budget-usd", type=real(0, above=True), help="dollars over the whole life of the store"
-    )
-    parser.add_argument("--judge-requests-per-min", type=real(0, above=True), help="over all processes of the store")
-    parser.add_argument("--judge-tokens-per-min", type=real(0, above=True), help="likewise")
-    parser.add_argument("--judge-in-flight", type=whole(1), help="likewise, requests under way at once")
-    parser.add_argument("--judge-prompt-price", type=real(0), help="dollars per million tokens; default: a table's")
-    parser.add_argument("--judge-completion-price", type=real(0), help="likewise, of replies")
 
 
 def signal_settings_of(args: argparse.Namespace) -> dict:

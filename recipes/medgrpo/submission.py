@@ -35,8 +35,9 @@ from typing import Any
 
 from recipes.medgrpo.answers.box_text import boxes_in, boxes_on_canvas
 from recipes.medgrpo.answers.formats import SPACES, Answer, read_results, same_id
-from recipes.medgrpo.answers.questions import InputError, Row, problem, read_test
+from recipes.medgrpo.answers.questions import Row, problem, read_test
 from recipes.medgrpo.files import write_json
+from recipes.medgrpo.terminal import Parser, command, real
 from reward_score.answers import PARSERS
 from reward_score.boxes import to_model
 
@@ -219,52 +220,64 @@ def submitted(path: Path) -> Any:
         raise problem(path, None, "", "one JSON list, not zipped, as the server reads it", str(error)) from None
 
 
-def _share(text: str) -> float:
-    """An argument between 0 and 1."""
-    if not 0 <= (value := float(text)) <= 1:
-        raise argparse.ArgumentTypeError(f"expected a share between 0 and 1, found {text}")
-    return value
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser("submission", __doc__)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--results", type=Path, help="answers to make the submission of")
-    source.add_argument("--check", type=Path, help="a submission file to check")
-    parser.add_argument("--test", type=Path, required=True, help="the test file, or the parquet made from it")
-    parser.add_argument("--output", type=Path, help="the submission file, with --results")
-    parser.add_argument("--sample", type=int, help="which of several samples of a row; default the lowest number")
-    parser.add_argument("--merged-parts", type=int, default=1, help="of released output: how many GPUs' parts it holds")
-    parser.add_argument("--box-space", choices=SPACES, help="of stg boxes, where the records do not say it")
-    parser.add_argument("--allow-blank", action="store_true", help="let answers be blank")
-    parser.add_argument("--max-truncated", type=_share, default=0.05, help="share of a task's answers; default 0.05")
+    source.add_argument("--results", type=Path, metavar="FILE", help="answers to make a submission file of")
+    source.add_argument("--check", type=Path, metavar="FILE", help="a submission file to check")
+    parser.add_argument(
+        "--test", type=Path, required=True, metavar="FILE", help="the test file, or the parquet made from it"
+    )
+    parser.add_argument("--output", type=Path, metavar="FILE", help="the submission file to write, with --results")
+    parser.add_argument(
+        "--sample",
+        type=int,
+        metavar="N",
+        help="which answer to take where a row has several samples (default: the one with the lowest number)",
+    )
+    parser.add_argument(
+        "--merged-parts",
+        type=int,
+        default=1,
+        metavar="N",
+        help="for released output: how many GPUs' parts were merged into the file",
+    )
+    parser.add_argument(
+        "--box-space", choices=SPACES, help="coordinates of spatial-grounding boxes (default: what the records say)"
+    )
+    parser.add_argument("--allow-blank", action="store_true", help="accept blank answers")
+    parser.add_argument(
+        "--max-truncated",
+        type=real(0, 1),
+        default=0.05,
+        metavar="SHARE",
+        help="largest share of a task's answers that the token limit may have cut off",
+    )
     args = parser.parse_args(argv)
     if args.results and not args.output:
         parser.error("--results needs --output")
+    return args
+
+
+@command("submission")
+def main(argv: list[str] | None = None) -> None:
+    args = parse(argv)
     rules = {"allow_blank": args.allow_blank, "space_stated": args.box_space is not None}
-    try:
-        rows = read_test(args.test)
-        if args.check:
-            entries = submitted(args.check)
-            if args.box_space == "model":
-                raise problem(args.check, None, "box_space", "canvas in a submission", "model")
-            report = check(args.check, entries, rows, **rules)
-        else:
-            answers = read_results(
-                args.results, rows, sample=args.sample, merged_parts=args.merged_parts, box_space=args.box_space
-            )
-            entries, odd = build(args.results, rows, answers, args.max_truncated)
-            report = check(args.results, entries, rows, **rules, said=answers)
-            report.odd.update(odd)
-            write_json(args.output, entries)
-    except InputError as error:
-        print(f"submission: error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"submission: error: {error.filename or args.output}: {error.strerror or error}", file=sys.stderr)
-        return 2
+    rows = read_test(args.test)
+    if args.check:
+        entries = submitted(args.check)
+        if args.box_space == "model":
+            raise problem(args.check, None, "box_space", "canvas in a submission", "model")
+        report = check(args.check, entries, rows, **rules)
+    else:
+        answers = read_results(
+            args.results, rows, sample=args.sample, merged_parts=args.merged_parts, box_space=args.box_space
+        )
+        entries, odd = build(args.results, rows, answers, args.max_truncated)
+        report = check(args.results, entries, rows, **rules, said=answers)
+        report.odd.update(odd)
+        write_json(args.output, entries)
     print(f"{args.check or args.output}: " + "\n".join(report.lines()))
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""Write and show what a run came to: metrics.jsonl and summary.json; pool several runs.
+"""Write and show the results of a run: metrics.jsonl and summary.json; pool several runs.
 
     python -m recipes.medgrpo summary --run outputs/NAME [--wall-s 512]        one run
     python -m recipes.medgrpo summary --show outputs/NAME                      its table again
     python -m recipes.medgrpo summary --pool outputs/A outputs/B outputs/C     several seeds together
 
-A run that was interrupted has one metrics file per attempt (verl's file logger starts its file anew); the attempts
-are merged here, the later attempt's figures winning where a step was trained again after a resume.
+A run that was interrupted has one metrics file per attempt, because verl's file logger starts a new file. This command
+merges them. Where a resumed attempt trained a step again, its figures replace the earlier ones. Exit status 1: the run
+is not complete.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -24,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from recipes.medgrpo.evaluation.pair_means import paired_difference
-from recipes.medgrpo.files import read_json_lines, write_json, write_json_lines
+from recipes.medgrpo.files import read_json, read_json_lines, write_json, write_json_lines
 from recipes.medgrpo.reward_options import judge_label
+from recipes.medgrpo.terminal import Parser, command, fields, real, table
 from recipes.medgrpo.training.checkpoints import latest_complete
 from reward_score.judge import OfflineJudge
 
@@ -70,7 +71,7 @@ def with_lost_steps(records: Sequence[dict], states: Path, trained: int | None) 
     for step in range(1, max([*known, trained or 0]) + 1):
         file = states / f"step_{step}.json"
         if step not in known and file.exists():
-            metrics = json.loads(file.read_text(encoding="utf-8")).get("metrics", {})
+            metrics = read_json(file).get("metrics", {})
             attempt = max((record["attempt"] for record in records if record["step"] < step), default=1)
             if REWARD in metrics:
                 known[step] = {"step": step, "attempt": attempt, **metrics}
@@ -93,8 +94,8 @@ def summarise(run: Path, wall_s: float | None = None) -> dict:
     scores = {}
     for name in ("sft", "medgrpo"):
         file = run / "eval" / name / "scores.json"
-        scores[name] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-    planned = json.loads((run / "plan.json").read_text(encoding="utf-8"))
+        scores[name] = read_json(file) if file.exists() else None
+    planned = read_json(run / "plan.json")
     rewards = [record[REWARD] for record in metrics]
     done = bool(metrics) and metrics[-1]["step"] == planned["steps"] and None not in scores.values()
     later = [record["step"] for record in metrics if record["attempt"] > 1]
@@ -143,33 +144,30 @@ def verdict(change: dict) -> str:
     )
 
 
-def table(summary: dict) -> str:
+def text(summary: dict) -> str:
     """The summary for a terminal."""
-    lines = []
+    blocks = []
     if summary.get("by_pair"):
-        lines.append(f"{'held-out videos':<28}{'acc SFT':>9}{'MedGRPO':>9}   {'format SFT':>10}{'MedGRPO':>9}")
         rows = {pair.removeprefix("medvidbench/"): row for pair, row in summary["by_pair"].items()}
         rows["mean over pairs"] = {"sft": summary["sft"], "medgrpo": summary["medgrpo"]}
-        for name, row in rows.items():
-            lines.append(
-                f"{name:<28}{row['sft']['acc']:>9.3f}{row['medgrpo']['acc']:>9.3f}   "
-                f"{row['sft']['format']:>10.3f}{row['medgrpo']['format']:>9.3f}"
-            )
-        lines.append(f"change in acc               {verdict(summary['acc_change'])}")
-    for name, label in (
-        ("reward_first5", "reward, first 5 steps"),
-        ("reward_last5", "reward, last 5 steps"),
-        ("probs_pearson_min", "rollout/actor, least"),
+        header = ["held-out videos", "acc SFT", "acc MedGRPO", "format SFT", "format MedGRPO"]
+        scores = [(model, figure) for figure in ("acc", "format") for model in ("sft", "medgrpo")]
+        blocks.append(
+            table(header, [[name, *(row[model][figure] for model, figure in scores)] for name, row in rows.items()])
+        )
+    lines = {"change in acc": verdict(summary["acc_change"])} if blocks else {}
+    for name, label, form in (
+        ("reward_first5", "reward, first 5 steps", ".4f"),
+        ("reward_last5", "reward, last 5 steps", ".4f"),
+        ("probs_pearson_min", "rollout/actor, least", ".4f"),
+        ("steps", "steps", "d"),
+        ("resumed_from", "resumed from step", "d"),
+        ("wall_s", "seconds", ".0f"),
+        ("judge", "caption judge", "s"),
     ):
         if summary[name] is not None:
-            lines.append(f"{label:<28}{summary[name]:.4f}")
-    lines.append(f"{'steps':<28}{summary['steps']}")
-    if summary["resumed_from"] is not None:
-        lines.append(f"{'resumed from step':<28}{summary['resumed_from']}")
-    if summary["wall_s"] is not None:
-        lines.append(f"{'seconds':<28}{summary['wall_s']:.0f}")
-    lines.append(f"{'caption judge':<28}{summary['judge']}")
-    return "\n".join(lines)
+            lines[label] = format(summary[name], form)
+    return "\n\n".join([*blocks, fields(lines)])
 
 
 def pool(runs: Sequence[Path]) -> dict:
@@ -181,30 +179,34 @@ def pool(runs: Sequence[Path]) -> dict:
     }
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser("summary", __doc__)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--run", type=Path)
-    what.add_argument("--show", type=Path, help="fails when the run is not complete")
-    what.add_argument("--pool", type=Path, nargs="+")
-    parser.add_argument("--wall-s", type=float, help="seconds that the run took so far")
-    args = parser.parse_args(argv)
+    what.add_argument("--run", type=Path, metavar="DIR", help="write a run's metrics.jsonl and summary.json; show it")
+    what.add_argument("--show", type=Path, metavar="DIR", help="show the summary that a complete run has")
+    what.add_argument("--pool", type=Path, nargs="+", metavar="DIR", help="mean change over several runs")
+    parser.add_argument("--wall-s", type=real(0), metavar="SECONDS", help="with --run: how long the run has taken")
+    return parser.parse_args(argv)
+
+
+@command("summary")
+def main(argv: list[str] | None = None) -> int:
+    args = parse(argv)
     if args.pool:
         result = pool(args.pool)
-        for run, change in [*result["runs"].items(), ("mean of the runs", result["mean"])]:
-            print(f"{run:<28}{verdict(change)}")
+        print(fields({run: verdict(x) for run, x in [*result["runs"].items(), ("mean of the runs", result["mean"])]}))
         return 0
     if args.show:
         file = args.show / "summary.json"
-        summary = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        summary = read_json(file) if file.exists() else {}
         if summary.get("status") != "complete":
             return 1
-        print(table(summary))
+        print(text(summary))
         return 0
     summary = summarise(args.run, args.wall_s)
     write_json(args.run / "summary.json", summary)
-    print(table(summary))
-    print(f"{'summary':<28}{args.run / 'summary.json'}")
+    print(text(summary))
+    print(f"written to {args.run / 'summary.json'}")
     return 0 if summary["status"] == "complete" else 1
 
 

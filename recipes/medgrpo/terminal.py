@@ -28,6 +28,14 @@ INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it."""
 
 
+class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Shows the description as it is written, and each option's default unless its help speaks of it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        plain = "default" in (action.help or "") or action.default is None or isinstance(action.default, bool | list)
+        return action.help if plain else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """A command's arguments. `--help` shows the text as it is written; a wrong argument is one line, exit status 2."""
 
@@ -35,7 +43,7 @@ class Parser(argparse.ArgumentParser):
         """`name` is the command's. argparse makes the parsers of subcommands itself, and names them by `prog`."""
         settings.setdefault("prog", START + (name or ""))
         settings.setdefault("description", text)
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **settings)
+        super().__init__(formatter_class=_Help, allow_abbrev=False, **settings)
 
     def error(self, message: str) -> None:
         self.exit(2, f"{self.prog.removeprefix(START)}: error: {message} (--help explains the arguments)\n")
@@ -97,19 +105,15 @@ def progress(total: int | None, unit: str, label: str, done: int = 0) -> Any:
     return tqdm(total=total, initial=done, unit=unit, desc=label, file=sys.stderr, **pace)
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]], decimals: int = 3) -> str:
     """A Markdown table with columns of even width, which reads on a terminal too.
 
     A cell is text, a number or None. Text is shown on one line, a ``|`` in it escaped. A whole number is shown with
-    commas, another number with three decimals, None as ``-``. Columns of numbers stand to the right.
+    commas, another number with `decimals` digits after the point, None as ``-``. Columns of numbers stand to the right.
     """
     cells = [list(row) for row in rows]
-    # zip(*...) of no rows has no columns.
-    right = [
-        any(not isinstance(row[at], str) for row in cells) and all(not isinstance(row[at], str) for row in cells)
-        for at in range(len(header))
-    ]
-    lines = [[_shown(cell) for cell in row] for row in [header, *cells]]
+    right = [bool(cells) and not any(isinstance(row[at], str) for row in cells) for at in range(len(header))]
+    lines = [[_shown(cell, decimals) for cell in row] for row in [header, *cells]]
     widths = [max(3, *(len(line[at]) for line in lines)) for at in range(len(header))]
     text = []
     for line in lines:
@@ -120,10 +124,10 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return "\n".join(text)
 
 
-def _shown(cell: Any) -> str:
+def _shown(cell: Any, decimals: int) -> str:
     if isinstance(cell, str):
         return " ".join(cell.split()).replace("|", "\\|")
-    return number(cell) if cell is None or isinstance(cell, float) else f"{cell:,}"
+    return number(cell, f",.{decimals}f" if isinstance(cell, float) else ",")
 
 
 def number(value: float | None, form: str = ".3f") -> str:

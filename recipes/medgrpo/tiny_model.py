@@ -11,21 +11,19 @@ takes tens of tokens, not hundreds. Digits stay single tokens, as in Qwen's own 
 
 from __future__ import annotations
 
-import argparse
 import copy
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-
-import recipes.medgrpo.rollout.cpu.torchvision_ops  # noqa: F401  isort: skip
-
-import pyarrow.parquet as pq
-import torch
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import Qwen2TokenizerFast
+from typing import TYPE_CHECKING
 
 from recipes.medgrpo.data.families import FAMILIES, family_of
+from recipes.medgrpo.files import InputError
+from recipes.medgrpo.terminal import Parser, command, whole
+
+if TYPE_CHECKING:
+    from transformers import Qwen2TokenizerFast
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -60,14 +58,26 @@ HEAD_DIM = 32
 
 
 def corpus(files: Iterable[str]) -> Iterator[str]:
-    """Prompts and reference answers of the preprocessor's parquet files."""
+    """Prompts and reference answers of the preprocessor's parquet files. Raises InputError for another file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     for file in files:
-        for row in pq.read_table(file, columns=["prompt", "extra_info"]).to_pylist():
+        try:
+            rows = pq.read_table(file, columns=["prompt", "extra_info"]).to_pylist()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(f"{file}: cannot be read as parquet: {str(error).splitlines()[0]}") from error
+        for row in rows:
             yield from (message["content"] for message in row["prompt"])
             yield row["extra_info"]["answer"]
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2TokenizerFast:
+    """A byte-level BPE with the special tokens and the chat template of Qwen2.5-VL."""
+    import recipes.medgrpo.rollout.cpu.torchvision_ops  # noqa: F401  isort: skip
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import Qwen2TokenizerFast
+
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -95,6 +105,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2TokenizerFast
 
 def build(family: str, tokenizer: Qwen2TokenizerFast, *, hidden: int = 128, layers: int = 2, spread: float = 0.06):
     """A freshly drawn model and its processor. `spread` is the standard deviation of the initial weights."""
+    import recipes.medgrpo.rollout.cpu.torchvision_ops  # noqa: F401  isort: skip
     from transformers import Qwen2VLImageProcessor
 
     kind = family_of(family)
@@ -148,32 +159,38 @@ def build(family: str, tokenizer: Qwen2TokenizerFast, *, hidden: int = 128, laye
     return model, processor
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--family", choices=tuple(FAMILIES), required=True)
+def write(model, processor, tokenizer, output: Path) -> None:
+    """The whole model in its folder, or none."""
+    draft = output.with_name(output.name + ".partial")
+    shutil.rmtree(draft, ignore_errors=True)
+    for part in (model, processor, tokenizer):
+        part.save_pretrained(draft)
+    shutil.rmtree(output, ignore_errors=True)
+    draft.rename(output)
+
+
+@command("tiny_model")
+def main(argv: list[str] | None = None) -> None:
+    parser = Parser("tiny_model", __doc__)
+    parser.add_argument("--family", choices=tuple(FAMILIES), required=True, help="architecture of the model")
     parser.add_argument("--text", nargs="+", required=True, metavar="PARQUET", help="what the tokenizer is trained on")
-    parser.add_argument("--output", required=True, type=Path)
-    parser.add_argument("--vocab-size", type=int, default=1024)
-    parser.add_argument("--hidden", type=int, default=128, help="a multiple of 32")
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write the model to")
+    parser.add_argument("--vocab-size", type=whole(300), default=1024, metavar="N", help="number of tokens")
+    parser.add_argument("--hidden", type=whole(32), default=128, metavar="N", help="hidden size, a multiple of 32")
+    parser.add_argument("--layers", type=whole(1), default=2, metavar="N", help="number of text layers")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights")
     args = parser.parse_args(argv)
     if (args.output / "config.json").exists():
         print(f"{args.output}: a model is already there")
-        return 0
+        return
+    import torch
+
     tokenizer = train_tokenizer(corpus(args.text), args.vocab_size)
     torch.manual_seed(args.seed)
     model, processor = build(args.family, tokenizer, hidden=args.hidden, layers=args.layers)
-    draft = args.output.with_name(args.output.name + ".partial")
-    shutil.rmtree(draft, ignore_errors=True)
-    model.save_pretrained(draft)
-    processor.save_pretrained(draft)
-    tokenizer.save_pretrained(draft)
-    shutil.rmtree(args.output, ignore_errors=True)
-    draft.rename(args.output)
+    write(model, processor, tokenizer, args.output)
     parameters = sum(weight.numel() for weight in model.parameters())
     print(f"{args.output}: {args.family}, {parameters / 1e6:.2f} M parameters, {len(tokenizer)} tokens")
-    return 0
 
 
 if __name__ == "__main__":

@@ -121,6 +121,9 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         # `export | head`: the reader has what it wanted. Python would complain again when it closes the stream.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        print("judge: interrupted", file=sys.stderr)
+        return 130
     except (JudgeError, OSError) as error:
         print(f"judge: error: {str(error).removeprefix('judge: ')}", file=sys.stderr)
         return 2

@@ -27,6 +27,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ..errors import BadSetting
 from .judgement import DIMENSIONS, HIGHEST, LOWEST
 
 PROMPT_FOLDER = Path(__file__).with_name("prompts")
@@ -70,7 +71,7 @@ def load_prompt(name_or_path: str | Path = "comparative") -> Prompt:
     A file is read once in a process, so that a run judges with one prompt.
 
     Raises:
-        ValueError: no such file, or a section is missing, unknown, given twice or without a placeholder it needs.
+        BadSetting: no such file, or a section is missing, unknown, given twice or without a placeholder it needs.
             Names file and section.
     """
     path = Path(name_or_path)
@@ -78,17 +79,17 @@ def load_prompt(name_or_path: str | Path = "comparative") -> Prompt:
         path = PROMPT_FOLDER / f"{name_or_path}.txt"
         if not path.is_file():
             names = ", ".join(sorted(file.stem for file in PROMPT_FOLDER.glob("*.txt")))
-            raise ValueError(f"prompt {name_or_path!r}: expected one of {names}, or the path of a file")
+            raise BadSetting(f"prompt {name_or_path!r}: expected one of {names}, or the path of a file")
     try:
         data = path.read_bytes()
         # Line ends of another system must not change what is asked; the digest is of the bytes as they are.
         text = data.decode("utf-8").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: {type(error).__name__}: expected a prompt file in UTF-8") from None
+        raise BadSetting(f"{path}: {type(error).__name__}: expected a prompt file in UTF-8") from None
     head, *parts = _HEADING.split(text)
     version = _VERSION.fullmatch(head)
     if not version:
-        raise ValueError(f"{path}: before the first section: expected the one line 'version: NAME'")
+        raise BadSetting(f"{path}: before the first section: expected the one line 'version: NAME'")
     sections = _checked(path, list(zip(parts[::2], (part.strip() for part in parts[1::2]), strict=True)))
     kinds = {name.removeprefix("kind "): text for name, text in sections.items() if name.startswith("kind ")}
     return Prompt(version[1], hashlib.sha256(data).hexdigest(), sections["system"], sections["user"], kinds)
@@ -153,10 +154,10 @@ def response_format() -> dict[str, Any]:
 
 
 def _checked(path: Path, sections: list[tuple[str, str]]) -> dict[str, str]:
-    """The sections by name. Raises ValueError for the first that would make a prompt without a fence or a sense."""
+    """The sections by name. Raises BadSetting for the first that would make a prompt without a fence or a sense."""
 
     def wrong(name: str, expected: str) -> NoReturn:
-        raise ValueError(f"{path}: section '{name}': {expected}")
+        raise BadSetting(f"{path}: section '{name}': {expected}")
 
     known = ["system", "user", *(f"kind {kind}" for kind in (*KINDS, OTHER_KIND))]
     found: dict[str, str] = {}

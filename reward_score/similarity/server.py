@@ -173,12 +173,16 @@ class _Server(uvicorn.Server):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT; 1 when the encoder cannot be had."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--port", type=int, required=True, help="0 takes a free one")
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--encoder", help="folder or hub name of a sentence encoder; all-MiniLM-L6-v2 without")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N, or auto: a GPU if nobody else is on it")
+    """Serve until SIGTERM or SIGINT; 2 when the encoder cannot be had."""
+    parser = argparse.ArgumentParser(
+        "embedding_server", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--port", type=int, required=True, help="port to listen on; 0 takes a free one")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    parser.add_argument("--encoder", help="folder or hub name of a sentence encoder (default all-MiniLM-L6-v2)")
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:N, or auto (default): a GPU that no other process uses"
+    )
     options = parser.parse_args(arguments)
     try:
         if options.encoder and is_endpoint(options.encoder):
@@ -187,8 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         model = (PurePath(options.encoder).name or options.encoder) if options.encoder else DEFAULT_MODEL
         app = make_app(similarity, model, os.environ.get(KEY_VARIABLE, "").strip() or None)
     except (ValueError, EmbeddingUnavailable) as error:
-        print(f"embedding server: {error}", file=sys.stderr)
-        return 1
+        print(f"embedding_server: error: {error}", file=sys.stderr)
+        return 2
     config = uvicorn.Config(
         app,
         host=options.host,

@@ -79,7 +79,7 @@ def make(folder: Path) -> None:
 
 def seconds(folder: Path, *arguments: str) -> float:
     """Wall seconds of the command."""
-    command = [sys.executable, "-m", "recipes.medgrpo.evaluate", "--results", str(folder / "results.json")]
+    command = [sys.executable, "-m", "recipes.medgrpo.evaluate", "score", "--results", str(folder / "results.json")]
     command += ["--ground-truth", str(folder / "test.json"), "--mode", "leaderboard", "--output", str(folder / "out")]
     began = time.perf_counter()
     subprocess.run(

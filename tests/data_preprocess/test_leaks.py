@@ -238,12 +238,12 @@ def test_bad_rows_are_counted_and_too_many_are_an_error(tmp_path: Path, capsys: 
     for row in rows[:10]:
         row["metadata"]["fps"] = "fast"
     bad.write_text(json.dumps(rows))
-    assert leaks.main([str(bad), "--json", str(tmp_path / "report.json")]) == 1
+    assert leaks.main([str(bad), "--json", str(tmp_path / "report.json")]) == 2
     assert "10 of 230 rows are bad; the first: " in capsys.readouterr().err
     assert not (tmp_path / "report.json").exists()
 
 
 def test_an_unreadable_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert leaks.main([str(tmp_path / "absent.json")]) == 1
+    assert leaks.main([str(tmp_path / "absent.json")]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert lines[-1].startswith("leaks: ") and "absent.json" in lines[-1]

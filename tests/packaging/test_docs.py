@@ -38,14 +38,12 @@ said = []
 for command in json.loads(sys.argv[1]):
     module, arguments = (command[1], command[2:]) if command[0] == "-m" else (None, command[1:])
     page = io.StringIO()
-    # `evaluate` has more to say of the way that samples.
-    for more in ([], ["--model", "x"]) if arguments == ["evaluate"] else ([],):
-        sys.argv = [command[0], *arguments, *more, "--help"]
-        with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
-            if module is None:
-                runpy.run_path(command[0], run_name="__main__")
-            else:
-                runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.argv = [command[0], *arguments, "--help"]
+    with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
+        if module is None:
+            runpy.run_path(command[0], run_name="__main__")
+        else:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
     said.append(page.getvalue())
 print("SAID " + json.dumps(said))
 """
@@ -99,7 +97,7 @@ class Command:
         return (*head, *subcommands)
 
 
-WITH_SUBCOMMANDS = ("judge_study", "reward_score.judge", "data_preprocess/medvidbench.py")
+WITH_SUBCOMMANDS = ("evaluate", "judge_study", "reward_score.judge", "data_preprocess/medvidbench.py")
 
 
 def commands() -> list[Command]:

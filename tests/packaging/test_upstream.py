@@ -298,4 +298,4 @@ def test_a_run_script_composes_from_the_trees_alone(checkout):
 
 def test_verls_example_is_the_preprocessors_command(checkout):
     done = run(checkout, sys.executable, "examples/data_preprocess/medvidbench.py", "--annotations", "missing.json")
-    assert done.returncode == 2 and "medvidbench.py: error:" in done.stderr, done.stderr
+    assert done.returncode == 2 and "medvidbench: error:" in done.stderr, done.stderr

@@ -309,9 +309,9 @@ def test_the_ground_truth_of_another_split(place, run, split):
     ("options", "line"),
     [
         (["--tasks", "skill"], "tasks: expected some of tal, stg"),
-        (["--seed", "-1"], "argument --seed: expected a whole number of at least 0, found -1"),
-        (["--resamples", "0"], "argument --resamples: expected a whole number of at least 1, found 0"),
-        (["--merged-parts", "0"], "argument --merged-parts: expected a whole number of at least 1, found 0"),
+        (["--seed", "-1"], "argument --seed: expected a whole number from 0, got '-1'"),
+        (["--resamples", "0"], "argument --resamples: expected a whole number from 1, got '0'"),
+        (["--merged-parts", "0"], "argument --merged-parts: expected a whole number from 1, got '0'"),
         (["--sample", "1"], "sample: expected our rollouts, which number their samples"),
         ([*LEADERBOARD, "--judge", "openai"], "judge: base_url: expected http(s)"),
         (["--nonsense"], "unrecognized arguments: --nonsense"),
@@ -341,7 +341,7 @@ def test_an_output_that_cannot_be_written_is_found_first(place, run, tmp_path):
 
 def test_the_help_tells_of_every_option_of_a_results_file(capsys):
     with pytest.raises(SystemExit) as left:
-        main(["--help"])
+        main(["score", "--help"])
     said = capsys.readouterr().out
     assert left.value.code == 0 and all(f"--{name}" in said for name in ("per-record", "blind-baseline", "published"))
 

@@ -13,7 +13,7 @@ from recipes.medgrpo.summary import (
     judge_line,
     merge_attempts,
     summarise,
-    table,
+    text,
     verdict,
     with_lost_steps,
 )
@@ -91,7 +91,7 @@ def test_the_summary_of_a_whole_run(tmp_path):
     assert summary["acc_change"]["acc_change"] == 0.25 and summary["acc_change"]["low"] == 0.25
     assert summary["resumed_from"] is None and summary["probs_pearson_min"] == 0.9995
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 12
-    assert "AVOS/tal" in table(summary) and "above 0" in table(summary)
+    assert "AVOS/tal" in text(summary) and "above 0" in text(summary)
 
 
 def test_an_attempt_without_a_checkpoint_to_go_on_from_is_no_resume(tmp_path):
@@ -105,7 +105,7 @@ def test_a_run_that_stopped_early_is_not_complete(tmp_path):
     write_run(tmp_path, 7, {"sft": 0.25})
     summary = summarise(tmp_path)
     assert summary["status"] == "incomplete" and summary["medgrpo"] is None
-    assert "steps" in table(summary)
+    assert "steps" in text(summary)
 
 
 def test_an_interval_that_touches_zero_says_so():

@@ -146,8 +146,8 @@ def test_a_wrong_key_is_refused_and_told_to_nobody(server, monkeypatch):
 def test_an_encoder_that_cannot_be_had_is_one_line_and_an_exit_code(tmp_path):
     command = [sys.executable, "-m", "reward_score.similarity.server", "--port", "0", "--encoder", str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith("embedding server: ") and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("embedding_server: error: ") and done.stderr.count("\n") == 1
 
 
 class Endpoint:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from recipes.medgrpo.files import InputError
+
 if TYPE_CHECKING:
     import torch
 
@@ -74,14 +76,14 @@ class Family:
         raise NotImplementedError
 
     def check_size(self, video_processor: Any, frames: int, size: Size) -> None:
-        """Raises `ValueError` where the video processor would resize frames that the preprocessor has resized.
+        """Raises `InputError` where the video processor would resize frames that the preprocessor has resized.
 
         Boxes and prompt lengths hold for the size that the preprocessor wrote down, whatever the model is shown.
         """
         seen = self.size_seen(video_processor, frames, size)
         if seen != tuple(size):
             bounds = f"{video_processor.size['shortest_edge']} to {video_processor.size['longest_edge']}"
-            raise ValueError(
+            raise InputError(
                 f"{frames} frames of {size[0]}x{size[1]} would be shown as {seen[0]}x{seen[1]} by the model's video "
                 f"processor (size: {bounds} pixels), expected no resize: preprocess with other --min-pixels and "
                 "--max-pixels, or mend the size in the model's processor_config.json"
@@ -177,11 +179,11 @@ def family_of(what: Any) -> Family:
     """The family of a model type, a configuration or a processor.
 
     Raises:
-        ValueError: none that is known.
+        InputError: none that is known.
     """
     name = what if isinstance(what, str) else getattr(what, "model_type", None)
     if name is None:
         name = next((f.name for f in FAMILIES.values() if f.processor == type(what).__name__), type(what).__name__)
     if name not in FAMILIES:
-        raise ValueError(f"model family {name!r}, expected one of {', '.join(FAMILIES)}")
+        raise InputError(f"model family {name!r}, expected one of {', '.join(FAMILIES)}")
     return FAMILIES[name]

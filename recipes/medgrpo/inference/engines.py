@@ -11,10 +11,14 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+from typing import TYPE_CHECKING
 
-from recipes.medgrpo.inference.jobs import Engine, InferenceError
+from recipes.medgrpo.files import InputError
 from recipes.medgrpo.rollout.standalone import CONFIGS
 from recipes.medgrpo.terminal import real, whole
+
+if TYPE_CHECKING:
+    from recipes.medgrpo.inference.jobs import Engine
 
 ENGINES = ("vllm", "transformers", "rollout", "endpoint")
 
@@ -39,49 +43,100 @@ def choose(asked: str | None) -> tuple[str, str]:
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which engine, and what each needs to know."""
-    parser.add_argument("--engine", choices=ENGINES, help="default: vllm with a GPU, else transformers")
-    local = parser.add_argument_group("vllm and transformers")
-    local.add_argument("--dtype", help="of --engine vllm; default bfloat16 on GPUs, else float32")
-    local.add_argument("--device", help="of --engine transformers: cpu or cuda; default what is there")
-    local.add_argument("--tensor-parallel-size", "--tensor_parallel_size", type=whole(1), default=1)
-    local.add_argument("--gpu-memory-utilization", "--gpu_memory_utilization", type=real(0, above=True), default=0.8)
-    local.add_argument("--max-model-len", type=whole(1), help="prompt and answer; default 32768 or what the model has")
-    local.add_argument("--data-parallel", type=whole(1), default=1, metavar="N", help="N processes, each its own GPUs")
-    rollout = parser.add_argument_group("rollout")
-    rollout.add_argument("--config", choices=CONFIGS, help="the training's configuration; default this machine's")
-    rollout.add_argument("--override", nargs="+", metavar="KEY=VALUE", help="hydra overrides")
-    endpoint = parser.add_argument_group("endpoint", "keys: MEDGRPO_ENDPOINT_API_KEY or OPENAI_API_KEY")
-    endpoint.add_argument("--base-url", help="of the OpenAI-compatible endpoint, such as http://127.0.0.1:8000/v1")
-    endpoint.add_argument("--endpoint-model", help="the model's name there")
-    endpoint.add_argument("--concurrency", type=whole(1), default=8, help="requests at once")
-    endpoint.add_argument("--max-images", type=whole(1), help="of a clip, but of rc; more frames are thinned evenly")
-    endpoint.add_argument("--jpeg-quality", type=whole(1), default=90)
-    endpoint.add_argument("--retries", type=whole(0), default=6, help="of a request that may pass next time")
-    endpoint.add_argument("--timeout", type=real(0, above=True), default=300.0, help="seconds for one reply")
-    endpoint.add_argument("--tokens-field", choices=("max_tokens", "max_completion_tokens"), default="max_tokens")
-    parser.add_argument("--temperature", type=real(0), default=0.0, help="0, the default, is greedy")
+    """`--engine`, and what each engine needs to know."""
+    parser.add_argument(
+        "--engine", choices=ENGINES, help="what runs the model (default: vllm with a GPU, else transformers)"
+    )
+    parser.add_argument(
+        "--temperature", type=real(0), default=0.0, help="sampling temperature; 0 (default) takes the likeliest token"
+    )
+    local = parser.add_argument_group("with --engine vllm or transformers")
+    local.add_argument("--dtype", help="for vllm: type of the weights (default: bfloat16 on GPUs, else float32)")
+    local.add_argument("--device", help="for transformers: cpu or cuda (default: cuda with a GPU)")
+    local.add_argument(
+        *("--tensor-parallel-size", "--tensor_parallel_size"),
+        type=whole(1),
+        default=1,
+        metavar="N",
+        help="for vllm: GPUs that share one copy of the model",
+    )
+    local.add_argument(
+        *("--gpu-memory-utilization", "--gpu_memory_utilization"),
+        type=real(0, above=True),
+        default=0.8,
+        metavar="SHARE",
+        help="for vllm: share of a GPU's memory that it may use",
+    )
+    local.add_argument(
+        "--max-model-len",
+        type=whole(1),
+        metavar="N",
+        help="for vllm: most tokens of prompt and answer together (default: 32768, or fewer if the model has fewer)",
+    )
+    local.add_argument(
+        "--data-parallel",
+        type=whole(1),
+        default=1,
+        metavar="N",
+        help="processes that share the rows, each with GPUs of its own",
+    )
+    rollout = parser.add_argument_group("with --engine rollout")
+    rollout.add_argument("--config", choices=CONFIGS, help="training configuration (default: this machine's)")
+    rollout.add_argument("--override", nargs="+", metavar="KEY=VALUE", help="hydra overrides of the configuration")
+    endpoint = parser.add_argument_group(
+        "with --engine endpoint", "The key comes from the environment: MEDGRPO_ENDPOINT_API_KEY or OPENAI_API_KEY."
+    )
+    endpoint.add_argument("--base-url", metavar="URL", help="its address, for example http://127.0.0.1:8000/v1")
+    endpoint.add_argument("--endpoint-model", metavar="NAME", help="the model's name there")
+    endpoint.add_argument("--concurrency", type=whole(1), default=8, metavar="N", help="requests at once")
+    endpoint.add_argument(
+        "--max-images",
+        type=whole(1),
+        metavar="N",
+        help="most frames of a clip that are sent, evenly spread (default: all; region captions always send all)",
+    )
+    endpoint.add_argument("--jpeg-quality", type=whole(1), default=90, metavar="N", help="JPEG quality of the frames")
+    endpoint.add_argument(
+        "--retries",
+        type=whole(0),
+        default=6,
+        metavar="N",
+        help="how often a request is repeated after a failure that may pass",
+    )
+    endpoint.add_argument(
+        "--timeout",
+        type=real(0, above=True),
+        default=300.0,
+        metavar="SECONDS",
+        help="how long to wait for a reply",
+    )
+    endpoint.add_argument(
+        "--tokens-field",
+        choices=("max_tokens", "max_completion_tokens"),
+        default="max_tokens",
+        help="name of the request's token limit",
+    )
 
 
 def check(args: argparse.Namespace, engine: str) -> None:
-    """Raises `InferenceError` for arguments that do not go with the engine, one line."""
+    """Raises `InputError` for arguments that do not go with the engine, one line."""
     if engine == "endpoint":
         missing = [name for name in ("base_url", "endpoint_model") if getattr(args, name) is None]
         if missing:
             names = ", ".join("--" + name.replace("_", "-") for name in missing)
-            raise InferenceError(f"{names}: expected with --engine endpoint")
+            raise InputError(f"{names}: expected with --engine endpoint")
     elif args.model is None:
-        raise InferenceError(f"--model: expected a checkpoint folder with --engine {engine}")
+        raise InputError(f"--model: expected a checkpoint folder with --engine {engine}")
     elif args.base_url or args.endpoint_model:
-        raise InferenceError("--base-url, --endpoint-model: expected together with --engine endpoint")
+        raise InputError("--base-url, --endpoint-model: expected together with --engine endpoint")
     if engine != "rollout" and (args.config or args.override):
-        raise InferenceError("--config, --override: expected together with --engine rollout")
+        raise InputError("--config, --override: expected together with --engine rollout")
     if args.data_parallel > 1 and engine not in ("vllm", "transformers"):
-        raise InferenceError(f"--data-parallel {args.data_parallel}: expected with --engine vllm or transformers")
+        raise InputError(f"--data-parallel {args.data_parallel}: expected with --engine vllm or transformers")
 
 
 def make(args: argparse.Namespace, engine: str) -> Engine:
-    """The engine, not yet started. `InferenceError`, `RolloutError`: what it cannot be made of."""
+    """The engine, not yet started. Raises InputError or RolloutError where it cannot be made."""
     if engine == "endpoint":
         from recipes.medgrpo.inference.endpoint_engine import Endpoint
 
@@ -98,7 +153,7 @@ def make(args: argparse.Namespace, engine: str) -> Engine:
         )
     if engine == "vllm":
         if importlib.util.find_spec("vllm") is None:
-            raise InferenceError("--engine vllm: expected vLLM to be installed (pip install vllm==0.24.0), found none")
+            raise InputError("--engine vllm: expected vLLM to be installed (pip install vllm==0.24.0), found none")
         from recipes.medgrpo.inference.vllm_engine import Offline
 
         return Offline(

@@ -68,6 +68,14 @@ class _Requests:
         return []
 
 
+def loaded(model: str, device: str) -> TransformersEngine:
+    """The model on its device. Raises InferenceError where transformers cannot read it."""
+    try:
+        return TransformersEngine.load(model, device)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise InferenceError(f"--model {model}: {str(error).splitlines()[0]}") from error
+
+
 class InProcess(_Requests):
     """A transformers model in this process, on one device; float32 on CPU, bfloat16 elsewhere."""
 
@@ -83,10 +91,7 @@ class InProcess(_Requests):
         return identity_of(self.model)
 
     def __enter__(self) -> InProcess:
-        try:
-            self.engine = TransformersEngine.load(self.model, self.device)
-        except (OSError, ValueError, RuntimeError) as error:
-            raise InferenceError(f"--model {self.model}: {str(error).splitlines()[0]}") from error
+        self.engine = loaded(self.model, self.device)
         return self
 
 

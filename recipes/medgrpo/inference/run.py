@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from recipes.medgrpo.data.dataset import chat_of
 from recipes.medgrpo.data.rows import Rows
 from recipes.medgrpo.inference.answer_log import Key
@@ -21,6 +19,7 @@ from recipes.medgrpo.inference.budgets import budget_of
 from recipes.medgrpo.inference.jobs import Engine, Failure, InferenceError, Job, Reply
 from recipes.medgrpo.inference.one_shot import Examples
 from recipes.medgrpo.inference.scored_samples import about_row, row_seed
+from recipes.medgrpo.terminal import progress
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ def answer(
         return failed
     with (
         open(part, "w", encoding="utf-8") as file,
-        tqdm(total=len(keys), unit="answer", desc=label, mininterval=2) as progress,
+        progress(len(keys), "answer", label) as bar,
         engine,
     ):
         file.write(json.dumps({"header": header}) + "\n")
@@ -96,7 +95,7 @@ def answer(
                     file.write(json.dumps(record_of(rows[key[0]], key, reply), allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
-            progress.update(len(asked))
+            bar.update(len(asked))
             if len(replies) > 1 and all(isinstance(reply, Failure) and not reply.of_row for reply in replies):
                 raise InferenceError(f"a whole batch without an answer, the last: {replies[-1].reason}")
     for note in engine.notes():

@@ -13,7 +13,6 @@ training samples with (`servers.py`). Answers for the official tools are `genera
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import itertools
 import json
@@ -31,7 +30,6 @@ if shutil.which("nvidia-smi") is None:
 import recipes.medgrpo.plugin  # noqa: F401  isort: skip
 
 import numpy as np
-from tqdm import tqdm
 
 from recipes.medgrpo.data.positions import enabled
 from recipes.medgrpo.data.schedule import choose_rows
@@ -42,10 +40,9 @@ from recipes.medgrpo.files import (
     read_json_lines,
     write_json_lines,
 )
-from recipes.medgrpo.reward_options import add_judge_arguments, defining, signal_settings_of
-from recipes.medgrpo.rollout.standalone import CONFIGS, RolloutError, RolloutServers
-from recipes.medgrpo.terminal import whole
-from recipes.medgrpo.training.judge_check import check_judge
+from recipes.medgrpo.reward_options import defining
+from recipes.medgrpo.rollout.standalone import RolloutServers
+from recipes.medgrpo.terminal import progress
 from reward_score.medgrpo import score_many
 
 ANSWER_KEYS = ("sample", "answer", "truncated")
@@ -153,7 +150,8 @@ def sample_and_score(
     """
     from recipes.medgrpo.data.dataset import chat_of, check_shown, read_rows
     from recipes.medgrpo.data.video import clips_of
-    from recipes.medgrpo.rollout.transformers_engine import Request, SamplingSettings, TransformersEngine
+    from recipes.medgrpo.inference.local_engines import loaded
+    from recipes.medgrpo.rollout.transformers_engine import Request, SamplingSettings
 
     # The first line of the file says what its answers are answers to, and what scored them.
     header = {
@@ -193,9 +191,9 @@ def sample_and_score(
     for line in [] if servers is None else servers.differences(settings):
         print(f"{output}: {line}")
     with (
-        nullcontext(TransformersEngine.load(model, device)) if servers is None else servers as engine,
+        nullcontext(loaded(model, device)) if servers is None else servers as engine,
         open(partial, "a", encoding="utf-8") as file,
-        tqdm(total=len(jobs), initial=len(done), unit="answer", desc=output.stem, mininterval=2) as progress,
+        progress(len(jobs), "answer", output.stem, done=len(done)) as bar,
     ):
         for batch in _batches(jobs[len(done) :], batch_size):
             prompts, seeds = {}, {}
@@ -216,47 +214,7 @@ def sample_and_score(
             file.writelines(json.dumps(record, allow_nan=False) + "\n" for record in records)
             file.flush()
             done += records
-            progress.update(len(batch))
+            bar.update(len(batch))
     set_aside(output)
     partial.replace(output)
     return done
-
-
-def add_arguments(parser: argparse.ArgumentParser, samples: int) -> None:
-    """Model, sampling and judge."""
-    parser.add_argument("--model", required=True, help="checkpoint folder in HF format")
-    add_sampling_arguments(parser, samples)
-    add_judge_arguments(parser)
-
-
-def add_sampling_arguments(parser: argparse.ArgumentParser, samples: int) -> None:
-    """What is sampled, and how."""
-    parser.add_argument("--data", required=True, help="parquet file of the preprocessor")
-    parser.add_argument("--samples", type=whole(1), default=samples, help="answers per row")
-    parser.add_argument("--rows-per-pair", type=whole(1), help="at most this many rows of every pair; default all")
-    parser.add_argument("--temperature", type=float, default=1.0)
-    parser.add_argument("--max-new-tokens", type=whole(1), default=96)
-    parser.add_argument("--batch-size", type=whole(1), default=192)
-    parser.add_argument("--tasks", nargs="+", help="only these tasks")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--engine", choices=("transformers", "rollout"), default="transformers")
-    parser.add_argument("--device", default="cpu", help="of --engine transformers: cpu or cuda")
-    parser.add_argument(
-        "--config", choices=CONFIGS, help="of --engine rollout: the training's configuration; default this machine's"
-    )
-    parser.add_argument("--override", nargs="+", metavar="KEY=VALUE", help="of --engine rollout: hydra overrides")
-
-
-def options(args: argparse.Namespace) -> dict:
-    """What `sample_and_score` takes of the command line. RolloutError: a configuration or a judge that is none."""
-    servers = None
-    if args.engine == "rollout":
-        servers = RolloutServers(args.model, args.config, args.override or ())
-    elif args.config or args.override:
-        raise RolloutError("--config, --override: expected together with --engine rollout")
-    scoring = signal_settings_of(args)
-    # Whatever is wrong with the judge comes out now, and not after the first answers are sampled.
-    for problem in check_judge(args.judge, scoring.get("judge_settings", {})):
-        raise RolloutError(problem)
-    names = ("samples", "rows_per_pair", "temperature", "max_new_tokens", "batch_size", "tasks", "seed", "device")
-    return {"scoring": scoring, "servers": servers, **{name: getattr(args, name) for name in names}}

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-from recipes.medgrpo.inference.jobs import InferenceError
+from recipes.medgrpo.files import InputError
 
 COMMAND = "recipes.medgrpo.generate"
 
@@ -19,13 +19,13 @@ def devices(processes: int, each: int, gpus: Sequence[str]) -> list[str | None]:
     """CUDA_VISIBLE_DEVICES of every process; None on a machine without a GPU.
 
     Raises:
-        InferenceError: too few GPUs.
+        InputError: too few GPUs.
     """
     if not gpus:
         return [None] * processes
     if len(gpus) < processes * each:
         expected = f"{processes * each} GPUs, {each} for each process"
-        raise InferenceError(f"--data-parallel {processes}: expected {expected}, found {len(gpus)}")
+        raise InputError(f"--data-parallel {processes}: expected {expected}, found {len(gpus)}")
     return [",".join(gpus[each * number : each * (number + 1)]) for number in range(processes)]
 
 

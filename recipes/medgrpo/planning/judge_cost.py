@@ -30,9 +30,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recipes.medgrpo.data.schedule import ScheduleError, quotas
+from recipes.medgrpo.data.schedule import quotas
 from recipes.medgrpo.planning.shapes import PlanError
 from recipes.medgrpo.reward_options import PROMPT
+from recipes.medgrpo.terminal import Parser, command, real, table, whole
 from reward_score.errors import RewardError
 from reward_score.judge.judgement import DIMENSIONS
 from reward_score.judge.prices import price_of
@@ -40,6 +41,7 @@ from reward_score.judge.prompting import Prompt, clean, load_prompt, messages, n
 from reward_score.tasks import CAPTION_SIGNALS, TASKS, read_gold
 
 LEVELS = ("low", "likely", "high")
+TOKENS = ("prompt_tokens", "completion_tokens")
 BYTES_PER_TOKEN = {"low": 5.0, "likely": 4.3, "high": 3.5}
 VERDICT_BYTES_PER_TOKEN = {"low": 3.5, "likely": 3.0, "high": 2.5}
 CANDIDATE_LENGTH = {"low": 0.5, "likely": 1.0, "high": 2.0}
@@ -192,87 +194,85 @@ def hours(
     return limits
 
 
-def table(found: Mapping[str, Any]) -> str:
+def text(found: Mapping[str, Any]) -> str:
     """The estimate for a terminal."""
-    width = max([len(pair) for pair in found["pairs"]] + [40])
-    lines = [f"{'pair':{width}}{'rows':>8}{'per step':>10}{'answers':>12}{'calls':>12}"]
-    for pair, row in found["pairs"].items():
-        lines.append(f"{pair:{width}}{row['rows']:>8,}{row['per_step']:>10}{row['answers']:>12,}{row['calls']:>12,}")
-    lines += [
-        f"{'judged, of ' + format(found['answers'], ',') + ' answers':{width}}{'':>18}"
-        f"{sum(row['answers'] for row in found['pairs'].values()):>12,}{found['calls']:>12,}",
-        f"{'calls per step':{width}}{'':>30}{found['calls_per_step']:>12,}",
-        "",
-        f"{'':{width}}" + "".join(f"{level:>16}" for level in LEVELS),
-    ]
-    for name in ("prompt_tokens", "completion_tokens"):
-        lines.append(f"{name.replace('_', ' '):{width}}" + "".join(f"{found[level][name]:>16,}" for level in LEVELS))
+    rows = [[pair, *row.values()] for pair, row in found["pairs"].items()]
+    rows.append(["all pairs", None, None, sum(row["answers"] for row in found["pairs"].values()), found["calls"]])
     costs = [found[level]["cost_usd"] for level in LEVELS]
-    shown = ["unknown" if cost is None else f"{cost:,.2f}" for cost in costs]
-    lines.append(f"{'dollars, ' + found['model']:{width}}" + "".join(f"{cost:>16}" for cost in shown))
-    lines += [f"{'hours, ' + limit:{width}}{'':16}{value:>16,.2f}" for limit, value in found["hours"].items()]
-    lines.append(f"prompt {found['prompt']}, {found['cached_share']:.0%} of the calls taken for cached")
-    return "\n".join(lines)
+    return "\n\n".join(
+        [
+            table(["pair", "rows", "per step", "judged answers", "calls"], rows),
+            f"{found['answers']:,} answers in all; {found['calls_per_step']:,} calls per step",
+            table(
+                ["of the whole run", *LEVELS],
+                [
+                    *([name.replace("_", " "), *(found[level][name] for level in LEVELS)] for name in TOKENS),
+                    [f"dollars, {found['model']}", *(cost if cost is None else float(cost) for cost in costs)],
+                ],
+                decimals=2,
+            ),
+            table(["limited by", "hours"], [[limit, float(value)] for limit, value in found["hours"].items()], 2),
+            *(["The price of this model is unknown: give --prompt-price and --completion-price"] * (None in costs)),
+            f"prompt {found['prompt']}, {found['cached_share']:.0%} of the calls taken for cached",
+        ]
+    )
 
 
-def _number(low: float, high: float, whole: bool = False) -> Any:
-    """A number from low to high, for argparse."""
-
-    def parse(text: str) -> float:
-        try:
-            value = int(text) if whole else float(text)
-        except ValueError:
-            value = float("nan")
-        if not low <= value <= high:
-            kind = "a whole number" if whole else "a number"
-            raise argparse.ArgumentTypeError(f"expected {kind} from {low:g} to {high:g}, got {text!r}")
-        return value
-
-    return parse
-
-
-def parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    count, amount = _number(1, 1e9, whole=True), _number(1e-6, 1e12)
-    parser.add_argument("--data", required=True, type=Path, help="the preprocessor's folder, or one parquet file")
-    parser.add_argument("--judge-model", required=True, help="model name at the endpoint")
-    parser.add_argument("--judge-prompt", default=PROMPT, metavar="NAME", help=f"name or file; default {PROMPT}")
-    parser.add_argument("--steps", type=count, default=5000)
-    parser.add_argument("--batch", type=count, default=32, help="prompts a step")
-    parser.add_argument("--rollouts", type=count, default=8, help="answers to a prompt")
-    parser.add_argument("--tasks", nargs="+", choices=tuple(TASKS), help="tasks trained on; default all")
-    parser.add_argument("--mix", choices=("pairs", "tasks"), default="tasks", help="as data.medgrpo.mix")
-    parser.add_argument("--cached-share", type=_number(0, 1), default=0.0, help="of the calls, known already")
-    parser.add_argument("--requests-per-min", type=amount)
-    parser.add_argument("--tokens-per-min", type=amount)
-    parser.add_argument("--latency-s", type=amount, default=1.0, help="of one call")
-    parser.add_argument("--in-flight", type=count, default=128, help="calls under way at once")
-    parser.add_argument("--prompt-price", type=_number(0, 1e6), help="dollars per million tokens, not the table's")
-    parser.add_argument("--completion-price", type=_number(0, 1e6))
-    parser.add_argument("--json", action="store_true", help="print JSON")
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = Parser("judge_cost", __doc__)
+    amount = real(0, above=True)
+    parser.add_argument(
+        "--data", required=True, type=Path, metavar="DIR", help="the preprocessor's folder, or one parquet file"
+    )
+    parser.add_argument("--judge-model", required=True, metavar="NAME", help="the model's name at the endpoint")
+    parser.add_argument(
+        "--judge-prompt", default=PROMPT, metavar="NAME", help=f"prompt, by name or file (default: {PROMPT})"
+    )
+    parser.add_argument("--steps", type=whole(1), default=5000, metavar="N", help="training steps")
+    parser.add_argument("--batch", type=whole(1), default=32, metavar="N", help="prompts per training step")
+    parser.add_argument("--rollouts", type=whole(1), default=8, metavar="N", help="answers per prompt")
+    parser.add_argument("--tasks", nargs="+", choices=tuple(TASKS), help="tasks that are trained on (default: all)")
+    parser.add_argument(
+        "--mix", choices=("pairs", "tasks"), default="tasks", help="what counts alike in a batch, as data.medgrpo.mix"
+    )
+    parser.add_argument(
+        "--cached-share",
+        type=real(0, 1),
+        default=0.0,
+        metavar="SHARE",
+        help="share of the calls whose verdict is known already",
+    )
+    parser.add_argument("--requests-per-min", type=amount, metavar="N", help="the endpoint's limit (default: none)")
+    parser.add_argument("--tokens-per-min", type=amount, metavar="N", help="the endpoint's limit (default: none)")
+    parser.add_argument("--latency-s", type=amount, default=1.0, metavar="SECONDS", help="how long one call takes")
+    parser.add_argument("--in-flight", type=whole(1), default=128, metavar="N", help="calls under way at once")
+    for tokens in ("prompt", "completion"):
+        parser.add_argument(
+            f"--{tokens}-price",
+            type=real(0),
+            metavar="USD",
+            help=f"dollars per million {tokens} tokens (default: known list prices)",
+        )
+    parser.add_argument("--json", action="store_true", help="print JSON, not tables")
     args = parser.parse_args(argv)
     if (args.prompt_price is None) != (args.completion_price is None):
         parser.error("--prompt-price, --completion-price: expected both or none")
     return args
 
 
-def main(argv: list[str] | None = None) -> int:
+@command("judge_cost")
+def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     file = args.data / "train.parquet" if args.data.is_dir() else args.data
     given = (args.prompt_price, args.completion_price)
     price = price_of(args.judge_model) if None in given else given
     plan = Plan(args.steps, args.batch, args.rollouts, args.mix, args.cached_share)
-    try:
-        prompt = load_prompt(args.judge_prompt)
-        found = estimate(by_pair(file, args.tasks, prompt), plan, price)
-    except (PlanError, ScheduleError, ValueError) as error:
-        print(f"judge_plan: error: {error}", file=sys.stderr)
-        return 2
+    prompt = load_prompt(args.judge_prompt)
+    found = estimate(by_pair(file, args.tasks, prompt), plan, price)
     found |= {"model": args.judge_model, "prompt": prompt.version, "cached_share": args.cached_share}
     found["price_usd_per_million"] = price
     found["hours"] = hours(found, args.latency_s, args.in_flight, args.requests_per_min, args.tokens_per_min)
-    print(json.dumps(found, indent=2) if args.json else table(found))
-    return 0
+    print(json.dumps(found, indent=2) if args.json else text(found))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ Exit status 2, and a line for everything that is wrong.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from recipes.medgrpo.reward_options import TRAINING_JUDGES, add_judge_arguments, signal_settings_of
+from recipes.medgrpo.terminal import Parser, command
 from reward_score.judge import JudgeError, make_judge
 from reward_score.judge.make import members
 from reward_score.judge.store import RAY_PREFIX, open_store
@@ -130,17 +130,18 @@ def ping(judge: str, settings: Mapping[str, Any]) -> tuple[list[str], list[str]]
         return [f"--judge-ping: {type(error).__name__}: {error}"], []
 
 
+@command("judge_check")
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("judge_check", __doc__)
     add_judge_arguments(parser, TRAINING_JUDGES)
-    parser.add_argument("--judge-ping", action="store_true", help="have one pair judged, and say how long it took")
+    parser.add_argument("--judge-ping", action="store_true", help="have one pair of texts judged; say how long it took")
     args = parser.parse_args(argv)
     settings = signal_settings_of(args).get("judge_settings", {})
     problems, said = check_judge(args.judge, settings), []
     if args.judge_ping and not problems:
         problems, said = ping(args.judge, settings)
     for line in [*problems, *said]:
-        print(line, file=sys.stderr)
+        print(f"judge_check: {line}", file=sys.stderr)
     return 2 if problems else 0
 
 

@@ -15,6 +15,8 @@ import re
 import sys
 import time
 
+from recipes.medgrpo.terminal import Parser, command
+
 STEP = re.compile(r"step:(\d+) - (.*)")
 # Where a figure stands in the line, what it is called here.
 FIGURES = {
@@ -39,7 +41,9 @@ def step_line(line: str) -> tuple[int, dict[str, float]] | None:
     return (int(match[1]), figures) if figures else None
 
 
-def main() -> int:
+@command("step_lines")
+def main(argv: list[str] | None = None) -> None:
+    Parser("step_lines", __doc__).parse_args(argv)
     printed = 0.0
     for line in sys.stdin:
         found = step_line(line)
@@ -51,7 +55,6 @@ def main() -> int:
             continue
         printed = time.monotonic()
         print(f"  step {step:>4}  " + "  ".join(f"{name} {value:.3f}" for name, value in figures.items()), flush=True)
-    return 0
 
 
 if __name__ == "__main__":

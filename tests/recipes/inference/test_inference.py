@@ -204,7 +204,10 @@ def test_samples_have_seeds_and_lines_of_their_own(infer):
         (["--engine", "endpoint"], "--base-url, --endpoint-model: expected with --engine endpoint"),
         (["--tasks", "tal", "gone"], "val.parquet: no row of the task gone"),
         (["--model", "/nowhere"], "--model: /nowhere: no *.safetensors here"),
-        (["--data", "test.json"], "test.json: cannot read this parquet"),
+        (
+            ["--data", "test.json"],
+            "--data test.json: expected a parquet file: make it with data_preprocess/medvidbench.py",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_line(infer, capsys, options, expected):

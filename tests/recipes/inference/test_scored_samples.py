@@ -6,6 +6,8 @@ import itertools
 import pytest
 from parquet_rows import given_out
 
+from recipes.medgrpo.files import InputError
+
 
 def test_every_row_of_every_file_draws_its_own_numbers(plugged):
     from recipes.medgrpo.inference.scored_samples import row_seed
@@ -109,26 +111,27 @@ def test_answers_outlive_the_reward_that_scored_them(qwen2_5_vl, tmp_path):
 def arguments(*more):
     import argparse
 
-    from recipes.medgrpo.inference.scored_samples import add_arguments
+    from recipes.medgrpo.inference.sampling_options import add_sampling_arguments
 
     parser = argparse.ArgumentParser()
-    add_arguments(parser, samples=1)
+    add_sampling_arguments(parser)
     return parser.parse_args(["--model", "/model", "--data", "val.parquet", *more])
 
 
 def test_the_command_line_names_the_engine(plugged, monkeypatch):
-    from recipes.medgrpo.inference.scored_samples import options
+    from recipes.medgrpo.inference.sampling_options import sampling_of
 
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
-    assert options(arguments())["servers"] is None
-    servers = options(arguments("--engine", "rollout", "--override", "actor_rollout_ref.rollout.top_k=7"))["servers"]
+    assert sampling_of(arguments())["servers"] is None
+    servers = sampling_of(arguments("--engine", "rollout", "--override", "actor_rollout_ref.rollout.top_k=7"))[
+        "servers"
+    ]
     assert (servers.model, servers.config_name, servers.truncation["top_k"]) == ("/model", "medgrpo_cpu", 7)
-    assert options(arguments("--engine", "rollout", "--config", "medgrpo_gpu"))["servers"].rollout.name == "vllm"
+    assert sampling_of(arguments("--engine", "rollout", "--config", "medgrpo_gpu"))["servers"].rollout.name == "vllm"
 
 
 def test_settings_of_servers_without_servers_are_refused(plugged):
-    from recipes.medgrpo.inference.scored_samples import options
-    from recipes.medgrpo.rollout.standalone import RolloutError
+    from recipes.medgrpo.inference.sampling_options import sampling_of
 
-    with pytest.raises(RolloutError, match="^--config, --override: expected together with --engine rollout$"):
-        options(arguments("--config", "medgrpo_gpu"))
+    with pytest.raises(InputError, match="^--config, --override: expected together with --engine rollout$"):
+        sampling_of(arguments("--config", "medgrpo_gpu"))

@@ -109,7 +109,7 @@ def test_the_command_prints_a_table_or_json(data, capsys):
 def test_a_plan_that_cannot_be_made_is_one_line(data, capsys, arguments, words):
     assert main(["--data", str(data), "--judge-model", "m", *arguments]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("judge_plan: error: ") and words in said and said.count("\n") == 1
+    assert said.startswith("judge_cost: error: ") and words in said and said.count("\n") == 1
 
 
 def test_a_broken_row_or_file_is_named(data, capsys):

@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from recipes.medgrpo.answers.formats import decoded, own_rollouts
-from recipes.medgrpo.evaluate import LEADERBOARD_PROMPT
 from recipes.medgrpo.evaluation.columns import score_leaderboard
 from recipes.medgrpo.evaluation.comparison import compare
 from recipes.medgrpo.evaluation.inputs import Graded, read_graded
@@ -36,7 +35,7 @@ from recipes.medgrpo.evaluation.pair_means import ComparisonError
 from recipes.medgrpo.evaluation.strict import score_strict
 from recipes.medgrpo.evaluation.tables import printable
 from recipes.medgrpo.files import InputError, code_fingerprint, write_atomic, write_json
-from recipes.medgrpo.reward_options import add_judge_arguments, label_of_args, signal_settings_of
+from recipes.medgrpo.reward_options import LEADERBOARD_PROMPT, add_judge_arguments, label_of_args, signal_settings_of
 from recipes.medgrpo.studies.ablation.text import FULL, markdown, sentence
 from recipes.medgrpo.studies.ablation.variants import MODELS, ROWS, SFT, published_lines
 from recipes.medgrpo.terminal import whole
