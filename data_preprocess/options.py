@@ -54,27 +54,13 @@ def parse_arguments(arguments: Sequence[str], description: str | None) -> argpar
         "--model-family",
         choices=sorted(FACTORS),
         default=default.model_family,
-        help="what model reads the rows (%(default)s)",
+        help="the model that reads them (%(default)s)",
     )
-    model(
-        "--min-pixels",
-        type=int,
-        default=default.min_pixels,
-        help="least pixels of a frame that the model sees (%(default)s)",
-    )
-    model(
-        "--max-pixels",
-        type=int,
-        default=default.max_pixels,
-        help="most pixels of a frame that the model sees (%(default)s)",
-    )
+    model("--min-pixels", type=int, default=default.min_pixels, help="least pixels of a shown frame (%(default)s)")
+    model("--max-pixels", type=int, default=default.max_pixels, help="most pixels of a shown frame (%(default)s)")
     model("--tokenizer", default="", metavar="DIR", help="store each prompt's exact length, by this tokenizer")
     model(
-        "--max-prompt-tokens",
-        type=int,
-        default=0,
-        metavar="N",
-        help="most tokens of a prompt (needs --tokenizer; 0: any)",
+        "--max-prompt-tokens", type=int, default=0, metavar="N", help="most prompt tokens (needs --tokenizer; 0: any)"
     )
     model("--thin", choices=THIN_POLICIES, default=default.thin, help="what happens to a longer one (%(default)s)")
     model("--system-prompt", choices=SYSTEM_MODES, default=default.system_prompt, help="state the answer's format")
@@ -84,15 +70,9 @@ def parse_arguments(arguments: Sequence[str], description: str | None) -> argpar
         type=int,
         choices=range(4),
         default=default.stg_decimals,
-        help="decimals of a box's coordinates (%(default)s)",
+        help="decimals of boxes (%(default)s)",
     )
-    model(
-        "--response-tokens",
-        nargs="+",
-        default=[],
-        metavar="TASK=N",
-        help=f"most tokens of an answer (default: {RESPONSE_TOKENS})",
-    )
+    model("--response-tokens", nargs="+", default=[], metavar="TASK=N", help=f"most answer tokens ({RESPONSE_TOKENS})")
 
     times = parser.add_argument_group("truth and time").add_argument
     times(
@@ -103,30 +83,23 @@ def parse_arguments(arguments: Sequence[str], description: str | None) -> argpar
     )
     times("--clock", choices=CLOCKS, default=default.clock, help="seconds of a listed frame (%(default)s)")
     times("--timeline", choices=("uniform", "exact"), default=default.timeline, help="exact: Qwen3-VL only")
-    times(
-        "--max-growth",
-        type=float,
-        default=default.max_growth,
-        help="most a list may grow by filling its holes (%(default)s)",
-    )
+    times("--max-growth", type=float, default=default.max_growth, help="most growth by filled holes (%(default)s)")
     times(
         "--tick-tolerance",
         type=float,
         default=default.tick_tolerance,
-        help="in frame steps; farther away counts as moved (%(default)s)",
+        help="steps a time may be off before it counts as moved (%(default)s)",
     )
     times(
         "--outside-clip",
         choices=("reject", "keep"),
         default=default.outside_clip,
-        help="what happens to rows with times outside (%(default)s)",
+        help="rows with times outside their clip (%(default)s)",
     )
 
     frames = parser.add_argument_group("frames").add_argument
     frames(
-        "--verify",
-        choices=("none", "exists", "decode"),
-        help="how listed frames are checked (default: exists; decode where they are not stored)",
+        "--verify", choices=("none", "exists", "decode"), help="check of listed frames (exists; decode if not stored)"
     )
     frames("--frame-store", metavar="DIR", help="folder of resized frames (OUTPUT/frames; none with --verify none)")
     frames("--no-frame-store", action="store_true", help="list the frames as they are")

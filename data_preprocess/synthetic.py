@@ -145,23 +145,21 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write, empty or absent")
     parser.add_argument("--seed", type=int, default=0, help="seed of everything that is drawn (default 0)")
     parser.add_argument(
-        "--profile", choices=tuple(PROFILES), help="size of videos and frames (default: tiny; full with --no-frames)"
+        "--profile", choices=tuple(PROFILES), help="size of videos (default: tiny; full with --no-frames)"
     )
     parser.add_argument(
         "--variants",
         choices=("all", "plain"),
         default="all",
-        help="all: with the oddities of the real files' format (default); plain: without",
+        help="all (default): with the oddities of the real files' format",
     )
     parser.add_argument(
         "--plant-leak", action="store_true", help="join the frame lists of AVOS and NurViD at the gold boundaries"
     )
     parser.add_argument(
-        "--videos-per-source", type=int, metavar="N", help="videos of each source (default: 12 tiny, 8 full)"
+        "--videos-per-source", type=int, metavar="N", help="videos per source (default: 12 tiny, 8 full)"
     )
-    parser.add_argument(
-        "--rows-per-pair", type=int, metavar="N", help="rows of each dataset-task pair (default: 48 tiny, 8 full)"
-    )
+    parser.add_argument("--rows-per-pair", type=int, metavar="N", help="rows per pair (default: 48 tiny, 8 full)")
     parser.add_argument("--rows", type=int, metavar="N", help="rows in all, instead of --rows-per-pair")
     parser.add_argument("--no-frames", action="store_true", help="write annotations only")
     parser.add_argument("--test-rows", action="store_true", help="also write rows without answers, of other videos")

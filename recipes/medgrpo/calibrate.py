@@ -112,26 +112,20 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments of one of the three uses; which one, `merge` and `diff` say."""
     uses = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     group = uses.add_mutually_exclusive_group()
-    group.add_argument(
-        "--merge", nargs="+", type=Path, metavar="FILE", help="make statistics of these runs' raw_signals.jsonl"
-    )
-    group.add_argument("--diff", nargs=2, type=Path, metavar="FILE", help="compare two statistics files")
+    group.add_argument("--merge", nargs="+", type=Path, help="make statistics of these runs' raw_signals.jsonl")
+    group.add_argument("--diff", nargs=2, type=Path, help="compare two statistics files")
     chosen, _ = uses.parse_known_args(argv)
     parser = Parser("calibrate", __doc__, parents=[uses])
     if chosen.merge is None and chosen.diff is None:
         add_sampling_arguments(parser)
-    parser.add_argument(
-        "--output", required=chosen.diff is None, type=Path, metavar="FILE", help="statistics.json, the file to write"
-    )
+    parser.add_argument("--output", required=chosen.diff is None, type=Path, help="statistics.json, the file to write")
     if chosen.diff is None:
-        parser.add_argument(
-            "--min-iqr", type=float, default=DEFAULT_MIN_IQR, help="least spread that the normalisation divides by"
-        )
+        parser.add_argument("--min-iqr", type=float, default=DEFAULT_MIN_IQR, help="least spread to divide by")
         parser.add_argument(
             "--min-samples",
             type=int,
             default=DEFAULT_MIN_SAMPLES,
-            help="with fewer answers, median and spread are shrunk toward the task's",
+            help="with fewer answers, values shrink toward the task's",
         )
     args = parser.parse_args(argv)
     if chosen.diff is None:

@@ -223,43 +223,25 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         for name, text in (("sample", SAMPLE), ("score", SCORE), ("compare", COMPARE))
     )
     add_sampling_arguments(sample)
-    score.add_argument("--results", required=True, type=Path, metavar="FILE", help="the answers to score")
-    compare.add_argument("compare", nargs=2, type=Path, metavar="FILE", help="the two files of answers to compare")
+    score.add_argument("--results", required=True, type=Path, help="the answers to score")
+    compare.add_argument("compare", nargs=2, type=Path, help="the two files of answers to compare")
     for one in (score, compare):
-        one.add_argument(
-            "--ground-truth", type=Path, metavar="FILE", help="annotations with answers, or the preprocessor's parquet"
-        )
-        one.add_argument("--mode", choices=MODES, default="strict", help="which metrics")
-        one.add_argument("--tasks", nargs="+", metavar="TASK", help="only rows of these tasks (default: all)")
-        one.add_argument(
-            "--sample",
-            type=whole(0),
-            metavar="N",
-            help="which answer counts where a row has several samples (default: the one with the lowest number)",
-        )
-        one.add_argument(
-            "--merged-parts",
-            type=whole(1),
-            default=1,
-            metavar="N",
-            help="for released output: how many GPUs' parts were merged into the file",
-        )
-        one.add_argument(
-            "--box-space", choices=SPACES, help="coordinates of spatial-grounding boxes (default: what the file says)"
-        )
-        one.add_argument("--resamples", type=whole(1), default=RESAMPLES, metavar="N", help="bootstrap resamples")
-        one.add_argument("--seed", type=whole(0), default=0, help="seed of the bootstrap")
+        add = one.add_argument
+        add("--ground-truth", type=Path, help="annotations with answers, or the preprocessor's parquet")
+        add("--mode", choices=MODES, default="strict", help="which metrics")
+        add("--tasks", nargs="+", metavar="TASK", help="only rows of these tasks (default: all)")
+        add("--sample", type=whole(0), help="which sample of a row counts (default: the one with the lowest number)")
+        add("--merged-parts", type=whole(1), default=1, help="for released output: how many GPUs' parts it holds")
+        add("--box-space", choices=SPACES, help="coordinates of stg boxes (default: what the file says)")
+        add("--resamples", type=whole(1), default=RESAMPLES, help="bootstrap resamples")
+        add("--seed", type=whole(0), default=0, help="seed of the bootstrap")
         add_judge_arguments(one)
         one.set_defaults(judge=None)
     score.add_argument("--per-record", action="store_true", help="write every row's figures to records.jsonl")
-    score.add_argument(
-        "--blind-baseline", type=Path, metavar="TRAIN", help="training rows, JSON or parquet, to learn a baseline on"
-    )
-    score.add_argument(
-        "--published", nargs="*", metavar="MODEL", help="show published figures of these models (none named: of all)"
-    )
+    score.add_argument("--blind-baseline", type=Path, metavar="TRAIN", help="training rows to learn a baseline on")
+    score.add_argument("--published", nargs="*", metavar="MODEL", help="show published figures (none named: of all)")
     for one in (sample, score, compare):
-        one.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write to")
+        one.add_argument("--output", required=True, type=Path, help="folder to write to")
     args = parser.parse_args(translated(argv))
     if args.use == "sample":
         return args

@@ -35,35 +35,26 @@ from recipes.medgrpo.terminal import Parser, command, whole
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The arguments, under the released names too."""
     parser = Parser("generate", __doc__)
-    parser.add_argument(
-        "--model", "--model_path", metavar="DIR", help="the checkpoint's folder, in Hugging Face format"
-    )
-    parser.add_argument(
-        "--data", "--data_path", required=True, metavar="PARQUET", help="rows to answer, from the preprocessor"
-    )
-    parser.add_argument(
-        "--output", "--output_path", required=True, type=Path, metavar="FILE", help="answers.json or answers.jsonl"
-    )
-    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="only rows of these tasks (default: all)")
-    parser.add_argument("--limit", "--limit_data", type=whole(1), metavar="N", help="only the first N rows")
-    parser.add_argument("--samples", type=whole(1), default=1, help="answers per row (several need a .jsonl output)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of sampling and of the examples")
-    parser.add_argument(
-        "--batch-size", "--batch_size", type=whole(1), metavar="N", help="answers at once (default: the engine's)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--model", "--model_path", metavar="DIR", help="the checkpoint's folder, in Hugging Face format")
+    add("--data", "--data_path", required=True, metavar="PARQUET", help="rows to answer, from the preprocessor")
+    add("--output", "--output_path", required=True, type=Path, help="answers.json or answers.jsonl")
+    add("--tasks", nargs="+", metavar="TASK", help="only rows of these tasks (default: all)")
+    add("--limit", "--limit_data", type=whole(1), help="only the first N rows")
+    add("--samples", type=whole(1), default=1, help="answers per row (several need a .jsonl output)")
+    add("--seed", type=int, default=0, help="seed of sampling and of the examples")
+    add("--batch-size", "--batch_size", type=whole(1), help="answers at once (default: the engine's)")
+    add(
         "--max-new-tokens",
         "--max_new_tokens",
         nargs="+",
         metavar="[TASK=]N",
-        help="tokens an answer may have, for all tasks or for one (default: what the row's response_tokens says)",
+        help="most tokens of an answer (default: the row's response_tokens)",
     )
-    parser.add_argument(
-        "--one-shot", metavar="PARQUET", help="show one solved training row of this file before each question"
-    )
+    add("--one-shot", metavar="PARQUET", help="show one solved training row of this file before each question")
     for bound in ("max", "min"):
-        parser.add_argument(f"--{bound}_pixels_per_frame", f"--{bound}-pixels-per-frame", help=argparse.SUPPRESS)
-    parser.add_argument("--worker", type=shards.worker_of, help=argparse.SUPPRESS)
+        add(f"--{bound}_pixels_per_frame", f"--{bound}-pixels-per-frame", help=argparse.SUPPRESS)
+    add("--worker", type=shards.worker_of, help=argparse.SUPPRESS)
     engines.add_engine_arguments(parser)
     args = parser.parse_args(argv)
     for bound in ("max", "min"):

@@ -229,24 +229,14 @@ def text(plan: Mapping[str, Any]) -> str:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser("plan", __doc__)
-    parser.add_argument(
-        "--model", required=True, help="a folder with config.json, or a built-in name, for example Qwen2.5-VL-7B"
-    )
-    parser.add_argument("--gpus", type=whole(1), default=8, metavar="N", help="number of GPUs, over all nodes")
-    parser.add_argument("--card", choices=tuple(CARDS), default="h100", help="kind of GPU: gives its speed and memory")
-    parser.add_argument(
-        "--memory", type=real(0, above=True), metavar="GIB", help="memory of one GPU in GiB (default: the card's)"
-    )
-    parser.add_argument("--stage", choices=("rl", "sft"), default="rl", help="which training")
-    parser.add_argument(
-        "--frames",
-        type=whole(1),
-        nargs="+",
-        default=[60, 120, 180],
-        metavar="N",
-        help="frames of a clip, one or more numbers (default: 60 120 180)",
-    )
-    parser.add_argument(
+    add, share = parser.add_argument, real(0, 1, above=True)
+    add("--model", required=True, help="a folder with config.json, or a built-in name, for example Qwen2.5-VL-7B")
+    add("--gpus", type=whole(1), default=8, help="number of GPUs, over all nodes")
+    add("--card", choices=tuple(CARDS), default="h100", help="kind of GPU: gives its speed and memory")
+    add("--memory", type=real(0, above=True), metavar="GIB", help="memory of one GPU in GiB (default: the card's)")
+    add("--stage", choices=("rl", "sft"), default="rl", help="which training")
+    add("--frames", type=whole(1), nargs="+", default=[60, 120, 180], help="frames of a clip (default: 60 120 180)")
+    add(
         "--frame-size",
         type=whole(1),
         nargs=2,
@@ -254,52 +244,21 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar=("W", "H"),
         help=f"frames' width and height on disk in pixels (default: {' '.join(map(str, ASSUMED_SIZE))})",
     )
-    parser.add_argument(
-        "--question-tokens", type=whole(0), default=QUESTION_TOKENS, metavar="N", help="tokens of a prompt's text"
-    )
-    parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="the preprocessor's folder: plan with its prompt lengths and rows"
-    )
-    parser.add_argument("--prompts", type=whole(1), metavar="N", help="prompts per training step (default: recipe's)")
-    parser.add_argument("--rollouts", type=whole(1), metavar="N", help="answers per prompt (default: recipe's)")
-    parser.add_argument(
-        "--response-tokens",
-        type=whole(1),
-        metavar="N",
-        help="tokens of every answer (default: the recipe's limit, the slowest case)",
-    )
-    parser.add_argument("--steps", type=whole(1), metavar="N", help="training steps (default: recipe's)")
-    parser.add_argument(
-        "--micro-tokens", type=whole(1), metavar="N", help="tokens of a GPU's micro-batch (default: recipe's)"
-    )
-    parser.add_argument(
-        "--utilization",
-        type=real(0, 1, above=True),
-        metavar="SHARE",
-        help="share of a GPU's memory that vLLM may use (default: recipe's)",
-    )
-    parser.add_argument(
-        "--lora-rank",
-        type=whole(0),
-        metavar="N",
-        help="rank of LoRA adapters, 0 for none (default: recipe's)",
-    )
-    parser.add_argument("--freeze-vision", action="store_true", help="do not train the vision tower")
-    parser.add_argument(
-        "--offload", action="store_true", help="keep weights and Adam's state in host memory while vLLM works"
-    )
+    add("--question-tokens", type=whole(0), default=QUESTION_TOKENS, help="tokens of a prompt's text")
+    add("--data", type=Path, help="the preprocessor's folder: plan with its prompt lengths and rows")
+    add("--prompts", type=whole(1), help="prompts per training step (default: recipe's)")
+    add("--rollouts", type=whole(1), help="answers per prompt (default: recipe's)")
+    add("--response-tokens", type=whole(1), help="tokens of every answer (default: recipe's limit, the slowest case)")
+    add("--steps", type=whole(1), help="training steps (default: recipe's)")
+    add("--micro-tokens", type=whole(1), help="tokens of a GPU's micro-batch (default: recipe's)")
+    add("--utilization", type=share, help="share of a GPU's memory for vLLM (default: recipe's)")
+    add("--lora-rank", type=whole(0), help="rank of LoRA adapters, 0 for none (default: recipe's)")
+    add("--freeze-vision", action="store_true", help="do not train the vision tower")
+    add("--offload", action="store_true", help="keep weights and Adam's state in host memory while vLLM works")
     for name, default, what in (("mfu", MFU, "arithmetic"), ("mbu", MBU, "memory bandwidth")):
-        parser.add_argument(
-            f"--{name}",
-            type=real(0, 1, above=True),
-            default=default,
-            metavar="SHARE",
-            help=f"share of the card's peak {what} that is assumed to be reached",
-        )
-    parser.add_argument(
-        "--override", action="append", default=[], metavar="KEY=VALUE", help="a setting of the recipe; may be repeated"
-    )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the plan to this file too")
+        add(f"--{name}", type=share, default=default, help=f"assumed share of the card's peak {what}")
+    add("--override", action="append", default=[], metavar="KEY=VALUE", help="a setting of the recipe; may be repeated")
+    add("--json", type=Path, help="write the plan to this file too")
     return parser.parse_args(argv)
 
 

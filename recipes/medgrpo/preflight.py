@@ -167,54 +167,26 @@ def sft_step(checkpoints: Path) -> tuple[int, list[str]]:
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser("preflight", __doc__)
-    parser.add_argument(
-        "--stage", choices=("sft", "rl"), default="rl", help="which training; sft needs no statistics and no judge"
-    )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="folder with train.parquet and val.parquet")
-    parser.add_argument("--statistics", type=Path, metavar="FILE", help="statistics.json of the calibration")
-    parser.add_argument(
-        "--checkpoints", required=True, type=Path, metavar="DIR", help="folder that training writes checkpoints to"
-    )
-    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="tasks that are trained on (default: all)")
-    parser.add_argument(
-        "--normalizer", choices=(*NORMALIZERS, ADAPTIVE), default="logistic", help="as in the training's reward_kwargs"
-    )
-    parser.add_argument("--advantage", choices=ADVANTAGES, default="grpo", help="as in the sampler's settings")
-    parser.add_argument(
-        "--rewarded-tasks", nargs="+", choices=tuple(TASKS), help="tasks that earn a reward (default: all)"
-    )
-    parser.add_argument(
-        "--model-family", metavar="NAME", help="model family that the data must be made for (default: not checked)"
-    )
+    add = parser.add_argument
+    add("--stage", choices=("sft", "rl"), default="rl", help="which training; sft needs no statistics and no judge")
+    add("--data", type=Path, help="folder with train.parquet and val.parquet")
+    add("--statistics", type=Path, help="statistics.json of the calibration")
+    add("--checkpoints", required=True, type=Path, help="folder that training writes checkpoints to")
+    add("--tasks", nargs="+", metavar="TASK", help="tasks that are trained on (default: all)")
+    add("--normalizer", choices=(*NORMALIZERS, ADAPTIVE), default="logistic", help="as in the training's reward_kwargs")
+    add("--advantage", choices=ADVANTAGES, default="grpo", help="as in the sampler's settings")
+    add("--rewarded-tasks", nargs="+", choices=tuple(TASKS), help="tasks that earn a reward (default: all)")
+    add("--model-family", metavar="NAME", help="model family that the data must be made for (default: not checked)")
     add_judge_arguments(parser, TRAINING_JUDGES)
-    parser.add_argument("--no-judge", action="store_true", help="captions are rewarded for their similarity alone")
-    parser.add_argument("--judge-ping", action="store_true", help="have one pair of texts judged; say how long it took")
-    parser.add_argument(
-        "--free-gib", type=real(0), default=1.0, metavar="GIB", help="free disk space in GiB that checkpoints need"
-    )
-    parser.add_argument(
-        "--machine",
-        choices=("any", "gpu"),
-        default="any",
-        help="gpu: check the pinned packages, prompt lengths, GPUs and memory too",
-    )
-    parser.add_argument(
-        "--model", type=Path, metavar="DIR", help="the model that training starts from, in Hugging Face format"
-    )
-    parser.add_argument(
-        "--gpus", type=whole(0), metavar="N", help="GPUs that this machine must have (default: not checked)"
-    )
-    parser.add_argument(
-        "--gpu-gib", type=real(0), default=79.0, metavar="GIB", help="memory in GiB that each GPU must have"
-    )
-    parser.add_argument(
-        "--host-gib", type=real(0), default=0.0, metavar="GIB", help="memory in GiB that the machine must have"
-    )
-    parser.add_argument(
-        "--partial",
-        action="store_true",
-        help="check only what is given, and exit with 2: something else is known to be missing",
-    )
+    add("--no-judge", action="store_true", help="captions are rewarded for their similarity alone")
+    add("--judge-ping", action="store_true", help="have one pair of texts judged; say how long it took")
+    add("--free-gib", type=real(0), default=1.0, metavar="GIB", help="free disk space in GiB that checkpoints need")
+    add("--machine", choices=("any", "gpu"), default="any", help="gpu: also packages, prompt lengths, GPUs, memory")
+    add("--model", type=Path, help="the model that training starts from, in Hugging Face format")
+    add("--gpus", type=whole(0), help="GPUs that this machine must have (default: not checked)")
+    add("--gpu-gib", type=real(0), default=79.0, metavar="GIB", help="memory in GiB that each GPU must have")
+    add("--host-gib", type=real(0), default=0.0, metavar="GIB", help="memory in GiB that the machine must have")
+    add("--partial", action="store_true", help="check only what is given, and exit with 2: other input is missing")
     args = parser.parse_args(argv)
     needed = ("data",) if args.stage == "sft" else ("data", "statistics")
     if missing := [f"--{name}" for name in needed if getattr(args, name) is None and not args.partial]:

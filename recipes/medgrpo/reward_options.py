@@ -119,61 +119,35 @@ def add_judge_arguments(parser: argparse.ArgumentParser, judges: Sequence[str] =
     group = parser.add_argument_group(
         "judge of captions", "The key of an endpoint comes from the environment: MEDGRPO_JUDGE_API_KEY."
     )
-    group.add_argument(
-        "--judge", choices=judges, default="offline", help="offline: word overlap, no model; openai: an endpoint"
-    )
-    group.add_argument("--judge-base-url", metavar="URL", help="address of an OpenAI-compatible endpoint")
-    group.add_argument("--judge-model", metavar="NAME", help="the model's name there")
-    group.add_argument(
-        "--judge-prompt", type=_prompt, metavar="NAME", help=f"prompt, by name or file (default: {PROMPT})"
-    )
-    group.add_argument(
-        "--judge-store", metavar="DIR", help="folder of verdicts and costs; commands that name the same one share them"
-    )
-    group.add_argument(
-        *("--judge-budget-usd", "--budget-usd"),
-        type=real(0, above=True),
+    add, positive = group.add_argument, real(0, above=True)
+    add("--judge", choices=judges, default="offline", help="offline: word overlap, no model; openai: an endpoint")
+    add("--judge-base-url", metavar="URL", help="address of an OpenAI-compatible endpoint")
+    add("--judge-model", metavar="NAME", help="the model's name there")
+    add("--judge-prompt", type=_prompt, metavar="NAME", help=f"prompt, by name or file (default: {PROMPT})")
+    add("--judge-store", metavar="DIR", help="folder of verdicts and costs; commands that name the same one share them")
+    add(
+        "--judge-budget-usd",
+        "--budget-usd",
+        type=positive,
         metavar="USD",
-        help="most dollars that may be spent, counted over the whole life of the store",
+        help="most dollars over the life of the store",
     )
-    group.add_argument(
-        "--judge-requests-per-min",
-        type=real(0, above=True),
-        metavar="N",
-        help="most requests a minute, over all processes that share the store",
-    )
-    group.add_argument(
-        "--judge-tokens-per-min", type=real(0, above=True), metavar="N", help="most tokens a minute, likewise"
-    )
-    group.add_argument("--judge-in-flight", type=whole(1), metavar="N", help="most requests at once, likewise")
+    add("--judge-requests-per-min", type=positive, help="most requests a minute, over all users of the store")
+    add("--judge-tokens-per-min", type=positive, help="most tokens a minute, likewise")
+    add("--judge-in-flight", type=whole(1), help="most requests at once, likewise")
     for tokens in ("prompt", "completion"):
-        group.add_argument(
+        add(
             f"--judge-{tokens}-price",
             type=real(0),
             metavar="USD",
-            help=f"dollars per million {tokens} tokens (default: known list prices)",
+            help=f"dollars per million {tokens} tokens (default: list price)",
         )
-    group.add_argument(
-        "--judge-second-model", metavar="NAME", help="a second model, whose scores are averaged with the first one's"
-    )
-    group.add_argument("--judge-second-base-url", metavar="URL", help="its address (default: the first one's)")
-    group.add_argument(
-        "--judge-second-key-variable",
-        metavar="NAME",
-        help="environment variable that holds its key (default: the first one's key)",
-    )
+    add("--judge-second-model", metavar="NAME", help="a second model, whose scores are averaged with the first one's")
+    add("--judge-second-base-url", metavar="URL", help="its address (default: the first one's)")
+    add("--judge-second-key-variable", metavar="NAME", help="variable that holds its key (default: the first one's)")
     for tokens in ("prompt", "completion"):
-        group.add_argument(
-            f"--judge-second-{tokens}-price",
-            type=real(0),
-            metavar="USD",
-            help=f"dollars per million {tokens} tokens of the second model",
-        )
-    group.add_argument(
-        "--encoder",
-        metavar="NAME",
-        help=f"sentence encoder: a folder, a hub name or an embedding server's address (default: {ENCODER})",
-    )
+        add(f"--judge-second-{tokens}-price", type=real(0), metavar="USD", help="the same of the second model")
+    add("--encoder", metavar="NAME", help=f"sentence encoder: folder, hub name or server address (default: {ENCODER})")
 
 
 def signal_settings_of(args: argparse.Namespace) -> dict:

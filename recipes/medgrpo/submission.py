@@ -223,36 +223,16 @@ def submitted(path: Path) -> Any:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser("submission", __doc__)
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--results", type=Path, metavar="FILE", help="answers to make a submission file of")
-    source.add_argument("--check", type=Path, metavar="FILE", help="a submission file to check")
-    parser.add_argument(
-        "--test", type=Path, required=True, metavar="FILE", help="the test file, or the parquet made from it"
-    )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="the submission file to write, with --results")
-    parser.add_argument(
-        "--sample",
-        type=int,
-        metavar="N",
-        help="which answer to take where a row has several samples (default: the one with the lowest number)",
-    )
-    parser.add_argument(
-        "--merged-parts",
-        type=int,
-        default=1,
-        metavar="N",
-        help="for released output: how many GPUs' parts were merged into the file",
-    )
-    parser.add_argument(
-        "--box-space", choices=SPACES, help="coordinates of spatial-grounding boxes (default: what the records say)"
-    )
-    parser.add_argument("--allow-blank", action="store_true", help="accept blank answers")
-    parser.add_argument(
-        "--max-truncated",
-        type=real(0, 1),
-        default=0.05,
-        metavar="SHARE",
-        help="largest share of a task's answers that the token limit may have cut off",
-    )
+    source.add_argument("--results", type=Path, help="answers to make a submission file of")
+    source.add_argument("--check", type=Path, help="a submission file to check")
+    add = parser.add_argument
+    add("--test", type=Path, required=True, help="the test file, or the parquet made from it")
+    add("--output", type=Path, help="the submission file to write, with --results")
+    add("--sample", type=int, help="which sample of a row to take (default: the one with the lowest number)")
+    add("--merged-parts", type=int, default=1, help="for released output: how many GPUs' parts it holds")
+    add("--box-space", choices=SPACES, help="coordinates of spatial-grounding boxes (default: what the records say)")
+    add("--allow-blank", action="store_true", help="accept blank answers")
+    add("--max-truncated", type=real(0, 1), default=0.05, help="largest share of a task's answers that may be cut off")
     args = parser.parse_args(argv)
     if args.results and not args.output:
         parser.error("--results needs --output")

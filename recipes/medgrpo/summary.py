@@ -182,9 +182,9 @@ def pool(runs: Sequence[Path]) -> dict:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser("summary", __doc__)
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--run", type=Path, metavar="DIR", help="write a run's metrics.jsonl and summary.json; show it")
-    what.add_argument("--show", type=Path, metavar="DIR", help="show the summary that a complete run has")
-    what.add_argument("--pool", type=Path, nargs="+", metavar="DIR", help="mean change over several runs")
+    what.add_argument("--run", type=Path, help="write a run's metrics.jsonl and summary.json; show it")
+    what.add_argument("--show", type=Path, help="show the summary that a complete run has")
+    what.add_argument("--pool", type=Path, nargs="+", help="mean change over several runs")
     parser.add_argument("--wall-s", type=real(0), metavar="SECONDS", help="with --run: how long the run has taken")
     return parser.parse_args(argv)
 

@@ -18,6 +18,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from recipes.medgrpo.files import RecipeError
@@ -34,6 +35,10 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
     def _get_help_string(self, action: argparse.Action) -> str | None:
         plain = "default" in (action.help or "") or action.default is None or isinstance(action.default, bool | list)
         return action.help if plain else super()._get_help_string(action)
+
+    def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
+        known = {Path: "PATH", int: "N", float: "X"}.get(action.type) or getattr(action.type, "metavar", None)
+        return known or super()._get_default_metavar_for_optional(action)
 
 
 class Parser(argparse.ArgumentParser):
@@ -163,4 +168,5 @@ def _between(kind: type, what: str, low: float, high: float | None, above: bool 
             raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
         return value
 
+    parse.metavar = "N" if kind is int else "X"
     return parse

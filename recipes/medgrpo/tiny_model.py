@@ -172,20 +172,22 @@ def write(model, processor, tokenizer, output: Path) -> None:
 @command("tiny_model")
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("tiny_model", __doc__)
-    parser.add_argument("--family", choices=tuple(FAMILIES), required=True, help="architecture of the model")
-    parser.add_argument("--text", nargs="+", required=True, metavar="PARQUET", help="what the tokenizer is trained on")
-    parser.add_argument("--output", required=True, type=Path, metavar="DIR", help="folder to write the model to")
-    parser.add_argument("--vocab-size", type=whole(300), default=1024, metavar="N", help="number of tokens")
-    parser.add_argument("--hidden", type=whole(32), default=128, metavar="N", help="hidden size, a multiple of 32")
-    parser.add_argument("--layers", type=whole(1), default=2, metavar="N", help="number of text layers")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the weights")
+    add = parser.add_argument
+    add("--family", choices=tuple(FAMILIES), required=True, help="architecture of the model")
+    add("--text", nargs="+", required=True, metavar="PARQUET", help="what the tokenizer is trained on")
+    add("--output", required=True, type=Path, help="folder to write the model to")
+    add("--vocab-size", type=whole(300), default=1024, help="number of tokens")
+    add("--hidden", type=whole(32), default=128, help="hidden size, a multiple of 32")
+    add("--layers", type=whole(1), default=2, help="number of text layers")
+    add("--seed", type=int, default=0, help="seed of the weights")
     args = parser.parse_args(argv)
     if (args.output / "config.json").exists():
         print(f"{args.output}: a model is already there")
         return
+    texts = list(corpus(args.text))
     import torch
 
-    tokenizer = train_tokenizer(corpus(args.text), args.vocab_size)
+    tokenizer = train_tokenizer(texts, args.vocab_size)
     torch.manual_seed(args.seed)
     model, processor = build(args.family, tokenizer, hidden=args.hidden, layers=args.layers)
     write(model, processor, tokenizer, args.output)

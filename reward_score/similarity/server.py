@@ -180,9 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, required=True, help="port to listen on; 0 takes a free one")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     parser.add_argument("--encoder", help="folder or hub name of a sentence encoder (default all-MiniLM-L6-v2)")
-    parser.add_argument(
-        "--device", default="auto", help="cpu, cuda, cuda:N, or auto (default): a GPU that no other process uses"
-    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:N or auto (default): a free GPU")
     options = parser.parse_args(arguments)
     try:
         if options.encoder and is_endpoint(options.encoder):

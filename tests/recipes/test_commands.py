@@ -4,12 +4,14 @@
 """The one way in: the list of commands, and how one of them is started."""
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from recipes.medgrpo import evaluate
 from recipes.medgrpo.__main__ import COMMANDS, FORMER, first_sentence, main, modules
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,3 +66,97 @@ def test_a_command_gets_its_arguments_and_names_itself(command):
     )
     assert done.returncode == 0, done.stderr
     assert command.replace("-", "_") in done.stdout.splitlines()[0]
+
+
+WRONG = {
+    "synthetic": ["--output", "{folder}"],
+    "medvidbench": ["--annotations", "{file}", "--frames-root", "{folder}", "--output", "{folder}/out"],
+    "tiny_model": ["--family", "qwen2_5_vl", "--text", "{file}", "--output", "{folder}/out"],
+    "plan": ["--model", "{folder}"],
+    "judge_cost": ["--data", "{file}", "--judge-model", "gpt-4.1"],
+    "calibrate": ["--diff", "{file}", "{file}"],
+    "summary": ["--run", "{folder}"],
+    "pictures": ["--recorded", "{file}", "--output", "{folder}/out"],
+    "generate": ["--model", "{folder}", "--data", "{folder}/x.parquet", "--output", "{folder}/a.jsonl"],
+    "evaluate": ["score", "--results", "{file}", "--output", "{folder}/out"],
+    "submission": ["--check", "{file}", "--test", "{file}"],
+    "ablation": ["--runs", "{folder}", "--output", "{folder}/out"],
+    "normalizers": ["--recorded", "{file}", "--output", "{folder}/out"],
+    "judge_study": ["agreement", "--ratings", "{file}", "--output", "{folder}/out"],
+    "embedding_server": ["--port", "0", "--encoder", "{folder}"],
+    "judge": ["cache", "stats", "--store", "{folder}"],
+}
+"""Arguments of each command that reads files, with an input of the wrong kind: a file that is no JSON and a folder."""
+
+
+@pytest.mark.parametrize("missing", [False, True], ids=["wrong", "missing"])
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_input_is_one_line_and_exit_status_2(name, missing, tmp_path, capsys):
+    folder, file = tmp_path / "folder", tmp_path / "folder/plan.json"
+    if not missing or name == "synthetic":
+        folder.mkdir()
+        file.write_text("{")
+        (folder / "config.json").write_text("{")
+    arguments = [word.format(folder=folder, file=file) for word in WRONG[name]]
+    try:
+        status = main([name, *arguments])
+    except SystemExit as stopped:
+        status = stopped.code
+    said = capsys.readouterr()
+    assert status == 2 and said.out == "", said
+    assert said.err.startswith(f"{name}: error: ") and said.err.count("\n") == 1
+    assert str(tmp_path) in said.err
+
+
+def test_every_command_that_reads_files_is_given_a_wrong_one():
+    # The three others read no file, or list everything that is wrong: see the tests of preflight.
+    assert set(modules()) - set(WRONG) == {"judge_check", "preflight", "step_lines"}
+
+
+@pytest.mark.parametrize("name", modules())
+def test_a_wrong_argument_is_one_line_that_names_the_command(name, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([name, "--no-such-option"])
+    said = capsys.readouterr().err
+    assert stopped.value.code == 2 and f"{name}: error: " in said.splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", [name for name, module in modules().items() if module.startswith("recipes.")])
+def test_an_interrupt_gives_130(name, monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("argparse.ArgumentParser.parse_args", interrupted)
+    monkeypatch.setattr("argparse.ArgumentParser.parse_known_args", interrupted)
+    assert importlib.import_module(modules()[name]).main([]) == 130
+    assert capsys.readouterr().err == f"{name}: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("former", "now"),
+    [
+        (["--model", "M", "--data", "d"], ["sample", "--model", "M", "--data", "d"]),
+        (["--data", "d", "--model=M"], ["sample", "--model", "M", "--data", "d"]),
+        (["--results", "a", "--mode", "strict", "--per-record"], ["score", "--results", "a", "--per-record"]),
+        (
+            ["--mode", "leaderboard", "--results=a", "--published"],
+            ["score", "--results", "a", "--mode", "leaderboard", "--published"],
+        ),
+        (["--compare", "a", "b", "--tasks", "tal"], ["compare", "a", "b", "--tasks", "tal"]),
+        (["--tasks", "tal", "--compare", "a", "b"], ["compare", "a", "b", "--tasks", "tal"]),
+    ],
+)
+def test_evaluate_takes_its_former_flags_for_subcommands(former, now):
+    assert evaluate.parse([*former, "--output", "o"]) == evaluate.parse([*now, "--output", "o"])
+
+
+@pytest.mark.parametrize("name", sorted(set(modules()) - {"embedding_server", "medvidbench"}))
+def test_help_comes_without_a_model_library_and_explains_every_option(name):
+    code = (
+        "import sys; from recipes.medgrpo.__main__ import main\n"
+        "try: main(sys.argv[1:])\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'transformers', 'verl', 'vllm'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, name, "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

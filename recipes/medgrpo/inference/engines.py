@@ -44,77 +44,44 @@ def choose(asked: str | None) -> tuple[str, str]:
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """`--engine`, and what each engine needs to know."""
-    parser.add_argument(
-        "--engine", choices=ENGINES, help="what runs the model (default: vllm with a GPU, else transformers)"
-    )
-    parser.add_argument(
-        "--temperature", type=real(0), default=0.0, help="sampling temperature; 0 (default) takes the likeliest token"
-    )
+    add, positive = parser.add_argument, real(0, above=True)
+    add("--engine", choices=ENGINES, help="what runs the model (default: vllm with a GPU, else transformers)")
+    add("--temperature", type=real(0), default=0.0, help="sampling temperature; 0 (default): the likeliest token")
     local = parser.add_argument_group("with --engine vllm or transformers")
-    local.add_argument("--dtype", help="for vllm: type of the weights (default: bfloat16 on GPUs, else float32)")
-    local.add_argument("--device", help="for transformers: cpu or cuda (default: cuda with a GPU)")
-    local.add_argument(
-        *("--tensor-parallel-size", "--tensor_parallel_size"),
-        type=whole(1),
-        default=1,
-        metavar="N",
-        help="for vllm: GPUs that share one copy of the model",
+    add_local = local.add_argument
+    add_local("--dtype", help="for vllm: type of the weights (default: bfloat16 on GPUs, else float32)")
+    add_local("--device", help="for transformers: cpu or cuda (default: cuda with a GPU)")
+    add_local(
+        "--tensor-parallel-size", "--tensor_parallel_size", type=whole(1), default=1, help="for vllm: GPUs per model"
     )
-    local.add_argument(
-        *("--gpu-memory-utilization", "--gpu_memory_utilization"),
-        type=real(0, above=True),
+    add_local(
+        "--gpu-memory-utilization",
+        "--gpu_memory_utilization",
+        type=positive,
         default=0.8,
-        metavar="SHARE",
-        help="for vllm: share of a GPU's memory that it may use",
+        help="for vllm: share of a GPU's memory",
     )
-    local.add_argument(
-        "--max-model-len",
-        type=whole(1),
-        metavar="N",
-        help="for vllm: most tokens of prompt and answer together (default: 32768, or fewer if the model has fewer)",
-    )
-    local.add_argument(
-        "--data-parallel",
-        type=whole(1),
-        default=1,
-        metavar="N",
-        help="processes that share the rows, each with GPUs of its own",
-    )
+    add_local("--max-model-len", type=whole(1), help="for vllm: most tokens of prompt and answer (default: 32768)")
+    add_local("--data-parallel", type=whole(1), default=1, help="processes, each with GPUs of its own")
     rollout = parser.add_argument_group("with --engine rollout")
     rollout.add_argument("--config", choices=CONFIGS, help="training configuration (default: this machine's)")
     rollout.add_argument("--override", nargs="+", metavar="KEY=VALUE", help="hydra overrides of the configuration")
     endpoint = parser.add_argument_group(
         "with --engine endpoint", "The key comes from the environment: MEDGRPO_ENDPOINT_API_KEY or OPENAI_API_KEY."
     )
-    endpoint.add_argument("--base-url", metavar="URL", help="its address, for example http://127.0.0.1:8000/v1")
-    endpoint.add_argument("--endpoint-model", metavar="NAME", help="the model's name there")
-    endpoint.add_argument("--concurrency", type=whole(1), default=8, metavar="N", help="requests at once")
-    endpoint.add_argument(
-        "--max-images",
-        type=whole(1),
-        metavar="N",
-        help="most frames of a clip that are sent, evenly spread (default: all; region captions always send all)",
-    )
-    endpoint.add_argument("--jpeg-quality", type=whole(1), default=90, metavar="N", help="JPEG quality of the frames")
-    endpoint.add_argument(
-        "--retries",
-        type=whole(0),
-        default=6,
-        metavar="N",
-        help="how often a request is repeated after a failure that may pass",
-    )
-    endpoint.add_argument(
-        "--timeout",
-        type=real(0, above=True),
-        default=300.0,
-        metavar="SECONDS",
-        help="how long to wait for a reply",
-    )
-    endpoint.add_argument(
+    add_remote = endpoint.add_argument
+    add_remote("--base-url", metavar="URL", help="its address, for example http://127.0.0.1:8000/v1")
+    add_remote("--endpoint-model", metavar="NAME", help="the model's name there")
+    add_remote("--concurrency", type=whole(1), default=8, help="requests at once")
+    add_remote("--max-images", type=whole(1), help="most frames of a clip to send (default, and rc: all)")
+    add_remote("--jpeg-quality", type=whole(1), default=90, help="JPEG quality of the frames")
+    add_remote("--retries", type=whole(0), default=6, help="how often a failed request is repeated")
+    add_remote("--timeout", type=real(0, above=True), default=300.0, metavar="SECONDS", help="wait for a reply")
+    add_remote(
         "--tokens-field",
         choices=("max_tokens", "max_completion_tokens"),
         default="max_tokens",
-        help="name of the request's token limit",
+        help="name of the token limit",
     )
 
 

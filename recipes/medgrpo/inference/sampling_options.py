@@ -16,30 +16,25 @@ from recipes.medgrpo.training.judge_check import check_judge
 
 def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     """Model, sampling and judge."""
-    parser.add_argument("--model", required=True, metavar="DIR", help="the checkpoint's folder, in Hugging Face format")
-    parser.add_argument("--data", required=True, metavar="PARQUET", help="rows to answer, from the preprocessor")
-    parser.add_argument("--samples", type=whole(1), default=4, help="answers per row")
-    parser.add_argument(
-        "--rows-per-pair", type=whole(1), metavar="N", help="at most N rows of each dataset-task pair (default: all)"
-    )
-    parser.add_argument("--tasks", nargs="+", metavar="TASK", help="only rows of these tasks (default: all)")
-    parser.add_argument("--temperature", type=real(0), default=1.0, help="sampling temperature")
-    parser.add_argument("--max-new-tokens", type=whole(1), default=96, metavar="N", help="tokens an answer may have")
-    parser.add_argument("--batch-size", type=whole(1), default=192, metavar="N", help="answers at once")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the choice of rows and of sampling")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--model", required=True, metavar="DIR", help="the checkpoint's folder, in Hugging Face format")
+    add("--data", required=True, metavar="PARQUET", help="rows to answer, from the preprocessor")
+    add("--samples", type=whole(1), default=4, help="answers per row")
+    add("--rows-per-pair", type=whole(1), help="at most N rows of each dataset-task pair (default: all)")
+    add("--tasks", nargs="+", metavar="TASK", help="only rows of these tasks (default: all)")
+    add("--temperature", type=real(0), default=1.0, help="sampling temperature")
+    add("--max-new-tokens", type=whole(1), default=96, help="tokens an answer may have")
+    add("--batch-size", type=whole(1), default=192, help="answers at once")
+    add("--seed", type=int, default=0, help="seed of the choice of rows and of sampling")
+    add(
         "--engine",
         choices=("transformers", "rollout"),
         default="transformers",
-        help="transformers: in this process, on one device; rollout: the servers that training samples with",
+        help="in this process, or training's servers",
     )
-    parser.add_argument("--device", default="cpu", help="for --engine transformers: cpu (default) or cuda")
-    parser.add_argument(
-        "--config", choices=CONFIGS, help="for --engine rollout: training configuration (default: this machine's)"
-    )
-    parser.add_argument(
-        "--override", nargs="+", metavar="KEY=VALUE", help="for --engine rollout: hydra overrides of the configuration"
-    )
+    add("--device", default="cpu", help="for --engine transformers: cpu (default) or cuda")
+    add("--config", choices=CONFIGS, help="for --engine rollout: training configuration (default: this machine's)")
+    add("--override", nargs="+", metavar="KEY=VALUE", help="for --engine rollout: hydra overrides of the configuration")
     add_judge_arguments(parser)
 
 

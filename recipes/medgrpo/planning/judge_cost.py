@@ -221,39 +221,28 @@ def text(found: Mapping[str, Any]) -> str:
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser("judge_cost", __doc__)
     amount = real(0, above=True)
-    parser.add_argument(
-        "--data", required=True, type=Path, metavar="DIR", help="the preprocessor's folder, or one parquet file"
-    )
-    parser.add_argument("--judge-model", required=True, metavar="NAME", help="the model's name at the endpoint")
-    parser.add_argument(
-        "--judge-prompt", default=PROMPT, metavar="NAME", help=f"prompt, by name or file (default: {PROMPT})"
-    )
-    parser.add_argument("--steps", type=whole(1), default=5000, metavar="N", help="training steps")
-    parser.add_argument("--batch", type=whole(1), default=32, metavar="N", help="prompts per training step")
-    parser.add_argument("--rollouts", type=whole(1), default=8, metavar="N", help="answers per prompt")
-    parser.add_argument("--tasks", nargs="+", choices=tuple(TASKS), help="tasks that are trained on (default: all)")
-    parser.add_argument(
-        "--mix", choices=("pairs", "tasks"), default="tasks", help="what counts alike in a batch, as data.medgrpo.mix"
-    )
-    parser.add_argument(
-        "--cached-share",
-        type=real(0, 1),
-        default=0.0,
-        metavar="SHARE",
-        help="share of the calls whose verdict is known already",
-    )
-    parser.add_argument("--requests-per-min", type=amount, metavar="N", help="the endpoint's limit (default: none)")
-    parser.add_argument("--tokens-per-min", type=amount, metavar="N", help="the endpoint's limit (default: none)")
-    parser.add_argument("--latency-s", type=amount, default=1.0, metavar="SECONDS", help="how long one call takes")
-    parser.add_argument("--in-flight", type=whole(1), default=128, metavar="N", help="calls under way at once")
+    add = parser.add_argument
+    add("--data", required=True, type=Path, help="the preprocessor's folder, or one parquet file")
+    add("--judge-model", required=True, metavar="NAME", help="the model's name at the endpoint")
+    add("--judge-prompt", default=PROMPT, metavar="NAME", help=f"prompt, by name or file (default: {PROMPT})")
+    add("--steps", type=whole(1), default=5000, help="training steps")
+    add("--batch", type=whole(1), default=32, help="prompts per training step")
+    add("--rollouts", type=whole(1), default=8, help="answers per prompt")
+    add("--tasks", nargs="+", choices=tuple(TASKS), help="tasks that are trained on (default: all)")
+    add("--mix", choices=("pairs", "tasks"), default="tasks", help="what counts alike in a batch, as data.medgrpo.mix")
+    add("--cached-share", type=real(0, 1), default=0.0, help="share of the calls whose verdict is known already")
+    add("--requests-per-min", type=amount, help="the endpoint's limit (default: none)")
+    add("--tokens-per-min", type=amount, help="the endpoint's limit (default: none)")
+    add("--latency-s", type=amount, default=1.0, metavar="SECONDS", help="how long one call takes")
+    add("--in-flight", type=whole(1), default=128, help="calls under way at once")
     for tokens in ("prompt", "completion"):
-        parser.add_argument(
+        add(
             f"--{tokens}-price",
             type=real(0),
             metavar="USD",
-            help=f"dollars per million {tokens} tokens (default: known list prices)",
+            help=f"dollars per million {tokens} tokens (default: list price)",
         )
-    parser.add_argument("--json", action="store_true", help="print JSON, not tables")
+    add("--json", action="store_true", help="print JSON, not tables")
     args = parser.parse_args(argv)
     if (args.prompt_price is None) != (args.completion_price is None):
         parser.error("--prompt-price, --completion-price: expected both or none")
