@@ -39,6 +39,7 @@ from tqdm import tqdm
 from data_preprocess.annotations import RecordError, Sample, parse_record
 from data_preprocess.atomic import written_whole
 from data_preprocess.json_stream import read_rows
+from data_preprocess.parts import PipelineError
 from data_preprocess.timeline import CLOCKS, Clock, Timeline, frame_seconds, native_clock, uniform
 from data_preprocess.wording import Parser, status_of
 from reward_score.bootstrap import draw, interval, ratio
@@ -395,11 +396,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = run(options.files, options.clock, options.seed)
         rows = found["rows"]
         if rows["bad"] > MAX_BAD * rows["read"]:
-            raise RecordError(f"{rows['bad']} of {rows['read']} rows are bad; the first: {found['first_bad']}")
+            raise PipelineError(f"{rows['bad']} of {rows['read']} rows are bad; the first: {found['first_bad']}")
         print_report(found)
         if options.json:
             with written_whole(options.json) as partial:
                 partial.write_bytes(orjson.dumps(found, option=orjson.OPT_INDENT_2) + b"\n")
         return 0
 
-    return status_of("medvidbench leaks", report, (RecordError,))
+    return status_of("medvidbench leaks", report, (RecordError, PipelineError))

@@ -246,4 +246,4 @@ def test_bad_rows_are_counted_and_too_many_are_an_error(tmp_path: Path, capsys: 
 def test_an_unreadable_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     assert leaks.main([str(tmp_path / "absent.json")]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
-    assert lines[-1].startswith("leaks: ") and "absent.json" in lines[-1]
+    assert lines[-1].startswith("medvidbench leaks: error: ") and "absent.json" in lines[-1]

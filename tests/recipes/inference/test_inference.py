@@ -121,7 +121,7 @@ def test_what_is_set_aside_is_never_written_over(infer, tmp_path, monkeypatch):
         assert infer("--max-new-tokens", tokens, "--limit", 1)[0] == 0
 
     def dies(*_):
-        raise ValueError("gone")
+        raise OSError("gone")
 
     monkeypatch.setattr(TransformersEngine, "generate", dies)
     status, released, _ = infer("--max-new-tokens", 4, "--limit", 1)
@@ -320,12 +320,12 @@ def test_rows_of_two_files_need_lines(infer, qwen2_5_vl, tmp_path, capsys):
 
 
 def test_gpus_are_dealt_to_the_processes(plugged):
-    from recipes.medgrpo.inference.jobs import InferenceError
+    from recipes.medgrpo.files import InputError
     from recipes.medgrpo.inference.shards import devices
 
     assert devices(2, 2, ["0", "1", "4", "5"]) == ["0,1", "4,5"]
     assert devices(2, 1, []) == [None, None]
-    with pytest.raises(InferenceError, match="expected 4 GPUs, 2 for each process, found 3"):
+    with pytest.raises(InputError, match="expected 4 GPUs, 2 for each process, found 3"):
         devices(2, 2, ["0", "1", "2"])
 
 
