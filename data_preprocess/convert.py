@@ -25,6 +25,7 @@ from data_preprocess.frames import FrameError, FrameRoot
 from data_preprocess.geometry import (
     MAX_PIXELS,
     MIN_PIXELS,
+    Size,
     assumed_size,
     canvas_of,
     processed_size,
@@ -126,7 +127,7 @@ class Converter:
             # The frames root has no links in its path, the store keeps those that the user put there.
             place = settings.relative_to if settings.frame_store else os.path.realpath(settings.relative_to)
             self._folder = os.path.join(place, "")
-        self._processed: dict[tuple[int, int], tuple[int, int]] = {}
+        self._size = lru_cache(maxsize=1024)(self._processed_size)
         # Several rows ask about one clip.
         self._clips = lru_cache(maxsize=1024)(self._place_clip)
 
@@ -143,7 +144,10 @@ class Converter:
         line, clock, times, files = clip.line, clip.clock, clip.times, clip.files
         size_on_disk = assumed_size(sample.source) if settings.verify == "none" else self.root.size(files[0])
         canvas = canvas_of(sample.source, size_on_disk)
-        size = self._size(sample, size_on_disk)
+        try:
+            size = self._size(size_on_disk)
+        except ValueError as error:
+            raise FrameError(sample.frames[0], str(error)) from None
         prompt = build_prompt(
             sample.task,
             sample.question,
@@ -253,18 +257,11 @@ class Converter:
                 expected = f"times within the clip of {clip.length:g} s"
                 raise RecordError(sample.file, sample.index, "struc_info", expected, f"one {beyond:g} s beyond it")
 
-    def _size(self, sample: Sample, on_disk: tuple[int, int]) -> tuple[int, int]:
-        size = self._processed.get(on_disk)
-        if size is None:
-            settings = self.settings
-            try:
-                size = processed_size(on_disk, settings.model_family, settings.min_pixels, settings.max_pixels)
-            except ValueError as error:
-                raise FrameError(sample.frames[0], str(error)) from None
-            self._processed[on_disk] = size
-        return size
+    def _processed_size(self, on_disk: Size) -> Size:
+        settings = self.settings
+        return processed_size(on_disk, settings.model_family, settings.min_pixels, settings.max_pixels)
 
-    def _fitting(self, sample: Sample, prompt: list[dict[str, str]], size: tuple[int, int], line: Timeline) -> Timeline:
+    def _fitting(self, sample: Sample, prompt: list[dict[str, str]], size: Size, line: Timeline) -> Timeline:
         """The line itself where its prompt is short enough, else a thinner one."""
         thinner = self.length.fit(prompt, size, line, self.settings.max_prompt_tokens, self.settings.thin)
         if thinner is None:
@@ -275,9 +272,7 @@ class Converter:
         expected = f"a prompt of at most {self.settings.max_prompt_tokens} tokens"
         return RecordError(sample.file, sample.index, "video", expected, f"{tokens} tokens")
 
-    def _boxes_as_said(
-        self, sample: Sample, canvas: tuple[int, int], size: tuple[int, int]
-    ) -> tuple[str, tuple[float, ...]]:
+    def _boxes_as_said(self, sample: Sample, canvas: Size, size: Size) -> tuple[str, tuple[float, ...]]:
         """The answer in the model's space, and the IoU of each box with what is left of it there."""
         family, decimals = self.settings.model_family, self.settings.stg_decimals
         boxes = {float(time): tuple(box) for time, box in sample.ground["boxes"].items()}
@@ -289,9 +284,9 @@ class Converter:
         sample: Sample,
         files: Sequence[str],
         picks: Sequence[int],
-        size: tuple[int, int],
-        canvas: tuple[int, int],
-        on_disk: tuple[int, int],
+        size: Size,
+        canvas: Size,
+        on_disk: Size,
         flags: list[str],
     ) -> list[str]:
         """The files to show; those that the store will make are requested of it."""
@@ -337,7 +332,7 @@ def _other_keys(extra: Mapping[str, Any]) -> str | None:
     return orjson.dumps(other).decode() if other else None
 
 
-def _odd_shape(source: str, canvas: tuple[int, int], on_disk: tuple[int, int]) -> list[str]:
+def _odd_shape(source: str, canvas: Size, on_disk: Size) -> list[str]:
     """A frame whose sides relate otherwise than its canvas's: boxes may lie elsewhere than they were drawn."""
     return [] if abs(canvas[0] * on_disk[1] / (canvas[1] * on_disk[0]) - 1) < 0.05 else ["frame_unlike_canvas"]
 

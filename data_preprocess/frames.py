@@ -12,6 +12,7 @@ import errno
 import os
 import stat
 from collections.abc import Sequence
+from functools import lru_cache
 
 from PIL import Image, ImageDraw
 
@@ -94,6 +95,14 @@ def open_picture(path: str) -> Image.Image:
     return image
 
 
+def _header_size(path: str) -> Size:
+    try:
+        with open_picture(path) as image:
+            return image.size
+    except UNREADABLE as error:
+        raise FrameError(path, why_unreadable(error)) from None
+
+
 def _encodable(listed: str) -> None:
     try:
         listed.encode()
@@ -123,7 +132,7 @@ class FrameRoot:
         self._named = _sources_in([*os.path.abspath(root).split("/"), *self.root.split("/")])
         self._folders: dict[str, str] = {}
         self._checked: dict[str, Size | None] = {}
-        self._sizes: dict[str, Size] = {}
+        self._header_size = lru_cache(maxsize=_REMEMBERED)(_header_size)
 
     def clip(self, paths: Sequence[str]) -> list[str]:
         """The real paths of a clip's listed frames, in order, checked as `verify` says.
@@ -142,17 +151,7 @@ class FrameRoot:
 
     def size(self, path: str) -> Size:
         """(width, height) of a frame that `clip` has found, from the file's header."""
-        size = self._checked.get(path) or self._sizes.get(path)
-        if size is None:
-            try:
-                with open_picture(path) as image:
-                    size = image.size
-            except UNREADABLE as error:
-                raise FrameError(path, why_unreadable(error)) from None
-            if len(self._sizes) >= _REMEMBERED:
-                self._sizes.clear()
-            self._sizes[path] = size
-        return size
+        return self._checked.get(path) or self._header_size(path)
 
     def _in_one_folder(self, paths: Sequence[str]) -> list[str] | None:
         """`[_file(path), ...]` for plain names in one folder, as nearly all clips have, without a loop over them."""

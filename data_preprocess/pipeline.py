@@ -14,7 +14,7 @@ import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -198,37 +198,23 @@ def write_splits(
     chosen = None if subset is None else pa.array(sorted(subset), pa.uint64())
     with ExitStack() as stack:
         writers: dict[str, _RowGroups] = {}
-        for rows, by_split in _prefetched(parts, lambda path: _by_split(read_part(path), sides, chosen)):
-            for split, part in by_split.items():
+        for path in parts:
+            table = read_part(path)
+            for split, part in _by_split(table, sides, chosen).items():
                 if split not in writers:
                     writers[split] = _RowGroups(scratch / f"{split}.parquet", columns)
                     stack.callback(writers[split].close)
                 writers[split].write(part.cast(columns))
                 for entry in part["data_source"].value_counts().to_pylist():
                     per_split[split][entry["values"]] += entry["counts"]
-            progress(rows)
+            progress(table.num_rows)
     return per_split
 
 
-_Split = tuple[int, dict[str, pa.Table]]
-
-
-def _prefetched(parts: Sequence[Path], read: Callable[[Path], _Split]) -> Iterator[_Split]:
-    """What `read` gives for each part, in order; the next ones are read while one is being written."""
-    with ThreadPoolExecutor(2) as reader:
-        waiting: deque = deque()
-        for path in parts:
-            waiting.append(reader.submit(read, path))
-            if len(waiting) > 4:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-
-
-def _by_split(table: pa.Table, validation: pa.Array, subset: pa.Array | None) -> _Split:
-    """The number of rows, and those of each split that has any, with the split entered in `extra_info`."""
+def _by_split(table: pa.Table, validation: pa.Array, subset: pa.Array | None) -> dict[str, pa.Table]:
+    """The rows of each split that has any, with the split entered in `extra_info`."""
     if not table.num_rows:
-        return 0, {}
+        return {}
     table = table.combine_chunks()
     group, key, answered = (table[name].chunk(0) for name in HIDDEN)
     splits = pc.if_else(answered, pc.if_else(pc.is_in(group, value_set=validation), "val", "train"), "test")
@@ -246,4 +232,4 @@ def _by_split(table: pa.Table, validation: pa.Array, subset: pa.Array | None) ->
         rows = table.filter(mask)
         if rows.num_rows:
             found[split] = rows
-    return table.num_rows, found
+    return found

@@ -36,10 +36,6 @@ _CHATML = (
     "{% for part in m.content %}{{ '" + _CLIP + "' if part.type == 'video' else part.text }}{% endfor %}{% endif %}"
     "{{ '<|im_end|>\\n' }}{% endfor %}{{ '<|im_start|>assistant\\n' }}"
 )
-# Tokens by which a list's stamps may shrink when it is thinned: it ends where it did, so the share of stamps with one,
-# two, three and four digits stays, give or take a stamp at each border.
-_SHIFT = 16
-
 Size = tuple[int, int]
 Chat = Sequence[dict[str, str]]
 _Turns = tuple[tuple[str, str], ...]
@@ -136,21 +132,15 @@ class PromptLength:
             return line
         if policy == "none":
             return None
-        # No list is longer than one of the shortest stamps would be: from there down, for stamps vary in length.
-        patch = longest = vision_tokens(1, size, self.family)
-        if self.family == "qwen3_vl":
-            patch += 2 + self._count(stamps((0.0,))[0])
-            longest += 2 + self._count(stamps(line.times[-1:])[0])
-        patches = 1 + (limit - self(prompt, size, (0.0,), 1.0)) // patch
+        # A temporal patch takes its vision tokens at least: no list that fits has more patches than that allows.
+        patches = 1 + (limit - self(prompt, size, (0.0,), 1.0)) // vision_tokens(1, size, self.family)
         frames = min(len(line.picks) - 1, FRAMES_PER_TOKEN * patches)
         while frames >= LEAST_FRAMES:
             thinner = thin(line, frames, policy)
-            excess = self(prompt, size, thinner.times, thinner.sample_fps) - limit
-            if excess <= 0:
+            if self(prompt, size, thinner.times, thinner.sample_fps) <= limit:
                 return thinner if len(thinner.picks) >= LEAST_FRAMES else None
-            # Any number down to what this one gave gives the same list, and so many patches fewer are still too many.
-            skipped = max(0, excess - _SHIFT) // longest
-            frames = min(frames, len(thinner.picks)) - max(1, FRAMES_PER_TOKEN * skipped)
+            # Any number down to what this one gave gives the same list.
+            frames = min(frames, len(thinner.picks)) - 1
         return None
 
     def _ids(self, text: str) -> list[int]:

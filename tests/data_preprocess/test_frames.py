@@ -260,7 +260,8 @@ def test_what_is_remembered_does_not_grow_without_end(data, monkeypatch):
         (path,) = root.clip([f"AVOS/{number}/1.png"])
         assert FrameRoot.size(root, path) == (8, 8)
         FrameRoot(data, "none").size(path)
-    assert max(map(len, (root._folders, root._checked, root._sizes))) <= 8
+        root._header_size(path)
+    assert max(len(root._folders), len(root._checked), root._header_size.cache_info().currsize) <= 8
 
 
 # Pixels.
