@@ -199,7 +199,9 @@ def _sample(row: _Row, file: str, index: int, truth: str) -> Sample:
         said = question if at == 0 else turn.value
         if "<" in said and (control := _CONTROL.search(said)):
             raise ShapeError(f"conversations.{at}.value", "text without control tokens", control[0])
-    answer, ground, flags = None, None, ()
+    answer: str | None = None
+    ground: dict[str, Any] | None = None
+    flags: tuple[str, ...] = ()
     if len(row.conversations) == 2:
         answer = row.conversations[1].value
         answer, ground, flags = GROUND[task](answer, row.struc_info, truth)
@@ -208,13 +210,14 @@ def _sample(row: _Row, file: str, index: int, truth: str) -> Sample:
             raise ShapeError("struc_info", "captions without control tokens", control[0])
     elif row.struc_info:
         flags = ("structure_without_answer",)
-    region = None
+    region: tuple[str, tuple[float, float, float, float]] | None = None
     if task == "rc":
         if row.RC_info is None:
             raise ShapeError("RC_info", "start_frame and start_frame_bbox of the region", row.RC_info)
         if row.RC_info.start_frame not in row.video:
             raise ShapeError("RC_info.start_frame", "an element of video", row.RC_info.start_frame)
-        region = (row.RC_info.start_frame, tuple(row.RC_info.start_frame_bbox))
+        x1, y1, x2, y2 = row.RC_info.start_frame_bbox
+        region = (row.RC_info.start_frame, (x1, y1, x2, y2))
         if _other_box(row.struc_info, region[1]):
             flags = (*flags, "region_disagrees")
     return Sample(

@@ -157,21 +157,23 @@ class Converter:
             key=f"{sample.file}\0{sample.index}",
             family=settings.model_family,
         )
-        listed = line
-        if self.length is not None and settings.max_prompt_tokens:
-            line = self._fitting(sample, prompt, size, line)
+        listed, count, prompt_tokens = line, self.length, None
+        if count is not None and settings.max_prompt_tokens:
+            line = self._fitting(count, sample, prompt, size, line)
         picks, shown_at = line.picks, line.times
         if sample.region:
             picks = keep_boxed(picks, shown_at, times, [path == sample.region[0] for path in sample.frames])
         if settings.timeline == "exact":
             shown_at = tuple(times[pick] for pick in picks)
-        prompt_tokens = self.length(prompt, size, shown_at, line.sample_fps) if self.length is not None else None
-        if settings.max_prompt_tokens and prompt_tokens > settings.max_prompt_tokens:
-            # A boxed frame that came in late brought a longer time stamp with it.
-            raise self._too_long(sample, prompt_tokens)
-        answer, rounding = sample.answer, ()
+        if count is not None:
+            prompt_tokens = count(prompt, size, shown_at, line.sample_fps)
+            if 0 < settings.max_prompt_tokens < prompt_tokens:
+                # A boxed frame that came in late brought a longer time stamp with it.
+                raise self._too_long(sample, prompt_tokens)
+        answer = sample.answer
+        rounding: tuple[float, ...] = ()
         if sample.task == "stg" and sample.ground is not None:
-            answer, rounding = self._boxes_as_said(sample, canvas, size)
+            answer, rounding = self._boxes_as_said(sample.ground["boxes"], canvas, size)
         flags = [*sample.flags, *_odd_shape(sample.source, canvas, size_on_disk)]
         shown = self._frames(sample, files, picks, size, canvas, size_on_disk, flags)
         extra = {
@@ -200,7 +202,7 @@ class Converter:
             "response_tokens": self.budgets[sample.task],
             "vision_tokens": vision_tokens(len(picks), size, settings.model_family),
         }
-        if self.length is not None:
+        if count is not None:
             extra["prompt_tokens"] = prompt_tokens
         video = {
             "video": shown,
@@ -218,7 +220,7 @@ class Converter:
             "reward_model": {"style": "rule", "ground_truth": orjson.dumps(ground).decode()},
             "extra_info": extra,
         }
-        answer_tokens = self.length.answer(answer) if self.length is not None and answer is not None else None
+        answer_tokens = count.answer(answer) if count is not None and answer is not None else None
         return Converted(sample, row, line, picks, clock, answer_tokens, rounding, line is not listed)
 
     def listed(self, paths: Sequence[str]) -> list[str]:
@@ -241,7 +243,7 @@ class Converter:
         length = line.duration
         if unclear:
             # As long as its longest clock says: which of them the annotators followed is not known.
-            length = max(length, declared, (len(numbers) - 1) / fps, (numbers[-1] - numbers[0]) / clock.rate)
+            length = max(length, declared or 0.0, (len(numbers) - 1) / fps, (numbers[-1] - numbers[0]) / clock.rate)
         return Clip(self.root.clip(frames), clock, times, line, length)
 
     def _check_times(self, sample: Sample, clip: Clip, audit: Audit) -> None:
@@ -261,22 +263,25 @@ class Converter:
         settings = self.settings
         return processed_size(on_disk, settings.model_family, settings.min_pixels, settings.max_pixels)
 
-    def _fitting(self, sample: Sample, prompt: list[dict[str, str]], size: Size, line: Timeline) -> Timeline:
+    def _fitting(
+        self, count: PromptLength, sample: Sample, prompt: list[dict[str, str]], size: Size, line: Timeline
+    ) -> Timeline:
         """The line itself where its prompt is short enough, else a thinner one."""
-        thinner = self.length.fit(prompt, size, line, self.settings.max_prompt_tokens, self.settings.thin)
+        thinner = count.fit(prompt, size, line, self.settings.max_prompt_tokens, self.settings.thin)
         if thinner is None:
-            raise self._too_long(sample, self.length(prompt, size, line.times, line.sample_fps))
+            raise self._too_long(sample, count(prompt, size, line.times, line.sample_fps))
         return thinner
 
     def _too_long(self, sample: Sample, tokens: int) -> RecordError:
         expected = f"a prompt of at most {self.settings.max_prompt_tokens} tokens"
         return RecordError(sample.file, sample.index, "video", expected, f"{tokens} tokens")
 
-    def _boxes_as_said(self, sample: Sample, canvas: Size, size: Size) -> tuple[str, tuple[float, ...]]:
+    def _boxes_as_said(
+        self, boxes: Mapping[str, Sequence[float]], canvas: Size, size: Size
+    ) -> tuple[str, tuple[float, ...]]:
         """The answer in the model's space, and the IoU of each box with what is left of it there."""
         family, decimals = self.settings.model_family, self.settings.stg_decimals
-        boxes = {float(time): tuple(box) for time, box in sample.ground["boxes"].items()}
-        said = {time: to_model(box, canvas, size, family) for time, box in boxes.items()}
+        said = {float(time): to_model(tuple(box), canvas, size, family) for time, box in boxes.items()}
         return render_stg(said, decimals), tuple(rounding_ious(said.values(), decimals))
 
     def _frames(
@@ -303,8 +308,7 @@ class Converter:
         for pick in picks:
             path = files[pick]
             if path not in shown:
-                mark = (box, canvas) if path == boxed else (None, None)
-                shown[path] = store.request(path, size, *mark, source_size=on_disk)
+                shown[path] = store.request(path, size, box if path == boxed else None, canvas, on_disk)
         return [shown[files[pick]] for pick in picks]
 
 

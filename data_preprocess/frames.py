@@ -225,7 +225,7 @@ class FrameRoot:
             first = checked[files[0]] if files else None
             for file, path in zip(files, listed, strict=True):
                 if checked[file] != first:
-                    sizes = " and ".join("{}x{}".format(*size) for size in (first, checked[file]))
+                    sizes = " and ".join("{}x{}".format(*size) for size in (first, checked[file]) if size)
                     raise FrameError(path, f"mixed sizes in one clip: {sizes}")
 
     def _checked_file(self, file: str, listed: str) -> Size | None:

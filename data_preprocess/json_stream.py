@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 
@@ -124,7 +124,8 @@ class _Kept:
     """A stream that keeps what was read since the last block: zipped files cannot be read again from the middle."""
 
     def __init__(self, handle: BinaryIO):
-        self._handle, self._chunks, self._base = handle, [], 0
+        self._handle, self._base = handle, 0
+        self._chunks: list[bytes] = []
 
     def read(self, size: int) -> bytes:
         chunk = self._handle.read(size)
@@ -147,7 +148,7 @@ def _block(number: int, file: str, first: int, starts: list[int], ends: list[int
     return Block(number, file, first, tuple(s - base for s in starts), tuple(e - base for e in ends), data)
 
 
-def _unreadable(file: str, error: OSError) -> None:
+def _unreadable(file: str, error: OSError) -> NoReturn:
     if isinstance(error, gzip.BadGzipFile):
         raise RecordError(file, None, "", "valid gzip", str(error)) from error
     raise RecordError(file, None, "", "a readable file", error.strerror or str(error)) from error

@@ -97,7 +97,7 @@ def listed_marks(numbers: Sequence[int], times: Sequence[float], clock: Clock, f
     short = steps < usual / 2
     odd = (np.abs(np.diff(steps)) > slack) | short[1:] | short[:-1]
     found = []
-    for frame in np.flatnonzero(odd) + 1:
+    for frame in (np.flatnonzero(odd) + 1).tolist():
         around = steps[frame - 1 : frame + 1]
         if around.min() == 0:
             kind = "repeat"
@@ -262,7 +262,7 @@ def difference(table: np.ndarray, value: str, other: str, count: str, rng: np.ra
     if len(n) >= MIN_VIDEOS:
         drawn = draw(len(n), seed=rng)
         low, high, _ = interval(ratio(drawn @ (a - b), drawn @ n))
-        result |= {"interval": [low, high], "found": low > 0}
+        result |= {"interval": [low, high], "found": low is not None and low > 0}
     return result
 
 

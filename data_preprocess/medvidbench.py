@@ -128,7 +128,8 @@ def run(
     names = Counter(os.path.basename(file) for file in files)
     if twice := [name for name, count in names.items() if count > 1]:
         raise SettingsError(f"two inputs are named {twice[0]}: rows are known by file name and number, rename one")
-    inputs, states = [], {}
+    inputs: list[dict[str, Any]] = []
+    states: dict[str, tuple[int, ...]] = {}
     for file in files:
         try:
             states[file] = _state(file)

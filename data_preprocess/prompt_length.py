@@ -148,7 +148,7 @@ class PromptLength:
 
     def _render(self, turns: _Turns) -> tuple[str, str]:
         """What the rendered chat has before and after the clip; marks that stay around it are counted elsewhere."""
-        chat = [{"role": role, "content": _parts(content)} for role, content in turns]
+        chat: list[dict[str, Any]] = [{"role": role, "content": _parts(content)} for role, content in turns]
         try:
             text = self.tokenizer.apply_chat_template(
                 chat, chat_template=self._template, tokenize=False, add_generation_prompt=True
@@ -156,9 +156,9 @@ class PromptLength:
         # A template can fail in as many ways as a program.
         except Exception as error:
             raise TokenizerError(f"chat template: cannot render a chat in parts: {error}") from None
-        before, mark, after = text.partition(_CLIP)
+        before, mark, after = str(text).partition(_CLIP)
         if not mark or _PAD in before or _PAD in after:
-            raise TokenizerError(f"chat template: expected one clip, {_CLIP}, found {text.count(_PAD)}")
+            raise TokenizerError(f"chat template: expected one clip, {_CLIP}, found {str(text).count(_PAD)}")
         return before, after
 
     def _count_stamps(self, times: tuple[float, ...]) -> tuple[str, int]:
@@ -172,7 +172,8 @@ def stamps(times: Sequence[float]) -> list[str]:
 
     An odd last frame counts twice, as in the processor.
     """
-    padded = [*times, *times[-1:] * (-len(times) % FRAMES_PER_TOKEN)]
+    padded = list(times)
+    padded += padded[-1:] * (-len(padded) % FRAMES_PER_TOKEN)
     pairs = zip(padded[::FRAMES_PER_TOKEN], padded[FRAMES_PER_TOKEN - 1 :: FRAMES_PER_TOKEN], strict=True)
     return [f"<{(first + last) / 2:.1f} seconds>" for first, last in pairs]
 

@@ -12,6 +12,7 @@ import os
 import pickle
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from data_preprocess.convert import Settings
 from data_preprocess.json_stream import Block
@@ -50,13 +51,17 @@ def make_parts_on_ray(blocks: Iterable[Block], settings: Settings, folder: Path,
     if missing:
         here = os.environ.get("PYTHONPATH")
         environment = {"PYTHONPATH": os.pathsep.join([_ROOT, here] if here else [_ROOT])}
-        local = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
+        local: dict[str, Any] = (
+            {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
+        )
         try:
             ray.init(ignore_reinit_error=True, runtime_env={"env_vars": environment}, log_to_driver=False, **local)
             ray.data.DataContext.get_current().enable_progress_bars = False
             items = [{"block": pickle.dumps(block)} for block in missing]
+            # Ray's own annotation of `map` leaves out classes, which it takes together with `concurrency`.
+            worker: Any = _Worker
             made = ray.data.from_items(items, override_num_blocks=min(len(items), 4 * workers)).map(
-                _Worker, fn_constructor_args=(settings, folder), concurrency=(1, max(workers, 1))
+                worker, fn_constructor_args=(settings, folder), concurrency=(1, max(workers, 1))
             )
             for _ in made.iter_rows():
                 pass

@@ -8,8 +8,9 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
+from typing import TypeVar
 
-Group = Hashable
+Group = TypeVar("Group", bound=Hashable)
 """Videos that stay on one side together, such as what `group_of` returns. Its `repr` decides its place in the draw."""
 
 # Three data sets annotate the same 80 cholecystectomies, under one numbering and several spellings.

@@ -180,7 +180,7 @@ def region(source: str, instrument: str, clause: str) -> str:
     return f"The {actor(source)} uses the {instrument} and {clause}."
 
 
-def spans_text(spans: Sequence[tuple[float, float]]) -> str:
+def spans_text(spans: Sequence[Sequence[float]]) -> str:
     """``22.0-78.0, 89.0-94.0 seconds.``"""
     return ", ".join(f"{start:.1f}-{end:.1f}" for start, end in spans) + " seconds."
 

@@ -264,7 +264,9 @@ def make_clip(settings: Settings, source: str, video: int, place: int, number: i
     prefix = rng.choice(PREFIXES) if variants != "plain" else PREFIXES[0]
     pattern = prefix + spec.path.replace("{id}", identifier).replace("{head}", identifier.split("_")[0])
     procedure, offset, tool, track = None, 0, None, None
-    starts, labels, scores = (0,), (0,), ()
+    starts: tuple[int, ...] = (0,)
+    labels: tuple[int, ...] = (0,)
+    scores: tuple[int, ...] = ()
     if source == "NurViD":
         names = list(PROCEDURES)[: 2 if profile.name == "tiny" else None]
         procedure = names[video % len(names)]
