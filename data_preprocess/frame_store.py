@@ -15,7 +15,6 @@ import io
 import os
 import secrets
 import time
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -34,7 +33,6 @@ _RULE = 1
 _REMEMBERED = 1 << 17
 _PARTIAL = ".partial"
 _STALE_S = 3600
-_CHUNK = 32
 
 
 @dataclass(frozen=True)
@@ -138,12 +136,12 @@ class FrameStore:
     ):
         if suffix not in SUFFIXES:
             raise ValueError(f"stored frames of kind {suffix!r}: expected one of {', '.join(SUFFIXES)}")
-        self.folder, self.suffix, self.threads, self.draft = os.path.abspath(folder), suffix, max(threads, 1), draft
+        self.folder, self.suffix, self.draft = os.path.abspath(folder), suffix, draft
         self.root = os.path.join(os.path.realpath(root), "") if root is not None else ""
         self.made = self.reused = 0
         self._pending: dict[str, Job] = {}
         self._seen: dict[tuple, str] = {}
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool = ThreadPoolExecutor(threads, "frame-store")
         for name in (_PARTIAL, *(f"{shard:02x}" for shard in range(256))):
             os.makedirs(os.path.join(self.folder, name), exist_ok=True)
         self._sweep()
@@ -152,9 +150,7 @@ class FrameStore:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
+        self._pool.shutdown(cancel_futures=True)
 
     def request(
         self,
@@ -200,7 +196,7 @@ class FrameStore:
         """
         jobs, self._pending = list(self._pending.values()), {}
         try:
-            results = self._run(jobs)
+            results = list(self._pool.map(lambda job: store_frame(job, self.folder), jobs))
         except BaseException:
             self._seen.clear()
             raise
@@ -234,17 +230,6 @@ class FrameStore:
         )
         name = hashlib.sha256(repr(shown).encode("utf-8", "surrogateescape")).hexdigest()[:26]
         return f"{self.folder}/{name[:2]}/{name[2:]}{self.suffix}"
-
-    def _run(self, jobs: Sequence[Job]) -> list[tuple[bool, str | None]]:
-        if self.threads == 1 or len(jobs) < 2:
-            return [store_frame(job, self.folder) for job in jobs]
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, "frame-store")
-        # Small chunks keep the threads evenly busy, whole ones would need an object of its own per frame.
-        step = max(1, min(_CHUNK, len(jobs) // self.threads))
-        chunks = [jobs[at : at + step] for at in range(0, len(jobs), step)]
-        done = self._pool.map(lambda chunk: [store_frame(job, self.folder) for job in chunk], chunks)
-        return [result for chunk in done for result in chunk]
 
     def _sweep(self) -> None:
         """Takes away what killed runs left; a younger file may be another process's work in progress."""

@@ -15,6 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from data_preprocess import synthetic_text as words
+from data_preprocess.annotations import QA_TYPES
 from data_preprocess.synthetic_video import CLIPS_PER_VIDEO, PROFILES, Clip, Settings, active_labels, make_clip
 
 PAIRS: tuple[tuple[str, str], ...] = (
@@ -28,16 +29,7 @@ PAIRS: tuple[tuple[str, str], ...] = (
 )
 # The variants below go by remainders with divisors that share no factor with the usual numbers of videos, so that no
 # variant is bound to certain videos.
-_QA_TYPES = {
-    "tal": "tal",
-    "stg": "stg",
-    "nap": "next_action",
-    "cvs": "cvs_assessment",
-    "sa": "skill_assessment",
-    "dvc": "dense_captioning",
-    "vs": "video_summary",
-    "rc": "region_caption",
-}
+_QA_TYPES = {task: name for name, task in QA_TYPES.items() if name != "dc"}
 
 
 @dataclass

@@ -48,9 +48,6 @@ class Clock:
     rule: str
 
 
-_TABLE = {source: Clock(rate, "table") for source, rate in NATIVE_RATES.items()}
-
-
 @dataclass(frozen=True, slots=True)
 class Timeline:
     """The frames that are shown, and when.
@@ -87,9 +84,8 @@ def native_clock(
         fps: the sampling rate of the list, frames a second.
         declared: length of the clip in seconds where the row states it.
     """
-    known = _TABLE.get(source)
-    if known is not None:
-        return known
+    if source in NATIVE_RATES:
+        return Clock(NATIVE_RATES[source], "table")
     named = _DIRECTORY.search(paths[0])
     if named and float(named[1]) > 0:
         return Clock(float(named[1]), "directory")
