@@ -200,7 +200,7 @@ def _lines(chunks: Iterator[bytes], position: int, file: str) -> Iterator[_Bound
     for data in chunks:
         begin = 0
         while (end := data.find(b"\n", begin)) >= 0:
-            if any(map(bytes.strip, line)) or not _blank(data, begin, end):
+            if any(map(bytes.strip, line)) or data[begin:end].strip():
                 yield start, position + end
                 row += 1
             begin, start = end + 1, position + end + 1
@@ -216,11 +216,6 @@ def _lines(chunks: Iterator[bytes], position: int, file: str) -> Iterator[_Bound
         if scan.depth or scan.quoted:
             raise RecordError(file, row, "", "valid JSON", "an early end")
         yield start, position
-
-
-def _blank(data: bytes, start: int, end: int) -> bool:
-    # Nearly every line shows at once that it is not blank; only a blank beginning is worth a copy of the line.
-    return not data[start : min(end, start + 64)].strip() and not data[start:end].strip()
 
 
 class _Scan:
