@@ -70,7 +70,7 @@ class Audit:
             shown.append(str(error))
 
     def identity(self, sample: Sample) -> None:
-        """Notes who the row says it is."""
+        """Notes the row's id and question, so that duplicates can be counted."""
         digest = hashlib.blake2b(sample.row_id.encode(errors="surrogatepass"), digest_size=8)
         self.digests["id"].append(int.from_bytes(digest.digest(), "big"))
         digest.update(f"\0{sample.qa_type}\0{sample.question}".encode(errors="surrogatepass"))

@@ -94,7 +94,7 @@ def _lines(box_space: str) -> dict[str, str]:
 FORMATS = {family: _lines(space) for family, space in _SPACES.items()}
 """What a system message says about the answer's format, by model family (boxes are said in its space) and task."""
 
-# Placeholders where a placeholder is an answer of the grammar; numbers that are no likely answer where it is not.
+# Placeholders where a placeholder is an answer of the grammar; numbers that are unlikely answers where it is not.
 _EXAMPLES = {
     "tal": render_tal([(12.0, 34.5), (50.0, 61.5)]),
     "stg": render_stg({12.0: (40.5, 20.5, 120.5, 80.5), 16.0: (44.5, 22.5, 124.5, 82.5)}, decimals=1),

@@ -168,7 +168,7 @@ class Converter:
         if count is not None:
             prompt_tokens = count(prompt, size, shown_at, line.sample_fps)
             if 0 < settings.max_prompt_tokens < prompt_tokens:
-                # A boxed frame that came in late brought a longer time stamp with it.
+                # The boxed frame took the place of another one, and its time stamp may be longer.
                 raise self._too_long(sample, prompt_tokens)
         answer = sample.answer
         rounding: tuple[float, ...] = ()
@@ -331,7 +331,7 @@ def keep_boxed(
 
 
 def _other_keys(extra: Mapping[str, Any]) -> str | None:
-    """Unknown keys of the row as JSON; `train`, which every row has and no split here follows, is none."""
+    """Unknown keys of the row as JSON, without `train`: every row has it, and the splits here do not follow it."""
     other = {key: value for key, value in extra.items() if key != "train"}
     return orjson.dumps(other).decode() if other else None
 

@@ -159,9 +159,9 @@ class FrameRoot:
             return []
         folder, slash, _ = paths[0].rpartition("/")
         start = folder + slash
-        # What lies between two texts of one beginning has it too.
+        # A text that sorts between two texts with the same prefix has that prefix too.
         least, greatest = min(paths), max(paths)
-        # What sorts below "0" behind the folder may be empty, dots or another slash.
+        # A name that sorts below "0" may be empty, dots or another slash: `_file` looks at each of those.
         if not (slash and least.startswith(start) and greatest.startswith(start)) or least[len(start) :] < "0":
             return None
         at, real = len(start), self._folder(folder, paths[0]) + "/"
@@ -205,7 +205,7 @@ class FrameRoot:
         return place
 
     def _of_its_source(self, dropped: Sequence[str], listed: str, place: str) -> None:
-        """Two sources may number their folders alike: `videos/VID01` below CholecT50 is not another source's."""
+        """Refuses a folder of another source: two sources may use the same folder names, such as `videos/VID01`."""
         lost = _sources_in(dropped)
         if lost and self._named and not lost & self._named:
             raise FrameError(listed, f"{place} is of {'/'.join(sorted(self._named))}, not of {'/'.join(sorted(lost))}")

@@ -51,7 +51,7 @@ from data_preprocess.wording import short, status_of
 
 # What must be free on the output's disk beyond a tenth of the annotations' own size (measured: parts and parquet).
 _SPARE_BYTES = 64 << 20
-# So many rows in, a run whose rows are mostly unusable is given up.
+# After this many rows, a run stops when more than half of them are unusable.
 _HOPELESS = 1_000
 
 
@@ -198,7 +198,7 @@ def _run(
         if changed := next((file for file, state in states.items() if _state(file) != state), None):
             raise RecordError(changed, None, "", "a file that stays as it is while it is read", "another one")
     except (RecordError, FrameError, SettingsError, TokenizerError):
-        # What is wrong lies in the input: nothing here is worth going on from.
+        # The input is wrong: the next run cannot use these parts.
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     validation, subset, shared = choose_rows(parts, splitting)

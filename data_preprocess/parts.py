@@ -56,7 +56,7 @@ forget = _converter.cache_clear
 
 def make_part(block: Block, settings: Settings, folder: Path, threads: int = 1) -> Part:
     """Converts a block and writes its part."""
-    # Nothing in a block refers in circles: looking for such garbage among a million strings took a tenth of the time.
+    # A block has no reference cycles, and the collector's search for them took a tenth of the time.
     gc.disable()
     try:
         table, audit = convert_block(block, _converter(settings, threads))

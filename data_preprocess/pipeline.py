@@ -34,7 +34,7 @@ from data_preprocess.splits import choose_subset, choose_validation
 
 SPLITS = ("train", "val", "test")
 BLOCK_ROWS = 500
-"""Rows of a part: small enough that an interruption costs seconds, large enough that a file a part costs nothing."""
+"""Rows of a part: small enough that an interruption costs seconds, large enough that a file for each is cheap."""
 ROW_GROUP = 500
 """Rows of a parquet row group: training fetches single rows, and reads one group for each."""
 

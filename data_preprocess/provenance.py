@@ -1,6 +1,6 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""What decides an output, in hashes: inputs, settings, this code, and the libraries that have a say in it."""
+"""Hashes of all that the output depends on: inputs, settings, this code and the libraries that it uses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from data_preprocess.pipeline import Splitting
 FORMAT = 3
 """Of the parquet columns and of `audit.json`."""
 
-# Modules without a say in what is written.
+# Modules that the output does not depend on.
 _NO_PART_OF_IT = {
     f"{name}.py"
     for name in ("leaks", "overview", "ray_engine", "synthetic", "synthetic_rows", "synthetic_text", "synthetic_video")
@@ -38,7 +38,7 @@ def code_fingerprint() -> str:
 
 
 def tools(settings: Settings) -> dict[str, str]:
-    """Versions of the libraries, and the hash of the tokenizer, that have a say in what is written."""
+    """Versions of the libraries that the output depends on, and the hash of the tokenizer."""
     names = [
         "pyarrow",
         *["Pillow"] * bool(settings.frame_store),
@@ -65,7 +65,7 @@ def portable(settings: Settings) -> dict[str, Any]:
 
 
 def describe(inputs: Sequence[dict[str, Any]], settings: Settings, splitting: Splitting) -> dict[str, str]:
-    """What decides the output, as the parquet files' metadata carries it; `fingerprint` is the hash of the rest."""
+    """What the output depends on, for the parquet files' metadata; `fingerprint` is the hash of all other entries."""
     named = [
         {"name": os.path.basename(entry["file"]), "bytes": entry["bytes"], "sha256": entry["sha256"]}
         for entry in inputs
