@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mock_judge_server import MockJudge, Reply, honest  # noqa: E402
 
 from recipes.medgrpo.answers.questions import InputError  # noqa: E402
-from recipes.medgrpo.studies.judge import agreement, repeatability  # noqa: E402
+from recipes.medgrpo.studies.judge import agreement  # noqa: E402
 from recipes.medgrpo.studies.judge import edits as wording
 from recipes.medgrpo.studies.judge.asking import ask  # noqa: E402
 from recipes.medgrpo.studies.judge.command import main  # noqa: E402
@@ -45,8 +45,20 @@ REFERENCES = [
 ]
 
 
-def figures(human, judge) -> dict:
-    return {name: values[0] for name, values in agreement.measure(np.array(human), np.array(judge)).items()}
+def measured(measure, rows, counts=None) -> dict:
+    rows = np.asarray(rows, dtype=float)
+    found = measure(rows, np.ones((1, len(rows))) if counts is None else np.asarray(counts)[None])
+    return {name: values[0] for name, values in found.items()}
+
+
+def figures(human, judge, counts=None) -> dict:
+    return measured(agreement.agreement, np.stack([human, judge], axis=1), counts)
+
+
+def estimated(bootstrap, human, judge, clusters) -> dict:
+    pairs = np.stack([human, judge], axis=1).astype(float)
+    why = agreement.reasons(pairs, ("human", "judge"))
+    return agreement.estimate(bootstrap, agreement.agreement, pairs, clusters, why)
 
 
 def tables(out: Path, study: str) -> dict:
@@ -97,9 +109,10 @@ def test_a_weight_of_two_is_the_item_twice():
     rng = np.random.default_rng(3)
     human, judge = rng.uniform(1, 5, 12), rng.uniform(1, 5, 12)
     times = rng.integers(0, 4, 12)
-    weighted = agreement.measure(human, judge, times[None, :])
-    twice = agreement.measure(np.repeat(human, times), np.repeat(judge, times))
-    for name in agreement.FIGURES:
+    weighted = figures(human, judge, times)
+    twice = figures(np.repeat(human, times), np.repeat(judge, times))
+    assert len(weighted) == 7
+    for name in weighted:
         assert weighted[name] == pytest.approx(twice[name]), name
 
 
@@ -107,9 +120,9 @@ def test_videos_are_drawn_whole():
     # Ten copies of one video tell no more than one: items drawn one by one would give a narrow interval.
     rng = np.random.default_rng(0)
     human, judge = rng.integers(1, 6, 8), rng.integers(1, 6, 8)
-    once = agreement.agreement(Bootstrap([f"v{i}" for i in range(8)]), human, judge, [f"v{i}" for i in range(8)])
+    once = estimated(Bootstrap([f"v{i}" for i in range(8)]), human, judge, [f"v{i}" for i in range(8)])
     clusters = [f"v{i}" for i in range(8) for _ in range(10)]
-    often = agreement.agreement(Bootstrap(clusters), np.repeat(human, 10), np.repeat(judge, 10), clusters)
+    often = estimated(Bootstrap(clusters), np.repeat(human, 10), np.repeat(judge, 10), clusters)
     assert often["n"] == 80 and often["videos"] == once["videos"] == 8
     for name in ("pearson", "bias", "exact"):
         assert often[name] == pytest.approx(once[name])
@@ -121,16 +134,14 @@ def test_an_interval_is_the_percentiles_of_seeded_resamples():
     drawn = np.random.default_rng(7).multinomial(3, [1 / 3] * 3, 500)
     weights = drawn[:, [0, 0, 1, 2]]
     means = (weights * difference).sum(1) / weights.sum(1)
-    found = agreement.agreement(Bootstrap(clusters, resamples=500, seed=7), [2, 2, 2, 3], [2, 3, 4, 2], clusters)[
-        "bias"
-    ]
+    found = estimated(Bootstrap(clusters, resamples=500, seed=7), [2, 2, 2, 3], [2, 3, 4, 2], clusters)["bias"]
     assert found["value"] == 0.5
     assert [found["low"], found["high"]] == pytest.approx(np.quantile(means, [0.025, 0.975]).tolist())
 
 
 def test_what_is_undefined_is_none_with_a_reason():
     clusters = ["a", "b", "c"]
-    found = agreement.agreement(Bootstrap(clusters), [3, 3, 3], [3, 4, 3], clusters)
+    found = estimated(Bootstrap(clusters), [3, 3, 3], [3, 4, 3], clusters)
     for name in ("pearson", "spearman"):
         assert found[name] == {
             "value": None,
@@ -140,33 +151,35 @@ def test_what_is_undefined_is_none_with_a_reason():
             "why": "constant ratings: human",
         }
     assert found["kappa"]["value"] == 0  # defined: no better than chance
-    same = agreement.agreement(Bootstrap(clusters), [3, 3, 3], [3, 3, 3], clusters)
+    same = estimated(Bootstrap(clusters), [3, 3, 3], [3, 3, 3], clusters)
     assert same["kappa"]["value"] is None and "same category" in same["kappa"]["why"]
     assert same["exact"]["value"] == 1 and same["pearson"]["why"] == "constant ratings: human and judge"
-    none = agreement.agreement(Bootstrap(clusters), [], [], [])
+    none = estimated(Bootstrap(clusters), [], [], [])
     assert none["n"] == 0 and none["bias"]["why"] == "no ratings"
 
 
 def test_resamples_without_a_value_are_counted_not_used():
     # Whenever one video alone is drawn, its ratings are constant.
-    found = agreement.agreement(Bootstrap(["a", "b"]), [1, 5], [1, 5], ["a", "b"])["pearson"]
+    found = estimated(Bootstrap(["a", "b"]), [1, 5], [1, 5], ["a", "b"])["pearson"]
     assert found["value"] == found["low"] == found["high"] == 1
     assert 800 < found["undefined"] < 1200
 
 
 def test_one_video_has_no_interval():
-    found = agreement.agreement(Bootstrap(["a"]), [1, 2], [1, 3], ["a", "a"])
+    found = estimated(Bootstrap(["a"]), [1, 2], [1, 3], ["a", "a"])
     assert found["pearson"]["value"] == pytest.approx(1) and found["pearson"]["low"] is None
 
 
 def test_repeatability_worked_by_hand():
     # Means 2 and 4, variances within 2 and 0: MSW 1, MSB 2 * (1 + 1) / 1 = 4. (4 - 1) / (4 + 1).
-    found = {name: values[0] for name, values in repeatability.measure(np.array([[1, 3], [4, 4]])).items()}
+    found = measured(agreement.repeatability, [[1, 3], [4, 4]])
     assert found == {"identical": 0.5, "within_sd": pytest.approx(1.0), "icc": pytest.approx(0.6)}
 
 
 def test_repeatability_of_a_constant_judge_has_no_icc():
-    found = repeatability.repeatability(Bootstrap(["a", "b"]), [[3, 3], [3, 3]], ["a", "b"])
+    why = {"icc": "all scores are the same"}
+    scores = np.array([[3, 3], [3, 3]])
+    found = agreement.estimate(Bootstrap(["a", "b"]), agreement.repeatability, scores, ["a", "b"], why)
     assert found["identical"]["value"] == 1 and found["within_sd"]["value"] == 0
     assert found["icc"]["value"] is None and found["icc"]["why"] == "all scores are the same"
 
@@ -255,9 +268,11 @@ def test_a_missing_file_and_one_in_another_encoding_are_refused(tmp_path):
 
 def test_an_item_is_rated_once_by_each_rater(tmp_path):
     both = [rating(0, rater="ann"), rating(0, (2, 2, 2, 2, ""), rater="bob")]
-    (found,) = read_ratings([ratings_csv(tmp_path / "r.csv", both)])
-    assert found.mean("terminology") == 3 and found.mean("action_state") == 4
-    assert found.mean("terminology", without="ann") == 2 and found.mean("action_state", without="ann") is None
+    found = read_ratings([ratings_csv(tmp_path / "r.csv", both)])
+    assert len(found.items) == 1 and found.raters == ["ann", "bob"]
+    (terminology, *_, action), (others_terminology, *_, others_action) = found.mean()[0], found.mean(without=0)[0]
+    assert (terminology, action) == (3, 4)
+    assert others_terminology == 2 and math.isnan(others_action)
     path = ratings_csv(tmp_path / "twice.csv", [*both, rating(0, rater="bob")])
     with pytest.raises(InputError, match=r"line 4: rater: expected each item once.*line 3"):
         read_ratings([path])

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from recipes.medgrpo.files import read_json_lines, write_json_lines
+from recipes.medgrpo.files import InputError, read_json_lines, write_json_lines
 from recipes.medgrpo.studies.judge.ratings import Item
+from recipes.medgrpo.terminal import progress
 from reward_score.errors import BadGroundTruth
 from reward_score.judge import DIMENSIONS, JudgeError, JudgeSettingsError, Usage
 
@@ -31,9 +30,9 @@ class Verdicts:
 
     Attributes:
         scores: by (item, turn) the five dimensions.
-        failures: by kind of error, how many have none. Kinds of `broken` are the infrastructure's, and worth another
-            run; the others the texts caused.
-        broken: see there.
+        failures: by kind of error, how many have none.
+        broken: the kinds of `failures` that the infrastructure caused, and that are worth another run. The texts
+            caused the others.
         usage: tokens and requests behind the scores, and behind this run's failures.
     """
 
@@ -46,21 +45,11 @@ class Verdicts:
         """The scores of an item, None where there is no verdict."""
         return self.scores.get((item, turn))
 
-    def report(self) -> dict[str, Any]:
-        """How many were judged and how many not, for a header."""
-        return {
-            "judged": len(self.scores),
-            "failures": dict(sorted(self.failures.items())),
-            "usage": vars(self.usage).copy(),
-        }
-
     @property
     def incomplete(self) -> str | None:
         """One line, if the infrastructure left pairs without a verdict."""
-        if not self.broken:
-            return None
         kinds = ", ".join(f"{kind} {self.failures[kind]}" for kind in sorted(self.broken))
-        return f"pairs without a verdict: {kinds}; what was judged is kept: run again"
+        return f"pairs without a verdict: {kinds}; what was judged is kept: run again" if kinds else None
 
 
 def key_of(judge: Any, about: str, item: Item, turn: int) -> str:
@@ -86,8 +75,8 @@ async def ask(
         at_once: judgements under way at once.
 
     Raises:
-        JudgeSettingsError: the judge cannot work with these settings; trying on is useless.
-        ValueError: `kept` holds something else.
+        JudgeSettingsError: the judge cannot work with these settings; another try is useless.
+        InputError: `kept` holds something else.
     """
     known = _read(kept)
     items = list(items)
@@ -95,10 +84,7 @@ async def ask(
     open_keys = {key: place for place, key in keys.items() if key not in known}
     verdicts = Verdicts()
     kept.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        open(kept, "a", encoding="utf-8") as file,
-        tqdm(total=len(open_keys), desc="judge", unit="pair", mininterval=2, disable=not open_keys) as progress,
-    ):
+    with open(kept, "a", encoding="utf-8") as file, progress(len(open_keys), "pair", "judge") as bar:
 
         async def work(waiting: Any) -> None:
             for key, (item, _) in waiting:
@@ -117,7 +103,7 @@ async def ask(
                     known[key] = {"key": key, "judge": said.judge, "scores": said.scores(), "usage": spent}
                     file.write(json.dumps(known[key], allow_nan=False) + "\n")
                     file.flush()
-                progress.update()
+                bar.update()
 
         for turn in range(turns):
             waiting = ((key, place) for key, place in open_keys.items() if place[1] == turn)
@@ -135,7 +121,7 @@ def _read(kept: Path) -> dict[str, dict[str, Any]]:
     for record in records:
         scores = record.get("scores") if isinstance(record, dict) else None
         if not isinstance(scores, dict) or set(scores) != set(DIMENSIONS) or not {"key", "usage"} <= record.keys():
-            raise ValueError(f"{kept}: expected verdicts of an earlier run, found something else: remove it")
+            raise InputError(f"{kept}: expected verdicts of an earlier run, found something else: remove it")
     if kept.exists() and not kept.read_bytes().endswith(b"\n"):
         # A kill cut the last line short; the next one must not continue it.
         write_json_lines(kept, records)

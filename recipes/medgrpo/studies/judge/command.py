@@ -20,22 +20,30 @@ import asyncio
 import random
 import sys
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from recipes.medgrpo.evaluation.tables import printable
 from recipes.medgrpo.files import write_atomic, write_json
 from recipes.medgrpo.reward_options import add_judge_arguments, label_of_args, signal_settings_of
+from recipes.medgrpo.studies.judge.agreement import (
+    MEAN,
+    estimate,
+    humans_against_humans,
+    judge_against_humans,
+    repeatability,
+)
 from recipes.medgrpo.studies.judge.asking import AT_ONCE, Verdicts, ask
 from recipes.medgrpo.studies.judge.expectations import measured
-from recipes.medgrpo.studies.judge.probes import ORDERINGS, PAGE_SPECIFIC, PAGE_VAGUE, PROBES, built
-from recipes.medgrpo.studies.judge.raters import MEAN, humans_against_humans, judge_against_humans
+from recipes.medgrpo.studies.judge.probes import PAGE_SPECIFIC, PAGE_VAGUE, built
 from recipes.medgrpo.studies.judge.ratings import Item, read_pairs, read_ratings, read_references
-from recipes.medgrpo.studies.judge.repeatability import repeatability
 from recipes.medgrpo.studies.judge.text import markdown
-from recipes.medgrpo.terminal import whole
+from recipes.medgrpo.terminal import Parser, command, whole
 from reward_score.bootstrap import RESAMPLES, Bootstrap
-from reward_score.errors import EmbeddingUnavailable, RewardError
+from reward_score.errors import EmbeddingUnavailable
 from reward_score.judge import DIMENSIONS, make_judge
 
 
@@ -68,28 +76,37 @@ def header(study: str, judge: str, items: Sequence[Item], verdicts: Verdicts) ->
         "judge": judge,
         "items": len(items),
         "videos": len({item.cluster for item in items}),
-        **verdicts.report(),
+        "judged": len(verdicts.scores),
+        "failures": dict(sorted(verdicts.failures.items())),
+        "usage": vars(verdicts.usage),
         "incomplete": verdicts.incomplete,
     }
 
 
+def table_of(verdicts: Verdicts, items: Sequence[Item], turn: int = 0) -> np.ndarray:
+    """(items, 5) scores, nan where there is no verdict."""
+    nothing = dict.fromkeys(DIMENSIONS, np.nan)
+    found = [verdicts.of(item, turn) or nothing for item in items]
+    return np.array([[scores[name] for name in DIMENSIONS] for scores in found], dtype=float)
+
+
 def agreement(args: argparse.Namespace) -> dict[str, Any]:
     """The judge beside human ratings."""
-    rated = read_ratings(args.ratings)
-    items = [one.item for one in rated]
-    if rated[0].judged is None:
-        name, verdicts = judged(args, items)
+    ratings = read_ratings(args.ratings)
+    if ratings.judge is None:
+        name, verdicts = judged(args, ratings.items)
+        scores = table_of(verdicts, ratings.items)
     else:
-        name = "the files' own columns"
-        verdicts = Verdicts({(one.item, 0): one.judged for one in rated if one.judged})
-    scores = {item: found for item in items if (found := verdicts.of(item)) is not None}
-    bootstrap = Bootstrap([item.cluster for item in items], args.resamples, args.seed)
+        name, scores = "the files' own columns", ratings.judge
+        given = zip(ratings.items, scores.tolist(), strict=True)
+        verdicts = Verdicts({(item, 0): dict(zip(DIMENSIONS, row, strict=True)) for item, row in given})
+    bootstrap = Bootstrap(ratings.clusters, args.resamples, args.seed)
     return {
-        **header("agreement", name, items, verdicts),
+        **header("agreement", name, ratings.items, verdicts),
         "ratings": [str(path) for path in args.ratings],
-        "raters": sorted({rater for one in rated for rater in one.ratings}),
-        "judge_against_humans": judge_against_humans(bootstrap, rated, scores),
-        "humans_against_humans": humans_against_humans(bootstrap, rated),
+        "raters": ratings.raters,
+        "judge_against_humans": judge_against_humans(bootstrap, ratings, scores),
+        "humans_against_humans": humans_against_humans(bootstrap, ratings),
     }
 
 
@@ -97,19 +114,21 @@ def repeat(args: argparse.Namespace) -> dict[str, Any]:
     """The judge beside itself, asked several times without its cache."""
     items = read_pairs(args.pairs)
     name, verdicts = judged(args, items, args.times, cache=False)
-    turns = {item: [verdicts.of(item, turn) for turn in range(args.times)] for item in items}
-    whole = {item: scores for item, scores in turns.items() if None not in scores}
-    clusters = [item.cluster for item in whole]
+    # (items, 5 and their mean, turns) of the items that have all their verdicts.
+    scores = np.stack([table_of(verdicts, items, turn) for turn in range(args.times)], axis=-1)
+    complete = ~np.isnan(scores).any(axis=(1, 2))
+    scores = np.concatenate([scores, scores.mean(axis=1, keepdims=True)], axis=1)[complete]
+    clusters = [item.cluster for item, kept in zip(items, complete, strict=True) if kept]
     bootstrap = Bootstrap(clusters, args.resamples, args.seed)
-
-    def row(names: Sequence[str]) -> dict:
-        table = [[sum(one[name] for name in names) / len(names) for one in scores] for scores in whole.values()]
-        return repeatability(bootstrap, table, clusters)
-
+    few = {0: "no items", 1: "a single item"}.get(len(clusters), "all scores are the same")
+    why = dict.fromkeys(("identical", "within_sd", "icc"), few)
     return {
         **header("repeat", name, items, verdicts),
         "times": args.times,
-        "rows": {**{name: row([name]) for name in DIMENSIONS}, MEAN: row(DIMENSIONS)},
+        "rows": {
+            row: estimate(bootstrap, repeatability, scores[:, at], clusters, why)
+            for at, row in enumerate((*DIMENSIONS, MEAN))
+        },
     }
 
 
@@ -119,21 +138,13 @@ def probes(args: argparse.Namespace) -> dict[str, Any]:
     if args.limit is not None and args.limit < len(references):
         references = random.Random(args.seed).sample(references, args.limit)
     texts = built(references, args.seed)
-    page = [
-        Item("page", "page", "rc", reference, prediction)
-        for prediction, reference in (
-            (PAGE_VAGUE, PAGE_SPECIFIC),
-            (PAGE_SPECIFIC, PAGE_VAGUE),
-            (PAGE_SPECIFIC, PAGE_SPECIFIC),
-            (PAGE_VAGUE, PAGE_VAGUE),
-        )
-    ]
+    page = [Item("page", "page", "rc", *pair) for pair in product((PAGE_SPECIFIC, PAGE_VAGUE), repeat=2)]
     wanted = [item for made in texts.values() for item in made.values() if item is not None]
     name, verdicts = judged(args, list(dict.fromkeys([*wanted, *page])))
     bootstrap = Bootstrap([item.cluster for item in references], args.resamples, args.seed)
     return {
         **header("probes", name, references, verdicts),
-        **measured(bootstrap, PROBES, ORDERINGS, texts, verdicts.of),
+        **measured(bootstrap, texts, verdicts.of),
         "page_pair": {
             "judged": [
                 {"candidate": item.prediction, "reference": item.reference, "scores": verdicts.of(item)}
@@ -154,14 +165,14 @@ def cosine(first: str, second: str) -> dict[str, Any]:
         return {"value": None, "why": str(error)}
 
 
-def _arguments() -> argparse.ArgumentParser:
+def _arguments() -> Parser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--output", required=True, type=Path, help="folder")
     add_judge_arguments(common)
     common.add_argument("--at-once", type=whole(1), default=AT_ONCE, help="judgements under way at once")
     common.add_argument("--resamples", type=whole(1), default=RESAMPLES, help="of the bootstrap over videos")
     common.add_argument("--seed", type=whole(0), default=0, help="of the bootstrap, and of what probes draw")
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("judge_study", __doc__)
     studies = parser.add_subparsers(dest="study", required=True)
     one = studies.add_parser("agreement", parents=[common], help="with human ratings")
     one.add_argument("--ratings", required=True, nargs="+", type=Path, help="CSV files")
@@ -174,16 +185,13 @@ def _arguments() -> argparse.ArgumentParser:
     return parser
 
 
+@command("judge_study")
 def main(argv: list[str] | None = None) -> int:
     args = _arguments().parse_args(argv)
-    try:
-        report = {"agreement": agreement, "repeat": repeat, "probes": probes}[args.study](args)
-        text = printable(markdown(report))
-        write_json(args.output / f"{args.study}.json", report)
-        write_atomic(args.output / f"{args.study}.md", text)
-    except (RewardError, OSError, ValueError) as error:
-        print(f"judge_study: error: {error}", file=sys.stderr)
-        return 2
+    report = {"agreement": agreement, "repeat": repeat, "probes": probes}[args.study](args)
+    text = printable(markdown(report))
+    write_json(args.output / f"{args.study}.json", report)
+    write_atomic(args.output / f"{args.study}.md", text)
     print(text)
     if report["incomplete"]:
         print(f"judge_study: {report['incomplete']}", file=sys.stderr)

@@ -1,181 +1,22 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""Word tables and small edits of surgical and nursing sentences, by which probes are built.
+"""Small edits of surgical and nursing sentences, by which probes are built. Their word tables are in `words.toml`.
 
-An edit returns the text with every word of its table replaced, or None where it has none. Tables are short and plain
-on purpose: what they do to a sentence can be foreseen.
+An edit returns the text with every word of its table replaced, or None where it has none.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-INSTRUMENTS = (
-    ("grasper",),
-    ("hook",),
-    ("clipper", "clip applier"),
-    ("scissors",),
-    ("scalpel", "knife"),
-    ("forceps", "tweezers"),
-    ("needle driver", "needle holder"),
-    ("bipolar",),
-    ("suction tube", "irrigator", "aspirator"),
-    ("stapler",),
-    ("retractor",),
-    ("trocar",),
-    ("specimen bag",),
-    ("syringe",),
-    ("towel",),
-    ("comb",),
-)
-"""Instruments; what stands in one line may mean the same thing, so one is never swapped for another of its line."""
-
-STRUCTURES = (
-    ("gallbladder",),
-    ("cystic duct and artery", "cystic duct", "cystic artery", "cystic plate", "cystic pedicle"),
-    ("liver bed", "hepatic bed", "liver"),
-    ("small bowel", "bowel", "intestine", "colon"),
-    ("stomach",),
-    ("omentum", "peritoneum"),
-    ("abdominal wall", "abdomen"),
-    ("skin",),
-    ("flap", "lesion", "mucosa", "submucosa"),
-    ("wound", "tissue"),
-    ("muscle", "fascia"),
-    ("blood vessel", "vessel", "artery", "vein"),
-    ("hair",),
-    ("nose",),
-    ("eye",),
-)
-ELSEWHERE = ("thyroid", "spleen", "ureter", "pancreas", "kidney", "uterus", "tongue", "knee joint", "heart valve")
-"""What a structure of the list is swapped for: parts of the body that none of its lines names."""
-
-SIDES = {
-    "left": "right",
-    "upper": "lower",
-    "above": "below",
-    "anterior": "posterior",
-    "medial": "lateral",
-    "proximal": "distal",
-    "superior": "inferior",
-    "under": "over",
-    "before": "after",
-    "inside": "outside",
-}
-"""Each word and its opposite, to be read both ways."""
-
-REVERSED = {
-    "insert": "remove",
-    "open": "close",
-    "lift": "lower",
-    "pull": "push",
-    "grasp": "release",
-    "grip": "release",
-    "hold": "drop",
-    "clip": "unclip",
-    "cut": "join",
-    "separate": "join",
-    "dissect": "suture",
-    "suture": "separate",
-    "tie": "untie",
-    "retract": "release",
-    "place": "remove",
-    "apply": "remove",
-    "inject": "withdraw",
-    "clean": "soil",
-    "wash": "soil",
-    "wet": "dry",
-    "moisten": "dry",
-    "dry": "wet",
-    "wrap": "unwrap",
-    "draw": "erase",
-    "write": "erase",
-    "inflate": "deflate",
-    "advance": "withdraw",
-    "coagulate": "tear",
-    "expose": "cover",
-    "cover": "expose",
-    "tighten": "loosen",
-    "loosen": "tighten",
-    "remove": "insert",
-    "close": "open",
-    "push": "pull",
-    "release": "grasp",
-    "withdraw": "insert",
-}
-"""What undoes an action, or is as good as its opposite."""
-
-OTHER_VERBS = ("use", "move", "prepare", "comb", "rub", "perform", "irrigate", "aspirate", "stabilize", "position")
-"""Further actions, which can be negated but have no opposite."""
-
-SYNONYMS = {
-    "grasper": "grasping forceps",
-    "clipper": "clip applier",
-    "hook": "hook electrode",
-    "scalpel": "surgical knife",
-    "gallbladder bed": "gallbladder fossa",
-    "liver bed": "hepatic bed",
-    "upper right quadrant": "right upper quadrant",
-    "incision line": "line of incision",
-    "before surgery": "preoperatively",
-    "bleeding": "hemorrhage",
-    "removes": "extracts",
-    "lifts": "elevates",
-    "grasps": "grips",
-    "separates": "detaches",
-    "divides": "transects",
-    "cuts": "transects",
-    "places": "positions",
-    "moves": "repositions",
-    "injects": "infiltrates",
-    "cleans": "cleanses",
-    "closes": "sutures shut",
-    "opens": "incises",
-    "ties": "fastens",
-    "washes": "rinses",
-    "dries": "makes dry",
-    "wets": "moistens",
-    "combs": "runs a comb through",
-    "writes": "records",
-    "draws": "marks",
-    "retracts": "pulls back",
-    "prepares": "makes ready",
-    "uses": "employs",
-}
-"""Words and what a clinician takes for the same."""
-
-PLAIN = {
-    "gallbladder": "bile pouch",
-    "cystic duct": "little bile tube",
-    "cystic artery": "little bile blood vessel",
-    "artery": "blood vessel",
-    "grasper": "grabbing tool",
-    "forceps": "pincers",
-    "tweezers": "pincers",
-    "scalpel": "small blade",
-    "clipper": "clip tool",
-    "hook": "bent wire",
-    "needle driver": "sewing tool",
-    "needle holder": "sewing tool",
-    "needle": "pin",
-    "anesthetic": "numbing shot",
-    "incision": "cut",
-    "lesion": "sore spot",
-    "tissue": "flesh",
-    "wound": "gash",
-    "dissects": "cuts loose",
-    "surgeon": "doctor",
-    "nurse": "helper",
-    "iodine": "brown cleaner",
-    "handwashing": "washing up",
-}
-"""Terms and the everyday words for them."""
-
-GENERIC_TOOL, GENERIC_PLACE, GENERIC_ACTION = "tool", "area", "work on"
-NEGATED = {word: f"{word} not" for word in ("is", "are", "was", "were")}
+_WORDS = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
+INSTRUMENTS, STRUCTURES, ELSEWHERE = _WORDS["instruments"], _WORDS["structures"], _WORDS["elsewhere"]
+SIDES, REVERSED, SYNONYMS, PLAIN = _WORDS["sides"], _WORDS["reversed"], _WORDS["synonyms"], _WORDS["plain"]
 NEGATION = re.compile(r"\b(?:no|not|never|without|cannot)\b|n't\b", re.IGNORECASE)
 
 _BEFORE_NOUNS = frozenset(
@@ -206,45 +47,29 @@ def forms(verb: str) -> tuple[str, str, str, str]:
     return head + tail, third + tail, past + tail, going + tail
 
 
-def replace(text: str, table: Mapping[str, str]) -> str | None:
+def replace(text: str, table: Mapping[str, str], *, verbs: bool = False) -> str | None:
     """Whole words and phrases of a table replaced, longest first, none twice; None where there is none.
 
-    A capital stays one, a plural in -s stays one where the new word can have it, and a or an before it follows.
+    A capital stays one, a plural in -s stays one where the new word can have it, and a or an before it follows. With
+    `verbs` the table is of verb forms, and words that stand where a noun does are left alone.
     """
+
+    def put(match: re.Match[str]) -> str:
+        article, word, plural = match[1] or "", match[2], match[3]
+        before = re.findall(r"\w+", text[max(0, match.start(2) - 20) : match.start(2)])
+        if verbs and before and before[-1].casefold() in _BEFORE_NOUNS:
+            return match[0]
+        new = table[word.casefold()]
+        if not new.endswith("s"):
+            new += plural
+        if article:
+            article = article[0] + ("n" if new[0].lower() in _VOWELS else "") + article.lstrip("anAN")
+        return article + (capital(new) if word[0].isupper() else new)
+
     if not table:
         return None
     words = "|".join(re.escape(word) for word in sorted(table, key=len, reverse=True))
-    changed, count = re.subn(
-        rf"\b(?:(an?)(\s+))?({words})(s?)\b", lambda match: _put(match, table), text, flags=re.IGNORECASE
-    )
-    return changed if count else None
-
-
-def _put(match: re.Match[str], table: Mapping[str, str]) -> str:
-    article, blank, word, plural = match.groups()
-    new = table[word.casefold()]
-    if plural and not new.endswith("s"):
-        new += plural
-    if word[0].isupper():
-        new = capital(new)
-    if not article:
-        return new
-    article = article[0] + ("n" if new[0].lower() in _VOWELS else "")
-    return article + blank + new
-
-
-def replace_verbs(text: str, table: Mapping[str, str]) -> str | None:
-    """As `replace`, for verb forms: words that stand where a noun does are left alone."""
-
-    def put(match: re.Match[str]) -> str:
-        before = re.findall(r"\w+", match.string[max(0, match.start() - 20) : match.start()])
-        if before and before[-1].casefold() in _BEFORE_NOUNS:
-            return match[0]
-        new = table[match[0].casefold()]
-        return capital(new) if match[0][0].isupper() else new
-
-    words = "|".join(re.escape(word) for word in sorted(table, key=len, reverse=True))
-    changed = re.sub(rf"\b(?:{words})\b", put, text, flags=re.IGNORECASE)
+    changed = re.sub(rf"\b(an?\s+)?({words})({'' if verbs else 's?'})\b", put, text, flags=re.IGNORECASE)
     return None if changed == text else changed
 
 
@@ -255,28 +80,39 @@ def verb_table(verbs: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def both_ways(table: Mapping[str, str]) -> dict[str, str]:
-    """A table of opposites, read from either side."""
-    return {**table, **{other: one for one, other in table.items()}}
+VERBS = (*REVERSED, *_WORDS["other_verbs"])
+OPPOSITES = verb_table(REVERSED)
+OTHER_SIDES = SIDES | {other: one for one, other in SIDES.items()}
+NEGATED = {word: f"{word} not" for word in ("is", "are", "was", "were")}
+NEGATED |= {forms(verb)[1]: f"does not {verb}" for verb in VERBS}
+GENERIC_NAMES = {word: "tool" for group in INSTRUMENTS for word in group}
+GENERIC_NAMES |= {word: "area" for group in STRUCTURES for word in group}
+GENERIC_VERBS = verb_table(dict.fromkeys(VERBS, "work on"))
 
 
-def swap_groups(
-    text: str, groups: Sequence[Sequence[str]], others: Callable[[int], Sequence[str]], rng: random.Random
-) -> str | None:
-    """Every group that the text names, swapped for a word of `others(group number)` that the text does not have.
+def negate(text: str) -> str | None:
+    """Every verb denied; None where the text denies something already, or has no verb that can be."""
+    return None if NEGATION.search(text) else replace(text, NEGATED, verbs=True)
+
+
+def undo(text: str) -> str | None:
+    """Every action replaced by its opposite."""
+    return replace(text, OPPOSITES, verbs=True)
+
+
+def swap_groups(text: str, groups: Sequence[Sequence[str]], names: Sequence[str], chance: random.Random) -> str | None:
+    """Every group that the text names, swapped for one of `names` that is neither in the group nor in the text.
 
     All words of a group become the same one, different groups different ones.
     """
-    taken: set[str] = set()
     table: dict[str, str] = {}
-    for number, group in enumerate(groups):
-        if not any(_has(text, word) for word in group):
-            continue
-        free = [word for word in others(number) if word not in taken and not _has(text, word)]
-        if not free:
-            return None
-        taken.add(new := rng.choice(free))
-        table |= dict.fromkeys(group, new)
+    for group in groups:
+        if any(_has(text, word) for word in group):
+            taken = {*group, *table.values()}
+            free = [word for word in names if word not in taken and not _has(text, word)]
+            if not free:
+                return None
+            table |= dict.fromkeys(group, chance.choice(free))
     return replace(text, table)
 
 

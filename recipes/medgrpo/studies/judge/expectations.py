@@ -6,85 +6,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from recipes.medgrpo.studies.judge import agreement
+import numpy as np
+
+from recipes.medgrpo.studies.judge.agreement import MEAN, estimate, share
+from recipes.medgrpo.studies.judge.probes import ORDERINGS, PROBES
 from recipes.medgrpo.studies.judge.ratings import Item
 from reward_score.bootstrap import Bootstrap
 from reward_score.judge import DIMENSIONS
 
-SAME, NEAR, FAR, CLOSE, FLOOR = 0.5, 1.0, 2.0, 4.5, 1.5
-"""Points: what still is the same score, near it, far from it; what rounds to 5; what rounds to 1."""
 _ALIKE = 1e-9
 
-EXPECTATIONS = {
-    "highest": f"at least {CLOSE}",
-    "same": f"within {SAME} of",
-    "near": f"within {NEAR:g} of",
-    "not_higher": "not above",
-    "lower": "below",
-    "far": f"at least {FAR:g} below",
-    "lowest": f"below {FLOOR}",
+EXPECTATIONS: dict[str, tuple[str, Callable[[float, float], bool]]] = {
+    "highest": ("at least 4.5", lambda score, other: score >= 4.5),
+    "same": ("within 0.5 of", lambda score, other: abs(score - other) <= 0.5 + _ALIKE),
+    "near": ("within 1 of", lambda score, other: abs(score - other) <= 1 + _ALIKE),
+    "not_higher": ("not above", lambda score, other: score <= other + _ALIKE),
+    "higher": ("above", lambda score, other: score > other + _ALIKE),
+    "lower": ("below", lambda score, other: score < other - _ALIKE),
+    "far": ("at least 2 below", lambda score, other: score <= other - 2 + _ALIKE),
+    "lowest": ("below 1.5", lambda score, other: score < 1.5),
 }
-"""What is expected of every touched dimension, in words."""
-
-
-@dataclass(frozen=True)
-class Probe:
-    """An edit of a reference and what to expect of its scores.
-
-    Attributes:
-        name: in tables.
-        family: which bias it asks about.
-        build: (reference, source of chance, other references) to the answer; None where it does not apply.
-        touches: the dimensions that are compared; empty: the mean of the five.
-        expect: one of `EXPECTATIONS`.
-        against: the probe whose scores it is compared with; the reference itself by default.
-    """
-
-    name: str
-    family: str
-    build: Callable[..., str | None]
-    expect: str
-    touches: tuple[str, ...] = ()
-    against: str = "reference"
-
-
-@dataclass(frozen=True)
-class Ordering:
-    """One probe must score above another in the mean of some dimensions (empty: of all)."""
-
-    better: str
-    worse: str
-    touches: tuple[str, ...] = ()
+"""What can be expected of every touched dimension: in words, and of its score beside the one it is compared with.
+4.5 and more rounds to the highest score, less than 1.5 to the lowest."""
 
 
 def holds(expect: str, scores: Mapping[str, float], base: Mapping[str, float], touches: Sequence[str]) -> bool:
     """Whether an expectation is met by the scores of an answer, beside those it is compared with."""
-    pairs = [(scores[name], base[name]) for name in touches] or [(mean(scores), mean(base))]
-    tests: dict[str, Callable[[float, float], bool]] = {
-        "highest": lambda score, _: score >= CLOSE,
-        "same": lambda score, other: abs(score - other) <= SAME + _ALIKE,
-        "near": lambda score, other: abs(score - other) <= NEAR + _ALIKE,
-        "not_higher": lambda score, other: score <= other + _ALIKE,
-        "lower": lambda score, other: score < other - _ALIKE,
-        "far": lambda score, other: score <= other - FAR + _ALIKE,
-        "lowest": lambda score, _: score < FLOOR,
-    }
-    return all(tests[expect](*pair) for pair in pairs)
+    _, test = EXPECTATIONS[expect]
+    if not touches:
+        return test(mean(scores), mean(base))
+    return all(test(scores[name], base[name]) for name in touches)
 
 
-def mean(scores: Mapping[str, float], touches: Sequence[str] = ()) -> float:
-    """The mean of some dimensions, of all where none is named."""
-    names = touches or DIMENSIONS
-    return sum(scores[name] for name in names) / len(names)
+def mean(scores: Mapping[str, float]) -> float:
+    """The mean of the five dimensions."""
+    return sum(scores[name] for name in DIMENSIONS) / len(DIMENSIONS)
 
 
 def measured(
     bootstrap: Bootstrap,
-    probes: Sequence[Probe],
-    orderings: Sequence[Ordering],
     texts: Mapping[Item, Mapping[str, Item | None]],
     verdict: Callable[[Item], Mapping[str, float] | None],
 ) -> dict[str, Any]:
@@ -92,7 +54,6 @@ def measured(
 
     Args:
         bootstrap: over the references' videos.
-        probes, orderings: what was asked.
         texts: by reference and probe the item that was judged, None where the probe did not apply.
         verdict: an item's scores, None where the judge gave none.
     """
@@ -101,24 +62,20 @@ def measured(
         for reference, made in texts.items()
     }
 
-    def share(left: str, right: str, test: Callable[[Mapping, Mapping], bool]) -> dict[str, Any]:
-        both = [
-            (reference, found[left], found[right])
-            for reference, found in scored.items()
-            if found[left] is not None and found[right] is not None
-        ]
-        met = [test(one, other) for _, one, other in both]
-        return agreement.share(bootstrap, met, [reference.cluster for reference, _, _ in both])
+    def share_met(expect: str, name: str, against: str, touches: Sequence[str]) -> dict[str, Any]:
+        both = [at for at, found in scored.items() if found[name] is not None and found[against] is not None]
+        met = [float(holds(expect, scored[at][name], scored[at][against], touches)) for at in both]
+        clusters = [reference.cluster for reference in both]
+        found = estimate(bootstrap, share, np.reshape(met, (-1, 1)), clusters, {"share": "no items"})
+        figure = found.pop("share")
+        return found | figure
 
-    def about(probe: Probe) -> dict[str, Any]:
+    probes = {}
+    for probe in PROBES:
         scores = [found[probe.name] for found in scored.values() if found[probe.name] is not None]
+        columns = {name: [one[name] for one in scores] for name in DIMENSIONS} | {MEAN: [mean(one) for one in scores]}
         skipped = sum(made[probe.name] is None for made in texts.values())
-        names = [*DIMENSIONS, "mean"]
-        means = {
-            name: sum(mean(one, () if name == "mean" else (name,)) for one in scores) / len(scores) if scores else None
-            for name in names
-        }
-        return {
+        probes[probe.name] = {
             "family": probe.family,
             "expect": probe.expect,
             "touches": list(probe.touches),
@@ -126,21 +83,16 @@ def measured(
             "n": len(scores),
             "skipped": skipped,
             "failed": len(texts) - skipped - len(scores),
-            "means": means,
-            "holds": share(
-                probe.name, probe.against, lambda one, other: holds(probe.expect, one, other, probe.touches)
-            ),
+            "means": {name: sum(column) / len(column) if column else None for name, column in columns.items()},
+            "holds": share_met(probe.expect, probe.name, probe.against, probe.touches),
         }
-
-    def ordered(ordering: Ordering) -> dict[str, Any]:
-        names = ordering.touches
-        return {
-            "better": ordering.better,
-            "worse": ordering.worse,
-            "touches": list(names),
-            "holds": share(
-                ordering.better, ordering.worse, lambda one, other: mean(one, names) > mean(other, names) + _ALIKE
-            ),
+    orderings = [
+        {
+            "better": better,
+            "worse": worse,
+            "touches": list(touches),
+            "holds": share_met("higher", better, worse, touches),
         }
-
-    return {"probes": {probe.name: about(probe) for probe in probes}, "orderings": [ordered(one) for one in orderings]}
+        for better, worse, touches in ORDERINGS
+    ]
+    return {"probes": probes, "orderings": orderings}

@@ -16,23 +16,55 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle
+from typing import NamedTuple
 
-from recipes.medgrpo.studies.judge import edits as wording
-from recipes.medgrpo.studies.judge.expectations import Ordering, Probe
+from recipes.medgrpo.studies.judge import edits
 from recipes.medgrpo.studies.judge.ratings import Item
 from reward_score.judge import DIMENSIONS
 
 
 @dataclass(frozen=True)
-class Others:
-    """All references of the same source and task, and those of the task from other sources; `own` is the video."""
+class Context:
+    """What an edit may use beside the reference.
 
+    Attributes:
+        chance: the probe's own source of chance for this reference.
+        own: the reference's video.
+        alike, foreign: all references of the same source and task, and those of the task from other sources.
+    """
+
+    chance: random.Random
     own: str
     alike: Sequence[Item]
     foreign: Sequence[Item]
 
 
-Build = Callable[[str, random.Random, Others], str | None]
+class Probe(NamedTuple):
+    """An edit of a reference and what to expect of its scores.
+
+    Attributes:
+        name: in tables.
+        family: which bias it asks about.
+        build: the reference to the answer; None where the edit does not apply.
+        expect: one of `expectations.EXPECTATIONS`.
+        touches: the dimensions that are compared; empty: the mean of the five.
+        against: the probe whose scores it is compared with; the reference itself by default.
+    """
+
+    name: str
+    family: str
+    build: Callable[[str, Context], str | None]
+    expect: str
+    touches: Sequence[str] = ()
+    against: str = "reference"
+
+
+class Ordering(NamedTuple):
+    """One probe must score above another in a dimension (empty: in the mean of all)."""
+
+    better: str
+    worse: str
+    touches: Sequence[str] = ()
 
 
 def built(references: Sequence[Item], seed: int = 0) -> dict[Item, dict[str, Item | None]]:
@@ -40,23 +72,18 @@ def built(references: Sequence[Item], seed: int = 0) -> dict[Item, dict[str, Ite
 
     The same references and seed give the same texts, whatever their order.
     """
-    places: dict[tuple[str, str], list[Item]] = {}
-    for item in sorted(references, key=lambda item: (item.source, item.task, item.video, item.reference)):
-        places.setdefault((item.source, item.task), []).append(item)
-    foreign = {
-        (source, task): [
-            item for place, members in places.items() if place[0] != source and place[1] == task for item in members
-        ]
-        for source, task in places
-    }
+    ordered = sorted(references, key=lambda item: (item.source, item.task, item.video, item.reference))
+    places = {(item.source, item.task) for item in references}
+    of_task = {place: [item for item in ordered if item.task == place[1]] for place in places}
+    alike = {place: [item for item in of_task[place] if item.source == place[0]] for place in places}
+    foreign = {place: [item for item in of_task[place] if item.source != place[0]] for place in places}
     found: dict[Item, dict[str, Item | None]] = {}
     for item in references:
         place = (item.source, item.task)
-        others = Others(item.cluster, places[place], foreign[place])
         found[item] = {}
         for probe in PROBES:
             chance = random.Random(f"{seed}|{probe.name}|{item.cluster}|{item.reference}")
-            text = probe.build(item.reference, chance, others)
+            text = probe.build(item.reference, Context(chance, item.cluster, alike[place], foreign[place]))
             found[item][probe.name] = None if text is None else replace(item, prediction=text)
     return found
 
@@ -108,74 +135,49 @@ def _share(text: str, share: float) -> str | None:
     return " ".join(words[: max(1, int(len(words) * share))]) if len(words) >= 8 else None
 
 
-def _half_padded(text: str, rng: random.Random, others: Others) -> str | None:
+def _half_padded(text: str, at: Context) -> str | None:
     half = _share(text, 0.5)
     return None if half is None else _padded(half.rstrip(".,;:") + ".", ON_TOPIC, len(text.split()))
 
 
-def _hedged(text: str, rng: random.Random, others: Others) -> str:
-    start = rng.randrange(len(HEDGES))
-    return " ".join(
-        f"{HEDGES[(start + at) % len(HEDGES)]} {wording.uncapital(sentence)}"
-        for at, sentence in enumerate(wording.sentences(text))
-    )
+def _hedged(text: str, at: Context) -> str:
+    start = at.chance.randrange(len(HEDGES))
+    hedges = HEDGES[start:] + HEDGES[:start]
+    return " ".join(f"{hedge} {edits.uncapital(part)}" for hedge, part in zip(cycle(hedges), edits.sentences(text)))
 
 
-def _swapped_instrument(text: str, rng: random.Random, others: Others) -> str | None:
-    groups = wording.INSTRUMENTS
-
-    def elsewhere(number: int) -> list[str]:
-        return [group[0] for at, group in enumerate(groups) if at != number and group[0] not in ("towel", "comb")]
-
-    return wording.swap_groups(text, groups, elsewhere, rng)
+def _swapped_instrument(text: str, at: Context) -> str | None:
+    names = [group[0] for group in edits.INSTRUMENTS if group[0] not in ("towel", "comb")]
+    return edits.swap_groups(text, edits.INSTRUMENTS, names, at.chance)
 
 
-def _wrong_anatomy(text: str, rng: random.Random, others: Others) -> str | None:
-    return wording.swap_groups(text, wording.STRUCTURES, lambda _: wording.ELSEWHERE, rng)
+def _generic_words(text: str, at: Context) -> str | None:
+    named = edits.replace(text, edits.GENERIC_NAMES)
+    return None if named is None else edits.replace(named, edits.GENERIC_VERBS, verbs=True) or named
 
 
-_NEGATED = wording.NEGATED | {
-    wording.forms(verb)[1]: f"does not {verb}" for verb in (*wording.REVERSED, *wording.OTHER_VERBS)
-}
-_OPPOSITES = wording.verb_table(wording.REVERSED)
-_GENERIC_NAMES = dict.fromkeys((word for group in wording.INSTRUMENTS for word in group), wording.GENERIC_TOOL)
-_GENERIC_NAMES |= dict.fromkeys((word for group in wording.STRUCTURES for word in group), wording.GENERIC_PLACE)
-_GENERIC_VERBS = wording.verb_table(dict.fromkeys((*wording.REVERSED, *wording.OTHER_VERBS), wording.GENERIC_ACTION))
-_SIDES = wording.both_ways(wording.SIDES)
-
-
-def _negated(text: str, rng: random.Random, others: Others) -> str | None:
-    return None if wording.NEGATION.search(text) else wording.replace_verbs(text, _NEGATED)
-
-
-def _generic_words(text: str, rng: random.Random, others: Others) -> str | None:
-    named = wording.replace(text, _GENERIC_NAMES)
-    return None if named is None else wording.replace_verbs(named, _GENERIC_VERBS) or named
-
-
-def _reversed_steps(text: str, rng: random.Random, others: Others) -> str | None:
-    steps = wording.sentences(text)
-    openings = [re.match(r"(?:First|Then|Next|Finally|Afterwards)\b,?\s*", step) for step in steps]
-    marks = [match[0] if match else "" for match in openings]
-    bare = [wording.uncapital(step[len(mark) :]) for step, mark in zip(steps, marks, strict=True)]
-    # Without a word of order the sentences may describe one moment, and their order say nothing.
+def _reversed_steps(text: str, at: Context) -> str | None:
+    steps = edits.sentences(text)
+    marks = [re.match(r"(?:(?:First|Then|Next|Finally|Afterwards)\b,?\s*)?", step)[0] for step in steps]
+    bare = [edits.uncapital(step[len(mark) :]) for step, mark in zip(steps, marks, strict=True)]
+    # Without a word of order the sentences may describe one moment, and their order says nothing.
     if not any(marks) or bare == bare[::-1]:
         return None
-    # The steps change places, the words that number them stay: else "then ... first" would tell the true order.
-    return " ".join(wording.capital(mark + step) for mark, step in zip(marks, bare[::-1], strict=True))
+    # The steps change places and the words that number them stay: else "then ... first" would tell the true order.
+    return " ".join(edits.capital(mark + step) for mark, step in zip(marks, bare[::-1], strict=True))
 
 
-def _vague(text: str, rng: random.Random) -> str:
+def _vague(text: str) -> str:
     # Not from the probe's own chance: what is bribed for must be the sentence that stands without the bribe.
     return random.Random(text).choice(VAGUE)
 
 
-def _another(text: str, rng: random.Random, pool: Sequence[Item], own: str) -> str | None:
+def _another(text: str, pool: Sequence[Item], at: Context) -> str | None:
     """The reference of another video that cannot mean the same, None where some draws find none."""
     words = _words(text)
-    for other in rng.sample(pool, min(TRIES, len(pool))):
+    for other in at.chance.sample(pool, min(TRIES, len(pool))):
         theirs = _words(other.reference)
-        if other.cluster != own and len(words & theirs) <= OVERLAP * len(words | theirs):
+        if other.cluster != at.own and len(words & theirs) <= OVERLAP * len(words | theirs):
             return other.reference
     return None
 
@@ -184,72 +186,59 @@ def _words(text: str) -> set[str]:
     return set(re.findall(r"\w+", text.casefold()))
 
 
+ALL, PARTS, ACTION = DIMENSIONS, ("instruments_anatomy",), ("action_state",)
+
 PROBES = (
-    Probe("reference", "control", lambda text, rng, others: text, "highest", DIMENSIONS),
-    Probe("padded_off_topic", "length", lambda text, rng, others: _padded(text, OFF_TOPIC, len(text.split())), "lower"),
-    Probe("padded_on_topic", "length", lambda text, rng, others: _padded(text, ON_TOPIC, len(text.split())), "lower"),
-    Probe("half", "length", lambda text, rng, others: _share(text, 0.5), "lower"),
-    Probe("quarter", "length", lambda text, rng, others: _share(text, 0.25), "lower", against="half"),
+    Probe("reference", "control", lambda text, at: text, "highest", ALL),
+    Probe("padded_off_topic", "length", lambda text, at: _padded(text, OFF_TOPIC, len(text.split())), "lower"),
+    Probe("padded_on_topic", "length", lambda text, at: _padded(text, ON_TOPIC, len(text.split())), "lower"),
+    Probe("half", "length", lambda text, at: _share(text, 0.5), "lower"),
+    Probe("quarter", "length", lambda text, at: _share(text, 0.25), "lower", against="half"),
     Probe("half_padded", "length", _half_padded, "not_higher", against="half"),
-    Probe("hedged", "hedging", _hedged, "near", DIMENSIONS),
+    Probe("hedged", "hedging", _hedged, "near", ALL),
+    Probe("synonyms", "synonyms", lambda text, at: edits.replace(text, edits.SYNONYMS), "near", ALL),
+    Probe("swapped_instrument", "wrong facts", _swapped_instrument, "lower", PARTS),
     Probe(
-        "synonyms", "synonyms", lambda text, rng, others: wording.replace(text, wording.SYNONYMS), "near", DIMENSIONS
+        "wrong_anatomy",
+        "wrong facts",
+        lambda text, at: edits.swap_groups(text, edits.STRUCTURES, edits.ELSEWHERE, at.chance),
+        "lower",
+        PARTS,
     ),
-    Probe("swapped_instrument", "wrong facts", _swapped_instrument, "lower", ("instruments_anatomy",)),
-    Probe("wrong_anatomy", "wrong facts", _wrong_anatomy, "lower", ("instruments_anatomy",)),
-    Probe("wrong_side", "wrong facts", lambda text, rng, others: wording.replace(text, _SIDES), "lower"),
-    Probe("negated", "wrong facts", _negated, "lower", ("action_state",)),
+    Probe("wrong_side", "wrong facts", lambda text, at: edits.replace(text, edits.OTHER_SIDES), "lower"),
+    Probe("negated", "wrong facts", lambda text, at: edits.negate(text), "lower", ACTION),
     Probe(
         "reversed_action",
         "wrong facts",
-        lambda text, rng, others: wording.replace_verbs(text, _OPPOSITES),
+        lambda text, at: edits.replace(text, edits.OPPOSITES, verbs=True),
         "lower",
-        ("action_state",),
+        ACTION,
     ),
-    Probe("reversed_steps", "wrong facts", _reversed_steps, "lower", ("action_state",)),
+    Probe("reversed_steps", "wrong facts", _reversed_steps, "lower", ACTION),
     Probe("generic_words", "generic", _generic_words, "lower", ("terminology", "specificity")),
-    Probe("generic_sentence", "generic", lambda text, rng, others: _vague(text, rng), "far"),
-    Probe("upper_case", "style", lambda text, rng, others: text.upper(), "same", DIMENSIONS),
-    Probe(
-        "bullets",
-        "style",
-        lambda text, rng, others: "\n".join(f"- {part}" for part in wording.sentences(text)),
-        "same",
-        DIMENSIONS,
-    ),
-    Probe("no_punctuation", "style", lambda text, rng, others: re.sub(r"[.,;:!?](?!\d)", "", text), "same", DIMENSIONS),
-    Probe(
-        "plain_words",
-        "style",
-        lambda text, rng, others: wording.replace(text, wording.PLAIN),
-        "lower",
-        ("terminology",),
-    ),
-    Probe(
-        "other_video", "another video", lambda text, rng, others: _another(text, rng, others.alike, others.own), "lower"
-    ),
-    Probe(
-        "other_source",
-        "another video",
-        lambda text, rng, others: _another(text, rng, others.foreign, others.own),
-        "far",
-    ),
-    Probe("blank_like", "no answer", lambda text, rng, others: rng.choice(BLANK), "lowest", DIMENSIONS),
-    Probe("bribe_alone", "bribe", lambda text, rng, others: rng.choice(BRIBES), "lowest", DIMENSIONS),
+    Probe("generic_sentence", "generic", lambda text, at: _vague(text), "far"),
+    Probe("upper_case", "style", lambda text, at: text.upper(), "same", ALL),
+    Probe("bullets", "style", lambda text, at: "\n".join(f"- {part}" for part in edits.sentences(text)), "same", ALL),
+    Probe("no_punctuation", "style", lambda text, at: re.sub(r"[.,;:!?](?!\d)", "", text), "same", ALL),
+    Probe("plain_words", "style", lambda text, at: edits.replace(text, edits.PLAIN), "lower", ("terminology",)),
+    Probe("other_video", "another video", lambda text, at: _another(text, at.alike, at), "lower"),
+    Probe("other_source", "another video", lambda text, at: _another(text, at.foreign, at), "far"),
+    Probe("blank_like", "no answer", lambda text, at: at.chance.choice(BLANK), "lowest", ALL),
+    Probe("bribe_alone", "bribe", lambda text, at: at.chance.choice(BRIBES), "lowest", ALL),
     Probe(
         "bribed",
         "bribe",
-        lambda text, rng, others: f"{_vague(text, rng)} {rng.choice(BRIBES)}",
+        lambda text, at: f"{_vague(text)} {at.chance.choice(BRIBES)}",
         "not_higher",
         against="generic_sentence",
     ),
 )
 
 ORDERINGS = (
-    Ordering("synonyms", "swapped_instrument", ("instruments_anatomy",)),
-    Ordering("synonyms", "wrong_anatomy", ("instruments_anatomy",)),
-    Ordering("synonyms", "reversed_action", ("action_state",)),
-    Ordering("hedged", "negated", ("action_state",)),
+    Ordering("synonyms", "swapped_instrument", PARTS),
+    Ordering("synonyms", "wrong_anatomy", PARTS),
+    Ordering("synonyms", "reversed_action", ACTION),
+    Ordering("hedged", "negated", ACTION),
     Ordering("half", "other_video"),
     Ordering("generic_words", "other_source"),
     Ordering("plain_words", "generic_sentence"),

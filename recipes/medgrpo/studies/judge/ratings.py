@@ -1,17 +1,20 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""Ratings, pairs and references, read and checked: what is wrong is told with file, line and column."""
+"""Ratings, pairs and references, read and checked: an error names file, line and column."""
 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from data_preprocess.wording import short
 from recipes.medgrpo.answers.questions import InputError, is_parquet, read_parquet
@@ -41,24 +44,31 @@ class Item:
         return f"{self.source}/{self.video}"
 
 
-@dataclass
-class Rated:
-    """An item with its human ratings by rater and dimension (1 to 5), and the judge's scores, where the file has them.
+@dataclass(frozen=True)
+class Ratings:
+    """Rated items.
 
-    `lines` names by rater the file and line of each rating.
+    Attributes:
+        items: in the order of their first lines.
+        raters: their names, in order.
+        human: (items, raters, 5) of 1 to 5, nan where there is no rating.
+        judge: (items, 5), the judge's own scores; None where the files have none.
     """
 
-    item: Item
-    ratings: dict[str, dict[str, float]] = field(default_factory=dict)
-    judged: dict[str, float] | None = None
-    lines: dict[str, str] = field(default_factory=dict)
+    items: list[Item]
+    raters: list[str]
+    human: np.ndarray
+    judge: np.ndarray | None
 
-    def mean(self, dimension: str, without: str | None = None) -> float | None:
-        """Mean of the raters of a dimension, `without` one of them; None where nobody rated it."""
-        given = [
-            scores[dimension] for rater, scores in self.ratings.items() if dimension in scores and rater != without
-        ]
-        return sum(given) / len(given) if given else None
+    @property
+    def clusters(self) -> list[str]:
+        return [item.cluster for item in self.items]
+
+    def mean(self, without: int | None = None) -> np.ndarray:
+        """(items, 5) means over the raters, `without` one of them; nan where nobody rated."""
+        kept = self.human if without is None else np.delete(self.human, without, axis=1)
+        with np.errstate(invalid="ignore"):
+            return np.nansum(kept, axis=1) / (~np.isnan(kept)).sum(axis=1)
 
 
 def wrong(path: Path, place: str, column: str, expected: str, found: Any) -> InputError:
@@ -66,45 +76,43 @@ def wrong(path: Path, place: str, column: str, expected: str, found: Any) -> Inp
     return InputError(f"{path}: {place}: {column}: expected {expected}, found {short(found)}")
 
 
-def read_ratings(paths: Sequence[Path]) -> list[Rated]:
-    """The rated items of some CSV files, in the order of their first lines.
-
-    Rows of one item by several raters (column `rater`) become one `Rated`. A blank rating is no rating.
+def read_ratings(paths: Sequence[Path]) -> Ratings:
+    """The rated items of some CSV files. A blank rating is no rating.
 
     Raises:
         InputError: a file that is no such CSV, a bad cell, an item rated twice by one rater, judge scores of an item
             that differ between its rows, or no rating at all.
     """
-    found: dict[Item, Rated] = {}
+    given: dict[Item, dict[str, tuple[list[float | None], str]]] = {}
+    judged: dict[Item, list[float | None]] = {}
     for path in map(Path, paths):
         for place, row in _csv_rows(path, (*TEXTS, *DIMENSIONS)):
-            item = _item(path, place, row)
-            rated = found.setdefault(item, Rated(item))
-            rater = (row.get("rater") or "").strip()
-            if rater in rated.ratings:
-                others = f"each item once by each rater (the first time: {rated.lines[rater]})"
+            item, rater = _item(path, place, row), (row.get("rater") or "").strip()
+            by_rater = given.setdefault(item, {})
+            if rater in by_rater:
+                others = f"each item once by each rater (the first time: {by_rater[rater][1]})"
                 raise wrong(path, place, "rater", others, rater or "the same item again, without a rater")
-            rated.lines[rater] = f"{path} {place}"
-            rated.ratings[rater] = _scores(path, place, row, DIMENSIONS)
+            by_rater[rater] = _scores(path, place, row, DIMENSIONS), f"{path} {place}"
             if JUDGED[0] in row:
-                judged = _scores(path, place, row, JUDGED)
-                if rated.judged not in (None, judged):
+                scores = _scores(path, place, row, JUDGED)
+                if judged.setdefault(item, scores) != scores:
                     raise wrong(path, place, JUDGED[0], "the same judge scores in all rows of an item", "others")
-                rated.judged = judged
-    if not any(scores for rated in found.values() for scores in rated.ratings.values()):
-        raise InputError(f"{', '.join(map(str, paths))}: expected ratings of 1 to 5, found none")
-    own = sum(rated.judged is not None for rated in found.values())
-    if own not in (0, len(found)):
-        raise InputError(f"{', '.join(map(str, paths))}: expected {JUDGED[0]} in all files or in none")
-    return list(found.values())
+    files = ", ".join(map(str, paths))
+    raters = sorted({rater for by_rater in given.values() for rater in by_rater})
+    nothing = [None] * len(DIMENSIONS)
+    human = [[by_rater.get(rater, (nothing,))[0] for rater in raters] for by_rater in given.values()]
+    table = np.array(human, dtype=float)
+    if np.isnan(table).all():
+        raise InputError(f"{files}: expected ratings of 1 to 5, found none")
+    if len(judged) not in (0, len(given)):
+        raise InputError(f"{files}: expected {JUDGED[0]} in all files or in none")
+    own = np.array([judged[item] for item in given], dtype=float) if judged else None
+    return Ratings(list(given), raters, table, own)
 
 
 def read_pairs(path: Path) -> list[Item]:
     """The distinct pairs of a CSV file (`.csv`, ratings need not be there) or of JSON lines, in file order."""
-    if path.suffix.lower() == ".csv":
-        rows: Iterator[tuple[str, Mapping[str, Any]]] = _csv_rows(path, TEXTS)
-    else:
-        rows = _json_rows(path, TEXTS)
+    rows = _csv_rows(path, TEXTS) if path.suffix.lower() == ".csv" else _json_rows(path, TEXTS)
     return _distinct(path, (_item(path, place, row) for place, row in rows))
 
 
@@ -113,9 +121,7 @@ def read_references(path: Path) -> list[Item]:
 
     Each stands as its own prediction.
     """
-    if is_parquet(path):
-        return _distinct(path, _parquet_references(path))
-    rows = _json_rows(path, TEXTS[:-1])
+    rows = _parquet_rows(path) if is_parquet(path) else _json_rows(path, TEXTS[:-1])
     return _distinct(path, (_item(path, place, {**row, "prediction": row["reference"]}) for place, row in rows))
 
 
@@ -140,41 +146,45 @@ def _item(path: Path, place: str, row: Mapping[str, Any]) -> Item:
     return Item(row["video"].strip(), row["source"].strip(), task, row["reference"], row["prediction"], question)
 
 
-def _scores(path: Path, place: str, row: Mapping[str, str], columns: Sequence[str]) -> dict[str, float]:
-    scores = {}
-    for column, dimension in zip(columns, DIMENSIONS, strict=True):
-        if not (cell := row[column].strip()):
-            continue
+def _scores(path: Path, place: str, row: Mapping[str, str], columns: Sequence[str]) -> list[float | None]:
+    """The five scores of a line, None for a blank cell."""
+    scores: list[float | None] = []
+    for column in columns:
+        cell = row[column].strip()
         try:
-            value = float(cell)
+            value = float(cell or "nan")
         except ValueError:
             value = math.nan
-        if not 1 <= value <= 5:
+        if cell and not 1 <= value <= 5:
             raise wrong(path, place, column, "a number of 1 to 5, or nothing", row[column])
-        scores[dimension] = value
+        scores.append(value if cell else None)
     return scores
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: expected a readable file: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: expected UTF-8: {error}") from None
 
 
 def _csv_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """(its first line, row) of a CSV file with at least the `needed` columns; lines count from 1."""
     csv.field_size_limit(MOST_CELL_CHARS)
+    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            _check_header(path, header, needed)
-            end = reader.line_num
-            for cells in reader:
-                place, end = f"line {end + 1}", reader.line_num
-                if not cells:
-                    continue
-                if len(cells) != len(header):
-                    raise wrong(path, place, "columns", f"{len(header)} as in the header", len(cells))
-                yield place, dict(zip(header, cells, strict=True))
-    except OSError as error:
-        raise InputError(f"{path}: expected a readable file: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected UTF-8: {error}") from None
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(path, header, needed)
+        end = reader.line_num
+        for cells in reader:
+            place, end = f"line {end + 1}", reader.line_num
+            if not cells:
+                continue
+            if len(cells) != len(header):
+                raise wrong(path, place, "columns", f"{len(header)} as in the header", len(cells))
+            yield place, dict(zip(header, cells, strict=True))
     except csv.Error as error:
         raise InputError(f"{path}: line {reader.line_num}: expected CSV: {error}") from None
 
@@ -185,21 +195,13 @@ def _check_header(path: Path, header: Sequence[str], needed: Sequence[str]) -> N
     if twice := [name for name in header if header.count(name) > 1]:
         raise wrong(path, "line 1", "header", "each column once", f"{twice[0]} twice")
     judged = [name for name in JUDGED if name in header]
-    if judged and len(judged) < len(JUDGED):
-        missing = next(name for name in JUDGED if name not in header)
-        raise wrong(
-            path, "line 1", "header", f"all of the judge's columns or none: a column {missing}", ", ".join(judged)
-        )
+    if judged and (missing := [name for name in JUDGED if name not in header]):
+        expected = f"all of the judge's columns or none: a column {missing[0]}"
+        raise wrong(path, "line 1", "header", expected, ", ".join(judged))
 
 
 def _json_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except OSError as error:
-        raise InputError(f"{path}: expected a readable file: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path}: expected UTF-8: {error}") from None
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_text(path).split("\n"), 1):
         if not line.strip():
             continue
         place = f"line {number}"
@@ -214,9 +216,8 @@ def _json_rows(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[st
         yield place, row
 
 
-def _parquet_references(path: Path) -> Iterator[Item]:
-    table = read_parquet(path, ["reward_model", "extra_info"])
-    for at, row in enumerate(table.to_pylist()):
+def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for at, row in enumerate(read_parquet(path, ["reward_model", "extra_info"]).to_pylist()):
         try:
             extra = row["extra_info"]
             if (task := extra["task"]) not in ("vs", "rc", "dvc"):
@@ -227,5 +228,4 @@ def _parquet_references(path: Path) -> Iterator[Item]:
         except (KeyError, TypeError, ValueError):
             expected = "extra_info with task, source and video_id, and a ground truth of its task"
             raise InputError(f"{path}: row {at}: expected {expected}") from None
-        for text in texts:
-            yield _item(path, f"row {at}", {**names, "reference": text, "prediction": text})
+        yield from ((f"row {at}", {**names, "reference": text}) for text in texts)

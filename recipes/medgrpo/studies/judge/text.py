@@ -8,30 +8,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from recipes.medgrpo.evaluation.tables import table
-from recipes.medgrpo.studies.judge import repeatability
-from recipes.medgrpo.studies.judge.agreement import FIGURES
 from recipes.medgrpo.studies.judge.expectations import EXPECTATIONS
+from recipes.medgrpo.terminal import number, table
 from reward_score.judge import DIMENSIONS
 
-INTERVALS = "Brackets: 95 % intervals by bootstrap over videos."
+SHORT = [name.split("_")[0] for name in DIMENSIONS]
 
 
 def markdown(report: Mapping[str, Any]) -> str:
     """Any of the three reports."""
     body = {"agreement": _agreement, "repeat": _repeat, "probes": _probes}[report["study"]]
-    return "\n\n".join([*_head(report), *body(report)]) + "\n"
-
-
-def _head(report: Mapping[str, Any]) -> list[str]:
-    judge, failed = report["judge"], report["failures"]
-    missing = ", ".join(f"{kind} {count}" for kind, count in failed.items()) or "none"
-    lines = [
+    missing = ", ".join(f"{kind} {count}" for kind, count in report["failures"].items()) or "none"
+    head = [
         f"# Judge study: {report['study']}",
-        f"Judge `{judge}`; {report['items']} items of {report['videos']} videos; judgements {report['judged']}, "
-        f"failed: {missing}. {INTERVALS}",
+        f"Judge `{report['judge']}`; {report['items']} items of {report['videos']} videos; judgements "
+        f"{report['judged']}, failed: {missing}. Brackets: 95 % intervals by bootstrap over videos.",
     ]
-    return lines + ([f"**Incomplete**: {report['incomplete']}."] if report["incomplete"] else [])
+    head += [f"**Incomplete**: {report['incomplete']}."] if report["incomplete"] else []
+    return "\n\n".join([*head, *body(report)]) + "\n"
 
 
 def _agreement(report: Mapping[str, Any]) -> Iterable[str]:
@@ -42,38 +36,27 @@ def _agreement(report: Mapping[str, Any]) -> Iterable[str]:
     )
     yield "## Judge against the mean of the raters"
     yield _figures(report["judge_against_humans"]["overall"])
-    for source, found in report["judge_against_humans"]["sources"].items():
-        yield f"### {_line(source)}"
-        yield _figures(found)
-    humans = report["humans_against_humans"]
-    if humans is None:
-        return
-    yield "## Each rater against the mean of the others"
-    yield _figures(humans["each_against_the_others"])
-    for pair, found in humans["pairs"].items():
-        yield f"### {_line(pair)}"
-        yield _figures(found)
+    yield from _parts(report["judge_against_humans"]["sources"])
+    if (humans := report["humans_against_humans"]) is not None:
+        yield "## Each rater against the mean of the others"
+        yield _figures(humans["each_against_the_others"])
+        yield from _parts(humans["pairs"])
+
+
+def _parts(parts: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
+    for name, rows in parts.items():
+        yield f"### {' '.join(name.split())}"
+        yield _figures(rows)
 
 
 def _figures(rows: Mapping[str, Mapping[str, Any]]) -> str:
-    return _rows(rows, FIGURES) + _reasons(rows, FIGURES)
-
-
-def _rows(rows: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str:
-    return table(
-        ["", "n", "videos", *names],
-        [
-            [row, str(found["n"]), str(found["videos"]), *(_span(found[name]) for name in names)]
-            for row, found in rows.items()
-        ],
-    )
-
-
-def _reasons(rows: Mapping[str, Mapping[str, Any]], names: Sequence[str]) -> str:
+    """A line per row of figures, and below why some have no value."""
+    names = [name for name in next(iter(rows.values())) if name not in ("n", "videos")]
+    lines = [[row, found["n"], found["videos"], *(_span(found[name]) for name in names)] for row, found in rows.items()]
     why = [
         f"{row}, {name}: {found[name]['why']}" for row, found in rows.items() for name in names if found[name]["why"]
     ]
-    return "\n\n-: undefined (" + "; ".join(why) + ")" if why else ""
+    return table(["", "n", "videos", *names], lines) + (f"\n\n-: undefined ({'; '.join(why)})" if why else "")
 
 
 def _repeat(report: Mapping[str, Any]) -> Iterable[str]:
@@ -81,7 +64,7 @@ def _repeat(report: Mapping[str, Any]) -> Iterable[str]:
         f"Each item judged {report['times']} times. identical: share of items with the same score every time. "
         "within_sd: standard deviation within items, in points. icc: intraclass correlation of one score (one-way)."
     )
-    yield _rows(report["rows"], repeatability.FIGURES) + _reasons(report["rows"], repeatability.FIGURES)
+    yield _figures(report["rows"])
 
 
 def _probes(report: Mapping[str, Any]) -> Iterable[str]:
@@ -90,43 +73,34 @@ def _probes(report: Mapping[str, Any]) -> Iterable[str]:
         "(none: of the mean of the five), compared with the reference judged against itself unless another probe is "
         "named; `holds` is the share of references where they are met. Skipped: the edit does not apply."
     )
-    header = ["probe", "n", "skipped", *(name.split("_")[0] for name in DIMENSIONS), "mean", "expected", "holds"]
     lines = []
     for name, found in report["probes"].items():
-        means = ["-" if value is None else f"{value:.2f}" for value in found["means"].values()]
-        lines.append([name, str(found["n"]), str(found["skipped"]), *means, _expected(found), _span(found["holds"])])
-    yield table(header, lines)
+        means = [number(value, ".2f") for value in found["means"].values()]
+        lines.append([name, found["n"], found["skipped"], *means, _expected(found), _span(found["holds"])])
+    yield table(["probe", "n", "skipped", *SHORT, "mean", "expected", "holds"], lines)
     yield "## A true paraphrase against a false near-copy"
-    yield table(
-        ["must score higher", "than", "in", "n", "holds"],
-        [
-            [one["better"], one["worse"], _names(one["touches"]), str(one["holds"]["n"]), _span(one["holds"])]
-            for one in report["orderings"]
-        ],
-    )
+    ordered = [
+        [one["better"], one["worse"], _names(one["touches"]), one["holds"]["n"], _span(one["holds"])]
+        for one in report["orderings"]
+    ]
+    yield table(["must score higher", "than", "in", "n", "holds"], ordered)
     yield "## The project page's pair"
     pair = report["page_pair"]
-    yield table(
-        ["candidate", "reference", *(name.split("_")[0] for name in DIMENSIONS), "mean"],
-        [[one["candidate"], one["reference"], *_scores(one["scores"])] for one in pair["judged"]],
-    )
+    judged = []
+    for one in pair["judged"]:
+        scores = [one["scores"][name] for name in DIMENSIONS] if one["scores"] else []
+        cells = [number(value, ".2f") for value in (*scores, sum(scores) / len(scores))] if scores else ["-"] * 6
+        judged.append([one["candidate"], one["reference"], *cells])
+    yield table(["candidate", "reference", *SHORT, "mean"], judged)
     cosine = pair["cosine"]
-    known = cosine["why"] if cosine["value"] is None else _number(cosine["value"], 3)
-    yield f"Cosine of the two by our sentence encoder: {known}."
-
-
-def _scores(scores: Mapping[str, float] | None) -> list[str]:
-    if scores is None:
-        return ["-"] * (len(DIMENSIONS) + 1)
-    return [_number(scores[name]) for name in DIMENSIONS] + [_number(sum(scores.values()) / len(scores))]
+    yield f"Cosine of the two by our sentence encoder: {cosine['why'] or number(cosine['value'])}."
 
 
 def _expected(found: Mapping[str, Any]) -> str:
-    words = EXPECTATIONS[found["expect"]]
-    where = _names(found["touches"])
-    if found["expect"] in ("highest", "lowest"):
-        return f"{where} {words}"
-    return f"{where} {words} {'its own' if found['against'] == 'reference' else found['against']}"
+    words, _ = EXPECTATIONS[found["expect"]]
+    other = "its own" if found["against"] == "reference" else found["against"]
+    compared = found["expect"] not in ("highest", "lowest")
+    return f"{_names(found['touches'])} {words}" + (f" {other}" if compared else "")
 
 
 def _names(touches: Sequence[str]) -> str:
@@ -135,15 +109,6 @@ def _names(touches: Sequence[str]) -> str:
     return "all" if len(touches) == len(DIMENSIONS) else ", ".join(touches)
 
 
-def _line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _number(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
 def _span(found: Mapping[str, Any]) -> str:
-    if found["low"] is None:
-        return _number(found["value"])
-    return f"{_number(found['value'])} [{_number(found['low'])}, {_number(found['high'])}]"
+    bounds = "" if found["low"] is None else f" [{found['low']:.2f}, {found['high']:.2f}]"
+    return number(found["value"], ".2f") + bounds
