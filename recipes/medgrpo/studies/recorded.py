@@ -13,9 +13,10 @@ The files of one call stay apart: the same row in two files makes two groups.
 from __future__ import annotations
 
 import sys
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,6 +28,9 @@ from reward_score.tasks import find_task
 
 STEP_FILES = "step_*.jsonl"
 RAW = "raw_"
+NUMBERS = {"format": (0, 1), "score": (-np.inf, np.inf)}
+"""Fields that every answer has, with the least and the greatest value."""
+OPTIONAL = {"tokens": (1, np.inf), "step": (0, np.inf), "advantage": (-np.inf, np.inf)}
 
 
 class RecordedError(InputError):
@@ -81,19 +85,10 @@ class Recorded:
     def take(self, keep: np.ndarray) -> Recorded:
         """The answers at some places, or where a mask is true."""
         places = np.flatnonzero(keep) if keep.dtype == bool else keep
-
-        def cut(column):
-            return None if column is None else column[places]
-
-        return Recorded(
-            *(cut(column) for column in (self.data_source, self.group, self.format, self.score)),
-            raw={name: column[places] for name, column in self.raw.items()},
-            tokens=cut(self.tokens),
-            step=cut(self.step),
-            advantage=cut(self.advantage),
-            texts=None if self.texts is None else [self.texts[place] for place in places],
-            headers=self.headers,
-        )
+        columns = {name: value[places] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        raw = {name: column[places] for name, column in self.raw.items()}
+        texts = self.texts and [self.texts[place] for place in places]
+        return replace(self, **columns, raw=raw, texts=texts)
 
     def batches(self) -> list[np.ndarray]:
         """Places of the answers of each training step, in order; all of them at once where no step is recorded."""
@@ -122,81 +117,13 @@ def files_of(path: Path) -> list[Path]:
     )
 
 
-def _number(record: dict, name: str, low: float = -np.inf, high: float = np.inf) -> float:
-    value = record.get(name)
-    # A float holds no whole number beyond 1e308.
-    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e308 < value < 1e308:
-        raise ValueError(f"{name}: expected a finite number, got {value!r:.40}")
-    if not low <= value <= high:
-        raise ValueError(f"{name}: expected {low:g} to {high:g}, got {value!r}")
-    return float(value)
-
-
-def _check(record: Any, headed: bool) -> dict:
-    """A record's columns. Raises ValueError with the field and what was expected."""
-    if not isinstance(record, dict):
-        raise ValueError(f"expected an object, got {type(record).__name__}")
-    if not isinstance(record.get("data_source"), str):
-        raise ValueError(f"data_source: expected str, got {record.get('data_source')!r:.40}")
-    find_task(record["data_source"])
-    names = {"index": int, "sample": int} if headed else {"step": int, "group": str}
-    for name, kind in names.items():
-        if name not in record:
-            raise ValueError(f"{name}: missing; expected one of {'a sampled answer' if headed else 'a rollout'}")
-        if not isinstance(record[name], kind):
-            raise ValueError(f"{name}: expected {kind.__name__}, got {record[name]!r:.40}")
-    return {
-        # One text for all answers of a pair: a long run has a million of them.
-        "data_source": sys.intern(record["data_source"]),
-        "group": f"{record.get('file') or ''}:{record['index']}" if headed else f"{record['step']}:{record['group']}",
-        "format": _number(record, "format", 0, 1),
-        "score": _number(record, "score"),
-        "raw": {name[len(RAW) :]: _number(record, name, 0, 1) for name in record if name.startswith(RAW)},
-        "tokens": _number(record, "tokens", 1) if record.get("tokens") is not None else None,
-        "step": _number(record, "step", 0) if record.get("step") is not None else None,
-        "advantage": _number(record, "advantage") if record.get("advantage") is not None else None,
-        "text": _text(record) if headed else None,
-    }
-
-
-def _text(record: dict) -> Text | None:
-    if not isinstance(record.get("answer"), str):
-        return None
-    return Text(record.get("file"), record["index"], record["answer"], bool(record.get("truncated")))
-
-
-def _read_file(file: Path, prefix: str) -> Recorded:
-    """The answers of one file, `prefix` before their groups' names. Raises ValueError, with the record's number."""
-    records = read_json_lines(file)
-    header = None
-    if records and isinstance(records[0], dict) and "header" in records[0]:
-        header, records = records[0]["header"], records[1:]
-    if not records:
-        raise ValueError("no answers in this file")
-    rows = []
-    for number, record in enumerate(records, 1):
-        try:
-            rows.append(_check(record, header is not None))
-        except (ValueError, RewardError) as error:
-            raise ValueError(f"answer {number}: {error}") from error
-    if header is not None:
-        named = Counter((r["data_source"], r.get("file"), r["index"], r["sample"]) for r in records)
-        (source, name, index, sample), times = named.most_common(1)[0]
-        if times > 1:
-            raise ValueError(f"sample {sample} of row {index} of {name or source} is there {times} times")
-    groups: dict[str, str] = {}
-    for row in rows:
-        row["group"] = groups.setdefault(row["group"], prefix + row["group"])
-    return _columns(rows, [] if header is None else [header])
-
-
 def read_recorded(paths: Iterable[str | Path]) -> Recorded:
     """Recorded answers of some files, `rollouts/` folders or runs, in the order given.
 
     Raises:
         RecordedError: what is wrong with each bad file, one line a file.
     """
-    parts, problems = [], []
+    columns, problems = _Columns(), []
     for number, path in enumerate(paths):
         try:
             files = files_of(Path(path))
@@ -205,56 +132,98 @@ def read_recorded(paths: Iterable[str | Path]) -> Recorded:
             continue
         for file in files:
             try:
-                # File by file into columns: as objects, the answers of a long run take ten times as much memory.
-                parts.append(_read_file(file, f"{number}:"))
+                columns.add(read_json_lines(file), f"{number}:")
             except (OSError, ValueError, RecursionError) as error:
                 problems.append(str(error) if str(file) in str(error) else f"{file}: {error}")
     if problems:
         raise RecordedError("\n".join(problems))
-    if not parts:
+    if not columns.texts:
         raise RecordedError("no recorded answers: no file was named")
-    return _joined(parts)
+    return columns.recorded()
 
 
-def _joined(parts: Sequence[Recorded]) -> Recorded:
-    """The answers of all parts, in their order."""
+class _Columns:
+    """Columns that grow file by file: as objects, the answers of a long run take ten times as much memory."""
 
-    def whole(name: str) -> np.ndarray | None:
-        columns = [getattr(part, name) for part in parts]
-        return None if any(column is None for column in columns) else np.concatenate(columns)
+    def __init__(self) -> None:
+        self.sources: list[str] = []
+        self.groups: list[str] = []
+        self.texts: list[Text | None] = []
+        self.headers: list[dict] = []
+        self.numbers: dict[str, array] = defaultdict(lambda: array("d"))
 
-    signals = sorted({signal for part in parts for signal in part.raw})
-    absent = [np.full(len(part), np.nan) for part in parts]
-    return Recorded(
-        *(whole(name) for name in ("data_source", "group", "format", "score")),
-        raw={
-            signal: np.concatenate([part.raw.get(signal, nan) for part, nan in zip(parts, absent, strict=True)])
-            for signal in signals
-        },
-        tokens=whole("tokens"),
-        step=whole("step"),
-        advantage=whole("advantage"),
-        texts=None if any(part.texts is None for part in parts) else [text for part in parts for text in part.texts],
-        headers=[header for part in parts for header in part.headers],
-    )
+    def add(self, records: list[Any], prefix: str) -> None:
+        """The answers of one file, `prefix` before their groups' names. Raises ValueError, with the record's number."""
+        headed = bool(records) and isinstance(records[0], dict) and "header" in records[0]
+        if headed:
+            self.headers.append(records.pop(0)["header"])
+        if not records:
+            raise ValueError("no answers in this file")
+        for number, record in enumerate(records, 1):
+            try:
+                _check(record, headed)
+                self._add(record, headed, prefix)
+            except (ValueError, RewardError) as error:
+                raise ValueError(f"answer {number}: {error}") from error
+        if headed:
+            named = Counter((r["data_source"], r.get("file"), r["index"], r["sample"]) for r in records)
+            (source, name, index, sample), times = named.most_common(1)[0]
+            if times > 1:
+                raise ValueError(f"sample {sample} of row {index} of {name or source} is there {times} times")
+
+    def _add(self, record: dict, headed: bool, prefix: str) -> None:
+        values = {name: _number(record, name, *bounds) for name, bounds in NUMBERS.items()}
+        given = {name: bounds for name, bounds in OPTIONAL.items() if record.get(name) is not None}
+        values |= {name: _number(record, name, *bounds) for name, bounds in given.items()}
+        values |= {name: _number(record, name, 0, 1) for name in record if name.startswith(RAW)}
+        for name in values.keys() | self.numbers.keys():
+            # A signal that comes up late was absent before.
+            missing = len(self.sources) - len(self.numbers[name])
+            self.numbers[name].extend([np.nan] * missing + [values.get(name, np.nan)])
+        first, second = (record.get("file") or "", "index") if headed else (record["step"], "group")
+        # One text for all answers of a pair or a group: a long run has a million of them.
+        self.sources.append(sys.intern(record["data_source"]))
+        self.groups.append(sys.intern(f"{prefix}{first}:{record[second]}"))
+        said = headed and isinstance(record.get("answer"), str)
+        about = (record.get("file"), record.get("index"), record.get("answer"), bool(record.get("truncated")))
+        self.texts.append(Text(*about) if said else None)
+
+    def recorded(self) -> Recorded:
+        whole = {name: np.array(column) for name, column in self.numbers.items()}
+        optional = {name: whole.get(name, np.array([np.nan])) for name in OPTIONAL}
+        known = {name: None if np.isnan(column).any() else column for name, column in optional.items()}
+        if known["step"] is not None:
+            known["step"] = known["step"].astype(int)
+        return Recorded(
+            data_source=np.array(self.sources, dtype=object),
+            group=np.array(self.groups, dtype=object),
+            **{name: whole[name] for name in NUMBERS},
+            raw={name[len(RAW) :]: whole[name] for name in sorted(whole) if name.startswith(RAW)},
+            **known,
+            texts=None if None in self.texts else self.texts,
+            headers=self.headers,
+        )
 
 
-def _columns(rows: Sequence[dict], headers: list[dict]) -> Recorded:
-    def whole(name: str, kind: type = float) -> np.ndarray | None:
-        values = [row[name] for row in rows]
-        return None if None in values else np.array(values, dtype=kind)
+def _check(record: Any, headed: bool) -> None:
+    """Raises ValueError with the field that is no answer's, and what was expected."""
+    if not isinstance(record, dict):
+        raise ValueError(f"expected an object, got {type(record).__name__}")
+    if not isinstance(record.get("data_source"), str):
+        raise ValueError(f"data_source: expected str, got {record.get('data_source')!r:.40}")
+    find_task(record["data_source"])
+    for name, kind in ({"index": int, "sample": int} if headed else {"step": int, "group": str}).items():
+        if name not in record:
+            raise ValueError(f"{name}: missing; expected one of {'a sampled answer' if headed else 'a rollout'}")
+        if not isinstance(record[name], kind):
+            raise ValueError(f"{name}: expected {kind.__name__}, got {record[name]!r:.40}")
 
-    signals = sorted({signal for row in rows for signal in row["raw"]})
-    texts = [row["text"] for row in rows]
-    return Recorded(
-        data_source=np.array([row["data_source"] for row in rows], dtype=object),
-        group=np.array([row["group"] for row in rows], dtype=object),
-        format=np.array([row["format"] for row in rows]),
-        score=np.array([row["score"] for row in rows]),
-        raw={signal: np.array([row["raw"].get(signal, np.nan) for row in rows]) for signal in signals},
-        tokens=whole("tokens"),
-        step=whole("step", int),
-        advantage=whole("advantage"),
-        texts=None if None in texts else texts,
-        headers=headers,
-    )
+
+def _number(record: dict, name: str, low: float, high: float) -> float:
+    value = record.get(name)
+    # A float holds no whole number beyond 1e308.
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -1e308 < value < 1e308:
+        raise ValueError(f"{name}: expected a finite number, got {value!r:.40}")
+    if not low <= value <= high:
+        raise ValueError(f"{name}: expected {low:g} to {high:g}, got {value!r}")
+    return float(value)
