@@ -16,16 +16,18 @@ script that draws at its end should not fail for want of a picture.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from recipes.medgrpo.files import write_json
 from recipes.medgrpo.studies.normalizers import effects as study
 from recipes.medgrpo.studies.recorded import Recorded, read_recorded
-from reward_score.errors import RewardError
+from recipes.medgrpo.terminal import Parser, command, real
+from reward_score.bootstrap import finite
+from reward_score.medgrpo import get_scorer
 from reward_score.normalization import DEFAULT_K, Normalizer, saturated
 from reward_score.reward import Scorer, get_scorer
 from reward_score.statistics import Statistics
@@ -56,16 +58,14 @@ def histogram(values: np.ndarray) -> dict:
 
 def histograms(recorded: Recorded, before: np.ndarray, after: np.ndarray) -> dict[str, dict]:
     """By pair: `signals` (histogram of each raw signal), `before` and `after` (of the reward)."""
-    result = {}
-    for pair in sorted(set(recorded.data_source)):
-        rows = recorded.data_source == pair
-        columns = {signal: column[rows] for signal, column in recorded.raw.items()}
-        result[pair] = {
-            "signals": {name: histogram(column) for name, column in columns.items() if not np.isnan(column).any()},
+    return {
+        pair: {
+            "signals": {name: histogram(column) for name, column in signals.items()},
             "before": histogram(before[rows]),
             "after": histogram(after[rows]),
         }
-    return result
+        for pair, (rows, signals) in recorded.by_pair().items()
+    }
 
 
 def shares_over_steps(recorded: Recorded) -> dict | None:
@@ -75,57 +75,39 @@ def shares_over_steps(recorded: Recorded) -> dict | None:
     """
     if recorded.step is None or recorded.advantage is None:
         return None
-    pulls = study.weights_of(recorded) * np.abs(recorded.advantage)
     steps = np.unique(recorded.step)
     firsts = np.array([block[0] for block in np.array_split(steps, min(STEP_BINS, len(steps)))])
     column = np.searchsorted(firsts, recorded.step, side="right") - 1
-    whole = np.bincount(column, pulls, minlength=len(firsts))
-    shares = {}
-    for pair in sorted(set(recorded.data_source)):
-        rows = recorded.data_source == pair
-        mine = np.bincount(column[rows], pulls[rows], minlength=len(firsts))
-        there = np.bincount(column[rows], minlength=len(firsts)) > 0
-        shares[pair] = [float(m / w) if ok and w > 0 else None for m, w, ok in zip(mine, whole, there, strict=True)]
+    pulls = pd.Series(study.weights_of(recorded) * np.abs(recorded.advantage))
+    table = pulls.groupby([column, recorded.data_source]).sum().unstack()
+    table = table.div(table.sum(axis=1), axis=0)
+    shares = {pair: [finite(share) for share in table[pair]] for pair in table}
     return {"steps": firsts.tolist(), "shares": shares}
 
 
-def rewards_before_after(
-    recorded: Recorded, scorer: Scorer, statistics: Statistics | None, k: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rewards (N,) without normalisation, and the logistic's, or as recorded where there are no statistics."""
-    before = study.rewards_of(recorded, scorer, Normalizer(None))
-    if statistics is None:
-        return before, recorded.score
-    return before, study.rewards_of(recorded, scorer, Normalizer(statistics, "logistic", k))
-
-
-def _numbers(recorded: Recorded, before: np.ndarray, after: np.ndarray, after_name: str) -> dict:
-    """The content of `histograms.json`."""
-    numbers: dict = {"format": 1, "bins": np.linspace(0, 1, BINS + 1).round(6).tolist(), "after": after_name}
-    numbers["pairs"] = histograms(recorded, before, after)
-    over_steps = shares_over_steps(recorded)
-    return numbers if over_steps is None else numbers | {"gradient_share": over_steps}
-
-
+@command("pictures")
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("pictures", __doc__)
     parser.add_argument("--recorded", required=True, nargs="+", type=Path, help="raw_signals.jsonl, or a run's folder")
     parser.add_argument("--statistics", type=Path, help="compute the rewards after normalisation with these")
     parser.add_argument("--output", required=True, type=Path, help="folder")
-    parser.add_argument("--k", type=float, default=DEFAULT_K, help="steepness of the logistic")
+    parser.add_argument("--k", type=real(0, above=True), default=DEFAULT_K, help="steepness of the logistic")
     parser.add_argument("--dvc-captions", action="store_true", help="dense captioning is rewarded for its captions too")
     parser.add_argument("--without-judge", action="store_true", help="captions are rewarded for similarity alone")
     args = parser.parse_args(argv)
-    try:
-        recorded = read_recorded(args.recorded)
-        statistics = None if args.statistics is None else Statistics.load(args.statistics)
-        scorer = get_scorer(dvc_captions=args.dvc_captions, judge=None if args.without_judge else "offline")
-        before, after = rewards_before_after(recorded, scorer, statistics, args.k)
-        numbers = _numbers(recorded, before, after, "recorded" if statistics is None else "logistic")
-        write_json(args.output / "histograms.json", numbers)
-    except (RewardError, OSError, ValueError) as error:
-        print(f"pictures: error: {error}", file=sys.stderr)
-        return 2
+    recorded = read_recorded(args.recorded)
+    scorer = get_scorer(dvc_captions=args.dvc_captions, judge=None if args.without_judge else "offline")
+    before = study.rewards_of(recorded, scorer, Normalizer(None))
+    if args.statistics is None:
+        after, after_name = recorded.score, "recorded"
+    else:
+        logistic = Normalizer(Statistics.load(args.statistics), "logistic", args.k)
+        after, after_name = study.rewards_of(recorded, scorer, logistic), "logistic"
+    edges = np.linspace(0, 1, BINS + 1).round(6).tolist()
+    numbers = {"format": 1, "bins": edges, "after": after_name, "pairs": histograms(recorded, before, after)}
+    if (over_steps := shares_over_steps(recorded)) is not None:
+        numbers["gradient_share"] = over_steps
+    write_json(args.output / "histograms.json", numbers)
     try:
         from recipes.medgrpo.studies import drawing
     except ModuleNotFoundError as error:

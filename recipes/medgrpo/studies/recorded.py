@@ -90,6 +90,15 @@ class Recorded:
         texts = self.texts and [self.texts[place] for place in places]
         return replace(self, **columns, raw=raw, texts=texts)
 
+    def by_pair(self) -> dict[str, tuple[np.ndarray, dict[str, np.ndarray]]]:
+        """By pair, in order: the mask of its answers, and the columns of the raw signals that all of them have."""
+        found = {}
+        for pair in sorted(set(self.data_source)):
+            rows = self.data_source == pair
+            columns = {signal: column[rows] for signal, column in self.raw.items()}
+            found[pair] = rows, {name: column for name, column in columns.items() if not np.isnan(column).any()}
+        return found
+
     def batches(self) -> list[np.ndarray]:
         """Places of the answers of each training step, in order; all of them at once where no step is recorded."""
         if self.step is None:

@@ -8,7 +8,7 @@
 
 Every per-answer normaliser, and `affine` (the logistic's tangent, a probe), under every advantage: `grpo` divides by
 the std of a group, `dr_grpo` does not, `per_task` and `drpo` are the rivals. Writes `comparison.json` with everything
-and `comparison.md`, the tables. Formulas: `normalizer_study`, `advantages` and `reward_score.normalization`.
+and `comparison.md`, the tables. Formulas: `effects`, `training.advantages` and `reward_score.normalization`.
 
 A whole run (5,000 steps of 256 answers, `--resamples 200`) took some 6 minutes on one core and 0.8 GB; `drpo`, which
 clusters every step anew, would take an hour and more on top: choose with `--advantages`.
@@ -27,14 +27,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recipes.medgrpo.files import write_atomic, write_json
+from recipes.medgrpo.files import InputError, write_atomic, write_json
 from recipes.medgrpo.studies.normalizers import effects as study
 from recipes.medgrpo.studies.normalizers.finished_runs import run_rows
 from recipes.medgrpo.studies.normalizers.text import markdown
 from recipes.medgrpo.studies.recorded import Recorded, read_recorded
+from recipes.medgrpo.terminal import Parser, command, real, whole
 from recipes.medgrpo.training.advantages import ADVANTAGES, TIE
-from reward_score.bootstrap import finite
-from reward_score.errors import RewardError
+from reward_score.medgrpo import Scorer, get_scorer
 from reward_score.normalization import DEFAULT_K, NORMALIZERS, Normalizer, saturated
 from reward_score.reward import Scorer, get_scorer
 from reward_score.statistics import FORMAT, Statistics, summarize
@@ -48,11 +48,10 @@ CHOICES = (*NORMALIZERS, AFFINE)
 
 def own_statistics(recorded: Recorded) -> Statistics:
     """Statistics of the recorded answers themselves, as calibration would make them."""
-    pairs: dict[str, dict] = {}
-    for source in sorted(set(recorded.data_source)):
-        rows = recorded.data_source == source
-        columns = {signal: column[rows] for signal, column in recorded.raw.items()}
-        pairs[source] = {name: summarize(column) for name, column in columns.items() if not np.isnan(column).any()}
+    pairs = {
+        pair: {name: summarize(column) for name, column in signals.items()}
+        for pair, (_, signals) in recorded.by_pair().items()
+    }
     return Statistics.from_dict({"format": FORMAT, "pairs": pairs}, "the recorded answers' own statistics")
 
 
@@ -80,24 +79,29 @@ def compare(
     """Everything that needs no model, as JSON; and the advantages (N,) by (advantage, normaliser).
 
     Args:
-        recorded: as `normalizer_study.usable` leaves it.
+        recorded: as `effects.usable` leaves it.
         scorer: whose formula makes a reward of normalised signals; its own normaliser is not used.
         normalizers: by name, `none`, `logistic` and `affine` among them, see `normalizers_of`.
         advantages: names of `advantages.ADVANTAGES`.
-        equal_pairs, resamples, seed: see `normalizer_study.weights_of` and `pull_summary`.
+        equal_pairs, resamples, seed: see `effects.weights_of` and `pull_summary`.
     """
     layout = study.Layout(recorded)
     weights = study.weights_of(recorded, equal_pairs)
-    ones = np.ones(len(recorded))
-    rewards = {name: study.rewards_of(recorded, scorer, made) for name, made in normalizers.items()}
-    unformed = {name: study.rewards_of(recorded, scorer, made, ones) for name, made in normalizers.items()}
-    easy = layout.pair_mean(rewards["none"])
+    tasks = {"all": np.ones(len(recorded), dtype=bool)}
+    tasks |= {task: recorded.tasks == task for task in sorted(set(recorded.tasks))}
     single = np.array([len(scorer.signals[task]) == 1 for task in recorded.tasks])
-    tasks = study.task_rows(recorded)
+    # By whether formats count: as recorded, and all of them 1.
+    forms = {"left_of_none": recorded.format, "left_of_none_formats_1": np.ones(len(recorded))}
+    rewards = {
+        key: {name: study.rewards_of(recorded, scorer, made, form) for name, made in normalizers.items()}
+        for key, form in forms.items()
+    }
+    formed, unformed = rewards.values()
+    easy = layout.pair_mean(formed["none"])
     result: dict = {
-        "pairs": _pair_rows(recorded, layout, rewards["none"]),
+        "pairs": _pair_rows(recorded, layout, formed["none"]),
         "rewards": {
-            name: _reward_rows(recorded, layout, rewards[name], unformed[name], tasks, rewards["none"])
+            name: _reward_rows(recorded, layout, formed[name], unformed[name], tasks, formed["none"])
             for name in normalizers
         },
         "cells": {},
@@ -105,15 +109,19 @@ def compare(
     }
     vectors: dict[tuple[str, str], np.ndarray] = {}
     for advantage in advantages:
-        formed = {name: study.advantages_of(advantage, rewards[name], recorded) for name in normalizers}
-        plain = {name: study.advantages_of(advantage, unformed[name], recorded) for name in normalizers}
-        vectors |= {(advantage, name): vector for name, vector in formed.items()}
-        cells = {name: _cell(vector, layout, weights, easy, resamples, seed) for name, vector in formed.items()}
-        for name, cell in cells.items():
-            for key, made in (("left_of_none", formed), ("left_of_none_formats_1", plain)):
-                cell[key] = {task: study.left(made[name], made["none"], layout, rows) for task, rows in tasks.items()}
+        made = {
+            key: {name: study.advantages_of(advantage, column, recorded) for name, column in columns.items()}
+            for key, columns in rewards.items()
+        }
+        cells = {}
+        for name, vector in made["left_of_none"].items():
+            vectors[advantage, name] = vector
+            cells[name] = _cell(vector, layout, weights, easy, resamples, seed)
+            for key, found in made.items():
+                pairs = {task: study.left(found[name], found["none"], layout, rows) for task, rows in tasks.items()}
+                cells[name][key] = pairs
         result["cells"][advantage] = cells
-        result["parts"][advantage] = study.decompose(formed, plain, layout, single)
+        result["parts"][advantage] = study.decompose(*made.values(), layout, single)
     return result, vectors
 
 
@@ -121,44 +129,45 @@ def _pair_rows(recorded: Recorded, layout: study.Layout, raw: np.ndarray) -> dic
     spread = layout.group_std(raw)
     rows = {}
     for number, pair in enumerate(layout.pairs):
-        mine = layout.pair == number
-        rows[str(pair)] = {
+        mine, groups = layout.pair == number, layout.group_pair == number
+        rows[pair] = {
             "answers": int(mine.sum()),
-            "groups": int((layout.group_pair == number).sum()),
+            "groups": int(groups.sum()),
             "format": float(recorded.format[mine].mean()),
             "raw_mean": float(raw[mine].mean()),
             "raw_std": float(raw[mine].std()),
-            "raw_group_std": float(spread[layout.group_pair == number].mean()),
+            "raw_group_std": float(spread[groups].mean()),
         }
     return rows
 
 
 def _reward_rows(recorded, layout, rewards, unformed, tasks, raw) -> dict:
-    """Per pair mean, std, saturated and dead share; per task how the order of a group's answers changes."""
-    beyond = saturated(unformed)
-    parsed = recorded.format > 0
-    dead, faint = layout.spread(rewards) < TIE, layout.group_std(rewards) < study.FAINT
+    """Per pair and in all the saturated, dead and faint shares; per task how the order of a group's answers changes."""
+    beyond, parsed = saturated(unformed), recorded.format > 0
+    dead = layout.spread(rewards) < TIE
+    faint = (layout.group_std(rewards) < study.FAINT) & ~dead
     changes = study.rank_changes(rewards, raw, layout)
+
+    def shares(mine: np.ndarray, groups: np.ndarray) -> dict:
+        return {
+            "saturated": float(beyond[mine & parsed].mean()) if (mine & parsed).any() else None,
+            "dead_groups": float(dead[groups].mean()),
+            "faint_groups": float(faint[groups].mean()),
+        }
+
     pairs = {}
     for number, pair in enumerate(layout.pairs):
-        mine, groups = layout.pair == number, layout.group_pair == number
-        pairs[str(pair)] = {
-            "mean": float(rewards[mine].mean()),
-            "std": float(rewards[mine].std()),
-            "saturated": finite(beyond[mine & parsed].mean()) if (mine & parsed).any() else None,
-            "dead_groups": float(dead[groups].mean()),
-            "faint_groups": float((faint & ~dead)[groups].mean()),
-        }
-    order = {}
-    for task, rows in tasks.items():
-        groups = np.unique(layout.group[rows])
-        order[task] = {name: float(changed[groups].mean()) for name, changed in changes.items()}
+        mine = layout.pair == number
+        about = {"mean": float(rewards[mine].mean()), "std": float(rewards[mine].std())}
+        pairs[pair] = about | shares(mine, layout.group_pair == number)
+    groups_of = {task: np.unique(layout.group[rows]) for task, rows in tasks.items()}
     return {
         "pairs": pairs,
-        "saturated": finite(beyond[parsed].mean()) if parsed.any() else None,
-        "dead_groups": float(dead.mean()),
-        "faint_groups": float((faint & ~dead).mean()),
-        "groups_against_none": order,
+        **shares(tasks["all"], groups_of["all"]),
+        "groups_against_none": {
+            task: {name: float(changed[groups].mean()) for name, changed in changes.items()}
+            for task, groups in groups_of.items()
+        },
     }
 
 
@@ -167,11 +176,11 @@ def _cell(advantages, layout, weights, easy, resamples, seed) -> dict:
     size = layout.pair_mean(np.abs(advantages))
     return {
         "pairs": {
-            str(pair): {"mean_abs_advantage": float(size[at]), "gradient_share": float(shares[at])}
+            pair: {"mean_abs_advantage": float(size[at]), "gradient_share": float(shares[at])}
             for at, pair in enumerate(layout.pairs)
         },
-        "largest_pair": str(layout.pairs[np.argmax(shares)]),
-        "smallest_pair": str(layout.pairs[np.argmin(shares)]),
+        "largest_pair": layout.pairs[np.argmax(shares)],
+        "smallest_pair": layout.pairs[np.argmin(shares)],
         "summary": summary,
     }
 
@@ -191,57 +200,45 @@ def add_true_gradients(
         rng = np.random.default_rng(seed)
         norms = np.array([products[pair].norm(vector) for pair in pairs])
         drawn = np.stack([products[pair].resampled(vector, resamples, rng) for pair in pairs], axis=-1)
-        shares = study.normal(norms)
-        points, draws = study.share_summary(shares, easy), study.share_summary(study.normal(drawn), easy)
+        shares, summary = study.summarized(norms, drawn, easy)
         result["cells"][advantage][name]["true_gradient"] = {
             "pairs": {
                 pair: {"norm": float(norms[at]), "share": float(shares[at]), "answers": len(products[pair].places)}
                 for at, pair in enumerate(pairs)
             },
-            "summary": {key: study.with_interval(points[key], draws[key]) for key in points},
+            "summary": summary,
         }
 
 
+@command("normalizers")
 def main(argv: list[str] | None = None) -> int:
     args = _arguments().parse_args(argv)
     if (args.model is None) != (args.data is None):
-        print("compare_normalizers: error: --model and --data: expected both or neither", file=sys.stderr)
-        return 2
-    try:
-        scorer = get_scorer(
-            rewarded_tasks=args.rewarded_tasks,
-            dvc_captions=args.dvc_captions,
-            judge=None if args.without_judge else "offline",
-        )
-        recorded, notes = study.usable(read_recorded(args.recorded), scorer)
-        statistics = own_statistics(recorded) if args.statistics is None else Statistics.load(args.statistics)
-        if args.statistics is None:
-            notes.append("statistics of the recorded answers themselves: no --statistics given")
-        normalizers = normalizers_of(args.normalizers, statistics, args.k, args.min_iqr)
-        result, vectors = compare(
-            recorded,
-            scorer,
-            normalizers,
-            args.advantages,
-            equal_pairs=args.equal_pairs,
-            resamples=args.resamples,
-            seed=args.seed,
-        )
-        if args.model is not None:
-            from recipes.medgrpo.studies.normalizers.gradients import gradient_products
+        raise InputError("--model and --data: expected both or neither")
+    scorer = get_scorer(
+        rewarded_tasks=args.rewarded_tasks,
+        dvc_captions=args.dvc_captions,
+        judge=None if args.without_judge else "offline",
+    )
+    recorded, notes = study.usable(read_recorded(args.recorded), scorer)
+    if args.statistics is None:
+        statistics = own_statistics(recorded)
+        notes.append("statistics of the recorded answers themselves: no --statistics given")
+    else:
+        statistics = Statistics.load(args.statistics)
+    normalizers = normalizers_of(args.normalizers, statistics, args.k, args.min_iqr)
+    drawn = {"resamples": args.resamples, "seed": args.seed}
+    result, vectors = compare(recorded, scorer, normalizers, args.advantages, equal_pairs=args.equal_pairs, **drawn)
+    if args.model is not None:
+        from recipes.medgrpo.studies.normalizers.gradients import gradient_products
 
-            products = gradient_products(
-                recorded, args.model, args.data, most=args.gradient_answers, device=args.device
-            )
-            add_true_gradients(result, vectors, products, resamples=args.resamples, seed=args.seed)
-        runs = run_rows(args.runs)
-        result = _header(args, recorded, notes) | result | ({"runs": runs} if runs else {})
-        table = markdown(result)
-        write_json(args.output / "comparison.json", result)
-        write_atomic(args.output / "comparison.md", table)
-    except (RewardError, OSError, ValueError) as error:
-        print(f"compare_normalizers: error: {error}", file=sys.stderr)
-        return 2
+        products = gradient_products(recorded, args.model, args.data, most=args.gradient_answers, device=args.device)
+        add_true_gradients(result, vectors, products, **drawn)
+    runs = run_rows(args.runs)
+    result = _header(args, recorded, notes) | result | ({"runs": runs} if runs else {})
+    table = markdown(result)
+    write_json(args.output / "comparison.json", result)
+    write_atomic(args.output / "comparison.md", table)
     print(table)
     return 0
 
@@ -264,8 +261,8 @@ def _header(args: argparse.Namespace, recorded: Recorded, notes: list[str]) -> d
     }
 
 
-def _arguments() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def _arguments() -> Parser:
+    parser = Parser("normalizers", __doc__)
     parser.add_argument(
         "--recorded", required=True, nargs="+", type=Path, help="raw_signals.jsonl, a run's folder, or step files"
     )
@@ -273,17 +270,19 @@ def _arguments() -> argparse.ArgumentParser:
     parser.add_argument("--output", required=True, type=Path, help="folder")
     parser.add_argument("--normalizers", nargs="+", choices=CHOICES, default=list(CHOICES), metavar="NAME")
     parser.add_argument("--advantages", nargs="+", choices=ADVANTAGES, default=list(ADVANTAGES), metavar="NAME")
-    parser.add_argument("--k", type=float, default=DEFAULT_K, help="steepness of the logistic")
-    parser.add_argument("--min-iqr", type=float, help="its least spread; default: what the statistics file says")
+    parser.add_argument("--k", type=real(0, above=True), default=DEFAULT_K, help="steepness of the logistic")
+    parser.add_argument("--min-iqr", type=real(0), help="its least spread; default: what the statistics file says")
     parser.add_argument("--rewarded-tasks", nargs="+", metavar="TASK", help="default: all that are recorded")
     parser.add_argument("--dvc-captions", action="store_true", help="dense captioning is rewarded for its captions too")
     parser.add_argument("--without-judge", action="store_true", help="captions are rewarded for similarity alone")
     parser.add_argument("--equal-pairs", action="store_true", help="every pair counts the same, however many answers")
-    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap over groups")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--resamples", type=whole(1), default=1000, help="of the bootstrap over groups")
+    parser.add_argument("--seed", type=whole(0), default=0)
     parser.add_argument("--model", help="the checkpoint that said the answers: measure true gradients")
     parser.add_argument("--data", help="the parquet file that it was asked from")
-    parser.add_argument("--gradient-answers", type=int, default=32, help="answers of each pair that are differentiated")
+    parser.add_argument(
+        "--gradient-answers", type=whole(1), default=32, help="answers of each pair that are differentiated"
+    )
     parser.add_argument("--device", default="cpu", help="of the true gradients: cpu or cuda")
     parser.add_argument("--runs", nargs="+", type=Path, default=[], help="finished runs to put side by side")
     return parser

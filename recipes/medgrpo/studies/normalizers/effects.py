@@ -22,10 +22,12 @@ A group of one answer has no advantage: leave it out before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from scipy.stats import rankdata
 
 from recipes.medgrpo.studies.recorded import Recorded, RecordedError
 from recipes.medgrpo.training.advantages import TIE, make_advantage
@@ -67,7 +69,7 @@ def usable(recorded: Recorded, scorer: Scorer) -> tuple[Recorded, list[str]]:
     if not rewarded.all():
         notes.append(f"{int((~rewarded).sum())} answers of tasks without reward left out")
     recorded = recorded.take(rewarded)
-    _, group = numbered(recorded.group)
+    group, _ = pd.factorize(recorded.group)
     alone = np.bincount(group)[group] < 2
     if alone.any():
         notes.append(f"{int(alone.sum())} answers alone in their group left out: a group needs two")
@@ -111,30 +113,21 @@ def weights_of(recorded: Recorded, equal_pairs: bool = False) -> np.ndarray:
     """What an answer counts (N,): its tokens where known, else 1; with `equal_pairs` every pair counts the same."""
     weights = np.ones(len(recorded)) if recorded.tokens is None else recorded.tokens.astype(float)
     if equal_pairs:
-        _, pair = numbered(recorded.data_source)
+        pair, _ = pd.factorize(recorded.data_source)
         weights = weights / np.bincount(pair)[pair]
     return weights
-
-
-def numbered(names: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """The different names in order, and (N,) each one's place among them; names are objects, many of them the same."""
-    distinct = sorted(set(names.tolist()))
-    places = {name: place for place, name in enumerate(distinct)}
-    return distinct, np.fromiter(map(places.__getitem__, names.tolist()), np.int64, len(names))
 
 
 class Layout:
     """Pairs and groups of N answers as numbers: `pairs` (P,) names, `pair` (N,), `group` (N,), `group_pair` (G,)."""
 
     def __init__(self, recorded: Recorded) -> None:
-        self.pairs, self.pair = numbered(recorded.data_source)
-        names, self.group = numbered(recorded.group)
-        self.groups = len(names)
-        self._order = np.argsort(self.group, kind="stable")
-        size = np.bincount(self.group)
-        self._starts = np.cumsum(size) - size
-        self.group_pair = self.pair[self._order[self._starts]]
-        self.members = np.split(self._order, self._starts[1:])
+        self.pair, pairs = pd.factorize(recorded.data_source, sort=True)
+        self.group, groups = pd.factorize(recorded.group, sort=True)
+        self.pairs, self.groups = pairs.tolist(), len(groups)
+        order = np.argsort(self.group, kind="stable")
+        self.members = np.split(order, np.cumsum(np.bincount(self.group))[:-1])
+        self.group_pair = self.pair[[rows[0] for rows in self.members]]
 
     def pair_mean(self, values: np.ndarray) -> np.ndarray:
         """(P,) means of a column."""
@@ -142,14 +135,12 @@ class Layout:
 
     def spread(self, values: np.ndarray) -> np.ndarray:
         """(G,) range of a column within each group."""
-        ordered = values[self._order]
-        return np.maximum.reduceat(ordered, self._starts) - np.minimum.reduceat(ordered, self._starts)
+        groups = pd.Series(values).groupby(self.group)
+        return (groups.max() - groups.min()).to_numpy()
 
     def group_std(self, values: np.ndarray) -> np.ndarray:
         """(G,) std within each group, n - 1 below as in GRPO."""
-        size = np.bincount(self.group)
-        off = values - (np.bincount(self.group, values) / size)[self.group]
-        return np.sqrt(np.bincount(self.group, off**2) / (size - 1))
+        return pd.Series(values).groupby(self.group).std().to_numpy()
 
 
 def share_summary(shares: np.ndarray, easy: np.ndarray) -> dict[str, np.ndarray]:
@@ -173,14 +164,8 @@ def share_summary(shares: np.ndarray, easy: np.ndarray) -> dict[str, np.ndarray]
             "gini": np.where(pulled, (ascending * (2 * np.arange(1, size + 1) - size - 1)).sum(-1) / size, np.nan),
             "easy_over_hard": np.where(hard > 0, soft / hard, np.nan),
             "easy_pearson": _correlation(shares, easy),
-            "easy_spearman": _correlation(_ranks(shares), _ranks(easy)),
+            "easy_spearman": _correlation(rankdata(shares, axis=-1), rankdata(easy)),
         }
-
-
-def _ranks(values: np.ndarray) -> np.ndarray:
-    from scipy.stats import rankdata
-
-    return rankdata(values, axis=-1)
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -210,21 +195,26 @@ def pull_summary(
     rng = np.random.default_rng(seed)
     by_pair = [by_group[layout.group_pair == pair] for pair in range(len(layout.pairs))]
     drawn = np.stack([draw(len(mine), resamples, rng) @ mine for mine in by_pair], axis=-1)
+    return summarized(totals, drawn, easy)
+
+
+def summarized(
+    totals: np.ndarray, drawn: np.ndarray, easy: np.ndarray
+) -> tuple[np.ndarray, dict[str, dict[str, float | None]]]:
+    """The pairs' shares (P,) of totals (P,), and their summary numbers with intervals by `drawn`, (resamples, P)."""
     shares = normal(totals)
     points, draws = share_summary(shares, easy), share_summary(normal(drawn), easy)
-    return shares, {name: with_interval(points[name], draws[name]) for name in points}
+    summary = {}
+    for name, value in points.items():
+        low, high, _ = interval(draws[name])
+        summary[name] = {"value": finite(value), "low": low, "high": high}
+    return shares, summary
 
 
 def normal(totals: np.ndarray) -> np.ndarray:
     """Totals (..., P) as shares; all 0 where they sum to 0."""
     whole = totals.sum(-1, keepdims=True)
     return np.divide(totals, whole, out=np.zeros_like(totals), where=whole > 0)
-
-
-def with_interval(value: float, draws: np.ndarray) -> dict[str, float | None]:
-    """`value` with its 95 % interval, `low` and `high`, as JSON; None where undefined."""
-    low, high, _ = interval(draws)
-    return {"value": finite(value), "low": low, "high": high}
 
 
 def one_minus_cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -291,9 +281,3 @@ def decompose(
         "format": (formed["affine"], formed["none"], single),
     }
     return {name: left(a, b, layout, rows) for name, (a, b, rows) in parts.items() if rows.any()}
-
-
-def task_rows(recorded: Recorded) -> dict[str, np.ndarray]:
-    """(N,) masks: every task's answers, and `all`."""
-    tasks: Sequence[str] = sorted(set(recorded.tasks))
-    return {"all": np.ones(len(recorded), dtype=bool)} | {task: recorded.tasks == task for task in tasks}

@@ -1,16 +1,16 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""What finished runs of several normalisers and advantages came to, for `compare_normalizers`."""
+"""What finished runs of several normalisers and advantages came to, for the comparison of normalisers."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
+from recipes.medgrpo.files import InputError, read_json
 from recipes.medgrpo.studies.normalizers import effects as study
 from recipes.medgrpo.studies.recorded import RecordedError, files_of, read_recorded
 from reward_score.bootstrap import finite
@@ -20,12 +20,12 @@ def run_rows(runs: Iterable[Path]) -> dict[str, dict]:
     """By run: what its `summary.json` says of status, accuracy and rewards, and the gradient shares of its rollouts.
 
     Raises:
-        ValueError: a run without a summary that can be read, or with rollouts that cannot.
+        InputError: a run without a summary that can be read, or with rollouts that cannot.
     """
     rows = {}
     for run in runs:
         try:
-            summary = json.loads((Path(run) / "summary.json").read_text(encoding="utf-8"))
+            summary = read_json(Path(run) / "summary.json")
             rows[str(run)] = {
                 "status": summary["status"],
                 "steps": summary["steps"],
@@ -37,7 +37,7 @@ def run_rows(runs: Iterable[Path]) -> dict[str, dict]:
                 "by_pair": summary.get("by_pair"),
             }
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{run}: summary.json: expected a finished run's summary: {error!r}") from error
+            raise InputError(f"{run}: summary.json: expected a finished run's summary: {error!r}") from error
         rows[str(run)]["gradient_share"] = trained_shares(Path(run))
     return rows
 
@@ -55,11 +55,10 @@ def trained_shares(run: Path) -> dict | None:
     if recorded.advantage is None:
         return None
     layout = study.Layout(recorded)
-    pulls = np.bincount(layout.pair, study.weights_of(recorded) * np.abs(recorded.advantage))
-    shares = study.normal(pulls)
+    shares = study.normal(np.bincount(layout.pair, study.weights_of(recorded) * np.abs(recorded.advantage)))
     ease = layout.pair_mean(np.nanmean(np.stack(list(recorded.raw.values())), axis=0))
     summary = study.share_summary(shares, ease)
     return {
-        "pairs": {str(pair): float(share) for pair, share in zip(layout.pairs, shares, strict=True)},
+        "pairs": dict(zip(layout.pairs, shares.tolist(), strict=True)),
         "summary": {name: finite(value) for name, value in summary.items()},
     }

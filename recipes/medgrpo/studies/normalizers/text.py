@@ -1,46 +1,30 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""The comparison of normalisers for a reader: Markdown tables out of the JSON of `compare_normalizers`."""
+"""The comparison of normalisers for a reader: Markdown tables out of its JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
-SHORT = "medvidbench/"
-SUMMARY = (
-    "normaliser, advantage",
-    "easy half over hard half",
-    "easy (Pearson)",
-    "easy (Spearman)",
-    "effective pairs",
-    "max/min",
-    "Gini",
-)
+from recipes.medgrpo.terminal import number, table
 
-
-def _number(value: float | None, digits: int = 3) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.{digits}f}" if value == 0 or abs(value) >= 10**-digits else f"{value:.0e}"
-
-
-def _span(row: dict[str, float | None], digits: int = 2) -> str:
-    """`value (low..high)`."""
-    value, low, high = ("-" if row[n] is None else f"{row[n]:.{digits}f}" for n in ("value", "low", "high"))
-    return value if low == "-" else f"{value} ({low}..{high})"
+SUMMARY = {
+    "easy_over_hard": ("easy half over hard half", 2),
+    "easy_pearson": ("easy (Pearson)", 2),
+    "easy_spearman": ("easy (Spearman)", 2),
+    "effective_pairs": ("effective pairs", 1),
+    "max_over_min": ("max/min", 1),
+    "gini": ("Gini", 2),
+}
+"""By summary number of the shares: its title and its decimals."""
+SUMMARY_HEAD = ("normaliser, advantage", *(title for title, _ in SUMMARY.values()))
+CHANGES = {"reordered": "reordered", "tied": "ties change", "died": "died", "revived": "revived"}
+CAUSES = ("curvature", "mixture", "epsilon", "format")
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def _pair(name: str) -> str:
-    return name.removeprefix(SHORT)
-
-
-def markdown(result: dict) -> str:
+def markdown(result: Mapping[str, Any]) -> str:
     """The whole comparison."""
     counted = "tokens" if result["weights"] == "tokens" else "answers (no response lengths recorded)"
     parts = [
@@ -51,7 +35,7 @@ def markdown(result: dict) -> str:
         "## Do easy pairs pull harder?",
         "What the easier half of the pairs pulls, over the harder half (by mean raw reward), and the correlation over "
         "pairs of mean raw reward and gradient share. `none` is the ablation without normalisation.",
-        _cells(result),
+        table((*SUMMARY_HEAD, "largest, %", "smallest, %"), (_shares_summary(*each) for each in _each(result))),
         "## What is left of each normaliser against `none`",
         "1 - cosine of the advantages, 0 where both train alike: over all answers, and the mean of the pairs' own "
         "(blind to a scale between pairs).",
@@ -64,142 +48,122 @@ def markdown(result: dict) -> str:
         "over all answers):",
         _causes(result),
         "## Rewards",
+        "Mean ± std, and the saturated share of the answers that parse.",
         _rewards(result),
     ]
     for advantage, cells in result["cells"].items():
         parts += [
             f"## Under `{advantage}`",
             "Gradient share per pair in %:",
-            _shares(result, cells),
+            _by_pair(result, cells, lambda cell, pair: cell["pairs"][pair]["gradient_share"]),
             "Left against `none` per task, mean of the pairs' own:",
             _left_by_task(cells),
         ]
-    if any("true_gradient" in cell for cells in result["cells"].values() for cell in cells.values()):
-        parts += ["## True norm of the policy gradient", *_true(result)]
+    if any("true_gradient" in cell for _, _, cell in _each(result)):
+        lines = [[f"{name}, {advantage}", *_summary(cell["true_gradient"])] for advantage, name, cell in _each(result)]
+        parts += ["## True norm of the policy gradient", table(SUMMARY_HEAD, lines)]
+        for advantage, cells in result["cells"].items():
+            parts += [f"Share in %, `{advantage}`:", _by_pair(result, cells, _true_share)]
     if result.get("runs"):
         parts += ["## Runs", _runs(result["runs"])]
     return "\n\n".join(parts) + "\n"
 
 
-def _each(result: dict) -> Iterable[tuple[str, str, dict]]:
+def _small(value: float | None) -> str:
+    """Three decimals; what these would show as 0 and is not, as a power of ten."""
+    return number(value, ".0e" if value and abs(value) < 1e-3 else ".3f")
+
+
+def _span(row: Mapping[str, float | None], digits: int) -> str:
+    """`value (low..high)`."""
+    form = f".{digits}f"
+    bounds = "" if row["low"] is None else f" ({row['low']:{form}}..{row['high']:{form}})"
+    return number(row["value"], form) + bounds
+
+
+def _short(pair: str) -> str:
+    return pair.removeprefix("medvidbench/")
+
+
+def _each(result: Mapping[str, Any]) -> Iterable[tuple[str, str, dict]]:
     for advantage, cells in result["cells"].items():
         for name, cell in cells.items():
             yield advantage, name, cell
 
 
-def _cells(result: dict) -> str:
-    rows = []
-    for advantage, name, cell in _each(result):
-        summary = cell["summary"]
-        rows.append(
-            [
-                f"{name}, {advantage}",
-                _span(summary["easy_over_hard"]),
-                _span(summary["easy_pearson"]),
-                _span(summary["easy_spearman"]),
-                _span(summary["effective_pairs"], 1),
-                _span(summary["max_over_min"], 1),
-                _span(summary["gini"]),
-                f"{_pair(cell['largest_pair'])} {100 * summary['largest']['value']:.1f}",
-                f"{_pair(cell['smallest_pair'])} {100 * summary['smallest']['value']:.1f}",
-            ]
-        )
-    return _table((*SUMMARY, "largest, %", "smallest, %"), rows)
+def _summary(found: Mapping[str, Any]) -> list[str]:
+    return [_span(found["summary"][key], digits) for key, (_, digits) in SUMMARY.items()]
 
 
-def _left(result: dict, key: str) -> str:
-    advantages = list(result["cells"])
-    rows = []
+def _shares_summary(advantage: str, name: str, cell: Mapping[str, Any]) -> list[str]:
+    ends = [
+        f"{_short(cell[f'{end}_pair'])} {100 * cell['summary'][end]['value']:.1f}" for end in ("largest", "smallest")
+    ]
+    return [f"{name}, {advantage}", *_summary(cell), *ends]
+
+
+def _left(result: Mapping[str, Any], key: str) -> str:
+    lines = []
     for name in result["rewards"]:
-        cells = [result["cells"][advantage][name][key]["all"] for advantage in advantages]
-        rows.append([name, *(f"{_number(cell['across'])}, {_number(cell['within'])}" for cell in cells)])
-    return _table(["normaliser", *advantages], rows)
+        cells = [cells[name][key]["all"] for cells in result["cells"].values()]
+        lines.append([name, *(f"{_small(cell['across'])}, {_small(cell['within'])}" for cell in cells)])
+    return table(["normaliser", *result["cells"]], lines)
 
 
-def _left_by_task(cells: dict) -> str:
+def _left_by_task(cells: Mapping[str, Any]) -> str:
     tasks = [task for task in next(iter(cells.values()))["left_of_none"] if task != "all"]
-    rows = []
-    for name, cell in cells.items():
-        rows.append([name, *(_number(cell["left_of_none"][task]["within"]) for task in tasks)])
-    return _table(["normaliser", *tasks], rows)
+    lines = [[name, *(_small(cell["left_of_none"][task]["within"]) for task in tasks)] for name, cell in cells.items()]
+    return table(["normaliser", *tasks], lines)
 
 
-def _groups(result: dict) -> str:
-    rows = []
+def _groups(result: Mapping[str, Any]) -> str:
+    lines = []
     for name, rewards in result["rewards"].items():
-        changes = rewards["groups_against_none"]["all"]
-        shares = [changes[key] for key in ("reordered", "tied", "died", "revived")]
-        rows.append([name, *(_number(x) for x in (*shares, rewards["dead_groups"], rewards["faint_groups"]))])
-    return _table(("normaliser", "reordered", "ties change", "died", "revived", "dead", "std below 1e-4"), rows)
+        shares = [rewards["groups_against_none"]["all"][key] for key in CHANGES]
+        lines.append([name, *map(_small, [*shares, rewards["dead_groups"], rewards["faint_groups"]])])
+    return table(("normaliser", *CHANGES.values(), "dead", "std below 1e-4"), lines)
 
 
-def _causes(result: dict) -> str:
-    names = ("curvature", "mixture", "epsilon", "format")
-    rows = []
+def _causes(result: Mapping[str, Any]) -> str:
+    lines = []
     for advantage, causes in result["parts"].items():
-        found = (causes.get(name) for name in names)
-        cells = ("-" if c is None else f"{_number(c['within'])} ({_number(c['across'])})" for c in found)
-        rows.append([advantage, *cells])
-    return _table(("advantage", *names), rows)
+        found = [causes.get(name) for name in CAUSES]
+        lines.append([advantage, *(c and f"{_small(c['within'])} ({_small(c['across'])})" for c in found)])
+    return table(("advantage", *CAUSES), lines)
 
 
-def _rewards(result: dict) -> str:
-    names = list(result["rewards"])
-    rows = []
+def _rewards(result: Mapping[str, Any]) -> str:
+    lines = []
     for pair, row in result["pairs"].items():
-        cells = [result["rewards"][name]["pairs"][pair] for name in names]
-        texts = (
-            f"{_number(c['mean'], 2)} ± {_number(c['std'], 2)}, {100 * (c['saturated'] or 0):.0f} %" for c in cells
-        )
-        rows.append([_pair(pair), f"{row['answers']}", *texts])
-    return "Mean ± std, and the saturated share of the answers that parse.\n\n" + _table(
-        ("pair", "answers", *names), rows
-    )
+        cells = [rewards["pairs"][pair] for rewards in result["rewards"].values()]
+        texts = [f"{c['mean']:.2f} ± {c['std']:.2f}, {100 * (c['saturated'] or 0):.0f} %" for c in cells]
+        lines.append([_short(pair), row["answers"], *texts])
+    return table(("pair", "answers", *result["rewards"]), lines)
 
 
-def _shares(result: dict, cells: dict) -> str:
-    rows = []
+def _by_pair(result: Mapping[str, Any], cells: Mapping[str, Any], share: Callable[[Mapping, str], float | None]) -> str:
+    """A line per pair with its shares under each normaliser, the hardest first; pairs without shares are left out."""
+    lines = []
     for pair, row in sorted(result["pairs"].items(), key=lambda item: item[1]["raw_mean"]):
-        shares = (f"{100 * cell['pairs'][pair]['gradient_share']:.1f}" for cell in cells.values())
-        rows.append([_pair(pair), _number(row["raw_mean"], 2), _number(row["raw_group_std"], 3), *shares])
-    return _table(("pair, hardest first", "raw mean", "raw std in a group", *cells), rows)
+        shares = [share(cell, pair) for cell in cells.values()]
+        if None not in shares:
+            about = [number(row["raw_mean"], ".2f"), number(row["raw_group_std"])]
+            lines.append([_short(pair), *about, *(f"{100 * x:.1f}" for x in shares)])
+    return table(("pair, hardest first", "raw mean", "raw std in a group", *cells), lines)
 
 
-def _true(result: dict) -> list[str]:
-    rows = []
-    for advantage, name, cell in _each(result):
-        summary = cell["true_gradient"]["summary"]
-        keys = {
-            "easy_over_hard": 2,
-            "easy_pearson": 2,
-            "easy_spearman": 2,
-            "effective_pairs": 1,
-            "max_over_min": 1,
-            "gini": 2,
-        }
-        rows.append([f"{name}, {advantage}", *(_span(summary[key], digits) for key, digits in keys.items())])
-    parts = [_table(SUMMARY, rows)]
-    for advantage, cells in result["cells"].items():
-        lines = []
-        for pair, row in sorted(result["pairs"].items(), key=lambda item: item[1]["raw_mean"]):
-            found = [cell["true_gradient"]["pairs"].get(pair) for cell in cells.values()]
-            if None not in found:
-                lines.append([_pair(pair), *(f"{100 * x['share']:.1f}" for x in found)])
-        parts += [f"Share in %, `{advantage}`:", _table(("pair, hardest first", *cells), lines)]
-    return parts
+def _true_share(cell: Mapping[str, Any], pair: str) -> float | None:
+    return cell["true_gradient"]["pairs"].get(pair, {}).get("share")
 
 
-def _runs(runs: dict[str, dict]) -> str:
-    rows = []
+def _runs(runs: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = []
     for run, row in runs.items():
-        change = row["acc_change"]
-        told = "-" if change is None else f"{change['acc_change']:+.3f}"
-        if change and change["low"] is not None:
-            told += f" ({change['low']:+.3f}..{change['high']:+.3f})"
-        numbers = (_number(row[key]) for key in ("acc_before", "acc_after"))
-        rewards = (_number(row[key]) for key in ("reward_first5", "reward_last5"))
-        shares = row["gradient_share"]
-        pull = "-" if shares is None else _number(shares["summary"]["effective_pairs"], 1)
-        rows.append([run, row["status"], str(row["steps"]), *numbers, told, *rewards, pull])
+        change, shares = row["acc_change"] or {}, row["gradient_share"]
+        told = number(change.get("acc_change"), "+.3f")
+        told += f" ({change['low']:+.3f}..{change['high']:+.3f})" if change.get("low") is not None else ""
+        values = [number(row[key]) for key in ("acc_before", "acc_after", "reward_first5", "reward_last5")]
+        pull = "-" if shares is None else number(shares["summary"]["effective_pairs"], ".1f")
+        lines.append([run, row["status"], str(row["steps"]), *values[:2], told, *values[2:], pull])
     head = ("run", "status", "steps", "acc SFT", "acc after", "change (95 %)", "reward first 5", "reward last 5")
-    return _table((*head, "effective pairs"), rows)
+    return table((*head, "effective pairs"), lines)
