@@ -17,30 +17,26 @@ several seeds count as rows of one file; a seed's videos are its own. Writes `ta
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from recipes.medgrpo.answers.formats import decoded, own_rollouts
 from recipes.medgrpo.evaluation.columns import score_leaderboard
-from recipes.medgrpo.evaluation.comparison import compare
+from recipes.medgrpo.evaluation.comparison import Comparison, compare
 from recipes.medgrpo.evaluation.inputs import Graded, read_graded
 from recipes.medgrpo.evaluation.intervals import Evaluation
 from recipes.medgrpo.evaluation.judged_columns import Judged, pairs_of
-from recipes.medgrpo.evaluation.pair_means import ComparisonError
 from recipes.medgrpo.evaluation.strict import score_strict
 from recipes.medgrpo.evaluation.tables import printable
-from recipes.medgrpo.files import InputError, code_fingerprint, write_atomic, write_json
-from recipes.medgrpo.reward_options import LEADERBOARD_PROMPT, add_judge_arguments, label_of_args, signal_settings_of
+from recipes.medgrpo.files import InputError, code_fingerprint, read_json, write_atomic, write_json
+from recipes.medgrpo.reward_options import add_judge_arguments, label_of_args, signal_settings_of
 from recipes.medgrpo.studies.ablation.text import FULL, markdown, sentence
 from recipes.medgrpo.studies.ablation.variants import MODELS, ROWS, SFT, published_lines
-from recipes.medgrpo.terminal import whole
+from recipes.medgrpo.terminal import Parser, command, whole
 from reward_score.bootstrap import RESAMPLES
-from reward_score.errors import RewardError
 from reward_score.judge import make_judge
 
 
@@ -60,18 +56,15 @@ class Line:
 def answers_file(run: Path, line: str) -> Path | None:
     """The finished answers of a line of the table, None where it is not done.
 
-    Answers as JSON are written at the end; lines may still grow, and are finished when the run's summary says so.
+    Answers as JSON are written at the end. Lines may still grow: a row's are finished when its summary says so.
     """
     folder = run if line == SFT else run / "rows" / line
     evaluated = folder / "eval" / ("sft" if line == SFT else "medgrpo")
     if (file := evaluated / "answers.json").is_file():
         return file
     summary = folder / "summary.json"
-    if line == SFT:
-        return file if (file := evaluated / "answers.jsonl").is_file() else None
-    if not summary.is_file() or json.loads(summary.read_text(encoding="utf-8")).get("status") != "complete":
-        return None
-    return file if (file := evaluated / "answers.jsonl").is_file() else None
+    done = line == SFT or (summary.is_file() and read_json(summary).get("status") == "complete")
+    return file if done and (file := evaluated / "answers.jsonl").is_file() else None
 
 
 def check_plan(run: Path, line: str) -> dict[str, Any]:
@@ -79,7 +72,7 @@ def check_plan(run: Path, line: str) -> dict[str, Any]:
     file = run / "rows" / line / "plan.json"
     if not file.is_file():
         return {}
-    plan, row = json.loads(file.read_text(encoding="utf-8")), ROWS[line]
+    plan, row = read_json(file), ROWS[line]
     expected = {
         "normalizer": row.normalizer,
         "advantage": row.advantage,
@@ -115,16 +108,14 @@ def read_answers(
     return rows, list(dict.fromkeys(notes))
 
 
-def measure(
-    files: Mapping[Path, Path],
-    truths: Mapping[Path, Path],
-    scoring: Mapping[str, Any],
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Line:
-    """Both scores of one model's answers. `scoring`: `scoring.signal_settings`, whose judge judges all captions."""
-    drawn = {"resamples": resamples, "seed": seed}
+def measure(files: Mapping[Path, Path], truths: Mapping[Path, Path], scoring: Mapping[str, Any], **drawn: int) -> Line:
+    """Both scores of one model's answers.
+
+    Args:
+        files, truths: answers and their ground truth, by run.
+        scoring: `reward_options.signal_settings`; its judge judges all captions.
+        **drawn: `resamples` and `seed` of the bootstrap.
+    """
     rows, notes = read_answers(files, truths, strict=False)
     settings = dict(scoring.get("judge_settings", {}))
     if settings:
@@ -136,20 +127,8 @@ def measure(
     return Line(columns, score_strict(rows, scoring=scoring, **drawn), list(dict.fromkeys(notes)))
 
 
-def figures(line: Line) -> dict[str, dict[str, Any]]:
-    """A line's figures as JSON: `columns`, `strict` (the mean over pairs) and `strict_tasks` (accuracy by task)."""
-    return {
-        "columns": {name: estimate.as_dict() for name, estimate in line.columns.overall.items()},
-        "strict": {name: line.strict.overall[name].as_dict() for name in ("acc", "format")},
-        "strict_tasks": {task: found["acc"].as_dict() for task, found in line.strict.scores["tasks"].items()},
-    }
-
-
-def differences(first: Line, second: Line, *, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, dict[str, Any]]:
-    """`figures` of second - first, paired, with intervals. Raises ComparisonError: not the same questions."""
-    drawn = {"resamples": resamples, "seed": seed}
-    columns = compare(first.columns, second.columns, **drawn)
-    strict = compare(first.strict, second.strict, **drawn)
+def figures(columns: Evaluation | Comparison, strict: Evaluation | Comparison) -> dict[str, dict[str, Any]]:
+    """A line, or a difference of two, as JSON: `columns`, `strict` (mean over pairs), `strict_tasks` (accuracies)."""
     overall = strict.scores["overall"]["all"]
     return {
         "columns": {name: found.as_dict() for name, found in columns.scores["overall"]["all"].items()},
@@ -177,12 +156,13 @@ def build(
         family: of the model, a key of `MODELS`; None: as the runs' plans say, else Qwen2.5-VL.
 
     Raises:
-        AblationError: nothing to tell, or a run that is not what its name says.
-        InputError, ComparisonError, RewardError: from reading, comparing and scoring.
+        AblationError: no row is done, or a run that is not what its name says.
+        InputError, RewardError: from reading, comparing and scoring.
     """
     if len({run.resolve() for run in runs}) < len(runs):
         raise AblationError(f"runs: {', '.join(map(str, runs))}: the same one twice")
     truths = {run: ground_truth or run / "data/val.parquet" for run in runs}
+    drawn = {"resamples": resamples, "seed": seed}
     lines: dict[str, Line] = {}
     missing: dict[str, list[str]] = {}
     plans: list[dict[str, Any]] = []
@@ -192,7 +172,7 @@ def build(
             missing[name] = absent
             continue
         plans += [] if name == SFT else [check_plan(run, name) for run in runs]
-        lines[name] = measure(found, truths, scoring, resamples=resamples, seed=seed)
+        lines[name] = measure(found, truths, scoring, **drawn)
         print(f"{name}: scored", file=sys.stderr)
     if SFT in missing:
         raise AblationError(f"{missing[SFT][0]}/eval/sft: no answers of the SFT model, expected those of evaluate")
@@ -203,7 +183,6 @@ def build(
     notes = [note for line in lines.values() for note in line.notes]
     if len(trained) > 1:
         notes.append(f"the rows were trained for different numbers of steps: {', '.join(map(str, trained))}")
-    printed = published_lines(family)
     table: dict[str, Any] = {
         "format": 1,
         "runs": [str(run) for run in runs],
@@ -211,32 +190,32 @@ def build(
         "steps": trained,
         "judge": judge,
         "code": code_fingerprint(),
-        "bootstrap": {"over": "videos", "resamples": resamples, "seed": seed, "level": 0.95},
+        "bootstrap": {"over": "videos", **drawn, "level": 0.95},
         "rows": {},
-        # Rivals are looked for and not missed.
+        # Rows with a long name are rivals of the paper's: the table does without them.
         "missing": {name: where for name, where in missing.items() if len(name) == 1},
         "notes": list(dict.fromkeys(notes)),
     }
     for name, line in lines.items():
-        row = ROWS.get(name)
+        settings = asdict(ROWS[name]) if name in ROWS else {"what": "the model that every row started from"}
         table["rows"][name] = {
-            "what": row.what if row else "the model that every row started from",
-            "settings": None
-            if row is None
-            else {"tasks": row.tasks, "normalizer": row.normalizer, "advantage": row.advantage, "judged": row.judged},
+            "what": settings.pop("what"),
+            "settings": settings or None,
             "answers": len(line.strict.rows),
             "videos": len({graded.video for graded in line.strict.rows}),
-            **figures(line),
-            "published": dict(printed.get(name, {})),
+            **figures(line.columns, line.strict),
+            "published": dict(published_lines(family).get(name, {})),
         }
-        if FULL in lines and name != FULL:
-            table["rows"][name]["against_A"] = differences(lines[FULL], line, resamples=resamples, seed=seed)
+        if (full := lines.get(FULL)) and name != FULL:
+            compared = compare(full.columns, line.columns, **drawn), compare(full.strict, line.strict, **drawn)
+            table["rows"][name]["against_A"] = figures(*compared)
     table["B_against_A"] = sentence(table)
     return table
 
 
+@command("ablation")
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("ablation", __doc__)
     parser.add_argument("--runs", required=True, nargs="+", type=Path, help="folders with rows/, one a seed")
     parser.add_argument("--output", required=True, type=Path, help="folder of table.json and table.md")
     parser.add_argument("--ground-truth", type=Path, help="of the answers; default: each run's data/val.parquet")
@@ -245,22 +224,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=whole(0), default=0, help="of the bootstrap")
     add_judge_arguments(parser)
     args = parser.parse_args(argv)
-    try:
-        table = build(
-            args.runs,
-            signal_settings_of(args),
-            ground_truth=args.ground_truth,
-            family=args.model_family,
-            judge=label_of_args(args),
-            resamples=args.resamples,
-            seed=args.seed,
-        )
-        write_json(args.output / "table.json", table)
-        write_atomic(args.output / "table.md", printable(markdown(table)))
-    except (AblationError, InputError, ComparisonError, RewardError, OSError, ValueError) as error:
-        print(f"ablation: error: {error}", file=sys.stderr)
-        return 2
-    print(printable(markdown(table)))
+    table = build(
+        args.runs,
+        signal_settings_of(args),
+        ground_truth=args.ground_truth,
+        family=args.model_family,
+        judge=label_of_args(args),
+        resamples=args.resamples,
+        seed=args.seed,
+    )
+    text = printable(markdown(table))
+    write_json(args.output / "table.json", table)
+    write_atomic(args.output / "table.md", text)
+    print(text)
     print(f"{args.output / 'table.md'}, {args.output / 'table.json'}")
     return 0
 

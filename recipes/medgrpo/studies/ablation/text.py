@@ -5,19 +5,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recipes.medgrpo.evaluation.tables import table as text_table
 from recipes.medgrpo.studies.ablation.variants import MODELS, PUBLISHED_ROWS, published_lines
+from recipes.medgrpo.terminal import table as text_table
 from reward_score.leaderboard import COLUMNS
 from reward_score.tasks import TASKS
 
 FULL, WITHOUT = "A", "B"
-
-
-def _number(entry: Mapping[str, Any] | None, key: str = "value") -> str:
-    return "-" if entry is None or entry[key] is None else f"{entry[key]:.3f}"
 
 
 def difference_cell(entry: Mapping[str, Any] | None) -> str:
@@ -62,6 +58,10 @@ def _settings(row: Mapping[str, Any]) -> str:
     return f"{row['what']} ({tasks}; {', '.join(rest)})"
 
 
+def _values(found: Mapping[str, Any], names: Sequence[str]) -> list[float | None]:
+    return [found.get(name, {}).get("value") for name in names]
+
+
 def markdown(table: Mapping[str, Any]) -> str:
     """The table of `ablation.build` as text."""
     rows = table["rows"]
@@ -69,37 +69,34 @@ def markdown(table: Mapping[str, Any]) -> str:
     first = next(iter(rows.values()))
     lines, strict = [], []
     for name, row in rows.items():
-        lines.append([name, *(_number(row["columns"].get(column)) for column in COLUMNS)])
+        lines.append([name, *_values(row["columns"], COLUMNS)])
         if row["published"]:
-            printed = [f"{row['published'][column]:.3f}" if column in row["published"] else "-" for column in COLUMNS]
-            lines.append([f"{name}, published", *printed])
-        scores = [_number(row["strict_tasks"].get(task)) for task in tasks]
-        strict.append([name, *scores, _number(row["strict"]["acc"]), _number(row["strict"]["format"])])
+            lines.append([f"{name}, published", *map(row["published"].get, COLUMNS)])
+        strict.append([name, *_values(row["strict_tasks"], tasks), *_values(row["strict"], ("acc", "format"))])
     resamples = table["bootstrap"]["resamples"]
     steps = f", {' or '.join(map(str, table['steps']))} steps" if table["steps"] else ""
+    unprinted = " Lines without it are not printed there." if any(not row["published"] for row in rows.values()) else ""
     blocks = [
         "# Ablation",
         f"{len(table['runs'])} run{'s' if len(table['runs']) > 1 else ''}{steps}: {first['answers']} answers of each "
         f"row to held-out questions of all tasks, {first['videos']} videos. Captions judged by {table['judge']}, the "
-        "judged columns too: their numbers are no others' to compare with.",
+        "judged columns too: compare their numbers with no other judge's.",
         "\n".join(f"- {name}: {_settings(row)}" for name, row in rows.items()),
         "## The leaderboard's columns",
         text_table(["row", *COLUMNS], lines),
         f"Published: {MODELS[table['family']]} on the benchmark's test split, judged by GPT-4.1. SFT and A as in the "
-        "main table, B to E as far as the paper prints them (Qwen2.5-VL-7B alone)."
-        + (" Lines without it are not printed there." if any(not row["published"] for row in rows.values()) else ""),
+        f"main table, B to E as far as the paper prints them (Qwen2.5-VL-7B alone).{unprinted}",
         "## Strict accuracy",
         text_table(["row", *tasks, "mean over pairs", "format"], strict),
     ]
     compared = {name: row["against_A"] for name, row in rows.items() if "against_A" in row}
     if compared:
-        changes = []
-        for column in COLUMNS:
-            changes.append([column, *(difference_cell(one["columns"].get(column)) for one in compared.values())])
-        for task in tasks:
-            cells = [difference_cell(one["strict_tasks"].get(task)) for one in compared.values()]
-            changes.append([f"strict {task}", *cells])
-        changes.append(["strict mean", *(difference_cell(one["strict"]["acc"]) for one in compared.values())])
+        wanted = [(column, "columns", column) for column in COLUMNS]
+        wanted += [(f"strict {task}", "strict_tasks", task) for task in tasks] + [("strict mean", "strict", "acc")]
+        changes = [
+            [title, *(difference_cell(one[part].get(name)) for one in compared.values())]
+            for title, part, name in wanted
+        ]
         blocks += [
             "## Differences to A",
             f"Row - A on the same questions, 95 % interval by paired bootstrap over videos ({resamples} resamples), "

@@ -1,7 +1,7 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""The rows of the ablation table: their settings (`ablation_rows.txt`) and what the paper prints for them."""
+"""The rows of the ablation table: their settings (`variants.txt`) and what the paper prints for them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 
 from recipes.medgrpo.evaluation.published import published
 
-FILE = Path(__file__).with_name("variants.txt")
 SFT = "SFT"
 """The line of the model that every row started from."""
 PUBLISHED_ROWS: dict[str, dict[str, float]] = {
@@ -35,7 +34,6 @@ class Row:
         what: in words.
     """
 
-    name: str
     tasks: tuple[str, ...] | None
     normalizer: str
     advantage: str
@@ -44,7 +42,7 @@ class Row:
 
 
 def read_rows(text: str) -> dict[str, Row]:
-    """The rows of a table like `ablation_rows.txt`, in its order. Raises ValueError for a line that is none."""
+    """The rows of a table like `variants.txt`, in its order. Raises ValueError for a line that is none."""
     rows = {}
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip() or line.startswith("#"):
@@ -54,11 +52,11 @@ def read_rows(text: str) -> dict[str, Row]:
             raise ValueError(f"line {number}: expected a new row's six cells, the fifth yes or none, got {line!r}")
         name, tasks, normalizer, advantage, judge, what = cells
         chosen = None if tasks == "all" else tuple(tasks.split())
-        rows[name] = Row(name, chosen, normalizer, advantage, judge == "yes", what)
+        rows[name] = Row(chosen, normalizer, advantage, judge == "yes", what)
     return rows
 
 
-ROWS = read_rows(FILE.read_text(encoding="utf-8"))
+ROWS = read_rows(Path(__file__).with_name("variants.txt").read_text(encoding="utf-8"))
 
 
 def published_lines(family: str) -> dict[str, Mapping[str, float]]:
