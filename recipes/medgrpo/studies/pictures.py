@@ -27,9 +27,8 @@ from recipes.medgrpo.studies.normalizers import effects as study
 from recipes.medgrpo.studies.recorded import Recorded, read_recorded
 from recipes.medgrpo.terminal import Parser, command, real
 from reward_score.bootstrap import finite
-from reward_score.medgrpo import get_scorer
 from reward_score.normalization import DEFAULT_K, Normalizer, saturated
-from reward_score.reward import Scorer, get_scorer
+from reward_score.reward import get_scorer
 from reward_score.statistics import Statistics
 
 BINS = 20

@@ -32,7 +32,7 @@ from recipes.medgrpo.evaluation.judged_columns import Judged, pairs_of
 from recipes.medgrpo.evaluation.strict import score_strict
 from recipes.medgrpo.evaluation.tables import printable
 from recipes.medgrpo.files import InputError, code_fingerprint, read_json, write_atomic, write_json
-from recipes.medgrpo.reward_options import add_judge_arguments, label_of_args, signal_settings_of
+from recipes.medgrpo.reward_options import LEADERBOARD_PROMPT, add_judge_arguments, label_of_args, signal_settings_of
 from recipes.medgrpo.studies.ablation.text import FULL, markdown, sentence
 from recipes.medgrpo.studies.ablation.variants import MODELS, ROWS, SFT, published_lines
 from recipes.medgrpo.terminal import Parser, command, whole

@@ -34,7 +34,6 @@ from recipes.medgrpo.studies.normalizers.text import markdown
 from recipes.medgrpo.studies.recorded import Recorded, read_recorded
 from recipes.medgrpo.terminal import Parser, command, real, whole
 from recipes.medgrpo.training.advantages import ADVANTAGES, TIE
-from reward_score.medgrpo import Scorer, get_scorer
 from reward_score.normalization import DEFAULT_K, NORMALIZERS, Normalizer, saturated
 from reward_score.reward import Scorer, get_scorer
 from reward_score.statistics import FORMAT, Statistics, summarize
