@@ -68,14 +68,6 @@ def test_a_command_gets_its_arguments_and_names_itself(command):
     assert command.replace("-", "_") in done.stdout.splitlines()[0]
 
 
-def entry(name):
-    """A command's `main`; a study's is skipped as long as `terminal.command` does not make it."""
-    function = importlib.import_module(modules()[name]).main
-    if ".studies." in modules()[name] and not hasattr(function, "__wrapped__"):
-        pytest.skip("its main is not yet made by terminal.command")
-    return function
-
-
 WRONG = {
     "synthetic": ["--output", "{folder}"],
     "medvidbench": ["--annotations", "{file}", "--frames-root", "{folder}", "--output", "{folder}/out"],
@@ -100,7 +92,6 @@ WRONG = {
 @pytest.mark.parametrize("missing", [False, True], ids=["wrong", "missing"])
 @pytest.mark.parametrize("name", WRONG)
 def test_a_wrong_input_is_one_line_and_exit_status_2(name, missing, tmp_path, capsys):
-    entry(name)
     folder, file = tmp_path / "folder", tmp_path / "folder/plan.json"
     if not missing or name == "synthetic":
         folder.mkdir()
@@ -124,7 +115,6 @@ def test_every_command_that_reads_files_is_given_a_wrong_one():
 
 @pytest.mark.parametrize("name", modules())
 def test_a_wrong_argument_is_one_line_that_names_the_command(name, capsys):
-    entry(name)
     with pytest.raises(SystemExit) as stopped:
         main([name, "--no-such-option"])
     said = capsys.readouterr().err
@@ -136,10 +126,9 @@ def test_an_interrupt_gives_130(name, monkeypatch, capsys):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    start = entry(name)
     monkeypatch.setattr("argparse.ArgumentParser.parse_args", interrupted)
     monkeypatch.setattr("argparse.ArgumentParser.parse_known_args", interrupted)
-    assert start([]) == 130
+    assert importlib.import_module(modules()[name]).main([]) == 130
     assert capsys.readouterr().err == f"{name}: interrupted\n"
 
 
