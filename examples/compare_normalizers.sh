@@ -14,22 +14,17 @@ set -euo pipefail
 
 main() {
   ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+  # shellcheck source=examples/lib/ablation.sh
+  source "$ROOT/examples/lib/ablation.sh"
   export MODEL=${MODEL:-qwen2_5_vl} SEED=${SEED:-0}
   VARIANTS=${VARIANTS:-none:grpo percentile_rank:grpo adaptive:grpo logistic:dr_grpo none:dr_grpo none:per_task none:drpo}
   BASE=${OUTPUT_DIR:-$ROOT/outputs/${MODEL}_seed$SEED}
 
   OUTPUT_DIR=$BASE NORMALIZER=logistic ADVANTAGE=grpo bash "$ROOT/examples/run_medgrpo.sh"
-  local variant run part runs=()
+  local variant run runs=()
   for variant in $VARIANTS; do
     run=$BASE/variants/${variant/:/-}
-    mkdir -p "$run/eval"
-    # Hard links: nothing is written twice, and what a stage writes anew it renames into place.
-    for part in synthetic data model sft eval/sft statistics.json raw_signals.jsonl; do
-      [[ -e $run/$part ]] && continue
-      rm -rf "$run/$part.partial"
-      cp -al "$BASE/$part" "$run/$part.partial"
-      mv "$run/$part.partial" "$run/$part"
-    done
+    share_parts "$BASE" "$run" synthetic data model sft eval/sft statistics.json raw_signals.jsonl
     printf '\n==== %s\n' "$variant"
     OUTPUT_DIR=$run NORMALIZER=${variant%:*} ADVANTAGE=${variant#*:} bash "$ROOT/examples/run_medgrpo.sh" "$@"
     runs+=("$run")

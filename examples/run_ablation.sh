@@ -2,11 +2,12 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 #
-# Rows of the ablation, each trained from the same SFT model and the same calibration, and their table.
+# Rows of the ablation, each trained from the same SFT model and the same calibration, and their table. All rows:
+# recipes/medgrpo/studies/ablation/variants.txt.
 #
 #   bash examples/run_ablation.sh A B C D E       # the paper's rows, then the table
 #   bash examples/run_ablation.sh F               # all eight tasks rewarded
-#   bash examples/run_ablation.sh zscore drpo     # rivals of the normalisation; all rows: recipes/medgrpo/studies/ablation/variants.txt
+#   bash examples/run_ablation.sh zscore drpo     # rivals of the normalisation
 #   bash examples/run_ablation.sh table           # the table of the rows that are done
 #   SEEDS="0 1 2" bash examples/run_ablation.sh A B                # on the CPU: several seeds, pooled in the table
 #   bash examples/run_ablation.sh --dry-run A E                    # print the commands instead
@@ -117,7 +118,7 @@ the_table() {
 }
 
 on_cpu() {
-  local seed row base part run bases=() parts output
+  local seed row base run bases=() parts output
   SEEDS=${SEEDS:-${SEED:-0}}            # of the runs, one after the other
   for seed in $SEEDS; do
     [[ $seed =~ ^[0-9]+$ ]] || PROBLEMS+=("SEEDS: '$seed', expected whole numbers")
@@ -136,14 +137,7 @@ on_cpu() {
       parts=(data model sft eval/sft statistics.json raw_signals.jsonl)
       [[ $row != F || ${#overrides[@]} -gt 0 ]] || parts+=(grpo attempts eval/medgrpo)
       if [[ -z $DRY_RUN ]]; then
-        mkdir -p "$run/eval"
-        # Hard links: nothing is written twice, and what a stage writes anew it renames into place.
-        for part in "${parts[@]}"; do
-          [[ ! -e $run/$part ]] || continue
-          rm -rf "$run/$part.partial"
-          cp -al "$base/$part" "$run/$part.partial"
-          mv "$run/$part.partial" "$run/$part"
-        done
+        share_parts "$base" "$run" "${parts[@]}"
         echo "$base" >"$run/shared"
         printf '\n==== row %s, seed %s\n' "$row" "$seed"
       fi

@@ -2,7 +2,8 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 # shellcheck shell=bash
 #
-# The rows of the ablation, to be sourced with ROOT set: their settings are in recipes/medgrpo/studies/ablation/variants.txt.
+# Trainings that start from one SFT model, to be sourced with ROOT set. The settings of the ablation's rows are in
+# recipes/medgrpo/studies/ablation/variants.txt.
 
 # row_names: every row of the table, on one line.
 row_names() {
@@ -23,4 +24,18 @@ read_row() {
     fi
   done < <(grep -v '^#' "$ROOT/recipes/medgrpo/studies/ablation/variants.txt")
   return 1
+}
+
+# share_parts BASE RUN PART...: what a run takes from another one, as far as it is not there yet.
+share_parts() {
+  local base=$1 run=$2 part
+  shift 2
+  # Hard links: nothing is written twice, and what a stage writes anew it renames into place.
+  for part in "$@"; do
+    [[ ! -e $run/$part ]] || continue
+    mkdir -p "$(dirname "$run/$part")"
+    rm -rf "$run/$part.partial"
+    cp -al "$base/$part" "$run/$part.partial"
+    mv "$run/$part.partial" "$run/$part"
+  done
 }
