@@ -46,8 +46,7 @@ PARQUET_CAPTIONS = (
 """Why the leaderboard's dvc_llm is not exact for rows of a parquet."""
 
 
-class NoAnswers(InputError):
-    """A file of rows without reference answers."""
+NO_ANSWER = "no reference answer in the ground truth"
 
 
 @dataclass(frozen=True)
@@ -101,32 +100,33 @@ def read_truths(path: Path) -> Truths:
 
     Raises:
         InputError: the file is unreadable, or no row of it can be used.
-        NoAnswers: it has rows, but no reference answer.
     """
-    parquet = is_parquet(path)
-    truths = Truths([], parquet=parquet)
-    unanswered = 0
-    try:
-        for index, found in _parquet_truths(path) if parquet else _json_truths(path):
-            if isinstance(found, Truth):
-                truths.rows.append(found)
-            else:
-                unanswered += found == _NO_ANSWER
-                truths.unusable.append((index, found))
-    except RecordError as error:
-        raise InputError(str(error)) from None
+    truths = Truths([], parquet=is_parquet(path))
+    for index, found in each_truth(path):
+        if isinstance(found, Truth):
+            truths.rows.append(found)
+        else:
+            truths.unusable.append((index, found))
     if not truths.rows:
         index, reason = truths.unusable[0] if truths.unusable else (None, "no rows")
-        kind = NoAnswers if unanswered == len(truths.unusable) > 0 else InputError
-        raise kind(str(problem(path, index, "", "a row with its reference answer", reason, len(truths.unusable) - 1)))
+        raise problem(path, index, "", "a row with its reference answer", reason, len(truths.unusable) - 1)
     truths.total = len(truths.rows) + len(truths.unusable)
-    if parquet:
+    if truths.parquet:
         truths.rows.sort(key=lambda truth: (truth.row.file, truth.row.index))
         truths.total = rows_read(path) or max(truths.total, truths.rows[-1].row.index + 1)
     return truths
 
 
-_NO_ANSWER = "no reference answer in the ground truth"
+def each_truth(path: Path) -> Iterator[tuple[int, Truth | str]]:
+    """The number of each row of such a file, and what is right for it or why it cannot be used.
+
+    Raises:
+        InputError: the file is unreadable.
+    """
+    try:
+        yield from _parquet_truths(path) if is_parquet(path) else _json_truths(path)
+    except RecordError as error:
+        raise InputError(str(error)) from None
 
 
 def _json_truths(path: Path) -> Iterator[tuple[int, Truth | str]]:
@@ -147,7 +147,7 @@ def _annotated(row: dict[str, Any], file: str, index: int) -> Truth | str:
     except (KeyError, IndexError, TypeError, AttributeError) as error:
         return f"not an annotation row: {type(error).__name__}: {short(str(error))}"
     if gold is None:
-        return _NO_ANSWER
+        return NO_ANSWER
     if reason := _no_task(described):
         return reason
     record = {
@@ -183,7 +183,7 @@ def merged_truth(record: Any, file: str, index: int) -> Truth | str:
     if not isinstance(record, dict):
         return f"expected a record, found {short(record)}"
     if "gnd" not in record:
-        return _NO_ANSWER
+        return NO_ANSWER
     metadata = record.get("metadata") if isinstance(record.get("metadata"), dict) else {}
     # A record without a name for its video is a video of its own.
     known = {"video_id": f"row {index}", "fps": "", **metadata}
@@ -228,7 +228,7 @@ def _parquet_truths(path: Path) -> Iterator[tuple[int, Truth | str]]:
         try:
             row = parquet_row(extra)
             ground = json.loads(model["ground_truth"])
-            found = _from_parquet(row, ground, model["ground_truth"], extra, by_text) if ground else _NO_ANSWER
+            found = _from_parquet(row, ground, model["ground_truth"], extra, by_text) if ground else NO_ANSWER
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             yield at, f"not a row of the preprocessor's parquet: {type(error).__name__}: {short(str(error))}"
         else:

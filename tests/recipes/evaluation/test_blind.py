@@ -11,9 +11,10 @@ import pytest
 
 from data_preprocess import medvidbench
 from recipes.medgrpo.answers.questions import InputError
-from recipes.medgrpo.evaluation.blind import Settings, learn, overlap
+from recipes.medgrpo.evaluation.blind import learn, overlap
 from recipes.medgrpo.evaluation.inputs import Graded
 from recipes.medgrpo.evaluation.training_rows import asked_times, clip_seconds, read_training_rows
+from recipes.medgrpo.evaluation.truths import NO_ANSWER
 from reward_score.answers import ASPECTS, parse_stg, parse_tal, render_sa
 from reward_score.leaderboard import columns, score_record
 from reward_score.medgrpo import score_many
@@ -68,10 +69,10 @@ def bag_of_words(texts):
 def train(tmp_path):
     """Learns from rows: (rows, mode) to the blind answers."""
 
-    def learnt(rows, mode, **settings):
+    def learnt(rows, mode):
         file = tmp_path / "train.json"
         file.write_text(json.dumps(rows))
-        return learn(file, mode, encoder=bag_of_words, settings=Settings(**settings))
+        return learn(file, mode, encoder=bag_of_words)
 
     return learnt
 
@@ -131,7 +132,7 @@ def test_skill_is_the_commonest_score_of_each_aspect(train, mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_the_whole_clip_where_that_is_the_answer_however_long_the_clip(train, mode):
     rows = [tal((0.0, seconds), seconds=seconds) for seconds in (40, 80, 120, 160)]
-    blind = train(rows, mode, max_spans=1)
+    blind = train(rows, mode)
     assert answered(blind, tal((3.0, 4.0), seconds=200)) == "0.0-200.0 seconds."
     assert blind.describe()["pairs"]["medvidbench/CholecT50/tal"]["score_on_training"] == 1.0
 
@@ -139,13 +140,13 @@ def test_the_whole_clip_where_that_is_the_answer_however_long_the_clip(train, mo
 @pytest.mark.parametrize("mode", MODES)
 def test_a_middle_span_as_a_share_of_the_clip(train, mode):
     rows = [tal((0.25 * seconds, 0.75 * seconds), seconds=seconds) for seconds in (40, 80, 120, 160)]
-    assert answered(train(rows, mode, max_spans=1), tal((0.0, 1.0), seconds=200)) == "50.0-150.0 seconds."
+    assert answered(train(rows, mode), tal((0.0, 1.0), seconds=200)) == "50.0-150.0 seconds."
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_a_span_in_seconds_where_clips_differ_and_the_times_do_not(train, mode):
     rows = [tal((10.0, 20.0), seconds=seconds) for seconds in (40, 80, 120, 160)]
-    assert answered(train(rows, mode, max_spans=1), tal((0.0, 1.0), seconds=200)) == "10.0-20.0 seconds."
+    assert answered(train(rows, mode), tal((0.0, 1.0), seconds=200)) == "10.0-20.0 seconds."
 
 
 def test_many_spans_pay_on_the_leaderboard_and_nowhere_else(train):
@@ -322,9 +323,9 @@ def test_a_row_that_cannot_be_read_is_counted_and_a_file_of_them_refused(tmp_pat
     file.write_text(json.dumps([broken, unanswered, tal((10.0, 20.0))]))
     rows, skipped = read_training_rows(file)
     assert [row.index for row in rows] == [2]
-    assert skipped.total() == 2 and skipped["no answer"] == 1
+    assert skipped.total() == 2 and skipped[NO_ANSWER] == 1
     file.write_text(json.dumps([unanswered]))
-    with pytest.raises(InputError, match="expected training rows with answers, found 1 rows: no answer"):
+    with pytest.raises(InputError, match="expected training rows with answers, found 1 rows: no reference answer"):
         read_training_rows(file)
     with pytest.raises(InputError, match="expected a readable file"):
         read_training_rows(Path(tmp_path / "missing.json"))
