@@ -3,19 +3,9 @@
 """The best answer that can be given without looking at a frame: what a column is worth before anything was seen.
 
 For each dataset-task pair one constant answer is learnt on the training rows. A task has a short list of candidates
-(`CANDIDATES`), the mode's own scoring of their text on a sample of the rows decides among them, and the best is kept:
-
-==========  ===========================================================================================
-tal         the whole clip, the spans most like the others, lists of such spans, equal parts of the clip
-stg         the boxes most like the others, and boxes of their quantiles, at the times that are asked for
-dvc         equal parts of the clip, and training answers
-nap         the commonest labels
-cvs, sa     the commonest score of each component
-vs, rc      the caption most like the others; so is the caption of each event of dvc
-==========  ===========================================================================================
-
-Spans are in clip seconds or in fractions of the clip, whose length stands in the row's metadata. Leaderboard mode does
-not punish surplus spans, so there the best tal answer is a list.
+(`constant_answers.CANDIDATES`), the mode's own scoring of their text on a sample of the rows decides among them, and the best
+is kept. Of summaries and regions, and for the events of dense captioning, it is the caption most like the others.
+Leaderboard mode does not punish surplus spans, so there the best tal answer is a list.
 
     blind = learn(train, "strict")
     evaluation = score_strict(blind.answered(inputs.graded), scoring=...)
@@ -24,33 +14,22 @@ not punish surplus spans, so there the best tal answer is a list.
 from __future__ import annotations
 
 import json
-import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import product
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
 
 import numpy as np
 
+from recipes.medgrpo.evaluation.columns import columns
+from recipes.medgrpo.evaluation.constant_answers import CANDIDATES, FINALISTS, Constant, commonest, some
+from recipes.medgrpo.evaluation.contributions import read_parts
 from recipes.medgrpo.evaluation.inputs import Graded
 from recipes.medgrpo.evaluation.training_rows import TrainingRow, asked_times, clip_seconds, read_training_rows
-from reward_score.answers import (
-    ASPECTS,
-    CVS_COMPONENTS,
-    MAX_CHARS,
-    Event,
-    render_cvs,
-    render_dvc,
-    render_sa,
-    render_stg,
-    render_tal,
-)
-from reward_score.leaderboard import score_record
+from reward_score.answers import MAX_CHARS
 from reward_score.leaderboard.actions import Encoder, classes_of, needs_peers, real_encoder, restructure
-from reward_score.leaderboard.spans import THRESHOLDS
 from reward_score.medgrpo import score_many
 
 MODES = ("leaderboard", "strict")
@@ -58,147 +37,8 @@ SAMPLE = 200
 """Training rows of a pair on which candidates are scored; labels on all of them."""
 TRIAL = 30
 """Rows on which many candidates are thinned out to `FINALISTS`."""
-FINALISTS = 8
-LOOKED_AT = 400
-"""Spans, boxes or captions of a pair among which those most like the others are found."""
-MOST_SPANS = 8
-"""Spans of a tal answer. So many fit into the 128 tokens that an answer of this task gets."""
-MOST_EVENTS = 20
-TRAINING_ANSWERS = 50
-"""dvc answers that are tried as they are, in fractions of the clip."""
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A span: clip seconds, or fractions of the clip's length where `of_clip`."""
-
-    start: float
-    end: float
-    of_clip: bool = True
-
-    def at(self, seconds: float) -> tuple[float, float]:
-        """The span in seconds of a clip of that length."""
-        return (self.start * seconds, self.end * seconds) if self.of_clip else (self.start, self.end)
-
-
-@dataclass(frozen=True)
-class Constant:
-    """A constant answer: a text, pieces of the clip (with a caption: events), or a box."""
-
-    text: str = ""
-    pieces: tuple[Piece, ...] = ()
-    caption: str = ""
-    box: tuple[float, ...] = ()
-
-    def answer(self, mode: str, seconds: float, times: Sequence[float]) -> str:
-        """The answer's text for a clip of that length, boxes at those times."""
-        if self.box:
-            # The leaderboard looks times up rounded to one decimal.
-            asked = [round(time, 1) for time in times] if mode == "leaderboard" else times
-            return render_stg(dict.fromkeys(asked or [0.0], self.box))
-        if not self.pieces:
-            return self.text
-        spans = [piece.at(seconds) for piece in self.pieces]
-        if not self.caption:
-            return render_tal(spans)
-        return render_dvc(Event(*span, self.caption) for span in spans)
-
-    def describe(self) -> dict[str, Any]:
-        """What it says, as JSON."""
-        found: dict[str, Any] = {"text": self.text, "caption": self.caption, "box": list(self.box)}
-        found["spans"] = [
-            {"start": p.start, "end": p.end, "of": "the clip's length" if p.of_clip else "seconds"} for p in self.pieces
-        ]
-        return {key: value for key, value in found.items() if value}
-
-
-def _some(items: Sequence[Any], most: int) -> list[Any]:
-    """At most so many of the items, in random order, always the same ones."""
-    return random.Random(0).sample(items, min(most, len(items)))
-
-
-def _commonest(values: Iterable[Any], most: int) -> list[Any]:
-    """The commonest values, of equally common ones the first in order."""
-    counts = Counter(values)
-    return sorted(counts, key=lambda value: (-counts[value], value))[:most]
-
-
-def _most_alike(candidates: np.ndarray, pieces: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-    """Candidates ordered by their mean IoU with the pieces, greatest first.
-
-    Args:
-        candidates, pieces: spans (n, 2) or boxes (n, 4), the lower bounds before the upper ones.
-        weights: of each piece in the mean; None: all alike.
-    """
-    half = pieces.shape[1] // 2
-    sizes, others = ((given[:, half:] - given[:, :half]).prod(axis=1) for given in (candidates, pieces))
-    sides = np.minimum(candidates[:, None, half:], pieces[:, half:]) - np.maximum(
-        candidates[:, None, :half], pieces[:, :half]
-    )
-    shared = np.maximum(sides, 0.0).prod(axis=2)
-    ious = shared / np.maximum(sizes[:, None] + others - shared, 1e-9)
-    return candidates[np.argsort(-np.average(ious, axis=1, weights=weights), kind="stable")]
-
-
-def _parts(count: int) -> tuple[Piece, ...]:
-    """The clip in equal parts."""
-    return tuple(Piece(k / count, (k + 1) / count) for k in range(count))
-
-
-def _spans(rows: Sequence[TrainingRow]) -> list[Constant]:
-    """Single spans first, then lists: training spans in groups of like place or length, of each group one."""
-    given = _some(
-        [(row.seconds, *span) for row in rows for span in row.ground["spans"] if span[1] > span[0]], LOOKED_AT
-    )
-    fractions = [(start / seconds, end / seconds) for seconds, start, end in given if seconds]
-    singles, lists = [_parts(1)], [_parts(count) for count in range(2, MOST_SPANS + 1)]
-    for of_clip, bounds in ((True, fractions), (False, [span[1:] for span in given])):
-        spans = np.array(bounds).reshape(-1, 2).round(4)
-        orders = [spans[np.argsort(key, kind="stable")] for key in (spans.sum(axis=1), spans[:, 1] - spans[:, 0])]
-        for count in range(1, MOST_SPANS + 1) if len(spans) else ():
-            for ordered in orders:
-                groups = [_most_alike(group, group) for group in np.array_split(ordered, count) if len(group)]
-                pieces = dict.fromkeys(Piece(*group[0].tolist(), of_clip) for group in groups)
-                singles += [(piece,) for piece in pieces]
-                lists.append(tuple(pieces))
-    return [Constant(pieces=pieces) for pieces in dict.fromkeys([*singles, *lists])]
-
-
-def _boxes(rows: Sequence[TrainingRow]) -> list[Constant]:
-    given = [(1 / len(row.ground["boxes"]), *box) for row in rows for box in row.ground["boxes"].values()]
-    weights, boxes = np.split(np.array(_some(given, LOOKED_AT)), [1], axis=1)
-    quantiles = np.array(list(product(*np.quantile(boxes, [0.1, 0.3, 0.5, 0.7, 0.9], axis=0).T)))
-    best = _most_alike(np.concatenate([boxes, quantiles]).round(2), boxes, weights[:, 0])
-    return [Constant(box=box) for box in list(dict.fromkeys(map(tuple, best.tolist())))[:FINALISTS]]
-
-
-def _events(rows: Sequence[TrainingRow]) -> list[Constant]:
-    lists = [_parts(count) for count in range(1, MOST_EVENTS + 1)]
-    for row in _some([row for row in rows if row.seconds], TRAINING_ANSWERS):
-        bounds = [(event["start"], event["end"]) for event in row.ground["events"][:MOST_EVENTS]]
-        lists.append(tuple(Piece(*(round(bound / row.seconds, 4) for bound in pair)) for pair in bounds))
-    # No score of times looks at the caption.
-    return [Constant(pieces=pieces, caption="event") for pieces in dict.fromkeys(lists)]
-
-
-def _scores(rows: Sequence[TrainingRow]) -> list[Constant]:
-    names, render = (CVS_COMPONENTS, render_cvs) if rows[0].task == "cvs" else (ASPECTS, render_sa)
-    return [Constant(render({name: _commonest((row.ground["scores"][name] for row in rows), 1)[0] for name in names}))]
-
-
-def _labels(rows: Sequence[TrainingRow]) -> list[Constant]:
-    return [Constant(text) for text in _commonest((row.ground["label"].strip() for row in rows), FINALISTS)]
-
-
-CANDIDATES: dict[str, Callable[[Sequence[TrainingRow]], list[Constant]]] = {
-    "tal": _spans,
-    "stg": _boxes,
-    "dvc": _events,
-    "cvs": _scores,
-    "sa": _scores,
-    "nap": _labels,
-}
-"""By task: the constants that may score best, of equally good ones the first."""
+CAPTIONS = 100
+"""Captions of a pair among which the one most like the others is found; each is embedded once."""
 
 
 def _caption(texts: Sequence[str], encoder: Encoder | None) -> tuple[str, float]:
@@ -210,9 +50,9 @@ def _caption(texts: Sequence[str], encoder: Encoder | None) -> tuple[str, float]
     # Sorted first: the sample then depends on the texts and not on the order of the file.
     texts = sorted(" ".join(text.split())[:MAX_CHARS] for text in texts)
     if encoder is None:
-        text = _commonest(texts, 1)[0]
+        text = commonest(texts, 1)[0]
         return text, texts.count(text) / len(texts)
-    texts = _some(texts, LOOKED_AT // 4)
+    texts = some(texts, CAPTIONS)
     if len(texts) == 1:
         return texts[0], 1.0
     vectors = np.asarray(encoder(texts), dtype=np.float64)
@@ -244,7 +84,7 @@ def _learn_pair(rows: Sequence[TrainingRow], mode: str, encoder: Encoder | None)
         text, score = _caption([row.ground["text"] for row in rows], encoder)
         return Learnt(Constant(text), len(rows), seconds, score)
     constants = CANDIDATES[task](rows)
-    sample = rows if task == "nap" else _some(rows, SAMPLE)  # labels are quick to compare
+    sample = rows if task == "nap" else some(rows, SAMPLE)  # labels are quick to compare
 
     def scored(constant: Constant, rows: Sequence[TrainingRow]) -> float:
         return _mean_score(constant, rows, mode, seconds)
@@ -270,8 +110,9 @@ def _mean_score(constant: Constant, rows: Sequence[TrainingRow], mode: str, seco
         for row in rows
     ]
     if mode == "leaderboard":
-        values = [_official(row, answer) for row, answer in zip(rows, answers, strict=True)]
-        return fmean([value for value in values if value is not None] or [0.0])
+        records = [{**row.record, "answer": answer} for row, answer in zip(rows, answers, strict=True)]
+        found = _same_labels(records) if rows[0].task == "nap" else columns(read_parts(records)).values()
+        return fmean(found or [0.0])
     scored = score_many(
         [(row.data_source, answer, row.ground_truth, row.extra) for row, answer in zip(rows, answers, strict=True)],
         judge=None,
@@ -279,20 +120,11 @@ def _mean_score(constant: Constant, rows: Sequence[TrainingRow], mode: str, seco
     return fmean(result["acc"] for result in scored)
 
 
-def _official(row: TrainingRow, answer: str) -> float | None:
-    """What a record adds to its column, None where it is left out."""
-    record = {**row.record, "answer": answer}
-    if row.task == "nap":
-        question = restructure(record)
-        # Where the classes come from the file, every label is one; elsewhere other labels leave the column.
-        counts = needs_peers(question) or question.gold in classes_of(question, ())
-        return float(question.answer == question.gold) if counts else None
-    numbers = score_record(record)
-    if row.task in ("cvs", "sa"):
-        return fmean(numbers["per_component" if row.task == "cvs" else "per_aspect"].values() or [0])
-    names = {"tal": [f"meanIoU@{threshold}" for threshold in THRESHOLDS], "stg": ["mean_iou"], "dvc": ["F1_Score"]}
-    values = [numbers[name] for name in names[row.task]]
-    return None if None in values else fmean(values)
+def _same_labels(records: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Of each next action that the leaderboard counts, whether the answer is its label. No model is asked."""
+    questions = [restructure(record) for record in records]
+    # Where the classes come from the file, every label is one; elsewhere other labels leave the column.
+    return [float(q.answer == q.gold) for q in questions if needs_peers(q) or q.gold in classes_of(q, ())]
 
 
 @dataclass
