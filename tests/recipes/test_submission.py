@@ -252,7 +252,7 @@ def test_of_several_samples_the_first_or_the_named_one_is_taken(run, place):
     assert run([records[0], *records[:0:-1]])[1][3]["prediction"] == "cutting"
     assert run(records, "--sample", "2")[1][3]["prediction"] == "cutting (2)"
     status, _, said = run(records, "--sample", "3")
-    assert status == 2 and "row 0: sample: expected number 3, found only 0, 1, 2" in said
+    assert status == 2 and "results: sample: expected number 3, found only 0, 1, 2" in said
 
 
 def merged(parts):
@@ -277,6 +277,9 @@ def test_released_output_of_several_gpus_is_put_in_order_again(run, parts):
     assert status == 2 and "expected" in said
 
 
+OTHER = "the answer is to another row: "
+
+
 def changed(number, **changes):
     records = released()
     records[str(number)] = {**records[str(number)], **changes}
@@ -287,16 +290,16 @@ def changed(number, **changes):
     ("results", "line"),
     [
         ({k: v for k, v in released().items() if k != "4"}, "row 4: answer: expected one for each of 9 rows"),
-        ({**released(), "9": released()["8"]}, "row 9: expected no more than the 9 rows"),
-        ({**released(), "first": {}}, "expected row numbers as keys, found first"),
+        ({**released(), "9": released()["8"]}, "row 9: answers a row that test.json does not have"),
+        ({**released(), "first": {}}, "the results' key first is no row number"),
         (changed(3, answer=None), "row 3: answer: expected text .* found None"),
         (changed(3, answer=["cutting"]), "row 3: answer: expected text"),
         (changed(3, answer="cut\ud800"), "row 3: prediction: expected text that UTF-8 can hold"),
-        (changed(3, qa_type="tal"), "row 3: qa_type: expected next_action, found tal"),
-        (changed(3, question="Another?"), "row 3: question: expected What is next., found Another"),
-        (changed(4, metadata={**ROWS[4]["metadata"], "video_id": "VID02"}), "row 4: metadata: .*VID01.*VID02"),
-        (changed(4, metadata={**ROWS[4]["metadata"], "fps": "2.0"}), "row 4: metadata: .*1.0, found .*2.0"),
-        (changed(2, data_source="JIGSAWS"), "row 2: data_source: expected Cholec80_CVS, found JIGSAWS"),
+        (changed(3, qa_type="tal"), f"row 3: {OTHER}qa_type: expected next_action, found tal"),
+        (changed(3, question="Another?"), f"row 3: {OTHER}question: expected What is next., found Another"),
+        (changed(4, metadata={**ROWS[4]["metadata"], "video_id": "VID02"}), f"row 4: {OTHER}metadata: .*VID01.*VID02"),
+        (changed(4, metadata={**ROWS[4]["metadata"], "fps": "2.0"}), f"row 4: {OTHER}metadata: .*1.0, found .*2.0"),
+        (changed(2, data_source="JIGSAWS"), f"row 2: {OTHER}data_source: expected Cholec80_CVS, found JIGSAWS"),
         (changed(4, answer="  "), "row 4: prediction: expected an answer .* found none"),
         ({"0": 3, **{k: v for k, v in released().items() if k != "0"}}, "row 0: expected a record, found 3"),
         (7, "expected a dict by row number, a list, or JSON lines, found 7"),
@@ -312,12 +315,18 @@ def test_results_that_the_server_would_misread_are_refused_in_one_line(run, resu
 @pytest.mark.parametrize(
     ("edit", "line"),
     [
-        ({"index": 99}, "row 99: index: expected one of the 9 rows"),
-        ({"index": 3}, "row 3: sample: expected each sample once, found number 0 twice"),
+        ({"index": 99}, "row 99: answers a row that test.json does not have"),
+        ({"index": 3}, f"row 3: {OTHER}video: expected AVOS/kcOqlifSukA"),
         ({"index": "4"}, "record 5: expected a whole number as index and as sample"),
-        ({"file": "trainval.json"}, "row 4: file: expected test.json, found trainval.json"),
-        ({"video": "CholecT50/VID02"}, "row 4: video: expected CholecT50/VID01, found CholecT50/VID02"),
-        ({"data_source": "medvidbench/CoPESD/vs"}, "row 4: data_source: expected medvidbench/CholecT50/vs"),
+        ({"file": "trainval.json"}, "row 4: answers a row of trainval.json, expected one of test.json"),
+        (
+            {"video": "CholecT50/VID02"},
+            f"row 4: {OTHER}video: expected CholecT50/VID01, found CholecT50/VID02",
+        ),
+        (
+            {"data_source": "medvidbench/CoPESD/vs"},
+            f"row 4: {OTHER}data_source: expected medvidbench/CholecT50/vs",
+        ),
         ({"answer": None}, "row 4: answer: expected text"),
         ({"truncated": True}, "row 4: truncated: expected at most 5% of the vs answers cut off .* found 1 of 1"),
     ],
@@ -328,6 +337,12 @@ def test_rollouts_that_do_not_fit_the_test_rows_are_refused(run, place, edit, li
     status, entries, said = run(records)
     assert (status, entries) == (2, None)
     assert re.search(f"results: {line}", said), said
+
+
+def test_a_row_that_is_answered_twice_is_refused(run, place):
+    records = rollouts(place)
+    status, entries, said = run([*records, records[5]])
+    assert (status, entries) == (2, None) and "row 4: has two answers with sample number 0" in said
 
 
 def test_blank_and_cut_off_answers_can_be_let_through_and_are_told(run, place):

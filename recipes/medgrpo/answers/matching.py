@@ -3,25 +3,28 @@
 
 """Which record of a results file answers which row.
 
-Our rollouts name their row. All other forms count on their place, which is trusted as long as no record says that it
-answers another row (`answer_files.stray`). Where few do, they alone are moved or left out. Where most do, or a list is
-shorter than the ground truth, all records are placed by what they say: in their order where that is possible, else in
-any order, where each names one row and no two the same. What stays in doubt in their order is left out; in any other
-order the file is refused.
+Our rollouts name their row by file and number. All other forms count on their place: a record at the place of a row
+answers that row, unless it says something else (`stray`); then it is left out. Where most records are not at the place
+of their row, or a list has more or fewer records than there are rows, each has to name one row by what it says (video,
+clip, question), and no two the same. A file in which one does not is refused.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from data_preprocess.wording import short
-from recipes.medgrpo.answers.formats import CLAIMS, ROW_NUMBER, own_rollouts, stray, unmerged
-from recipes.medgrpo.answers.questions import Row, problem
-from recipes.medgrpo.answers.row_search import RowSearch
+from recipes.medgrpo.answers.claims import CLAIMS, stray
+from recipes.medgrpo.answers.formats import SPACES, answer_key, decoded, own_rollouts, space_of
+from recipes.medgrpo.answers.questions import Frame, InputError, Row, folded_question, problem
+
+ROW_NUMBER = re.compile("0|[1-9][0-9]{0,9}")
+"""What a key of results by row looks like, whole."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,15 @@ class Dropped:
 
 @dataclass
 class Matched:
-    """Records by the position of the row that they answer, what was left out, and what is worth knowing."""
+    """Records by the position of the row that they answer, what was left out, and what is worth knowing.
+
+    `in_place` says that every record stood where its row's answer belongs, or named its row by number.
+    """
 
     records: dict[int, dict] = field(default_factory=dict)
     dropped: list[Dropped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    in_place: bool = True
 
 
 def match(
@@ -112,11 +119,6 @@ def _numbered(path: Path, content: Any, matched: Matched) -> dict[int, dict]:
     return records
 
 
-_BY_PLACE = "; the official evaluator goes by place alone"
-
-_NO_ROW = "answers a row that the ground truth does not have"
-
-
 def _by_name(path: Path, content: list, rows: Sequence[Row], sample: int | None, matched: Matched) -> None:
     """Our rollouts by the file and the index that they give."""
     positions = {(row.file, row.index): position for position, row in enumerate(rows)}
@@ -137,13 +139,13 @@ def _by_name(path: Path, content: list, rows: Sequence[Row], sample: int | None,
         file = file if isinstance(file, str) else short(file)
         position = positions.get((file, index))
         if position is None and file not in files:
-            foreign.append(Dropped(index, f"answers a row of {short(file)}, which the ground truth does not have"))
+            foreign.append(Dropped(index, f"answers a row of {file}, expected one of {', '.join(sorted(files))}"))
         elif position is None:
-            foreign.append(Dropped(index, _NO_ROW))
+            foreign.append(Dropped(index, f"answers a row that {file} does not have"))
         elif odd := stray(record, rows[position]):
             strays.append((rows[position], *odd))
         elif draw in drawn[position]:
-            matched.dropped.append(Dropped(index, f"sample {draw} is there twice; the first is taken"))
+            matched.dropped.append(Dropped(index, f"has two answers with sample number {draw}; the first counts"))
         else:
             drawn[position][draw] = record
     drawn = {position: draws for position, draws in drawn.items() if draws}
@@ -168,8 +170,12 @@ def _by_name(path: Path, content: list, rows: Sequence[Row], sample: int | None,
         matched.notes.append(f"rows with several samples: {several}; of each the one with the lowest number is taken")
 
 
+_ANOTHER = "the answer is to another row"
+_MERGED = "; output merged from several GPUs' parts is in another order: --merged-parts N"
+
+
 def _misfit(key: str, expected: Any, found: Any) -> str:
-    return f"the answer is to another row: {key}: expected {short(expected)}, found {short(found)}"
+    return f"{_ANOTHER}: {key}: expected {short(expected)}, found {short(found)}"
 
 
 def _refuse_foreign(path: Path, row: Row, key: str, expected: Any, found: Any, more: int) -> None:
@@ -186,107 +192,152 @@ def _by_place(
     if listed not in (None, total) and len(silent) == len(records):
         found = f"{listed}, and nothing in them says which row each answers"
         raise problem(path, None, "", f"{total} records, one for each row of the ground truth", found)
-    fitting = {n: record for n, record in records.items() if n in places and not stray(record, rows[places[n]])}
-    inside = sum(number in places for number in records)
+    strays = {n: stray(record, rows[places[n]]) for n, record in records.items() if n in places}
+    fitting = [number for number, odd in strays.items() if odd is None]
     # A shorter list has lost the places of its records, even where each fits by chance.
-    shifted = listed is not None and (listed < total or (listed > total and inside > len(fitting)))
-    if 2 * len(fitting) > inside and not shifted:
-        if silent:
-            matched.notes.append(f"answers that nothing but their place ties to a row: {len(silent)}")
-        matched.records = {places[number]: record for number, record in fitting.items()}
-        _repair({n: record for n, record in records.items() if n not in fitting}, places, rows, matched)
+    shifted = listed is not None and (listed < total or (listed > total and len(strays) > len(fitting)))
+    if 2 * len(fitting) <= len(strays) or shifted:
+        if len(silent) == len(records):
+            raise problem(path, min(silent), "", "answers to rows of the ground truth", "none of a row that it has")
+        _by_ids(path, records, silent, rows, listed is not None, matched)
         return
-    if len(silent) == len(records):
-        raise problem(path, min(silent), "", "answers to rows of the ground truth", "none of a row that it has")
-    search = RowSearch(rows)
-    near = {number: search.first_two(record) for number, record in records.items() if number not in silent}
-    if not any(near.values()):
-        number = next((number for number in near if number in places), next(iter(near)))
-        _refuse_foreign(path, *_claim(records[number], rows[places.get(number, 0)]), more=len(near) - 1)
-    kept = {number: records[number] for number, fits in near.items() if fits}
+    matched.records = {places[number]: records[number] for number in fitting}
     matched.dropped += [
-        # Where records have moved, their place does not say which row has no answer now.
-        Dropped(None, f"record {number} {'says nothing of the row that it answers' if number in silent else _NO_ROW}")
-        for number in records
-        if number not in kept
+        Dropped(n, _misfit(*strays[n]) if n in strays else f"answers a row that {rows[0].file} does not have")
+        for n in records
+        if n not in strays or strays[n]
     ]
-    if order := _in_order(kept, rows):
-        _take_in_order(order, kept, rows, matched)
-    else:
-        _take_by_names(path, kept, near, rows, listed is not None, matched)
+    if silent:
+        matched.notes.append(f"answers that nothing but their place ties to a row: {len(silent)}")
 
 
-def _claim(record: dict, row: Row) -> tuple[Row, str, Any, Any]:
-    return row, *(stray(record, row) or ("", row.id, record))
-
-
-def _repair(strays: dict[int, dict], places: dict[int, int], rows: Sequence[Row], matched: Matched) -> None:
-    """A few records that are not where they belong: to the one free row that each names, or out."""
-    search = RowSearch(rows) if strays else None
-    wanted = {number: search.first_two(record) for number, record in strays.items()}
-    claims = Counter(positions[0] for positions in wanted.values() if len(positions) == 1)
-    moved = 0
-    for number, positions in wanted.items():
-        if len(positions) == 1 and claims[positions[0]] == 1 and positions[0] not in matched.records:
-            matched.records[positions[0]] = strays[number]
-            moved += 1
-        elif number in places:
-            _, *misfit = _claim(strays[number], rows[places[number]])
-            matched.dropped.append(Dropped(number, _misfit(*misfit)))
-        else:
-            matched.dropped.append(Dropped(number, _NO_ROW))
-    if moved:
-        matched.notes.append(f"records out of place, put where each says that it belongs: {moved}{_BY_PLACE}")
-
-
-def _in_order(records: dict[int, dict], rows: Sequence[Row]) -> dict[int, tuple[int, int]] | None:
-    """By record: the first and the last row that it can answer, if the records kept the rows' order; else None."""
-    first = _leftmost(list(records.values()), range(len(rows)), rows)
-    last = _leftmost(list(records.values())[::-1], range(len(rows) - 1, -1, -1), rows)
-    if first is None or last is None:
-        return None
-    return dict(zip(records, zip(first, last[::-1], strict=True), strict=True))
-
-
-def _leftmost(records: Sequence[dict], positions: Sequence[int], rows: Sequence[Row]) -> list[int] | None:
-    ahead = iter(positions)
-    taken = [next((at for at in ahead if stray(record, rows[at]) is None), None) for record in records]
-    return None if None in taken else taken
-
-
-def _take_in_order(
-    order: dict[int, tuple[int, int]], records: dict[int, dict], rows: Sequence[Row], matched: Matched
+def _by_ids(
+    path: Path, records: dict[int, dict], silent: set[int], rows: Sequence[Row], listed: bool, matched: Matched
 ) -> None:
-    for number, (first, last) in order.items():
-        if first == last:
-            matched.records[first] = records[number]
+    """Records that are not in the order of the rows: each must name one row, and no two the same."""
+    matched.in_place = False
+    rows_of = _row_finder(rows)
+    hint = "" if listed else _MERGED
+    for number, record in records.items():
+        found = [] if number in silent else rows_of(record)
+        if not found:
+            foreign = f"answers a row that {rows[0].file} does not have"
+            why = "says nothing of the row that it answers" if number in silent else foreign
+            # Where records have moved, their place does not say which row has no answer now.
+            matched.dropped.append(Dropped(None, f"record {number} {why}"))
+        elif len(found) > 1 or found[0] in matched.records:
+            first = f"row {rows[found[0]].index}"
+            which = f"which may answer {first} as well as row {rows[found[1]].index}" if found[1:] else f"{first} twice"
+            wanted = "records in the order of the rows, or each naming a row of its own"
+            raise problem(path, None, "", wanted, f"another order, and record {number}, {which}{hint}")
         else:
-            which = f"row {rows[first].index} or row {rows[last].index}"
-            matched.dropped.append(Dropped(None, f"record {number} answers {which}, and nothing says which"))
+            matched.records[found[0]] = record
+    if not matched.records:
+        number = min(records.keys() - silent)
+        row = next((row for row in rows if row.index == number), rows[0])
+        _refuse_foreign(path, row, *(stray(records[number], row) or ("", row.id, "")), more=len(matched.dropped) - 1)
     matched.notes.append(
-        f"{len(records)} records for {len(rows)} rows: placed in their order by what each says of its row{_BY_PLACE}"
+        f"{len(matched.records)} records for {len(rows)} rows, not in their order: each is placed by what it says "
+        "of its row; the official evaluator goes by place alone"
     )
 
 
-def _take_by_names(
-    path: Path,
-    records: dict[int, dict],
-    fitting: dict[int, list[int]],
-    rows: Sequence[Row],
-    listed: bool,
-    matched: Matched,
-) -> None:
-    """Records in another order than the rows: each must name one row, and no two the same."""
-    hint = "" if listed else "; output merged from several GPUs' parts: --merged-parts N"
-    for number, record in records.items():
-        position = fitting[number][0]
-        if len(fitting[number]) > 1:
-            which = f"row {rows[position].index} as well as row {rows[fitting[number][1]].index}"
-            found = f"another order, and record {number}, which may answer {which}{hint}"
-            raise problem(path, None, "", "records in the order of the rows, or each naming its row", found)
-        if position in matched.records:
-            found = f"another order, and two to row {rows[position].index}, one of them record {number}{hint}"
-            raise problem(path, None, "", "records in the order of the rows, or one for each row", found)
-        matched.records[position] = record
-    order = f"{len(records)} records in another order than the rows"
-    matched.notes.append(f"{order}: placed by what each says of its row{_BY_PLACE}")
+def _row_finder(rows: Sequence[Row]) -> Callable[[dict], list[int]]:
+    """A function from a record to the positions of the first two rows that it says nothing against."""
+    by_text: dict[str, list[int]] = defaultdict(list)
+    for position, row in enumerate(rows):
+        for text in {row.video_id, row.name, row.question}:
+            by_text[text].append(position)
+
+    def find(record: dict) -> list[int]:
+        metadata, name = record.get("metadata"), record.get("id")
+        video = metadata.get("video_id") if isinstance(metadata, dict) else str(record.get("video")).partition("/")[2]
+        texts = [video, name, str(name).rsplit("&&", 3)[0], folded_question(str(record.get("question")))]
+        near = next(
+            (by_text[text] for text in texts if text and isinstance(text, str) and text in by_text), range(len(rows))
+        )
+        found = (position for position in near if stray(record, rows[position]) is None)
+        return [position for position, _ in zip(found, range(2), strict=False)]
+
+    return find
+
+
+def unmerged(path: Path, records: dict[int, Any], rows: Sequence[Row], parts: int) -> dict[int, Any]:
+    """Records of merged parts by the row that each answers.
+
+    The released code deals the rows of each qa_type to its GPUs in turn and numbers the parts' answers on end.
+
+    Raises:
+        InputError: there are more or fewer records than rows.
+    """
+    if records.keys() != set(range(len(rows))):
+        found = f"{len(records)}: without all parts their order is lost"
+        raise problem(path, None, "", f"{len(rows)} answers", found)
+    kinds: dict[str, list[int]] = defaultdict(list)
+    for row in rows:
+        kinds[row.qa_type].append(row.index)
+    order = [index for part in range(parts) for members in kinds.values() for index in members[part::parts]]
+    return {index: records[number] for number, index in enumerate(order)}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model said to a row.
+
+    `truncated` tells whether the token budget cut the text off (None: not known), `space` what its boxes are in, one of
+    `SPACES`, `placed` that nothing but the answer's place in its file ties it to the row, and `frame` the sizes and
+    family that bring boxes of the model's space back, where the record has them.
+    """
+
+    text: str
+    truncated: bool | None
+    space: str
+    placed: bool
+    frame: Frame | None = None
+
+
+def read_results(
+    path: Path, rows: Sequence[Row], *, sample: int | None = None, merged_parts: int = 1, box_space: str | None = None
+) -> list[Answer]:
+    """One answer for each row, in the rows' order.
+
+    Args:
+        path: results in one of the forms that `recipes.medgrpo.submission` names.
+        rows: what `read_test` returns.
+        sample, merged_parts: see `match`.
+        box_space: one of `SPACES`, for records that do not say it; None is the default of the form.
+
+    Raises:
+        InputError: a row without an answer or with two, an answer without a row, or an answer to another row.
+    """
+    content = decoded(path)
+    matched = match(path, content, rows, sample=sample, merged_parts=merged_parts)
+    if not matched.in_place:
+        raise problem(path, None, "", "records in the order of the rows", f"another{_MERGED}")
+    if matched.dropped:
+        first, more = matched.dropped[0], len(matched.dropped) - 1
+        where = "" if first.index is None else f": row {first.index}"
+        hint = "" if own_rollouts(content) or merged_parts > 1 or _ANOTHER not in first.what else _MERGED
+        raise InputError(f"{path}{where}: {first.what}{hint}" + (f" (and {more} more)" if more > 0 else ""))
+    if missing := [row.index for position, row in enumerate(rows) if position not in matched.records]:
+        raise problem(path, missing[0], "answer", f"one for each of {len(rows)} rows", "none", len(missing) - 1)
+    usual = box_space or ("model" if own_rollouts(content) else "canvas")
+    return [_answer(path, row, matched.records[at], usual, box_space) for at, row in enumerate(rows)]
+
+
+def _answer(path: Path, row: Row, record: dict, usual: str, stated: str | None) -> Answer:
+    if (key := answer_key(record)) is None:
+        raise problem(path, row.index, "answer", "an answer", f"only {', '.join(map(str, record))}")
+    try:
+        space, frame = space_of(record, usual)
+    except ValueError:
+        space, frame = "", None
+    if not space or (stated and space != stated):
+        raise problem(path, row.index, "box_space", stated or " or ".join(SPACES), record["box_space"])
+    if frame and row.space and frame != (*map(tuple, row.space[:2]), row.space[2]):
+        raise problem(path, row.index, "box_space", f"what the test file says, {row.space}", frame)
+    if not isinstance(record[key], str):
+        raise problem(path, row.index, key, "text (the server would lose the whole task)", record[key])
+    truncated = record.get("truncated")
+    placed = not CLAIMS & record.keys()
+    return Answer(record[key], truncated if isinstance(truncated, bool) else None, space, placed, frame)

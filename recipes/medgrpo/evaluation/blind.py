@@ -2,8 +2,8 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """The best answer that can be given without looking at a frame: what a column is worth before anything was seen.
 
-For each dataset-task pair one constant answer is learnt on the training rows. A task has a short list of candidates
-(`constant_answers.CANDIDATES`), the mode's own scoring of their text on a sample of the rows decides among them, and the best
+For each dataset-task pair one constant answer is learnt on the training rows. `constant_answers` lists a few candidates
+a task, the mode's own scoring of their text on a sample of the rows decides among them, and the best
 is kept. Of summaries and regions, and for the events of dense captioning, it is the caption most like the others.
 Leaderboard mode does not punish surplus spans, so there the best tal answer is a list.
 

@@ -14,7 +14,7 @@ import pytest
 
 from data_preprocess import medvidbench, synthetic
 from data_preprocess.synthetic_rows import PAIRS, Settings
-from recipes.medgrpo.answers.formats import read_results
+from recipes.medgrpo.answers.matching import read_results
 from recipes.medgrpo.answers.questions import InputError, read_test
 from recipes.medgrpo.evaluation.inputs import read_graded
 from recipes.medgrpo.submission import build
@@ -320,8 +320,8 @@ def test_a_bad_record_costs_itself(place, read, record, what):
     ("edit", "dropped"),
     [
         ({"index": "4"}, (None, "record 5: expected a whole number as index and as sample")),
-        ({"index": COUNT}, (COUNT, "answers a row that the ground truth does not have")),
-        ({"file": "other.json"}, (4, "answers a row of other.json, which the ground truth does not have")),
+        ({"index": COUNT}, (COUNT, "answers a row that train_annotations.json does not have")),
+        ({"file": "other.json"}, (4, "answers a row of other.json, expected one of train_annotations.json")),
         ({"video": "AVOS/elsewhere"}, (4, "the answer is to another row: video: expected ")),
         ({"index": 5}, (5, "the answer is to another row: ")),
     ],
@@ -338,7 +338,7 @@ def test_a_rollout_that_fits_no_row_costs_itself(place, read, edit, dropped):
 def test_a_rollout_that_is_there_twice_counts_once(place, read):
     records = place.rollouts()
     found = read([*records, records[5] | {"answer": "again"}])
-    assert told(found) == [(4, "sample 0 is there twice; the first is taken")]
+    assert told(found) == [(4, "has two answers with sample number 0; the first counts")]
     assert found.graded[4].answer == records[5]["answer"]
 
 
@@ -361,26 +361,27 @@ def test_extra_rows_are_named_and_left_out(place, read):
     found = read(results)
     assert len(found.graded) == COUNT
     assert told(found) == [
-        (COUNT + 5, "answers a row that the ground truth does not have"),
+        (COUNT + 5, "answers a row that train_annotations.json does not have"),
         (None, "the results' key first is no row number"),
     ]
 
 
-def test_a_list_with_holes_is_placed_in_its_order_by_what_the_records_say(place, read):
+def test_a_list_with_holes_is_placed_by_what_the_records_say(place, read):
     records = list(place.released().values())
     found = read(records[:3] + records[5:40] + records[41:])
     assert [row.answer for row in found.graded] == [t for n, t in enumerate(place.texts) if n not in (3, 4, 40)]
     assert [index for index, _ in told(found)] == [3, 4, 40]
-    assert f"{COUNT - 3} records for {COUNT} rows: placed in their order" in found.notes[0]
+    assert f"{COUNT - 3} records for {COUNT} rows, not in their order: each is placed by" in found.notes[0]
 
 
 def test_of_two_rows_that_look_alike_a_missing_one_leaves_both_open(place, read):
     rows = [*place.rows[:2], place.rows[1], *place.rows[2:]]
     records = [*place.released().values()]
-    found = read(records, rows)
-    assert (None, "record 1 answers row 1 or row 2, and nothing says which") in told(found)
-    assert [row.index for row in found.graded] == [0, *range(3, COUNT + 1)]
-    assert [row.answer for row in found.graded] == [place.texts[0], *place.texts[2:]]
+    with pytest.raises(InputError, match="record 1, which may answer row 1 as well as row 2"):
+        read(records, rows)
+    # In the order of the rows their places tell them apart.
+    found = read([*records[:2], records[1], *records[2:]], rows)
+    assert [row.index for row in found.graded] == list(range(COUNT + 1)) and not found.dropped
 
 
 def test_a_foreign_record_in_a_list_is_found(place, read):
@@ -388,7 +389,7 @@ def test_a_foreign_record_in_a_list_is_found(place, read):
     stranger = records[0] | {"question": "What is this?"}
     found = read([*records[:7], stranger, *records[7:]])
     assert [row.answer for row in found.graded] == place.texts
-    assert told(found) == [(None, "record 7 answers a row that the ground truth does not have")]
+    assert told(found) == [(None, "record 7 answers a row that train_annotations.json does not have")]
 
 
 def test_a_bare_list_must_be_as_long_as_the_ground_truth(place, read):
@@ -407,7 +408,7 @@ def test_shuffled_records_that_name_their_rows_are_put_in_order(place, read):
     for results in (records, {str(number): record for number, record in enumerate(records)}):
         found = read(results)
         assert [row.answer for row in found.graded] == place.texts and not found.dropped
-        assert f"{COUNT} records in another order than the rows" in found.notes[0]
+        assert f"{COUNT} records for {COUNT} rows, not in their order: each is placed by" in found.notes[0]
 
 
 def test_shuffled_records_that_may_answer_two_rows_are_refused(place, read):
@@ -420,22 +421,15 @@ def test_shuffled_records_that_may_answer_two_rows_are_refused(place, read):
         read(entries[::-1], rows)
 
 
-def test_a_few_records_out_of_place_are_put_right_or_left_out(place, read):
+def test_a_few_records_out_of_place_are_left_out(place, read):
     results = place.released()
     results["3"], results["9"] = results["9"], results["3"]
-    found = read(results)
-    assert [row.answer for row in found.graded] == place.texts and not found.dropped
-    (note,) = found.notes
-    assert (
-        note
-        == "records out of place, put where each says that it belongs: 2; the official evaluator goes by place alone"
-    )
-    results = place.released()
-    results["9"] = results["3"]
-    found = read(results)
-    assert [row.index for row in found.graded] == [n for n in range(COUNT) if n != 9]
-    ((index, reason),) = told(found)
-    assert index == 9 and reason.startswith("the answer is to another row: ")
+    for given, wrong in ((results, [3, 9]), (place.released() | {"9": place.released()["3"]}, [9])):
+        found = read(given)
+        assert [row.index for row in found.graded] == [n for n in range(COUNT) if n not in wrong]
+        assert [row.answer for row in found.graded] == [text for n, text in enumerate(place.texts) if n not in wrong]
+        assert [index for index, _ in told(found)] == wrong
+        assert all(reason.startswith("the answer is to another row: ") for _, reason in told(found))
 
 
 def test_a_record_that_says_nothing_of_its_row_is_left_out_where_records_have_moved(place, read):
@@ -485,7 +479,7 @@ def test_ground_truth_of_another_split_is_refused(place, read, form):
 def test_rollouts_of_another_file_are_refused(place, read, tmp_path):
     (tmp_path / "results").write_text("".join(json.dumps(record) + "\n" for record in place.rollouts()))
     (tmp_path / "test.json").write_text(json.dumps(place.rows))
-    with pytest.raises(InputError, match="answers a row of train_annotations.json, which the ground truth"):
+    with pytest.raises(InputError, match="answers a row of train_annotations.json, expected one of test.json"):
         read_graded(tmp_path / "results", tmp_path / "test.json")
 
 
