@@ -26,13 +26,12 @@ from recipes.medgrpo.answers.questions import problem
 from recipes.medgrpo.evaluation import blind
 from recipes.medgrpo.evaluation import tables as report
 from recipes.medgrpo.evaluation.columns import score_leaderboard
-from recipes.medgrpo.evaluation.comparison import compare
+from recipes.medgrpo.evaluation.comparison import ComparisonError, compare
 from recipes.medgrpo.evaluation.inputs import Graded, Inputs, read_graded
 from recipes.medgrpo.evaluation.intervals import Evaluation
 from recipes.medgrpo.evaluation.judged_columns import JUDGED_TASKS, Judged, pairs_of
-from recipes.medgrpo.evaluation.pair_means import ComparisonError, overall, pair_scores
 from recipes.medgrpo.evaluation.published import published
-from recipes.medgrpo.evaluation.strict import score_strict
+from recipes.medgrpo.evaluation.strict import overall, pair_scores, score_strict
 from recipes.medgrpo.files import code_fingerprint, write_json
 from recipes.medgrpo.inference.sampling_options import add_sampling_arguments, sampling_of
 from recipes.medgrpo.reward_options import LEADERBOARD_PROMPT, add_judge_arguments, label_of_args, signal_settings_of

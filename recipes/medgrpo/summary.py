@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from recipes.medgrpo.evaluation.pair_means import paired_difference
+from recipes.medgrpo.evaluation.comparison import paired_difference
 from recipes.medgrpo.files import read_json, read_json_lines, write_json, write_json_lines
 from recipes.medgrpo.reward_options import judge_label
 from recipes.medgrpo.terminal import Parser, command, fields, real, table

@@ -4,7 +4,8 @@
 import numpy as np
 import pytest
 
-from recipes.medgrpo.evaluation.pair_means import ComparisonError, overall, pair_scores, paired_difference
+from recipes.medgrpo.evaluation.comparison import ComparisonError, paired_difference
+from recipes.medgrpo.evaluation.strict import overall, pair_scores
 
 
 def evaluation(videos: int, seed: int, shift: float = 0.0, rows: int = 4, noise: float = 0.0) -> list[dict]:

@@ -11,18 +11,22 @@ For each figure the difference second - first, on the rows that both have:
 - d: mean over videos of the difference within a video, by its standard deviation (paired Cohen's d);
 - Holm's correction of p over the figures that are read together: the columns; in strict mode, of one figure, the
   tasks, the pairs, and overall the figures.
+
+`compare` takes two evaluations with all of their figures, `paired_difference` the accuracy of sampled answers, of one
+run or of several together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from recipes.medgrpo.evaluation import columns, strict
 from recipes.medgrpo.evaluation.intervals import Additive, Evaluation, groups_of
-from recipes.medgrpo.evaluation.pair_means import ComparisonError
+from recipes.medgrpo.files import InputError
 from reward_score.bootstrap import RESAMPLES, Bootstrap, finite, interval
 
 FLIPS = 10_000
@@ -31,6 +35,10 @@ NOISE = 1e-12
 """Exchanges that differ from the observed difference by rounding alone count as equal to it."""
 AT_ONCE = 2_000
 """Exchanges per block, which bounds the memory."""
+
+
+class ComparisonError(InputError):
+    """Two evaluations do not answer the same questions."""
 
 
 @dataclass(frozen=True)
@@ -258,3 +266,59 @@ def compare(
         else:
             _corrected([[(group, name) for group in members] for name in sides[0].figures])
     return replace(named, scores=scores)
+
+
+def _changes(
+    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
+) -> tuple[strict.Answers, list[str]]:
+    """The change in accuracy of every answer, and its video."""
+
+    def keyed(records: Sequence[Mapping[str, Any]]) -> dict[tuple, Mapping[str, Any]]:
+        # Two annotation files number their rows alike.
+        return {(r["data_source"], r.get("file") or "", r["index"], r["sample"]): r for r in records}
+
+    first, second = keyed(before), keyed(after)
+    if len(first) != len(before) or len(second) != len(after):
+        raise ComparisonError("an evaluation holds the same row (pair, file, index) and sample twice")
+    if first.keys() != second.keys():
+        raise ComparisonError(
+            f"the two evaluations share {len(first.keys() & second.keys())} of {len(first)} and {len(second)} answers: "
+            "same data, seed and samples are needed"
+        )
+    keys = sorted(first)
+    changes = [{"acc": second[key]["acc"] - first[key]["acc"]} for key in keys]
+    return strict.Answers([key[0] for key in keys], changes), [first[key]["video"] for key in keys]
+
+
+def paired_difference(
+    runs: Sequence[tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]],
+    *,
+    resamples: int = 4000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Mean over pairs of the change in accuracy, averaged over runs, with a 95 % bootstrap interval over videos.
+
+    Whole videos are drawn, the same ones for every run, so that runs on the same videos are no more evidence about
+    other videos than one of them. They are not drawn within sources: with a few videos each, that would understate
+    the spread.
+
+    Args:
+        runs: (records before, records after) of one or several runs, as `evaluate` samples and scores them.
+        resamples, seed: of the bootstrap.
+
+    Returns:
+        ``acc_change``, ``low`` and ``high`` (None with a single video), ``runs``, and ``videos``, each counted once.
+
+    Raises:
+        ComparisonError: two evaluations of other answers, or an answer twice.
+    """
+    changed = [_changes(before, after) for before, after in runs]
+    bootstrap = Bootstrap([video for _, videos in changed for video in videos], resamples, seed)
+    values, draws = [], []
+    for answers, videos in changed:
+        figures = strict.additive(answers)
+        values.append(figures.at()[0])
+        draws.append(figures.values(bootstrap.drawn @ bootstrap.sums(figures.cells, videos))[:, 0])
+    videos = bootstrap.drawn.shape[1]
+    low, high, _ = interval(np.mean(draws, axis=0), videos)
+    return {"acc_change": float(np.mean(values)), "low": low, "high": high, "runs": len(runs), "videos": videos}

@@ -7,6 +7,7 @@ A pair counts once, however many rows it has: every figure is the plain mean ove
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -121,3 +122,23 @@ def score_strict(
         resamples=resamples,
         seed=seed,
     )
+
+
+def pair_scores(records: Sequence[dict]) -> dict[str, dict[str, float]]:
+    """Mean accuracy, mean format and count per pair, of records with ``data_source``, ``acc`` and ``format``."""
+    groups: dict[str, list[dict]] = defaultdict(list)
+    for record in records:
+        groups[record["data_source"]].append(record)
+    return {
+        pair: {
+            "acc": float(np.mean([record["acc"] for record in members])),
+            "format": float(np.mean([record["format"] for record in members])),
+            "n": len(members),
+        }
+        for pair, members in sorted(groups.items())
+    }
+
+
+def overall(scores: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Plain means over pairs."""
+    return {name: float(np.mean([values[name] for values in scores.values()])) for name in ("acc", "format")}

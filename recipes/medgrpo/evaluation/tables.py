@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from recipes.medgrpo.evaluation.comparison import Comparison, Difference
 from recipes.medgrpo.evaluation.intervals import Estimate, Evaluation
 from recipes.medgrpo.files import write_atomic, write_json, write_json_lines
+from recipes.medgrpo.terminal import number, table
 from reward_score.leaderboard import COLUMNS
 from reward_score.leaderboard.contributions import LOST, NAN, SAME, UNJUDGED
 
@@ -119,21 +120,6 @@ def _ordered(figures: Iterable[str]) -> list[str]:
     return sorted(figures, key=lambda name: (COLUMNS.index(name) if name in COLUMNS else name.startswith("raw_"), name))
 
 
-def table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    """A Markdown table with columns of even width."""
-    rows = [list(header), *(list(line) for line in lines)]
-    widths = [max(3, *(len(row[column]) for row in rows)) for column in range(len(header))]
-    text = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    ]
-    text.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join(text)
-
-
-def _number(value: float | None, form: str = ".3f") -> str:
-    return "-" if value is None else format(value, form)
-
-
 def _interval(entry: Mapping[str, Any], form: str = ".3f") -> str:
     if entry["low"] is None:
         return "-"
@@ -151,21 +137,20 @@ def _overall_table(report: Mapping[str, Any]) -> str:
     header = ["column" if leaderboard else "figure", "value", "95 % interval", "rows", "videos", "blind"]
     lines = []
     for name, entry in entries.items():
-        line = [name, _number(entry["value"]), _interval(entry), str(entry["rows"]), str(entry["videos"])]
-        line.append(_number(entry.get("blind")))
+        line = [name, entry["value"], _interval(entry), entry["rows"], entry["videos"]]
+        line.append(entry.get("blind"))
         if leaderboard:
-            line += [_number(entry["leaderboard"]), OFFICIAL[entry["official"]]]
-            line += [_number(report["published"][model].get(name)) for model in models]
+            line += [entry["leaderboard"], OFFICIAL[entry["official"]]]
+            line += [report["published"][model].get(name) for model in models]
         lines.append(line)
-    extra = ["leaderboard shows", "official evaluator", *map(_cell, models)] if leaderboard else []
+    extra = ["leaderboard shows", "official evaluator", *models] if leaderboard else []
     return table(header + extra, lines)
 
 
 def _columns_table(level: str, groups: Mapping[str, Mapping[str, Any]]) -> str:
     """Leaderboard mode: a line per group and column."""
     lines = [
-        [_cell(group), name, _number(entry["value"]), _interval(entry), str(entry["rows"]), str(entry["videos"])]
-        + [_number(entry.get("blind"))]
+        [group, name, entry["value"], _interval(entry), entry["rows"], entry["videos"]] + [entry.get("blind")]
         for group, figures in groups.items()
         for name, entry in figures.items()
     ]
@@ -179,9 +164,9 @@ def _signals_table(level: str, groups: Mapping[str, Mapping[str, Any]]) -> str:
         if not figures:
             continue
         acc, form = figures["acc"], figures["format"]
-        signals = [f"{name[4:]} {_number(entry['value'])}" for name, entry in figures.items() if name[:4] == "raw_"]
-        line = [_cell(group), str(acc["rows"]), str(acc["videos"]), _number(acc["value"]), _interval(acc)]
-        lines.append([*line, _number(acc.get("blind")), _number(form["value"]), ", ".join(signals)])
+        signals = [f"{name[4:]} {number(entry['value'])}" for name, entry in figures.items() if name[:4] == "raw_"]
+        line = [group, acc["rows"], acc["videos"], acc["value"], _interval(acc)]
+        lines.append([*line, acc.get("blind"), form["value"], ", ".join(signals)])
     return table([level[:-1], "rows", "videos", "acc", "95 % interval", "blind", "format", "raw signals"], lines)
 
 
@@ -207,7 +192,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         for group in report["left_out"]:
             first = group["rows"][:FIRST_ROWS]
             rows = ", ".join(map(str, first)) + (", ..." if group["count"] > len(first) else "")
-            lines.append([str(group["count"]), rows, _cell(group["reason"])])
+            lines.append([group["count"], rows, group["reason"]])
         blocks.append(table(["rows", "first of them", "why (the first one's words)"], lines))
     if report["notes"]:
         blocks += ["## Notes", "\n".join(f"- {_cell(note)}" for note in report["notes"])]
@@ -222,10 +207,10 @@ def build_comparison(comparison: Comparison, about: Mapping[str, Any] | None = N
 def comparison_markdown(comparison: Comparison) -> str:
     """A comparison as text."""
 
-    def line(name: str, found: Difference) -> list[str]:
-        sides = [_number(found.first), _number(found.second), _number(found.difference, "+.3f")]
+    def line(name: str, found: Difference) -> list[Any]:
+        sides = [found.first, found.second, number(found.difference, "+.3f")]
         p = "-" if found.p is None else f"{found.p:.4f}{'' if found.exact else ' ~'}"
-        tail = [p, _number(found.p_holm, ".4f"), _number(found.effect, "+.2f"), str(found.rows), str(found.videos)]
+        tail = [p, number(found.p_holm, ".4f"), number(found.effect, "+.2f"), found.rows, found.videos]
         return [name, *sides, _interval(found.as_dict(), "+.3f"), *tail]
 
     header = ["figure", "first", "second", "difference", "95 % interval", "p", "p Holm", "d", "rows", "videos"]
@@ -240,7 +225,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         if level == "overall":
             continue
         # The other figures of a group stand in the JSON.
-        lines = [[_cell(group), *line("acc", figures["acc"])] for group, figures in groups.items() if "acc" in figures]
+        lines = [[group, *line("acc", figures["acc"])] for group, figures in groups.items() if "acc" in figures]
         blocks += [f"## By {_LEVELS[level]}", table([level[:-1], *header], lines)]
     for title, names in (
         ("Only in the first", comparison.only_first),

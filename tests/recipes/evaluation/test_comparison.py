@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recipes.medgrpo.evaluation.columns import score_leaderboard
-from recipes.medgrpo.evaluation.comparison import compare, holm
+from recipes.medgrpo.evaluation.comparison import ComparisonError, compare, holm
 from recipes.medgrpo.evaluation.inputs import Graded
-from recipes.medgrpo.evaluation.pair_means import ComparisonError
 from recipes.medgrpo.evaluation.strict import score_strict
 from recipes.medgrpo.reward_options import signal_settings
 

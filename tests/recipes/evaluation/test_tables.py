@@ -45,7 +45,7 @@ def entries(found):
 
 def line(text, start):
     """The cells of the first line of a table that starts with a word."""
-    found = next(line for line in text.splitlines() if line.startswith(f"| {start} "))
+    found = next(line for line in text.splitlines() if line.lstrip("| ").startswith(f"{start} "))
     return [cell.strip() for cell in found.strip("|").split("|")]
 
 

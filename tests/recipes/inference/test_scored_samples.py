@@ -30,7 +30,7 @@ def test_answers_say_which_file_their_row_is_of(qwen2_5_vl, tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from recipes.medgrpo.evaluation.pair_means import paired_difference
+    from recipes.medgrpo.evaluation.comparison import paired_difference
     from recipes.medgrpo.inference.scored_samples import sample_and_score
     from recipes.medgrpo.reward_options import signal_settings
 
