@@ -35,8 +35,8 @@ from typing import Any
 
 from recipes.medgrpo.answers.box_text import boxes_in, boxes_on_canvas
 from recipes.medgrpo.answers.claims import same_id
+from recipes.medgrpo.answers.complete import Answer, read_results
 from recipes.medgrpo.answers.formats import SPACES
-from recipes.medgrpo.answers.matching import Answer, read_results
 from recipes.medgrpo.answers.questions import Row, problem, read_test
 from recipes.medgrpo.files import write_json
 from recipes.medgrpo.terminal import Parser, command, real

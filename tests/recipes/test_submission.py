@@ -342,7 +342,7 @@ def test_rollouts_that_do_not_fit_the_test_rows_are_refused(run, place, edit, li
 def test_a_row_that_is_answered_twice_is_refused(run, place):
     records = rollouts(place)
     status, entries, said = run([*records, records[5]])
-    assert (status, entries) == (2, None) and "row 4: has two answers with sample number 0" in said
+    assert (status, entries) == (2, None) and "row 4: a second answer with sample number 0" in said
 
 
 def test_blank_and_cut_off_answers_can_be_let_through_and_are_told(run, place):

@@ -20,8 +20,8 @@ from typing import Any
 
 from data_preprocess.wording import short
 from recipes.medgrpo.answers.claims import CLAIMS, stray
-from recipes.medgrpo.answers.formats import SPACES, answer_key, decoded, own_rollouts, space_of
-from recipes.medgrpo.answers.questions import Frame, InputError, Row, folded_question, problem
+from recipes.medgrpo.answers.formats import own_rollouts
+from recipes.medgrpo.answers.questions import Row, folded_question, problem
 
 ROW_NUMBER = re.compile("0|[1-9][0-9]{0,9}")
 """What a key of results by row looks like, whole."""
@@ -122,11 +122,8 @@ def _numbered(path: Path, content: Any, matched: Matched) -> dict[int, dict]:
 def _by_name(path: Path, content: list, rows: Sequence[Row], sample: int | None, matched: Matched) -> None:
     """Our rollouts by the file and the index that they give."""
     positions = {(row.file, row.index): position for position, row in enumerate(rows)}
-    files = {row.file for row in rows}
-    only_file = next(iter(files)) if len(files) == 1 else None
+    files = sorted({row.file for row in rows})
     drawn: dict[int, dict[int, dict]] = defaultdict(dict)
-    strays: list[tuple[Row, str, Any, Any]] = []
-    foreign: list[Dropped] = []
     for number, record in enumerate(content):
         if isinstance(record, dict) and "header" in record:
             continue
@@ -135,30 +132,26 @@ def _by_name(path: Path, content: list, rows: Sequence[Row], sample: int | None,
             expected = "a whole number as index and as sample"
             matched.dropped.append(Dropped(None, f"record {number}: expected {expected}, found {short(record)}"))
             continue
-        file = record.get("file") or only_file
-        file = file if isinstance(file, str) else short(file)
-        position = positions.get((file, index))
-        if position is None and file not in files:
-            foreign.append(Dropped(index, f"answers a row of {file}, expected one of {', '.join(sorted(files))}"))
+        file = record.get("file") or (files[0] if len(files) == 1 else None)
+        position = positions.get((str(file), index))
+        if position is None and file in files:
+            reason = f"answers a row that {file} does not have"
         elif position is None:
-            foreign.append(Dropped(index, f"answers a row that {file} does not have"))
+            reason = f"answers a row of {short(file)}, expected one of {', '.join(files)}"
         elif odd := stray(record, rows[position]):
-            strays.append((rows[position], *odd))
+            reason = _misfit(*odd)
         elif draw in drawn[position]:
-            matched.dropped.append(Dropped(index, f"has two answers with sample number {draw}; the first counts"))
+            reason = f"a second answer with sample number {draw}"
         else:
             drawn[position][draw] = record
+            continue
+        matched.dropped.append(Dropped(index, reason))
     drawn = {position: draws for position, draws in drawn.items() if draws}
-    if not drawn and strays:
-        _refuse_foreign(path, *strays[0], more=len(strays) - 1)
     if not drawn:
-        found = foreign[0].what if foreign else "none"
-        raise problem(path, foreign[0].index if foreign else None, "", "an answer to a row of the ground truth", found)
+        _refuse(path, matched)
     numbers = sorted({draw for draws in drawn.values() for draw in draws})
     if sample is not None and sample not in numbers:
         raise problem(path, None, "sample", f"number {sample}", f"only {', '.join(map(str, numbers))}")
-    matched.dropped += foreign
-    matched.dropped += [Dropped(row.index, _misfit(key, expected, found)) for row, key, expected, found in strays]
     for position, draws in drawn.items():
         chosen = min(draws) if sample is None else sample
         if chosen in draws:
@@ -170,17 +163,20 @@ def _by_name(path: Path, content: list, rows: Sequence[Row], sample: int | None,
         matched.notes.append(f"rows with several samples: {several}; of each the one with the lowest number is taken")
 
 
-_ANOTHER = "the answer is to another row"
-_MERGED = "; output merged from several GPUs' parts is in another order: --merged-parts N"
+ANOTHER_ROW = "the answer is to another row"
+MERGED_HINT = "; output merged from several GPUs' parts is in another order: --merged-parts N"
 
 
 def _misfit(key: str, expected: Any, found: Any) -> str:
-    return f"{_ANOTHER}: {key}: expected {short(expected)}, found {short(found)}"
+    return f"{ANOTHER_ROW}: {key}: expected {short(expected)}, found {short(found)}"
 
 
-def _refuse_foreign(path: Path, row: Row, key: str, expected: Any, found: Any, more: int) -> None:
-    wanted = f"answers to rows of {row.file} ({short(expected, 60)})"
-    raise problem(path, row.index, key, wanted, f"{short(found, 60)}: ground truth of another split?", more)
+def _refuse(path: Path, matched: Matched) -> None:
+    """No record answers a row."""
+    first = matched.dropped[0] if matched.dropped else None
+    found = f"{short(first.what, 110)}: ground truth of another split?" if first else "none"
+    wanted = "an answer to a row of the ground truth"
+    raise problem(path, first and first.index, "", wanted, found, len(matched.dropped) - 1)
 
 
 def _by_place(
@@ -217,7 +213,7 @@ def _by_ids(
     """Records that are not in the order of the rows: each must name one row, and no two the same."""
     matched.in_place = False
     rows_of = _row_finder(rows)
-    hint = "" if listed else _MERGED
+    hint = "" if listed else MERGED_HINT
     for number, record in records.items():
         found = [] if number in silent else rows_of(record)
         if not found:
@@ -233,9 +229,7 @@ def _by_ids(
         else:
             matched.records[found[0]] = record
     if not matched.records:
-        number = min(records.keys() - silent)
-        row = next((row for row in rows if row.index == number), rows[0])
-        _refuse_foreign(path, row, *(stray(records[number], row) or ("", row.id, "")), more=len(matched.dropped) - 1)
+        _refuse(path, matched)
     matched.notes.append(
         f"{len(matched.records)} records for {len(rows)} rows, not in their order: each is placed by what it says "
         "of its row; the official evaluator goes by place alone"
@@ -278,66 +272,3 @@ def unmerged(path: Path, records: dict[int, Any], rows: Sequence[Row], parts: in
         kinds[row.qa_type].append(row.index)
     order = [index for part in range(parts) for members in kinds.values() for index in members[part::parts]]
     return {index: records[number] for number, index in enumerate(order)}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a model said to a row.
-
-    `truncated` tells whether the token budget cut the text off (None: not known), `space` what its boxes are in, one of
-    `SPACES`, `placed` that nothing but the answer's place in its file ties it to the row, and `frame` the sizes and
-    family that bring boxes of the model's space back, where the record has them.
-    """
-
-    text: str
-    truncated: bool | None
-    space: str
-    placed: bool
-    frame: Frame | None = None
-
-
-def read_results(
-    path: Path, rows: Sequence[Row], *, sample: int | None = None, merged_parts: int = 1, box_space: str | None = None
-) -> list[Answer]:
-    """One answer for each row, in the rows' order.
-
-    Args:
-        path: results in one of the forms that `recipes.medgrpo.submission` names.
-        rows: what `read_test` returns.
-        sample, merged_parts: see `match`.
-        box_space: one of `SPACES`, for records that do not say it; None is the default of the form.
-
-    Raises:
-        InputError: a row without an answer or with two, an answer without a row, or an answer to another row.
-    """
-    content = decoded(path)
-    matched = match(path, content, rows, sample=sample, merged_parts=merged_parts)
-    if not matched.in_place:
-        raise problem(path, None, "", "records in the order of the rows", f"another{_MERGED}")
-    if matched.dropped:
-        first, more = matched.dropped[0], len(matched.dropped) - 1
-        where = "" if first.index is None else f": row {first.index}"
-        hint = "" if own_rollouts(content) or merged_parts > 1 or _ANOTHER not in first.what else _MERGED
-        raise InputError(f"{path}{where}: {first.what}{hint}" + (f" (and {more} more)" if more > 0 else ""))
-    if missing := [row.index for position, row in enumerate(rows) if position not in matched.records]:
-        raise problem(path, missing[0], "answer", f"one for each of {len(rows)} rows", "none", len(missing) - 1)
-    usual = box_space or ("model" if own_rollouts(content) else "canvas")
-    return [_answer(path, row, matched.records[at], usual, box_space) for at, row in enumerate(rows)]
-
-
-def _answer(path: Path, row: Row, record: dict, usual: str, stated: str | None) -> Answer:
-    if (key := answer_key(record)) is None:
-        raise problem(path, row.index, "answer", "an answer", f"only {', '.join(map(str, record))}")
-    try:
-        space, frame = space_of(record, usual)
-    except ValueError:
-        space, frame = "", None
-    if not space or (stated and space != stated):
-        raise problem(path, row.index, "box_space", stated or " or ".join(SPACES), record["box_space"])
-    if frame and row.space and frame != (*map(tuple, row.space[:2]), row.space[2]):
-        raise problem(path, row.index, "box_space", f"what the test file says, {row.space}", frame)
-    if not isinstance(record[key], str):
-        raise problem(path, row.index, key, "text (the server would lose the whole task)", record[key])
-    truncated = record.get("truncated")
-    placed = not CLAIMS & record.keys()
-    return Answer(record[key], truncated if isinstance(truncated, bool) else None, space, placed, frame)

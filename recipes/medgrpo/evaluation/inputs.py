@@ -11,7 +11,7 @@ Results are one of:
     merged           a list or dict of records that carry their reference (`gnd`, `struc_info`) themselves
 
 and the ground truth is the annotation file with answers or the preprocessor's parquet; merged records need none.
-`truths` reads the one, `matching` pairs it with the other.
+`truths` reads the ground truth, and `answers.matching` finds the record that answers each of its rows.
 
 One bad record costs itself: what is left out is named, row by row. Answers stay as they were found, be they text or
 not; only the boxes of stg answers are brought to pixels of the annotation canvas, where a record says that they are in

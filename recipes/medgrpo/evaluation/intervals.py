@@ -113,11 +113,12 @@ class Evaluation:
         mode: ``leaderboard`` or ``strict``.
         rows: what was evaluated, in the order of the input.
         records: of every row its own numbers.
-        measured: what the figures are made of: `parts.Parts` or `strict.Answers`.
+        measured: what the figures are made of: `contributions.Parts` or `strict.Answers`.
         scores: by level (``overall``, ``tasks``, ``sources``, ``pairs``) and group the figures. ``overall`` has the
             one group ``all``.
         left_out: rows that figures lack.
-        official: by column what the official evaluator would show (`parts.Parts.official`); empty in strict mode.
+        official: by column what the official evaluator would show (`contributions.Parts.official`); empty in strict
+            mode.
         resamples, seed: of the bootstrap.
     """
 

@@ -32,7 +32,7 @@ OFFICIAL = {
     UNJUDGED: "no judge answered: another measure",
     INEXACT: "not known: see the notes",
 }
-"""By state of a column (`parts.Parts.official`) its words in the table."""
+"""By state of a column (`contributions.Parts.official`) its words in the table."""
 
 
 def shown(value: float | None, official: str = SAME) -> float | None:

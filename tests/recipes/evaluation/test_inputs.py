@@ -14,7 +14,7 @@ import pytest
 
 from data_preprocess import medvidbench, synthetic
 from data_preprocess.synthetic_rows import PAIRS, Settings
-from recipes.medgrpo.answers.matching import read_results
+from recipes.medgrpo.answers.complete import read_results
 from recipes.medgrpo.answers.questions import InputError, read_test
 from recipes.medgrpo.evaluation.inputs import read_graded
 from recipes.medgrpo.submission import build
@@ -338,7 +338,7 @@ def test_a_rollout_that_fits_no_row_costs_itself(place, read, edit, dropped):
 def test_a_rollout_that_is_there_twice_counts_once(place, read):
     records = place.rollouts()
     found = read([*records, records[5] | {"answer": "again"}])
-    assert told(found) == [(4, "has two answers with sample number 0; the first counts")]
+    assert told(found) == [(4, "a second answer with sample number 0")]
     assert found.graded[4].answer == records[5]["answer"]
 
 
