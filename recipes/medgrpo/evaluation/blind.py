@@ -25,11 +25,11 @@ import numpy as np
 
 from recipes.medgrpo.evaluation.columns import columns
 from recipes.medgrpo.evaluation.constant_answers import CANDIDATES, FINALISTS, Constant, commonest, some
-from recipes.medgrpo.evaluation.contributions import read_parts
 from recipes.medgrpo.evaluation.inputs import Graded
 from recipes.medgrpo.evaluation.training_rows import TrainingRow, asked_times, clip_seconds, read_training_rows
 from reward_score.answers import MAX_CHARS
 from reward_score.leaderboard.actions import Encoder, classes_of, needs_peers, real_encoder, restructure
+from reward_score.leaderboard.contributions import read_parts
 from reward_score.medgrpo import score_many
 
 MODES = ("leaderboard", "strict")
