@@ -9,6 +9,7 @@ for them or for all tasks, in the words of the grammar that the reward reads, an
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 from itertools import product
 
 from reward_score.answers import (
@@ -24,6 +25,7 @@ from reward_score.answers import (
     render_stg,
     render_tal,
 )
+from reward_score.conventions import DEFAULT, convention_of
 
 SYSTEM_MODES = ("none", "missing", "all")
 """Which tasks get a system message about the format: none, those whose questions state none, or all."""
@@ -55,15 +57,16 @@ RESPONSE_TOKENS = {
 The last three are reckoned from words; with a tokenizer the audit says per pair how many answers exceed the budget.
 """
 
-_SPACES = {
-    "qwen2_5_vl": "in pixels of the video frame",
-    "qwen3_vl": "from 0 to 1000 across the frame's width and height",
-}
 _SECONDS = "Times are seconds from the start of the clip, with one decimal."
 
 
-def _lines(box_space: str) -> dict[str, str]:
-    """The system message of each task; `box_space` says what box coordinates count."""
+@cache
+def formats(family: str) -> dict[str, str]:
+    """What a system message says about the answer's format, by task; boxes are said in the model family's space."""
+    side = convention_of(family).box_side
+    space = (
+        "in pixels of the video frame" if side is None else f"from 0 to {side:g} across the frame's width and height"
+    )
     cvs = ", ".join(f"{CVS_NAMES[key]}: <score>" for key in CVS_COMPONENTS)
     skill = ", ".join(f"{aspect}: <score>/{SA_RANGE[1]}" for aspect in ASPECTS)
     return {
@@ -73,7 +76,7 @@ def _lines(box_space: str) -> dict[str, str]:
         ),
         "stg": (
             f"Give one bounding box for every time that is asked for, in order of time. {_SECONDS} A box is its left, "
-            f"top, right and bottom edge, {box_space}. Answer with one line and nothing else, in this form: "
+            f"top, right and bottom edge, {space}. Answer with one line and nothing else, in this form: "
             "<time> seconds: [<left>, <top>, <right>, <bottom>] <time> seconds: [<left>, <top>, <right>, <bottom>]"
         ),
         "dvc": (
@@ -90,9 +93,6 @@ def _lines(box_space: str) -> dict[str, str]:
         "cvs": f"Score each criterion 0, 1 or 2. Answer with one line and nothing else, in this form: {cvs}",
     }
 
-
-FORMATS = {family: _lines(space) for family, space in _SPACES.items()}
-"""What a system message says about the answer's format, by model family (boxes are said in its space) and task."""
 
 # Placeholders where a placeholder is an answer of the grammar; numbers that are unlikely answers where it is not.
 _EXAMPLES = {
@@ -138,7 +138,7 @@ def build_prompt(
     one_shot: bool = False,
     seed: int = 0,
     key: str = "",
-    family: str = "qwen2_5_vl",
+    family: str = DEFAULT,
 ) -> list[dict[str, str]]:
     """The chat of a row: `[{"role", "content"}]`, with one literal `<video>` where the clip goes.
 
@@ -153,14 +153,14 @@ def build_prompt(
         family: model family, whose space boxes are said in.
 
     Raises:
-        ValueError: an unknown mode.
+        ValueError: an unknown mode or family.
     """
     if system not in SYSTEM_MODES:
         raise ValueError(f"system: expected one of {', '.join(SYSTEM_MODES)}, found {system!r}")
     user = {"role": "user", "content": f"<video>\n{question}"}
     said = []
     if system == "all" or (system == "missing" and task in UNSTATED):
-        said.append(FORMATS[family][task])
+        said.append(formats(family)[task])
     if one_shot:
         said.append(f"Example of an answer's form:\n{example_answer(task, seed, key)}")
     return [{"role": "system", "content": "\n".join(said)}, user] if said else [user]

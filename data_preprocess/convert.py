@@ -39,6 +39,7 @@ from data_preprocess.prompt_length import PromptLength
 from data_preprocess.timeline import Clock, Timeline, clock_report, exact, frame_seconds, native_clock, uniform
 from reward_score.answers import render_stg
 from reward_score.boxes import to_model
+from reward_score.conventions import DEFAULT
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Settings:
     """
 
     frames_root: str
-    model_family: str = "qwen2_5_vl"
+    model_family: str = DEFAULT
     min_pixels: int = MIN_PIXELS
     max_pixels: int = MAX_PIXELS
     tasks: tuple[str, ...] = TASKS

@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from reward_score.boxes import Box, iou
+from reward_score.conventions import convention_of
 
 Size = tuple[int, int]
 
@@ -38,11 +39,8 @@ ASSUMED_SIZE: Size = (854, 480)
 SOURCES = frozenset({*NATIVE_SIZES, "AVOS", "NurViD"})
 """All sources."""
 
-FACTORS = {"qwen2_5_vl": 28, "qwen3_vl": 32}
-"""Both sides of a frame are multiples of this: vision patch (14, 16) times the merge of 2 x 2 patches."""
-
 FRAMES_PER_TOKEN = 2
-"""The temporal patch of both families spans two frames."""
+"""The temporal patch of all families spans two frames."""
 
 MIN_PIXELS, MAX_PIXELS = 6_272, 37_632
 """Pixels of a processed frame in the released inference settings."""
@@ -80,19 +78,20 @@ def rounding_ious(boxes: Iterable[Box], decimals: int) -> list[float]:
 def processed_size(frame_size: Size, family: str, min_pixels: int = MIN_PIXELS, max_pixels: int = MAX_PIXELS) -> Size:
     """The size that a frame is resized to: the "smart resize" rule of the Qwen-VL preprocessing.
 
-    Each side is rounded to a multiple of the family's factor; when the area then lies outside
+    Each side is rounded to a multiple of the family's cell; when the area then lies outside
     [min_pixels, max_pixels], both sides are scaled alike by the root of the area's ratio and rounded inwards.
 
     Args:
         frame_size: (width, height) on disk.
-        family: a key of `FACTORS`.
+        family: a key of `reward_score.conventions.CONVENTIONS`.
         min_pixels: lower bound of width x height.
-        max_pixels: upper bound of width x height; at least one block of factor x factor.
+        max_pixels: upper bound of width x height; at least one cell.
 
     Raises:
-        ValueError: bounds that no size satisfies, or a frame more than 200 times as long as it is wide.
+        ValueError: an unknown family, bounds that no size satisfies, or a frame more than 200 times as long as it is
+            wide.
     """
-    factor = FACTORS[family]
+    factor = convention_of(family).cell
     width, height = frame_size
     if not 0 < min_pixels <= max_pixels or max_pixels < factor * factor:
         raise ValueError(
@@ -112,5 +111,5 @@ def processed_size(frame_size: Size, family: str, min_pixels: int = MIN_PIXELS, 
 
 def vision_tokens(frames: int, size: Size, family: str) -> int:
     """Vision tokens of a clip of `frames` frames processed to `size`."""
-    factor = FACTORS[family]
+    factor = convention_of(family).cell
     return math.ceil(frames / FRAMES_PER_TOKEN) * (size[0] // factor) * (size[1] // factor)

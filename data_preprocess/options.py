@@ -13,11 +13,11 @@ from data_preprocess.annotations import TASKS
 from data_preprocess.chat import RESPONSE_TOKENS, SYSTEM_MODES
 from data_preprocess.convert import Settings
 from data_preprocess.frame_store import SUFFIXES
-from data_preprocess.geometry import FACTORS
 from data_preprocess.pipeline import Splitting
 from data_preprocess.prompt_length import THIN_POLICIES
 from data_preprocess.timeline import CLOCKS
 from data_preprocess.wording import Parser
+from reward_score.conventions import CONVENTIONS, convention_of
 
 FRAME_FORMATS = tuple(suffix.lstrip(".") for suffix in SUFFIXES)
 
@@ -52,7 +52,7 @@ def parse_arguments(arguments: Sequence[str], description: str | None) -> argpar
     model = parser.add_argument_group("model").add_argument
     model(
         "--model-family",
-        choices=sorted(FACTORS),
+        choices=tuple(CONVENTIONS),
         default=default.model_family,
         help="the model that reads them (%(default)s)",
     )
@@ -82,7 +82,7 @@ def parse_arguments(arguments: Sequence[str], description: str | None) -> argpar
         help="what counts where the two differ (%(default)s)",
     )
     times("--clock", choices=CLOCKS, default=default.clock, help="seconds of a listed frame (%(default)s)")
-    times("--timeline", choices=("uniform", "exact"), default=default.timeline, help="exact: Qwen3-VL only")
+    times("--timeline", choices=("uniform", "exact"), default=default.timeline, help="exact: the frames' own times")
     times("--max-growth", type=float, default=default.max_growth, help="most growth by filled holes (%(default)s)")
     times(
         "--tick-tolerance",
@@ -126,9 +126,10 @@ def parse_arguments(arguments: Sequence[str], description: str | None) -> argpar
     for name, low in (("workers", 1), ("subset", 0), ("max_prompt_tokens", 0)):
         if getattr(options, name) < low:
             parser.error(f"--{name.replace('_', '-')} {getattr(options, name)}: expected {low} or more")
-    if options.timeline == "exact" and options.model_family != "qwen3_vl":
+    if options.timeline == "exact" and not convention_of(options.model_family).stamped:
+        able = " or ".join(name for name, convention in CONVENTIONS.items() if convention.stamped)
         parser.error(
-            "--timeline exact: expected --model-family qwen3_vl (Qwen2.5-VL has one interval for a whole clip)"
+            f"--timeline exact: expected --model-family {able} ({options.model_family} has one interval for a clip)"
         )
     if options.max_prompt_tokens and not options.tokenizer:
         parser.error("--max-prompt-tokens: expected --tokenizer beside it")

@@ -3,8 +3,9 @@
 """How many tokens a prompt has once the model family's processor has laid out its clip, and what fits a limit.
 
 Nothing is decoded: the number follows from the text, the count and times of the frames, and their processed size.
-Qwen2.5-VL puts all vision tokens between one pair of marks. Qwen3-VL announces every temporal patch (two frames) with
-the mean of their times, `<12.5 seconds>`, and gives each its own pair. All marks are special tokens, at which a
+A family whose prompts are not stamped with times puts all vision tokens between one pair of marks. One whose prompts
+are (`Convention.stamped`) announces every temporal patch (two frames) with the mean of their times, `<12.5 seconds>`,
+and gives each its own pair. All marks are special tokens, at which a
 tokenizer always cuts, so the pieces between them are counted apart, and most of them only once.
 
 transformers is imported with the first `PromptLength`, not with this module.
@@ -19,8 +20,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from data_preprocess.geometry import FACTORS, FRAMES_PER_TOKEN, vision_tokens
+from data_preprocess.geometry import FRAMES_PER_TOKEN, vision_tokens
 from data_preprocess.timeline import THINNING, Timeline, thin
+from reward_score.conventions import convention_of
 
 THIN_POLICIES = ("none", *THINNING)
 """What becomes of a clip whose prompt is too long: nothing, or fewer frames as `timeline.thin` chooses them."""
@@ -51,17 +53,16 @@ class PromptLength:
     Args:
         folder: a model or tokenizer folder in HF format; nothing is downloaded. Its chat template is used, the
             processor's (`chat_template.json`) before the tokenizer's, Qwen's plain format where it has none.
-        family: model family, `qwen2_5_vl` or `qwen3_vl`.
+        family: model family, a key of `reward_score.conventions.CONVENTIONS`.
 
     Raises:
+        ValueError: an unknown family.
         TokenizerError: no tokenizer there, or none of Qwen's vision-language models.
     """
 
     def __init__(self, folder: str | os.PathLike[str], family: str):
         from transformers import AutoTokenizer
 
-        if family not in FACTORS:
-            raise ValueError(f"family: expected one of {', '.join(sorted(FACTORS))}, found {family!r}")
         self.family = family
         expected = f"--tokenizer {folder}: expected a folder with the tokenizer of a Qwen vision-language model"
         try:
@@ -75,7 +76,8 @@ class PromptLength:
         for mark in (_START, _PAD, _END):
             if mark not in known:
                 raise TokenizerError(f"{expected}, found none of its tokens {mark}")
-        self._own_marks = family == "qwen3_vl" and not _outer_marks_stay()
+        self._stamps = convention_of(family).stamped
+        self._own_marks = self._stamps and not _outer_marks_stay(family)
         self._count = lru_cache(maxsize=1 << 15)(lambda text: len(self._ids(text)))
         self._around = lru_cache(maxsize=1 << 14)(self._render)
         self._stamped = lru_cache(maxsize=1 << 12)(self._count_stamps)
@@ -97,7 +99,7 @@ class PromptLength:
         """
         before, after = self._around(tuple((turn["role"], turn["content"]) for turn in prompt))
         tokens = self._added + self._count(after) + vision_tokens(len(times), size, self.family)
-        if self.family == "qwen2_5_vl":
+        if not self._stamps:
             return tokens + self._count(before) + 2
         first, rest = self._stamped(tuple(times))
         if self._own_marks:
@@ -168,7 +170,7 @@ class PromptLength:
 
 
 def stamps(times: Sequence[float]) -> list[str]:
-    """What Qwen3-VL announces its temporal patches with: the mean time of their first and last frame.
+    """What a stamped prompt announces its temporal patches with: the mean time of their first and last frame.
 
     An odd last frame counts twice, as in the processor.
     """
@@ -200,12 +202,13 @@ def _processor_template(folder: str | os.PathLike[str]) -> str | None:
     return template
 
 
-def _outer_marks_stay() -> bool:
-    """Whether the installed Qwen3-VL processor leaves the template's own marks around the clip.
+def _outer_marks_stay(family: str) -> bool:
+    """Whether the installed processor of stamped prompts leaves the template's own marks around the clip.
 
     transformers up to 5.9 puts stamps and patches in the place of mark, pad and mark; from 5.10 on, with the processor
     that has a method for it, in the place of the pad alone, which makes two tokens more.
     """
-    from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
+    import transformers
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
-    return hasattr(Qwen3VLProcessor, "replace_video_token")
+    return hasattr(getattr(transformers, PROCESSOR_MAPPING_NAMES[family]), "replace_video_token")

@@ -16,7 +16,9 @@ main() {
   ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
   # shellcheck source=examples/lib/ablation.sh
   source "$ROOT/examples/lib/ablation.sh"
-  export MODEL=${MODEL:-qwen2_5_vl} SEED=${SEED:-0}
+  # shellcheck source=examples/lib/model.sh
+  source "$ROOT/examples/lib/model.sh"
+  export MODEL SEED=${SEED:-0}
   VARIANTS=${VARIANTS:-none:grpo percentile_rank:grpo adaptive:grpo logistic:dr_grpo none:dr_grpo none:per_task none:drpo}
   BASE=${OUTPUT_DIR:-$ROOT/outputs/${MODEL}_seed$SEED}
 

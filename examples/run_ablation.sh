@@ -28,7 +28,9 @@ main() {
   # shellcheck source=examples/lib/ablation.sh
   source "$ROOT/examples/lib/ablation.sh"
 
-  export MODEL=${MODEL:-qwen2_5_vl}     # qwen2_5_vl or qwen3_vl
+  # shellcheck source=examples/lib/model.sh
+  source "$ROOT/examples/lib/model.sh"
+  export MODEL
   why=$(cpu_reasons)
   # What is only printed is the 8-GPU recipe's, on any machine.
   if only_prints "$@"; then why=; fi
@@ -59,7 +61,7 @@ main() {
   ((${#options[@]} == 0)) || only_prints "${options[@]}" ||
     PROBLEMS+=("option '${options[0]}': expected rows, key=value, --dry-run or --cfg job --resolve")
   ((${#ARGUMENTS[@]})) || PROBLEMS+=("no row: expected table or some of $(row_names)")
-  case $MODEL in qwen2_5_vl | qwen3_vl) ;; *) PROBLEMS+=("MODEL is '$MODEL', expected qwen2_5_vl or qwen3_vl") ;; esac
+  mapfile -t -O "${#PROBLEMS[@]}" PROBLEMS < <(model_problem)
   if [[ $JUDGE == none ]]; then
     PROBLEMS+=("JUDGE is 'none': row E is without a judge by itself, expected the judge of the other rows")
   elif [[ -n $why ]]; then
@@ -76,11 +78,6 @@ main() {
     echo "Rows of the ablation by the 8-GPU recipe: $(gpu_count) GPUs found and MODEL_PATH is $MODEL_PATH." >&2
     on_gpus
   fi
-}
-
-# The recipe of the model.
-recipe_of() {
-  case $MODEL in qwen2_5_vl) echo run_medgrpo_qwen2_5_vl_7b.sh ;; *) echo run_medgrpo_qwen3_vl_4b.sh ;; esac
 }
 
 # What hydra composes for each row, one YAML document after the other.

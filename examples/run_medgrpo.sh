@@ -21,7 +21,8 @@ main() {
   # shellcheck source=examples/lib/environment.sh
   source "$ROOT/examples/lib/environment.sh"
 
-  MODEL=${MODEL:-qwen2_5_vl}            # qwen2_5_vl or qwen3_vl
+  # shellcheck source=examples/lib/model.sh
+  source "$ROOT/examples/lib/model.sh"
   SEED=${SEED:-0}                       # of the data, the weights, the schedule and every draw
   OUTPUT_DIR=${OUTPUT_DIR:-$ROOT/outputs/${MODEL}_seed$SEED}
   VIDEOS=${VIDEOS:-60}                  # synthetic videos per source
@@ -47,13 +48,14 @@ main() {
   fail() { printf 'run_medgrpo: %s\n' "$*" >&2; exit 2; }
   stage() { printf '\n== %s\n' "$*"; }
 
-  case $MODEL in qwen2_5_vl | qwen3_vl) ;; *) fail "MODEL is '$MODEL', expected qwen2_5_vl or qwen3_vl" ;; esac
+  problems=$(model_problem)
+  [[ -z $problems ]] || fail "$problems"
   [[ $SEED =~ ^[0-9]+$ ]] || fail "SEED is '$SEED', expected a whole number"
 
   read_arguments "$@"
   why=$(cpu_reasons)
   if [[ -z $why ]]; then
-    case $MODEL in qwen2_5_vl) recipe=run_medgrpo_qwen2_5_vl_7b.sh ;; *) recipe=run_medgrpo_qwen3_vl_4b.sh ;; esac
+    recipe=$(recipe_of)
     echo "$(gpu_count) GPUs found and MODEL_PATH is $MODEL_PATH: running examples/$recipe"
     exec bash "$ROOT/examples/$recipe" "$@"
   fi
@@ -160,10 +162,11 @@ main() {
       --videos-per-source "$VIDEOS" --rows-per-pair "$ROWS"
 
     stage "2/7 annotations to parquet"
-    case $MODEL in qwen2_5_vl) PIXELS=(3136 6272) ;; *) PIXELS=(4096 8192) ;; esac
+    # Frames of four to eight vision tokens.
+    cell=$(python -c "from reward_score.conventions import CONVENTIONS; print(CONVENTIONS['$MODEL'].cell ** 2)")
     python "$ROOT/data_preprocess/medvidbench.py" --annotations synthetic/train_annotations.json \
       --frames-root synthetic/frames --output data --model-family "$MODEL" \
-      --min-pixels "${PIXELS[0]}" --max-pixels "${PIXELS[1]}" --system-prompt none --val-fraction 0.1 --seed "$SEED" \
+      --min-pixels $((4 * cell)) --max-pixels $((8 * cell)) --system-prompt none --val-fraction 0.1 --seed "$SEED" \
       >logs/preprocess.log ||
       fail "preprocessing failed"
     tail -n 1 logs/preprocess.log

@@ -3,10 +3,7 @@
 """Box arithmetic, and the one place where a box changes its coordinate system.
 
 Boxes are ``(x1, y1, x2, y2)``. Sizes are ``(width, height)``. Inside the project a box is in pixels of the
-*annotation canvas*; what a model reads and writes is in its own space:
-
-* ``qwen2_5_vl``: absolute pixels of the processed frame, the one that the vision tower sees;
-* ``qwen3_vl``: thousandths of the frame's width and height, 0 to 1000.
+*annotation canvas*; what a model reads and writes is in its family's space, see `conventions.Convention.box_side`.
 """
 
 from __future__ import annotations
@@ -14,23 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isfinite
 
+from .conventions import convention_of
+
 Box = tuple[float, float, float, float]
-
-FAMILIES = ("qwen2_5_vl", "qwen3_vl")
-"""Model families whose box space is known."""
-
-_QWEN3_VL_SIDE = 1000.0
 
 
 def _scale(canvas: Sequence[float], processed_size: Sequence[float], family: str) -> tuple[float, float, float, float]:
     """The canvas's and the model space's extents ``(canvas w, canvas h, model w, model h)``."""
     width, height = float(canvas[0]), float(canvas[1])
-    if family == "qwen2_5_vl":
-        model_width, model_height = float(processed_size[0]), float(processed_size[1])
-    elif family == "qwen3_vl":
-        model_width = model_height = _QWEN3_VL_SIDE
-    else:
-        raise ValueError(f"model family {family!r}: expected one of {', '.join(FAMILIES)}")
+    side = convention_of(family).box_side
+    model_width, model_height = (float(processed_size[0]), float(processed_size[1])) if side is None else (side, side)
     if not (width > 0 and height > 0 and model_width > 0 and model_height > 0):
         raise ValueError(f"canvas {tuple(canvas)}, processed size {tuple(processed_size)}: expected positive sizes")
     return width, height, model_width, model_height
@@ -42,8 +32,8 @@ def to_model(box: Sequence[float], canvas: Sequence[float], processed_size: Sequ
     Args:
         box: ``(x1, y1, x2, y2)`` in canvas pixels; may overrun the canvas, and then overruns the model's space.
         canvas: ``(width, height)`` of the annotation canvas.
-        processed_size: ``(width, height)`` of the frame after the processor's resize (not used by ``qwen3_vl``).
-        family: one of `FAMILIES`.
+        processed_size: ``(width, height)`` of the frame after the processor's resize; not used for all families.
+        family: a key of `conventions.CONVENTIONS`.
 
     Raises:
         ValueError: an unknown family, or a size that is not positive.

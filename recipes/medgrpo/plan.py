@@ -24,10 +24,10 @@ from typing import Any
 
 from data_preprocess.geometry import ASSUMED_SIZE
 from recipes.medgrpo.files import write_json
-from recipes.medgrpo.planning import memory, steptime
+from recipes.medgrpo.planning import PlanError, memory, steptime
 from recipes.medgrpo.planning.memory import GIB
 from recipes.medgrpo.planning.recipe_settings import Settings, read_settings
-from recipes.medgrpo.planning.shapes import PlanError, Shape, read_shape
+from recipes.medgrpo.planning.shapes import Shape, read_shape
 from recipes.medgrpo.planning.steptime import CARDS, MBU, MFU, Speed
 from recipes.medgrpo.planning.tokens import QUESTION_TOKENS, Clip, clip_of, mean_clip, stored_lengths
 from recipes.medgrpo.terminal import Parser, command, real, table, whole

@@ -12,11 +12,13 @@ if os.environ.get("VERL_PLATFORM", "").lower() == "cpu":
     # Before anything imports torchvision.
     import recipes.medgrpo.rollout.cpu  # noqa: F401
 
-from recipes.medgrpo.data import positions  # noqa: E402
+from recipes.medgrpo.data.families import FAMILIES  # noqa: E402
+from recipes.medgrpo.data.positions import enabled  # noqa: E402
 from recipes.medgrpo.rollout import vllm_times  # noqa: E402
 
-if positions.enabled():
-    positions.install()
+if enabled():
+    for family in FAMILIES.values():
+        family.install_positions()
     vllm_times.install()
 
 from recipes.medgrpo.data.processing import install as remember_clips  # noqa: E402

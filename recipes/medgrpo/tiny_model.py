@@ -146,8 +146,8 @@ def build(family: str, tokenizer: Qwen2TokenizerFast, *, hidden: int = 128, laye
     text, vision = copy.deepcopy({**text, **kind.tiny_text}), copy.deepcopy({**vision, **kind.tiny_vision})
     config = kind.from_transformers("config")(text_config=text, vision_config=vision, **tokens)
     model = kind.from_transformers("model")(config)
-    cell = (2 * kind.patch_size) ** 2
-    shape = {"patch_size": kind.patch_size, "temporal_patch_size": 2, "merge_size": 2}
+    cell = kind.convention.cell**2
+    shape = {"patch_size": kind.convention.patch_size, "temporal_patch_size": 2, "merge_size": 2}
     processor = kind.from_transformers("processor")(
         image_processor=Qwen2VLImageProcessor(**shape, size={"shortest_edge": cell, "longest_edge": 64 * cell}),
         video_processor=kind.from_transformers("video_processor")(

@@ -41,10 +41,10 @@ from bench_plan import checkpointed, model_of, prompt_of
 
 from data_preprocess.geometry import ASSUMED_SIZE
 from recipes.medgrpo.files import write_json
-from recipes.medgrpo.planning import memory, steptime
+from recipes.medgrpo.planning import PlanError, memory, steptime
 from recipes.medgrpo.planning.arithmetic import text_cost, training_cost, vision_cost
 from recipes.medgrpo.planning.recipe_settings import read_settings
-from recipes.medgrpo.planning.shapes import MODELS, PlanError, Shape, builtin_config, read_shape
+from recipes.medgrpo.planning.shapes import MODELS, Shape, builtin_config, read_shape
 from recipes.medgrpo.planning.tokens import Clip, clip_of
 from recipes.medgrpo.terminal import whole
 
@@ -152,7 +152,7 @@ def predicted(shape: Shape, clip: Clip, answer: int, peak_flops: float | None) -
     said = {
         "forward_flops": text_cost(shape, [whole]).forward + vision_cost(shape, clip).forward,
         "update_flops": training_cost(shape, clip, answer, checkpointing=True),
-        "peak_gib": (size + memory.HALF * whole * shape.text.vocab) / memory.GIB,
+        "peak_gib": (size + memory.HALF * whole * shape.text.vocab_size) / memory.GIB,
     }
     if peak_flops:
         said |= {

@@ -183,7 +183,7 @@ def kept_by_one(family: str, part: str, checkpointing: bool, hidden: int = 256, 
             checkpointed(found.model)
         sums.append(kept_bytes(found))
     measured = (sums[1] - sums[0]) / (found.tokens if part == "layer" else found.clip.patches)
-    width = found.shape.text.hidden if part == "layer" else found.shape.vision.hidden
+    width = found.shape.text.hidden_size if part == "layer" else found.shape.vision.hidden_size
     if checkpointing:
         return measured, 2 * width
     return measured, layer_bytes(found.shape) if part == "layer" else block_bytes(found.shape) + 2 * width
@@ -234,7 +234,7 @@ def peak_bytes(found: Case) -> tuple[float, float]:
     settings = replace(read_settings("sft"), master_bytes=2, micro_tokens=found.tokens)
     parts = training(found.shape, settings, replace(found.clip, prompt_tokens=found.tokens), 1).parts
     said = sum(size for part, size in parts.items() if part not in ("gathered layers", "CUDA"))
-    return measured, said + 2 * found.tokens * found.shape.text.vocab
+    return measured, said + 2 * found.tokens * found.shape.text.vocab_size
 
 
 def line(name: str, measured: float, said: float) -> str:

@@ -8,8 +8,9 @@ from collections import Counter
 
 import pytest
 
-from data_preprocess.chat import FORMATS, RESPONSE_TOKENS, SYSTEM_MODES, UNSTATED, build_prompt, example_answer
+from data_preprocess.chat import RESPONSE_TOKENS, SYSTEM_MODES, UNSTATED, build_prompt, example_answer, formats
 from reward_score.answers import ASPECTS, CVS_COMPONENTS, CVS_NAMES, PARSERS, parse_cvs, parse_sa
+from reward_score.conventions import CONVENTIONS
 
 TASKS = sorted(PARSERS)
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
@@ -43,12 +44,12 @@ def test_an_unknown_mode_is_an_error():
 
 
 def test_every_family_has_every_task_and_only_boxes_differ():
-    assert sorted(FORMATS) == sorted(FAMILIES)
-    assert all(sorted(lines) == TASKS for lines in FORMATS.values())
-    differ = [task for task in TASKS if FORMATS["qwen2_5_vl"][task] != FORMATS["qwen3_vl"][task]]
+    assert sorted(CONVENTIONS) == sorted(FAMILIES)
+    assert all(sorted(formats(family)) == TASKS for family in FAMILIES)
+    differ = [task for task in TASKS if formats("qwen2_5_vl")[task] != formats("qwen3_vl")[task]]
     assert differ == ["stg"]
-    assert "pixels of the video frame" in FORMATS["qwen2_5_vl"]["stg"]
-    assert "0 to 1000" in FORMATS["qwen3_vl"]["stg"]
+    assert "pixels of the video frame" in formats("qwen2_5_vl")["stg"]
+    assert "0 to 1000" in formats("qwen3_vl")["stg"]
 
 
 def as_answer(form):
@@ -64,7 +65,7 @@ def as_answer(form):
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("task", ["tal", "stg", "dvc", "sa", "cvs"])
 def test_the_form_that_is_asked_for_is_the_form_that_is_read(task, family):
-    answer = as_answer(FORMATS[family][task])
+    answer = as_answer(formats(family)[task])
     assert "<" not in answer
     # A box a time: the second stands for another time.
     answer = answer.replace("] 4.0 seconds", "] 8.0 seconds")
@@ -113,5 +114,5 @@ def test_every_task_has_an_answer_budget():
 
 
 def test_components_are_named_as_answers_name_them():
-    assert all(CVS_NAMES[name] in FORMATS["qwen3_vl"]["cvs"] for name in CVS_COMPONENTS)
-    assert all(aspect in FORMATS["qwen3_vl"]["sa"] for aspect in ASPECTS)
+    assert all(CVS_NAMES[name] in formats("qwen3_vl")["cvs"] for name in CVS_COMPONENTS)
+    assert all(aspect in formats("qwen3_vl")["sa"] for aspect in ASPECTS)

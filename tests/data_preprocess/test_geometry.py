@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 
 from data_preprocess.geometry import (
     CANVASES,
-    FACTORS,
     NATIVE_SIZES,
     SOURCES,
     assumed_size,
@@ -25,6 +24,7 @@ from data_preprocess.geometry import (
     vision_tokens,
 )
 from reward_score.boxes import iou, to_canvas, to_model
+from reward_score.conventions import CONVENTIONS
 
 SIDES = st.integers(min_value=56, max_value=2000)
 
@@ -81,13 +81,13 @@ def reference():
 @given(
     width=SIDES,
     height=SIDES,
-    family=st.sampled_from(sorted(FACTORS)),
+    family=st.sampled_from(sorted(CONVENTIONS)),
     bounds=st.sampled_from([(6272, 37632), (784, 6272), (100352, 602112), (4096, 16384)]),
 )
 def test_the_rule_is_qwen_vl_utils(reference, width, height, family, bounds):
-    theirs = reference(height, width, FACTORS[family], *bounds)
+    theirs = reference(height, width, CONVENTIONS[family].cell, *bounds)
     if 0 in theirs:  # there, a side may vanish; ours keeps one block
-        theirs = tuple(max(side, FACTORS[family]) for side in theirs)
+        theirs = tuple(max(side, CONVENTIONS[family].cell) for side in theirs)
     assert processed_size((width, height), family, *bounds) == theirs[::-1]
 
 
@@ -102,7 +102,7 @@ def test_without_a_look_at_the_disk_a_source_has_its_usual_size():
     assert set(CANVASES) <= set(NATIVE_SIZES) <= SOURCES
 
 
-@pytest.mark.parametrize("family", sorted(FACTORS))
+@pytest.mark.parametrize("family", sorted(CONVENTIONS))
 def test_the_guess_does_not_matter_among_16_to_9_frames(family):
     """AVOS and NurViD are guessed, CholecTrack20 comes in two sizes."""
     sizes = {processed_size(size, family) for size in ((854, 480), (640, 360), (1280, 720), (1920, 1080))}
@@ -115,7 +115,7 @@ BOX = st.tuples(*[st.floats(-3, 1923, allow_nan=False)] * 4)
 
 
 @settings(max_examples=150, deadline=None)
-@given(box=BOX, canvas=CANVAS, disk=CANVAS, family=st.sampled_from(sorted(FACTORS)))
+@given(box=BOX, canvas=CANVAS, disk=CANVAS, family=st.sampled_from(sorted(CONVENTIONS)))
 def test_unrounded_a_box_comes_back_from_disk_and_from_either_model(box, canvas, disk, family):
     size = processed_size(disk, family)
     assert to_canvas(to_model(box, canvas, size, family), canvas, size, family) == pytest.approx(box, abs=1e-6)
@@ -134,7 +134,7 @@ GOLD = {
 
 
 @pytest.mark.parametrize("source", sorted(GOLD))
-@pytest.mark.parametrize("family", sorted(FACTORS))
+@pytest.mark.parametrize("family", sorted(CONVENTIONS))
 def test_one_decimal_keeps_a_written_box_on_its_gold_one(source, family):
     canvas = CANVASES[source]
     size = processed_size(canvas, family)

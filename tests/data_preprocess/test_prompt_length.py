@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_preprocess.chat import build_prompt
-from data_preprocess.geometry import FACTORS
 from data_preprocess.prompt_length import LEAST_FRAMES, THIN_POLICIES, PromptLength, TokenizerError, stamps
 from data_preprocess.timeline import exact, thin, uniform
+from reward_score.conventions import CONVENTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 QUESTION = "You are an expert. Between 12.0 and 40.0 seconds, where is the grasper?"
@@ -44,7 +44,7 @@ class Real:
     length: PromptLength
 
     def size(self, across=3, down=2):
-        return across * FACTORS[self.family], down * FACTORS[self.family]
+        return across * CONVENTIONS[self.family].cell, down * CONVENTIONS[self.family].cell
 
     def tokens(self, prompt, size, times=None, count=0, fps=1.0):
         """Tokens of the processor's own output; frames at whole ticks of `fps`, or each at a time of its own."""
@@ -71,7 +71,7 @@ def processors(tmp_path_factory):
 
     torch.set_num_threads(1)
     made = {}
-    for family in FACTORS:
+    for family in CONVENTIONS:
         tokenizer = tiny_model.train_tokenizer([QUESTION, "<12.5 seconds> <0.0 seconds>", "Watch this: <x>"], 400)
         _, processor = tiny_model.build(family, tokenizer, hidden=32, layers=1)
         folder = str(tmp_path_factory.mktemp(family))
@@ -80,7 +80,7 @@ def processors(tmp_path_factory):
     return made
 
 
-@pytest.fixture(params=sorted(FACTORS))
+@pytest.fixture(params=sorted(CONVENTIONS))
 def real(request, processors):
     return processors[request.param]
 
@@ -108,7 +108,7 @@ PROMPTS = [
     frames=st.integers(1, 45),
     fps=st.sampled_from([0.1, 0.3, 0.5, 1.0, 2 / 3, 2.0, 3.0]),
 )
-@pytest.mark.parametrize("family", sorted(FACTORS))
+@pytest.mark.parametrize("family", sorted(CONVENTIONS))
 def test_uniform_lists(processors, family, prompt, across, down, frames, fps):
     real = processors[family]
     size = real.size(across, down)

@@ -47,7 +47,7 @@ def test_a_built_in_model_has_the_published_parameters_and_those_of_the_real_cla
     real = sum(parameter.numel() for parameter in model.parameters())
     assert shape.parameters == real == MODELS[name]["parameters"]
     assert shape.parts["vision"] == sum(parameter.numel() for parameter in model.model.visual.parameters())
-    assert shape.text.layer == sum(p.numel() for p in model.model.language_model.layers[0].parameters())
+    assert shape.layers.largest == sum(p.numel() for p in model.model.language_model.layers[0].parameters())
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reward_score.boxes import FAMILIES, clip_to_canvas, iou, to_canvas, to_model
+from reward_score.boxes import clip_to_canvas, iou, to_canvas, to_model
+from reward_score.conventions import CONVENTIONS
 
 COORDINATE = st.floats(-10, 2000, allow_nan=False)
 BOX = st.tuples(COORDINATE, COORDINATE, COORDINATE, COORDINATE)
@@ -20,7 +21,7 @@ def test_to_model():
 
 
 @settings(max_examples=60, deadline=None)
-@given(BOX, st.sampled_from(FAMILIES))
+@given(BOX, st.sampled_from(tuple(CONVENTIONS)))
 def test_there_and_back(box, family):
     canvas, size = (1306, 1009), (168, 168)
     back = to_canvas(to_model(box, canvas, size, family), canvas, size, family)

@@ -80,7 +80,7 @@ def chat_of(row: dict) -> list[dict]:
     """The chat of a row in parts. Raises `DataError` for what the row's model family cannot be told or shown."""
     extra = row["extra_info"]
     family = FAMILIES.get(extra.get("model_family"))
-    if family and not family.own_times and any(video.get("frame_seconds") for video in row["videos"]):
+    if family and not family.convention.stamped and any(video.get("frame_seconds") for video in row["videos"]):
         raise DataError(
             f"row {extra['index']}: videos.frame_seconds is set, and {family.name} knows one interval for a whole "
             "clip, expected null: preprocess with --timeline uniform"

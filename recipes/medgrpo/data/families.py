@@ -1,9 +1,10 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""What the recipe asks of a model family: one class each, so that a third family is one class more.
+"""What the recipe asks of a model family in transformers and vLLM: one class each.
 
-How a family writes boxes is in `reward_score.boxes`, what its frames and prompts look like in `data_preprocess`.
+What needs neither package (boxes, patches, times in the prompt) is data, in `reward_score.conventions`.
+docs/adding_a_family.md says how a family is added.
 """
 
 from __future__ import annotations
@@ -12,11 +13,20 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from recipes.medgrpo.files import InputError
+from reward_score.conventions import Convention, convention_of
 
 if TYPE_CHECKING:
     import torch
 
 Size = tuple[int, int]
+
+# Where transformers lists the classes of all model types.
+_CLASSES = {
+    "config": ("configuration_auto", "CONFIG_MAPPING_NAMES"),
+    "model": ("modeling_auto", "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES"),
+    "processor": ("processing_auto", "PROCESSOR_MAPPING_NAMES"),
+    "video_processor": ("video_processing_auto", "VIDEO_PROCESSOR_MAPPING_NAMES"),
+}
 
 
 class Family:
@@ -24,27 +34,33 @@ class Family:
 
     Attributes:
         name: the model type of its configurations in transformers, and `extra_info.model_family` of its rows.
-        patch_size: side of a vision patch in pixels.
-        own_times: whether every frame can have a time of its own, not just multiples of one interval.
-        config, model, processor, video_processor: its classes, by their names in transformers.
         tiny_text, tiny_vision: what the configuration of a tiny model of 32-wide heads needs beside the usual.
+        adapters_reach_tower: whether gradients pass the frozen vision tower when only text layers have adapters. verl
+            then calls `enable_input_require_grads`, and transformers decides by family which output that is.
+        vllm_mend: the function of `recipes.medgrpo.rollout.vllm_times` that makes times true in vLLM's module of this
+            name; None: nothing is to be mended there.
     """
 
     name: ClassVar[str]
-    patch_size: ClassVar[int]
-    own_times: ClassVar[bool]
-    config: ClassVar[str]
-    model: ClassVar[str]
-    processor: ClassVar[str]
-    video_processor: ClassVar[str]
     tiny_text: ClassVar[Mapping[str, Any]]
     tiny_vision: ClassVar[Mapping[str, Any]]
+    adapters_reach_tower: ClassVar[bool]
+    vllm_mend: ClassVar[str | None]
+
+    @property
+    def convention(self) -> Convention:
+        return convention_of(self.name)
 
     def from_transformers(self, part: str) -> type:
-        """The class behind `config`, `model`, `processor` or `video_processor`."""
+        """The class of the family's `config`, `model`, `processor` or `video_processor`."""
         import transformers
+        from transformers.models import auto
 
-        return getattr(transformers, getattr(self, part))
+        module, names = _CLASSES[part]
+        return getattr(transformers, getattr(getattr(auto, module), names)[self.name])
+
+    def install_positions(self) -> None:
+        """Replaces in this process what places frames at other times than their own; by default nothing does."""
 
     def vision_positions(
         self,
@@ -97,12 +113,6 @@ class Qwen25VL(Family):
     """Qwen2.5-VL: times by the positions of frames, boxes in pixels of the frame that it sees."""
 
     name = "qwen2_5_vl"
-    patch_size = 14
-    own_times = False
-    config = "Qwen2_5_VLConfig"
-    model = "Qwen2_5_VLForConditionalGeneration"
-    processor = "Qwen2_5_VLProcessor"
-    video_processor = "Qwen2VLVideoProcessor"
     tiny_text = {
         "rope_parameters": {
             "rope_type": "default",
@@ -112,6 +122,13 @@ class Qwen25VL(Family):
         }
     }
     tiny_vision = {"patch_size": 14, "window_size": 112, "fullatt_block_indexes": [1], "tokens_per_second": 2}
+    adapters_reach_tower = True
+    vllm_mend = "mend_seconds_of_patches"
+
+    def install_positions(self):
+        from recipes.medgrpo.data import positions
+
+        positions.install()
 
     def vision_positions(self, model, ids, types, grids, attention, seconds):
         from recipes.medgrpo.data.positions import rope_index
@@ -133,12 +150,6 @@ class Qwen3VL(Family):
     """Qwen3-VL: times as text before each temporal patch, boxes in thousandths of the frame."""
 
     name = "qwen3_vl"
-    patch_size = 16
-    own_times = True
-    config = "Qwen3VLConfig"
-    model = "Qwen3VLForConditionalGeneration"
-    processor = "Qwen3VLProcessor"
-    video_processor = "Qwen3VLVideoProcessor"
     tiny_text = {
         "head_dim": 32,
         "rope_parameters": {
@@ -149,6 +160,8 @@ class Qwen3VL(Family):
         },
     }
     tiny_vision = {"patch_size": 16, "deepstack_visual_indexes": [0, 1], "num_position_embeddings": 64}
+    adapters_reach_tower = False
+    vllm_mend = "mend_written_clips"
 
     def vision_positions(self, model, ids, types, grids, attention, seconds):
         return model.model.get_rope_index(
@@ -178,12 +191,16 @@ FAMILIES: dict[str, Family] = {family.name: family for family in (Qwen25VL(), Qw
 def family_of(what: Any) -> Family:
     """The family of a model type, a configuration or a processor.
 
+    Families can share a processor's class. verl gives its processors the model's `config`, which tells them apart; of a
+    processor without one the first family with its class is meant.
+
     Raises:
         InputError: none that is known.
     """
-    name = what if isinstance(what, str) else getattr(what, "model_type", None)
+    name = what if isinstance(what, str) else getattr(getattr(what, "config", what), "model_type", None)
     if name is None:
-        name = next((f.name for f in FAMILIES.values() if f.processor == type(what).__name__), type(what).__name__)
+        kind = type(what)
+        name = next((f.name for f in FAMILIES.values() if f.from_transformers("processor") is kind), kind.__name__)
     if name not in FAMILIES:
         raise InputError(f"model family {name!r}, expected one of {', '.join(FAMILIES)}")
     return FAMILIES[name]

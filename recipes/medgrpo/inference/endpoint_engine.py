@@ -8,7 +8,7 @@ note that a clip is then a list of images with times in the text: the positions 
 learnt its times from in training are not there. The vLLM engine has them.
 
 Frames go as the preprocessor stored them, JPEG in base64, and boxes are asked for, and read, in the space of the
-parquet's model family: of `qwen2_5_vl` pixels of these very images, of `qwen3_vl` 0 to 1000. Clips of `rc` rows are
+parquet's model family: pixels of these very images, or 0 to 1000. Clips of `rc` rows are
 never thinned: one of their frames, it is not written which, has the box on it that the question is about. Keys come
 from the environment, MEDGRPO_ENDPOINT_API_KEY or else OPENAI_API_KEY, and are written nowhere.
 
@@ -29,16 +29,11 @@ import numpy as np
 from PIL import Image
 
 from recipes.medgrpo.inference.jobs import WHOLE, Failure, InferenceError, Job, Reply, in_place, read_clips
+from reward_score.conventions import convention_of
 
 KEYS = ("MEDGRPO_ENDPOINT_API_KEY", "OPENAI_API_KEY")
 NO_KEY = "none"
 """What an endpoint without keys is sent: the client wants one."""
-
-BOXES = {
-    "qwen2_5_vl": "Box coordinates are pixels of the given images, which are {width} pixels wide and {height} high.",
-    "qwen3_vl": "Box coordinates run from 0 to 1000 across the images' width and height.",
-}
-"""What is said of boxes to a model that was not tuned on the prompts, by the family whose space the parquet has."""
 
 
 def api_key() -> str:
@@ -82,9 +77,22 @@ def chat(job: Job, clips: Sequence[tuple[Any, dict]], most: int | None, quality:
                 parts += [{"type": "text", "text": f"{seconds:.1f} seconds:"}, picture(frames[pick], quality)]
         messages.append({"role": message["role"], "content": _plain(parts)})
     if job.task == "stg" and size is not None:
-        said = BOXES[job.family].format(width=size[0], height=size[1])
-        messages[-1]["content"] = [*_listed(messages[-1]["content"]), {"type": "text", "text": said}]
+        said = {"type": "text", "text": boxes_said(job.family, size)}
+        messages[-1]["content"] = [*_listed(messages[-1]["content"]), said]
     return messages, shown if dropped else None
+
+
+def boxes_said(family: str, size: tuple[int, int]) -> str:
+    """What a model that was not tuned on the prompts is told of boxes.
+
+    Args:
+        family: whose box space the parquet has.
+        size: (width, height) of the images in pixels.
+    """
+    side = convention_of(family).box_side
+    if side is None:
+        return f"Box coordinates are pixels of the given images, which are {size[0]} pixels wide and {size[1]} high."
+    return f"Box coordinates run from 0 to {side:g} across the images' width and height."
 
 
 def _plain(parts: list[dict]) -> str | list[dict]:

@@ -5,7 +5,7 @@
 
 Each clip goes in as (frames, metadata), as verl's server hands it over, and each prompt with one video token per clip,
 of which vLLM makes the ids that the processor makes (tested, for both families). Vision placeholders are never sampled,
-as in verl's rollouts. `vllm_times` makes Qwen2.5-VL's frame times true in this process and in vLLM's workers.
+as in verl's rollouts. `vllm_times` makes frame times true in this process and in vLLM's workers.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MAX_MODEL_LEN = 32768
 # vLLM 0.24 clamps a bias to 100 (`SamplingParams.logit_bias`): no real logit gets over that.
 _NEVER = -100.0
 
-# More than Qwen3-VL writes before each pair of frames: a time, and the marks around them.
+# More than any family writes before each pair of frames: a time, and the marks around them.
 _TIME_TOKENS = 16
 
 
@@ -89,9 +89,10 @@ class Offline:
         from vllm.platforms import current_platform
 
         self.processor = AutoProcessor.from_pretrained(self.model)
-        self._family = family_of(self.processor)
+        config = AutoConfig.from_pretrained(self.model)
+        self._family = family_of(config)
         self._never = dict.fromkeys(get_vision_placeholder_token_ids(self.processor) or (), _NEVER)
-        longest = get_max_position_embeddings(AutoConfig.from_pretrained(self.model))
+        longest = get_max_position_embeddings(config)
         self._room = min(self.max_model_len or MAX_MODEL_LEN, longest)
         more: dict[str, Any] = {"gpu_memory_utilization": self.gpu_memory_utilization}
         if current_platform.is_cpu():

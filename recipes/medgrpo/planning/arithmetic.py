@@ -9,7 +9,11 @@ backward pass costs twice the forward pass: once for the gradient of the input, 
 frozen matrix saves. Gradient checkpointing runs the layers once more, up to the input of their last matrix, since
 torch stops where nothing is left to keep (`torch.utils.checkpoint`, early stop).
 
-Left out: norms, rotations, softmax, activations, the optimizer. `torch.utils.flop_counter` leaves them out too.
+Left out: norms, rotations, softmax, activations, the optimizer. `torch.utils.flop_counter` leaves them out too, and
+the tests compare with it. verl's `flops_counter` is not used: it takes heads of hidden / heads and not of `head_dim`,
+counts the embedding as a matrix, a merger once a patch, no windows and no gate in the vision tower, and knows neither
+checkpointing nor adapters. For the models of `models.json` it is 3 % below to 16 % above the count here for language
+models, and 23 to 26 % above it for the vision towers that have neither windows nor gates.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recipes.medgrpo.planning.shapes import Shape, weights
+from recipes.medgrpo.planning.shapes import Shape
 from recipes.medgrpo.planning.tokens import Clip
 
 
@@ -49,14 +53,13 @@ class Cost:
 
 def text_cost(shape: Shape, lengths: Sequence[int], causal: bool = True, logits: int | None = None) -> Cost:
     """Sequences of `lengths` tokens through the language model; logits of all tokens, or of `logits`."""
-    t, tokens = shape.text, sum(lengths)
+    tokens = sum(lengths)
     pairs = sum(n * (n + 1) / 2 if causal else n * n for n in lengths)
-    *first, last = t.linears
     return Cost(
-        matrices=2 * weights(tuple(first)) * t.layers * tokens,
-        last=2 * weights((last,)) * t.layers * tokens,
-        attention=4 * t.q * t.layers * pairs,
-        outside=2 * t.embedding * (tokens if logits is None else logits),
+        matrices=2 * shape.layers.matrices * tokens,
+        last=2 * shape.layers.last * tokens,
+        attention=4 * shape.q * shape.attending * pairs,
+        outside=2 * shape.parts["embedding"] * (tokens if logits is None else logits),
     )
 
 
@@ -67,26 +70,23 @@ def _pieces(side: int, window: int) -> int:
 
 def vision_cost(shape: Shape, clip: Clip) -> Cost:
     """A clip through the vision tower, whose attention never leaves a pair of frames."""
-    v, cells = shape.vision, cells_of(clip)
-    whole = clip.pairs * cells**2 * v.merge**4
-    windows = whole
-    if v.window:
-        rows, columns = clip.grid
-        windows = clip.pairs * _pieces(rows, v.window) * _pieces(columns, v.window) * v.merge**4
-    *first, last = v.linears
-    mergers = weights(v.merger_linears) * (1 + v.deepstack)
+    v, blocks = shape.vision, shape.blocks
+    rows, columns = clip.grid
+    merged = v.spatial_merge_size**2
+    whole = blocks.number * (rows * columns) ** 2
+    if side := getattr(v, "window_size", 0):
+        # In merged patches. All blocks but some attend within windows.
+        side = side // v.patch_size // v.spatial_merge_size
+        full = len(v.fullatt_block_indexes)
+        windows = _pieces(rows, side) * _pieces(columns, side)
+        whole = full * (rows * columns) ** 2 + (blocks.number - full) * windows
     return Cost(
-        matrices=2 * weights(tuple(first)) * v.depth * clip.patches,
-        last=2 * weights((last,)) * v.depth * clip.patches,
-        attention=4 * v.hidden * (v.full_blocks * whole + (v.depth - v.full_blocks) * windows),
-        outside=2 * mergers * clip.patches / v.merge**2,
-        stem=2 * weights((v.patch_linear,)) * clip.patches,
+        matrices=2 * blocks.matrices * clip.patches,
+        last=2 * blocks.last * clip.patches,
+        attention=4 * v.hidden_size * clip.pairs * merged**2 * whole,
+        outside=2 * shape.mergers * clip.patches / merged,
+        stem=2 * shape.patch * clip.patches,
     )
-
-
-def cells_of(clip: Clip) -> int:
-    """Merged patches of a pair of frames."""
-    return clip.grid[0] * clip.grid[1]
 
 
 def training_cost(

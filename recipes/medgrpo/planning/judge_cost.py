@@ -31,7 +31,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recipes.medgrpo.data.schedule import quotas
-from recipes.medgrpo.planning.shapes import PlanError
+from recipes.medgrpo.planning import PlanError
 from recipes.medgrpo.reward_options import PROMPT
 from recipes.medgrpo.terminal import Parser, command, real, table, whole
 from reward_score.errors import RewardError

@@ -56,13 +56,16 @@ def layer_bytes(shape: Shape) -> float:
 
     Of each of two norms its input in fp32 and in bfloat16, its output (8 x width) and its scale; of normalised heads
     the input in fp32 and in bfloat16, and the scale; rotated q and k, v, attention's output and its log-sums in fp32;
-    of the MLP gate, activated gate, up and their product. Qwen2.5-VL makes cosines and sines anew for each layer.
+    of the MLP gate, activated gate, up and their product. Where heads are not normalised, the model makes cosines and
+    sines anew for each layer.
     """
     t = shape.text
-    norms = 16 * t.hidden + 8
-    heads = 6 * (t.q + t.kv) + 4 * (t.heads + t.kv_heads) if t.head_norm else 2 * HALF * t.head_dim
-    attention = HALF * (2 * t.q + 2 * t.kv) + 4 * t.heads
-    return norms + heads + attention + 4 * HALF * t.intermediate
+    norms = 16 * t.hidden_size + 8
+    heads = 2 * HALF * shape.head_dim
+    if shape.head_norm:
+        heads = 6 * (shape.q + shape.kv) + 4 * (t.num_attention_heads + t.num_key_value_heads)
+    attention = HALF * (2 * shape.q + 2 * shape.kv) + 4 * t.num_attention_heads
+    return norms + heads + attention + 4 * HALF * t.intermediate_size
 
 
 def block_bytes(shape: Shape) -> float:
@@ -72,9 +75,15 @@ def block_bytes(shape: Shape) -> float:
     layer norms, which keep input and output alone, and an MLP without a gate.
     """
     v = shape.vision
-    norms, mlp = (16 * v.hidden, 4 * HALF * v.intermediate) if v.gated else (8 * v.hidden, 2 * HALF * v.intermediate)
-    attention = HALF * (3 + 2 + 1) * v.hidden + 2 * 4 * (v.hidden // v.heads) + 4 * v.heads
+    width, inner = v.hidden_size, v.intermediate_size
+    norms, mlp = (16 * width, 4 * HALF * inner) if shape.gated else (8 * width, 2 * HALF * inner)
+    attention = HALF * (3 + 2 + 1) * width + 2 * 4 * (width // v.num_heads) + 4 * v.num_heads
     return norms + 8 + attention + mlp
+
+
+def _pixel_bytes(shape: Shape) -> int:
+    """Bytes of a patch's pixels, in fp32."""
+    return 4 * shape.patch // shape.vision.hidden_size
 
 
 def trained(shape: Shape, settings: Settings) -> int:
@@ -98,15 +107,14 @@ def resident(shape: Shape, settings: Settings, gpus: int) -> dict[str, float]:
 
 def _root(shape: Shape) -> int:
     """Parameters outside FSDP's layers, which stay gathered from the forward pass on."""
-    t, v = shape.text, shape.vision
-    return (t.embedding if t.tied else 0) + t.hidden + v.stem + v.mergers
+    return (shape.parts["embedding"] if shape.tied else 0) + shape.text.hidden_size + shape.outside
 
 
 def gathered(shape: Shape, settings: Settings, backward: bool) -> float:
     """The layer at work and the next one in bfloat16, the root, and in the backward pass the layer's gradient."""
-    t = shape.text
-    widest = max(t.layer, 0 if t.tied else t.embedding)
-    total = HALF * (_root(shape) + widest + t.layer)
+    layer = shape.layers.largest
+    widest = max(layer, shape.parts["head"])
+    total = HALF * (_root(shape) + widest + layer)
     if backward:
         largest = 0 if settings.lora_rank else max(widest, _root(shape))
         total += (HALF + settings.reduce_bytes) * largest
@@ -122,17 +130,17 @@ def training(shape: Shape, settings: Settings, clip: Clip, gpus: int) -> Phase:
     """The backward pass of a micro-batch at its peak."""
     t, v, n = shape.text, shape.vision, settings.micro_tokens
     patches = micro_patches(clip, n)
-    patch_bytes = 4 * v.patch_linear[0]
-    layer = n * (layer_bytes(shape) + 6 * t.intermediate)
+    patch_bytes = _pixel_bytes(shape)
+    layer = n * (layer_bytes(shape) + 6 * t.intermediate_size)
     back = settings.tower(shape.family) != "forward"
-    block = patches * (block_bytes(shape) + 6 * v.intermediate) if back else 0.0
-    logits = 2 * HALF * t.vocab * n
-    kept_tower = patches * HALF * v.hidden * v.depth if back else 0.0
-    inputs = n * HALF * t.hidden * t.layers
+    block = patches * (block_bytes(shape) + 6 * v.intermediate_size) if back else 0.0
+    logits = 2 * HALF * t.vocab_size * n
+    kept_tower = patches * HALF * v.hidden_size * v.depth if back else 0.0
+    inputs = n * HALF * t.hidden_size * shape.layers.number
     working = max(layer, block)
     if not settings.checkpointing:
-        inputs, kept_tower = n * layer_bytes(shape) * t.layers, v.depth * patches * block_bytes(shape) * back
-        working = 6 * max(n * t.intermediate, patches * v.intermediate)
+        inputs, kept_tower = n * layer_bytes(shape) * shape.layers.number, v.depth * patches * block_bytes(shape) * back
+        working = 6 * max(n * t.intermediate_size, patches * v.intermediate_size)
     return Phase(
         "actor update" if settings.stage == "rl" else "SFT step",
         {
@@ -151,8 +159,11 @@ def log_probs(shape: Shape, settings: Settings, clip: Clip, gpus: int) -> Phase:
     """Old log-probabilities: forward only, in larger micro-batches."""
     t, v, n = shape.text, shape.vision, settings.log_prob_tokens
     patches = micro_patches(clip, n)
-    working = max(n * (4 * t.hidden + 6 * t.intermediate), patches * (8 * v.hidden + 6 * v.intermediate))
-    logits = n * HALF * t.vocab + 3 * 4 * ENTROPY_CHUNK * t.vocab
+    working = max(
+        n * (4 * t.hidden_size + 6 * t.intermediate_size),
+        patches * (8 * v.hidden_size + 6 * v.intermediate_size),
+    )
+    logits = n * HALF * t.vocab_size + 3 * 4 * ENTROPY_CHUNK * t.vocab_size
     held = resident(shape, settings, gpus)
     return Phase(
         "old log-probabilities",
@@ -160,7 +171,7 @@ def log_probs(shape: Shape, settings: Settings, clip: Clip, gpus: int) -> Phase:
             "weights": held["weights"],
             "Adam": 0.0 if settings.offload else held["Adam"],
             "gathered layers": gathered(shape, settings, backward=False),
-            "pixels": patches * 4 * v.patch_linear[0],
+            "pixels": patches * _pixel_bytes(shape),
             "logits, or the layer at work": max(logits, working),
             "CUDA": CONTEXT + GRAPHS,
         },
@@ -185,14 +196,14 @@ def rollout(shape: Shape, settings: Settings, clip: Clip, gpus: int, memory: flo
     """
     t, v, tp = shape.text, shape.vision, settings.tensor_parallel
     # Its profile run: one batch of tokens, the longest clip encoded, logits of every sequence in fp32, twice.
-    text = settings.batched_tokens * (4 * t.hidden + 6 * t.intermediate / tp)
-    tower = clip.patches * (4 * v.patch_linear[0] + 8 * v.hidden + 6 * v.intermediate)
-    profile = max(text, tower) + 2 * 4 * settings.max_num_seqs * t.vocab
+    text = settings.batched_tokens * (4 * t.hidden_size + 6 * t.intermediate_size / tp)
+    tower = clip.patches * (_pixel_bytes(shape) + 8 * v.hidden_size + 6 * v.intermediate_size)
+    profile = max(text, tower) + 2 * 4 * settings.max_num_seqs * t.vocab_size
     share = settings.utilization * memory
     weights = HALF * shape.parameters / tp
     cache = share - weights - profile - GRAPHS
     held = resident(shape, settings, gpus)
-    each = (clip.prompt_tokens + settings.response_tokens) * shape.kv_bytes / min(tp, t.kv_heads)
+    each = (clip.prompt_tokens + settings.response_tokens) * shape.kv_bytes / min(tp, t.num_key_value_heads)
     parts = {
         "actor's weights": 0.0 if settings.offload else held["weights"],
         "actor's Adam": 0.0 if settings.offload else held["Adam"],
@@ -221,6 +232,6 @@ def host(shape: Shape, settings: Settings, gpus: int) -> dict[str, float]:
     parts = {"offloaded weights and Adam": away * here}
     if settings.stage == "rl" and settings.lora_rank and not settings.lora_merged:
         parts["vLLM's sleeping weights"] = HALF * shape.parameters / settings.tensor_parallel * here
-    copies = here if shape.text.tied else 1
+    copies = here if shape.tied else 1
     parts["copies of the weights while loading"] = float(settings.master_bytes * shape.parameters * copies)
     return parts

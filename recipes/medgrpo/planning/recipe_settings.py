@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,8 @@ from typing import Any
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from recipes.medgrpo.planning.shapes import PlanError
+from recipes.medgrpo.data.families import FAMILIES
+from recipes.medgrpo.planning import PlanError
 
 CONFIG = Path(__file__).resolve().parents[1] / "config"
 FILES = {"rl": ("base", "medgrpo_gpu"), "sft": ("sft_base", "sft_gpu")}
@@ -58,11 +59,10 @@ class Settings:
     def tower(self, family: str) -> str:
         """How far the backward pass goes in the vision tower: `trained`, `through` it, or `forward` only.
 
-        Adapters are on the text layers alone. But with them verl calls `enable_input_require_grads`, which in
-        transformers 5.9 makes the output of Qwen2.5-VL's patch embedding ask for a gradient, of Qwen3-VL's not.
+        Adapters are on the text layers alone; `Family.adapters_reach_tower` says what that means for the tower.
         """
         if self.lora_rank:
-            return "through" if family == "qwen2_5_vl" else "forward"
+            return "through" if FAMILIES[family].adapters_reach_tower else "forward"
         return "forward" if self.freeze_vision else "trained"
 
 
@@ -74,10 +74,37 @@ def _pick(config: Any, key: str, otherwise: Any = None) -> Any:
     return otherwise if value is None else value
 
 
-def _kind(name: str) -> int:
+def _bytes(name: str) -> int:
     if name not in _BYTES:
         raise PlanError(f"{name!r}: expected one of {', '.join(_BYTES)}")
     return _BYTES[name]
+
+
+_ACTOR, _ROLLOUT, _MODEL = (f"actor_rollout_ref.{part}" for part in ("actor", "rollout", "model"))
+_FSDP = f"{_ACTOR}.fsdp_config"
+# By field: its type, its key in RL and in SFT (a number where the stage has no such setting), verl's default.
+_KEYS: dict[str, tuple[Callable[[Any], Any], str | int, str | int, Any]] = {
+    "prompts": (int, "data.train_batch_size", "data.train_batch_size", None),
+    "rollouts": (int, f"{_ROLLOUT}.n", 1, None),
+    "epochs": (int, 1, "trainer.total_epochs", None),
+    "prompt_limit": (int, "data.max_prompt_length", "data.max_length", None),
+    "micro_tokens": (int, f"{_ACTOR}.ppo_max_token_len_per_gpu", "data.max_token_len_per_gpu", None),
+    "log_prob_tokens": (int, f"{_ROLLOUT}.log_prob_max_token_len_per_gpu", 0, None),
+    "utilization": (float, f"{_ROLLOUT}.gpu_memory_utilization", 0, None),
+    "tensor_parallel": (int, f"{_ROLLOUT}.tensor_model_parallel_size", 1, 1),
+    "max_num_seqs": (int, f"{_ROLLOUT}.max_num_seqs", 0, None),
+    "batched_tokens": (int, f"{_ROLLOUT}.max_num_batched_tokens", 0, None),
+    "master_bytes": (_bytes, f"{_FSDP}.model_dtype", "engine.model_dtype", "fp32"),
+    "reduce_bytes": (_bytes, f"{_FSDP}.mixed_precision.reduce_dtype", "engine.mixed_precision.reduce_dtype", "fp32"),
+    "checkpointing": (bool, f"{_MODEL}.enable_gradient_checkpointing", "model.enable_gradient_checkpointing", True),
+    "offload": (bool, f"{_FSDP}.param_offload", "engine.param_offload", False),
+    "host_weights": (bool, f"{_FSDP}.offload_policy", "engine.offload_policy", False),
+    "freeze_vision": (bool, f"{_FSDP}.freeze_vision", "engine.freeze_vision", False),
+    "lora_rank": (int, f"{_MODEL}.lora_rank", "model.lora_rank", 0),
+    # The recipes give vLLM whole weights, with the adapters in them.
+    "lora_merged": (bool, f"{_MODEL}.lora.merge", 0, True),
+    "nodes": (int, "trainer.nnodes", "trainer.nnodes", 1),
+}
 
 
 def read_settings(stage: str, overrides: Sequence[str] = ()) -> Settings:
@@ -94,64 +121,18 @@ def read_settings(stage: str, overrides: Sequence[str] = ()) -> Settings:
             *(OmegaConf.load(CONFIG / f"{name}.yaml") for name in FILES[stage]),
             OmegaConf.from_dotlist([override.lstrip("+") for override in overrides]),
         )
-        return _rl(config) if stage == "rl" else _sft(config)
+        values = {}
+        for name, (kind, rl, sft, default) in _KEYS.items():
+            key = rl if stage == "rl" else sft
+            values[name] = kind(_pick(config, key, default) if isinstance(key, str) else key)
+        steps = _pick(config, "trainer.total_training_steps")
+        # SFT has no answers to write; a plan of it reckons with answers as long as RL allows them.
+        answers = config if stage == "rl" else OmegaConf.load(CONFIG / "medgrpo_gpu.yaml")
+        return Settings(
+            stage=stage,
+            steps=int(steps) if steps is not None or stage == "rl" else None,
+            response_tokens=int(_pick(answers, "data.max_response_length")),
+            **values,
+        )
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         raise PlanError(f"settings: {str(error).splitlines()[0]}") from error
-
-
-def _rl(config: Any) -> Settings:
-    actor, rollout, model = "actor_rollout_ref.actor", "actor_rollout_ref.rollout", "actor_rollout_ref.model"
-    fsdp = f"{actor}.fsdp_config"
-    return Settings(
-        stage="rl",
-        prompts=int(_pick(config, "data.train_batch_size")),
-        rollouts=int(_pick(config, f"{rollout}.n")),
-        steps=int(_pick(config, "trainer.total_training_steps")),
-        epochs=1,
-        prompt_limit=int(_pick(config, "data.max_prompt_length")),
-        response_tokens=int(_pick(config, "data.max_response_length")),
-        micro_tokens=int(_pick(config, f"{actor}.ppo_max_token_len_per_gpu")),
-        log_prob_tokens=int(_pick(config, f"{rollout}.log_prob_max_token_len_per_gpu")),
-        utilization=float(_pick(config, f"{rollout}.gpu_memory_utilization")),
-        tensor_parallel=int(_pick(config, f"{rollout}.tensor_model_parallel_size", 1)),
-        max_num_seqs=int(_pick(config, f"{rollout}.max_num_seqs")),
-        batched_tokens=int(_pick(config, f"{rollout}.max_num_batched_tokens")),
-        master_bytes=_kind(_pick(config, f"{fsdp}.model_dtype", "fp32")),
-        reduce_bytes=_kind(_pick(config, f"{fsdp}.mixed_precision.reduce_dtype", "fp32")),
-        checkpointing=bool(_pick(config, f"{model}.enable_gradient_checkpointing", True)),
-        offload=bool(_pick(config, f"{fsdp}.param_offload", False)),
-        host_weights=bool(_pick(config, f"{fsdp}.offload_policy", False)),
-        freeze_vision=bool(_pick(config, f"{fsdp}.freeze_vision", False)),
-        lora_rank=int(_pick(config, f"{model}.lora_rank", 0)),
-        # The recipes give vLLM whole weights, with the adapters in them.
-        lora_merged=bool(_pick(config, f"{model}.lora.merge", True)),
-        nodes=int(_pick(config, "trainer.nnodes", 1)),
-    )
-
-
-def _sft(config: Any) -> Settings:
-    steps = _pick(config, "trainer.total_training_steps")
-    return Settings(
-        stage="sft",
-        prompts=int(_pick(config, "data.train_batch_size")),
-        rollouts=1,
-        steps=None if steps is None else int(steps),
-        epochs=int(_pick(config, "trainer.total_epochs")),
-        prompt_limit=int(_pick(config, "data.max_length")),
-        response_tokens=int(_pick(OmegaConf.load(CONFIG / "medgrpo_gpu.yaml"), "data.max_response_length")),
-        micro_tokens=int(_pick(config, "data.max_token_len_per_gpu")),
-        log_prob_tokens=0,
-        utilization=0.0,
-        tensor_parallel=1,
-        max_num_seqs=0,
-        batched_tokens=0,
-        master_bytes=_kind(_pick(config, "engine.model_dtype", "fp32")),
-        reduce_bytes=_kind(_pick(config, "engine.mixed_precision.reduce_dtype", "fp32")),
-        checkpointing=bool(_pick(config, "model.enable_gradient_checkpointing", True)),
-        offload=bool(_pick(config, "engine.param_offload", False)),
-        host_weights=bool(_pick(config, "engine.offload_policy", False)),
-        freeze_vision=bool(_pick(config, "engine.freeze_vision", False)),
-        lora_rank=int(_pick(config, "model.lora_rank", 0)),
-        lora_merged=False,
-        nodes=int(_pick(config, "trainer.nnodes", 1)),
-    )

@@ -11,14 +11,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_preprocess.geometry import FACTORS, FRAMES_PER_TOKEN, Size, processed_size, vision_tokens
+from data_preprocess.geometry import FRAMES_PER_TOKEN, Size, processed_size, vision_tokens
 from data_preprocess.prompt_length import stamps
-from recipes.medgrpo.planning.shapes import PlanError
+from recipes.medgrpo.planning import PlanError
+from reward_score.conventions import MERGE, convention_of
 
 QUESTION_TOKENS = 300
 """Text of a prompt where no data says better; the recipes leave 750 for the longest."""
 
-MERGED = 4
+MERGED = MERGE**2
 """Patches of a vision token."""
 
 
@@ -37,11 +38,11 @@ class Clip:
 
 
 def _mark_tokens(frames: int, sample_fps: float, family: str) -> int:
-    """Tokens that announce the clip: a pair of marks; for Qwen3-VL one for each two frames, with their time.
+    """Tokens that announce the clip: a pair of marks; in a stamped prompt one for each two frames, with their time.
 
     Qwen's tokenizer makes "<", each digit, ".", " seconds" and ">" a token each.
     """
-    if family == "qwen2_5_vl":
+    if not convention_of(family).stamped:
         return 2
     times = [frame / sample_fps for frame in range(frames)]
     return sum(2 + len(stamp.removesuffix(" seconds>")) + 2 for stamp in stamps(times))
@@ -53,15 +54,16 @@ def clip_of(frames: int, frame_size: Size, family: str, question: int, sample_fp
     Args:
         frames: frames shown.
         frame_size: (width, height) on disk, in pixels.
-        family: `qwen2_5_vl` or `qwen3_vl`.
+        family: model family.
         question: tokens of everything that is not the clip.
-        sample_fps: frames a second, which the length of Qwen3-VL's times follows from.
+        sample_fps: frames a second, which the length of the time stamps follows from.
     """
     size = processed_size(frame_size, family)
     tokens = vision_tokens(frames, size, family)
     marks = _mark_tokens(frames, sample_fps, family)
     pairs = -(-frames // FRAMES_PER_TOKEN)
-    grid = size[1] // FACTORS[family], size[0] // FACTORS[family]
+    cell = convention_of(family).cell
+    grid = size[1] // cell, size[0] // cell
     return Clip(frames, size, pairs, grid, MERGED * tokens, tokens, marks, tokens + marks + question)
 
 

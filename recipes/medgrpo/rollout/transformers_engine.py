@@ -82,6 +82,8 @@ class TransformersEngine:
         processor = AutoProcessor.from_pretrained(path)
         dtype = torch.float32 if device == "cpu" else torch.bfloat16
         model = AutoModelForImageTextToText.from_pretrained(path, dtype=dtype, attn_implementation="sdpa").to(device)
+        # As verl does: it tells families with the same processor apart.
+        processor.config = model.config
         return cls(model, processor, get_vision_placeholder_token_ids(processor) or ())
 
     def prompt_ids(self, messages: list[dict], videos: Sequence[tuple[torch.Tensor, dict]]) -> list[int]:

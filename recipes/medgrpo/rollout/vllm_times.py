@@ -28,12 +28,13 @@ from __future__ import annotations
 
 import importlib.machinery
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
 import torch
 
+from recipes.medgrpo.data.families import FAMILIES
 from recipes.medgrpo.data.positions import Span, enabled, span_positions
 
 TRUE_IN = {"transformers": ("5.9.0",), "vllm": ("0.24.0",)}
@@ -71,7 +72,7 @@ def problems() -> list[str]:
 
 
 def install() -> None:
-    """Make vLLM's Qwen2.5-VL and Qwen3-VL true in this process, now or as soon as they are imported.
+    """Make vLLM's models of all families true in this process, now or as soon as they are imported.
 
     Imports nothing of vLLM; twice does no more than once; nothing at all under `MEDGRPO_TIME_FIX=0`.
     """
@@ -79,9 +80,9 @@ def install() -> None:
         return
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())
-    for name, mend in _MENDS.items():
-        if name in sys.modules:
-            mend(sys.modules[name])
+    for family in FAMILIES.values():
+        if (name := _MODELS + family.name) in sys.modules:
+            _mend(sys.modules[name])
 
 
 class TimesExtension:
@@ -97,7 +98,7 @@ class _Finder:
     """Mends vLLM's modules right after they ran: verl's processes load the plugin first, and most never load vLLM."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None):
-        if name not in _MENDS:
+        if name.removeprefix(_MODELS) not in FAMILIES:
             return None
         spec = importlib.machinery.PathFinder.find_spec(name, path, target)
         if spec is not None and spec.loader is not None:
@@ -105,23 +106,22 @@ class _Finder:
 
             def run_and_mend(module: ModuleType) -> None:
                 run(module)
-                _MENDS[name](module)
+                _mend(module)
 
             spec.loader.exec_module = run_and_mend
         return spec
 
 
-def _once(mend: Callable[[ModuleType], None]) -> Callable[[ModuleType], None]:
-    def mend_once(module: ModuleType) -> None:
-        if not getattr(module, "_medgrpo_times", False):
-            mend(module)
-            module._medgrpo_times = True
+def _mend(module: ModuleType) -> None:
+    """Applies the mend of the family that a module of vLLM is for; twice does no more than once."""
+    mend = FAMILIES[module.__name__.removeprefix(_MODELS)].vllm_mend
+    if mend is not None and not getattr(module, "_medgrpo_times", False):
+        globals()[mend](module)
+        module._medgrpo_times = True
 
-    return mend_once
 
-
-@_once
-def _mend_qwen2_5_vl(module: ModuleType) -> None:
+def mend_seconds_of_patches(module: ModuleType) -> None:
+    """Keep the rate of Qwen2.5-VL's clips, and place their patches as the actor does."""
     info, processor = module.Qwen2_5_VLProcessingInfo, module.Qwen2_5_VLMultiModalProcessor
     model, dummies = module.Qwen2_5_VLForConditionalGeneration, module.Qwen2_5_VLDummyInputsBuilder
     parser_of, process, dummy_clips = info.get_data_parser, processor._call_hf_processor, dummies._get_dummy_videos
@@ -186,8 +186,8 @@ def _span(feature) -> Span:
     return Span(feature.mm_position.offset, grid, seconds)
 
 
-@_once
-def _mend_qwen3_vl(module: ModuleType) -> None:
+def mend_written_clips(module: ModuleType) -> None:
+    """Put Qwen3-VL's clips that verl has written out already back to their mark."""
     processor = module.Qwen3VLMultiModalProcessor
     update = processor._apply_prompt_updates
 
@@ -243,6 +243,3 @@ def _find(tokens: list[int], part: list[int], start: int) -> int:
         if tokens[at] == part[0] and tokens[at : at + len(part)] == part:
             return at
     return -1
-
-
-_MENDS = {_MODELS + "qwen2_5_vl": _mend_qwen2_5_vl, _MODELS + "qwen3_vl": _mend_qwen3_vl}

@@ -14,9 +14,8 @@ import torch
 from omegaconf import OmegaConf
 from parquet_rows import given_out
 
-from data_preprocess.geometry import FACTORS
 from recipes.medgrpo.data.families import FAMILIES, Family, family_of
-from reward_score.boxes import FAMILIES as BOX_SPACES
+from reward_score.conventions import CONVENTIONS
 
 RECIPE = Path(__file__).resolve().parents[3] / "recipes/medgrpo"
 
@@ -26,21 +25,20 @@ RELEASED = {"qwen2_5_vl": (3136, 12845056), "qwen3_vl": (4096, 25165824)}
 
 def video_processor(name: str, low: int, high: int):
     size = {"shortest_edge": low, "longest_edge": high}
-    return FAMILIES[name].from_transformers("video_processor")(size=size, patch_size=FAMILIES[name].patch_size)
+    family = FAMILIES[name]
+    return family.from_transformers("video_processor")(size=size, patch_size=family.convention.patch_size)
 
 
 def test_every_room_knows_the_same_families():
-    assert set(FAMILIES) == set(BOX_SPACES) == set(FACTORS)
-    # A vision token is a block of 2 x 2 patches.
-    assert {name: 2 * family.patch_size for name, family in FAMILIES.items()} == FACTORS
+    assert list(FAMILIES) == list(CONVENTIONS)
 
 
 def test_a_family_is_found_by_type_configuration_or_processor(family):
     expected = FAMILIES[family.name]
     for what in (family.name, family.engine.model.config, family.processor):
         assert family_of(what) is expected
-    assert family.engine.model.config.vision_config.patch_size == expected.patch_size
-    assert family.processor.video_processor.patch_size == expected.patch_size
+    assert family.engine.model.config.vision_config.patch_size == expected.convention.patch_size
+    assert family.processor.video_processor.patch_size == expected.convention.patch_size
 
 
 @pytest.mark.parametrize("what", ["llava", object()])
@@ -69,7 +67,7 @@ def test_what_trains_and_samples_never_asks_which_family_it_is(module):
 
 def test_a_third_family_would_have_to_say_all_of_this():
     for family in FAMILIES.values():
-        said = vars(type(family))
+        said = vars(type(family)) | vars(family.convention)
         assert set(Family.__annotations__) | {"vision_positions", "size_seen"} <= set(said)
 
 
@@ -94,7 +92,7 @@ def test_the_size_that_a_model_sees_is_known_without_a_picture(plugged, name, bo
         clip = torch.zeros(frames, 3, size[1], size[0], dtype=torch.uint8)
         out = processor(videos=[clip], do_sample_frames=False, return_tensors="pt")
         _, rows, columns = out["video_grid_thw"][0].tolist()
-        assert (columns * family.patch_size, rows * family.patch_size) == expected
+        assert (columns * family.convention.patch_size, rows * family.convention.patch_size) == expected
     if expected == size:
         family.check_size(processor, frames, size)
     else:

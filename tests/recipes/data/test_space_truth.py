@@ -285,7 +285,8 @@ def seen(tmp_path_factory) -> tuple[Path, dict[tuple, dict]]:
 def real_processor(name: str, low: int, high: int):
     """The family's own video processor with these bounds in pixels."""
     size = {"shortest_edge": low, "longest_edge": high}
-    return FAMILIES[name].from_transformers("video_processor")(size=size, patch_size=FAMILIES[name].patch_size)
+    family = FAMILIES[name]
+    return family.from_transformers("video_processor")(size=size, patch_size=family.convention.patch_size)
 
 
 def shown(name: str, frames, low: int, high: int) -> np.ndarray:

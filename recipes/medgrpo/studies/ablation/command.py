@@ -34,9 +34,10 @@ from recipes.medgrpo.evaluation.tables import printable
 from recipes.medgrpo.files import InputError, code_fingerprint, read_json, write_atomic, write_json
 from recipes.medgrpo.reward_options import LEADERBOARD_PROMPT, add_judge_arguments, label_of_args, signal_settings_of
 from recipes.medgrpo.studies.ablation.text import FULL, markdown, sentence
-from recipes.medgrpo.studies.ablation.variants import MODELS, ROWS, SFT, published_lines
+from recipes.medgrpo.studies.ablation.variants import ROWS, SFT, published_lines
 from recipes.medgrpo.terminal import Parser, command, whole
 from reward_score.bootstrap import RESAMPLES
+from reward_score.conventions import CONVENTIONS, DEFAULT
 from reward_score.judge import make_judge
 
 
@@ -153,7 +154,7 @@ def build(
         runs: folders, one a seed; a row counts as done when it is done in each.
         scoring: of every line, see `measure`; `judge` is its judge's label.
         ground_truth: of the answers; None: each run's `data/val.parquet`.
-        family: of the model, a key of `MODELS`; None: as the runs' plans say, else Qwen2.5-VL.
+        family: of the model; None: as the runs' plans say, else the default family.
 
     Raises:
         AblationError: no row is done, or a run that is not what its name says.
@@ -179,7 +180,7 @@ def build(
     if len(lines) == 1:
         raise AblationError(f"{runs[0]}/rows: no row is done, expected at least one of {' '.join(ROWS)}")
     trained = sorted({plan["steps"] for plan in plans if plan})
-    family = family or next((plan["model"] for plan in plans if plan), "qwen2_5_vl")
+    family = family or next((plan["model"] for plan in plans if plan), DEFAULT)
     notes = [note for line in lines.values() for note in line.notes]
     if len(trained) > 1:
         notes.append(f"the rows were trained for different numbers of steps: {', '.join(map(str, trained))}")
@@ -219,7 +220,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--runs", required=True, nargs="+", type=Path, help="folders with rows/, one a seed")
     parser.add_argument("--output", required=True, type=Path, help="folder of table.json and table.md")
     parser.add_argument("--ground-truth", type=Path, help="of the answers; default: each run's data/val.parquet")
-    parser.add_argument("--model-family", choices=tuple(MODELS), help="whose published rows to show; default: theirs")
+    parser.add_argument(
+        "--model-family", choices=tuple(CONVENTIONS), help="whose published rows to show; default: theirs"
+    )
     parser.add_argument("--resamples", type=whole(1), default=RESAMPLES, help="of the bootstrap")
     parser.add_argument("--seed", type=whole(0), default=0, help="of the bootstrap")
     add_judge_arguments(parser)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from recipes.medgrpo.studies.ablation.variants import MODELS, PUBLISHED_ROWS, published_lines
+from recipes.medgrpo.studies.ablation.variants import ABLATED, MODELS, PUBLISHED_ROWS, published_lines
 from recipes.medgrpo.terminal import table as text_table
 from reward_score.leaderboard import COLUMNS
 from reward_score.tasks import TASKS
@@ -40,13 +40,14 @@ def sentence(table: Mapping[str, Any]) -> str | None:
     strict = found["strict"]["acc"]
     told = "a difference" if leaves_zero(strict) else "no difference shown"
     moved = [f"{name} {difference_cell(entry)[:-2]}" for name, entry in found["columns"].items() if leaves_zero(entry)]
-    printed = published_lines("qwen2_5_vl")[FULL]
+    printed = published_lines(ABLATED)[FULL]
     paper = ", ".join(f"{name} {value:.3f} against {printed[name]:.3f}" for name, value in PUBLISHED_ROWS["B"].items())
     return (
         f"Without normalisation (B) against the full method (A): strict accuracy {strict['second']:.3f} against "
         f"{strict['first']:.3f}, {difference_cell(strict).removesuffix(' *')} over {strict['videos']} videos, {told}; "
         f"of the {len(found['columns'])} columns {len(moved)} differ by an interval that leaves 0 out"
-        f"{' (' + '; '.join(moved) + ')' if moved else ''}; the paper reports a collapse of Qwen2.5-VL-7B ({paper})."
+        f"{' (' + '; '.join(moved) + ')' if moved else ''}; the paper reports a collapse "
+        f"of {MODELS[ABLATED]} ({paper})."
     )
 
 
@@ -84,8 +85,9 @@ def markdown(table: Mapping[str, Any]) -> str:
         "\n".join(f"- {name}: {_settings(row)}" for name, row in rows.items()),
         "## The leaderboard's columns",
         text_table(["row", *COLUMNS], lines),
-        f"Published: {MODELS[table['family']]} on the benchmark's test split, judged by GPT-4.1. SFT and A as in the "
-        f"main table, B to E as far as the paper prints them (Qwen2.5-VL-7B alone).{unprinted}",
+        f"Published: {MODELS.get(table['family'], 'no model of this family')} on the benchmark's test split, judged by "
+        f"GPT-4.1. SFT and A as in the main table, B to E as far as the paper prints them ({MODELS[ABLATED]} alone)."
+        f"{unprinted}",
         "## Strict accuracy",
         text_table(["row", *tasks, "mean over pairs", "format"], strict),
     ]

@@ -13,14 +13,17 @@ from recipes.medgrpo.evaluation.published import published
 
 SFT = "SFT"
 """The line of the model that every row started from."""
+ABLATED = "qwen2_5_vl"
+"""The family of the model that the paper ran the ablation with."""
 PUBLISHED_ROWS: dict[str, dict[str, float]] = {
     "B": {"cvs_acc": 0.020, "stg_miou": 0.010, "tag_miou_03": 0.004},
     "C": {"cvs_acc": 0.914, "stg_miou": 0.193, "tag_miou_03": 0.202, "vs_llm": 3.776, "rc_llm": 3.425},
     "D": {"cvs_acc": 0.894, "stg_miou": 0.183, "tag_miou_03": 0.149, "vs_llm": 3.824, "rc_llm": 3.235},
     "E": {"cvs_acc": 0.894, "stg_miou": 0.183, "tag_miou_03": 0.140, "vs_llm": 3.733, "rc_llm": 2.984},
 }
-"""What the paper's ablation prints, by row and column: of Qwen2.5-VL-7B, and of these columns only."""
+"""What the paper's ablation prints, by row and column: of the model of `ABLATED`, and of these columns only."""
 MODELS = {"qwen2_5_vl": "Qwen2.5-VL-7B", "qwen3_vl": "Qwen3-VL-4B"}
+"""The model of each family that the paper trained."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,12 @@ ROWS = read_rows(Path(__file__).with_name("variants.txt").read_text(encoding="ut
 def published_lines(family: str) -> dict[str, Mapping[str, float]]:
     """By line of the table (`SFT` and rows) the columns that the paper prints for a model family's recipe.
 
-    A's are those of the main table: the ablation shows no others. B to E were published for Qwen2.5-VL-7B alone.
+    A's are those of the main table: the ablation shows no others. B to E were published for the model of `ABLATED`
+    alone, and nothing for a family without a model in `MODELS`.
     """
+    if family not in MODELS:
+        return {}
     model = MODELS[family]
     found = published([f"{model} SFT", f"{model} MedGRPO"])
     lines = dict(zip((SFT, "A"), found.values(), strict=True))
-    return lines | (PUBLISHED_ROWS if family == "qwen2_5_vl" else {})
+    return lines | (PUBLISHED_ROWS if family == ABLATED else {})

@@ -1,0 +1,155 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""A third model family is an entry of `CONVENTIONS` and a class: no other product code knows a family by name."""
+
+import io
+import re
+import subprocess
+import sys
+import tokenize
+from pathlib import Path
+
+import pytest
+
+from reward_score.conventions import CONVENTIONS, Convention
+
+ROOT = Path(__file__).resolve().parents[3]
+NAMED = re.compile(r"qwen-?_?(2[._]5|3)", re.IGNORECASE)
+
+# Where a family's own code and data stand, and what is published of models.
+OWN = {
+    "reward_score/conventions.py",
+    "recipes/medgrpo/data/families.py",
+    "recipes/medgrpo/data/positions.py",
+    "recipes/medgrpo/rollout/vllm_times.py",
+    "recipes/medgrpo/evaluation/published.py",
+    "recipes/medgrpo/studies/ablation/variants.py",
+    # The default, in one place for all scripts.
+    "examples/lib/model.sh",
+}
+RECIPES = re.compile(r"examples/run_(sft|medgrpo)_\w+\.sh")
+
+
+def product_files():
+    kept = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+    # A copy without git has no caches yet that hold code.
+    names = kept.stdout.splitlines() if kept.returncode == 0 else [str(f.relative_to(ROOT)) for f in ROOT.rglob("*")]
+    for name in names:
+        if name.startswith(("tests/", ".venv/", "docs/")) or name in OWN or RECIPES.fullmatch(name):
+            continue
+        if Path(name).suffix in (".py", ".sh", ".yaml", ".sbatch") and (ROOT / name).is_file():
+            yield name
+
+
+def code_lines(name):
+    """(line number, text) of everything but comments and docstrings."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    if not name.endswith(".py"):
+        for number, line in enumerate(text.splitlines(), 1):
+            yield number, re.sub(r"(^|\s)#.*", "", line)
+        return
+    alone = True  # whether a string that comes now is a statement of its own
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            continue
+        if token.type in (tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT):
+            alone = True
+            continue
+        if not (token.type == tokenize.STRING and alone):
+            yield token.start[0], token.string
+        alone = False
+
+
+def test_no_code_but_a_familys_own_names_one():
+    assert {"recipes/medgrpo/plan.py", "examples/run_medgrpo.sh", "data_preprocess/options.py"} <= set(product_files())
+    lines = ((name, *line) for name in product_files() for line in code_lines(name))
+    found = [f"{name}:{number}: {text}" for name, number, text in lines if NAMED.search(text)]
+    # An example in a help text names a model.
+    assert [line for line in found if "or a built-in name:" not in line] == []
+
+
+def test_the_search_sees_a_branch_and_no_prose(tmp_path, monkeypatch):
+    (tmp_path / "a.py").write_text('"""For qwen3_vl."""\nif family == "qwen3_vl":  # Qwen3-VL\n    pass\n')
+    monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
+    assert [number for number, text in code_lines("a.py") if NAMED.search(text)] == [2]
+
+
+@pytest.fixture
+def pretended(plugged, monkeypatch):
+    """A family that writes boxes in hundredths and has a configuration of its own; the rest is as an existing one's."""
+    import transformers
+    from transformers.models import auto
+
+    from recipes.medgrpo.data import families
+
+    class PretendedConfig(transformers.Qwen3VLConfig):
+        model_type = "pretended_vl"
+
+    class Pretended(families.Qwen3VL):
+        name = "pretended_vl"
+        vllm_mend = None
+
+    monkeypatch.setattr(transformers, "PretendedConfig", PretendedConfig, raising=False)
+    # transformers lists the classes of a real family by itself.
+    for part, (module, names) in families._CLASSES.items():
+        listed = getattr(getattr(auto, module), names)
+        own = "PretendedConfig" if part == "config" else listed["qwen3_vl"]
+        monkeypatch.setitem(listed, Pretended.name, own)
+    monkeypatch.setitem(CONVENTIONS, Pretended.name, Convention(patch_size=16, box_side=100.0, stamped=True))
+    monkeypatch.setitem(families.FAMILIES, Pretended.name, Pretended())
+    return Pretended.name
+
+
+def test_a_third_family_goes_through_every_step(pretended, qwen3_vl, tmp_path):
+    """Rows to a clip, a prompt of the stored length, a box and its way back, a question to an endpoint, and a plan."""
+    import pyarrow.parquet as pq
+    from omegaconf import OmegaConf
+
+    from data_preprocess import medvidbench
+    from recipes.medgrpo.data.dataset import MedVidDataset
+    from recipes.medgrpo.data.families import family_of
+    from recipes.medgrpo.data.video import clips_of
+    from recipes.medgrpo.inference.endpoint_engine import boxes_said
+    from recipes.medgrpo.planning.shapes import shape_of
+    from recipes.medgrpo.planning.tokens import clip_of
+    from recipes.medgrpo.rollout.transformers_engine import TransformersEngine
+    from recipes.medgrpo.tiny_model import build
+    from reward_score.answers import parse_stg
+    from reward_score.tasks import TASKS, Context, read_gold
+
+    raw = qwen3_vl.data.parent / "raw"
+    tokenizer = qwen3_vl.processor.tokenizer
+    tokenizer.save_pretrained(tmp_path / "tokenizer")
+    place = ["--annotations", str(raw / "train_annotations.json"), "--frames-root", str(raw / "frames")]
+    bounds = ["--min-pixels", "4096", "--max-pixels", "8192", "--val-fraction", "0.3"]
+    options = [*place, "--output", str(tmp_path / "data"), *bounds, "--tokenizer", str(tmp_path / "tokenizer")]
+    assert medvidbench.main([*options, "--model-family", pretended, "--workers", "1"]) == 0
+
+    # Dataset and processor: the length that the preprocessor stored is the length of what the model is shown.
+    model, processor = build(pretended, tokenizer, hidden=64)
+    processor.config = model.config
+    assert family_of(processor).name == pretended
+    settings = OmegaConf.create({"train_batch_size": 23, "max_prompt_length": 4096})
+    data = MedVidDataset(str(tmp_path / "data" / "val.parquet"), tokenizer, settings, processor, -1)
+    rows = pq.read_table(tmp_path / "data" / "val.parquet").to_pylist()
+    place = next(place for place, row in enumerate(rows) if row["ability"] == "stg")
+    extra = rows[place]["extra_info"]
+    shown = data[place]
+    ids = TransformersEngine(model, processor).prompt_ids(shown["raw_prompt"], clips_of(shown["raw_prompt"]))
+    assert len(ids) == extra["prompt_tokens"]
+
+    # Boxes: the written answer is in hundredths, and earns everything back on the canvas.
+    boxes = parse_stg(extra["answer"]).value
+    assert all(0 <= side <= 100 for box in boxes.values() for side in box)
+    gold = read_gold("stg", rows[place]["reward_model"]["ground_truth"])
+    signals = TASKS["stg"].measure(boxes, gold, Context("", extra))
+    assert min(signals.values()) > 0.9
+    assert boxes_said(pretended, (64, 64)) == "Box coordinates run from 0 to 100 across the images' width and height."
+
+    # The planner: parameters of the real class, and tokens of the processor's prompt.
+    shape = shape_of(model.config, "pretended")
+    assert shape.parameters == sum(weight.numel() for weight in model.parameters())
+    width, height = extra["processed_size"]
+    clip = clip_of(extra["frames"], (width, height), pretended, 10)
+    assert clip.prompt_tokens == clip.vision_tokens + clip.mark_tokens + 10
