@@ -153,3 +153,29 @@ def test_a_third_family_goes_through_every_step(pretended, qwen3_vl, tmp_path):
     width, height = extra["processed_size"]
     clip = clip_of(extra["frames"], (width, height), pretended, 10)
     assert clip.prompt_tokens == clip.vision_tokens + clip.mark_tokens + 10
+
+
+def test_vllms_module_of_a_family_is_mended_once_and_by_name(pretended, monkeypatch):
+    from types import ModuleType
+
+    from recipes.medgrpo.data.families import FAMILIES
+    from recipes.medgrpo.rollout import vllm_times
+
+    class Processor:
+        def _apply_prompt_updates(self, token_ids, updates):
+            return token_ids
+
+    own = Processor._apply_prompt_updates
+    module = ModuleType("vllm.model_executor.models.qwen3_vl")
+    module.Qwen3VLMultiModalProcessor = Processor
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    # A module of a family that names no mend stays as it is.
+    other = ModuleType(f"vllm.model_executor.models.{pretended}")
+    monkeypatch.setitem(sys.modules, other.__name__, other)
+    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    vllm_times.install()
+    mended = Processor._apply_prompt_updates
+    assert mended is not own
+    vllm_times.install()
+    assert Processor._apply_prompt_updates is mended and not hasattr(other, "_medgrpo_times")
+    assert all(callable(getattr(vllm_times, f.vllm_mend)) for f in FAMILIES.values() if f.vllm_mend)
