@@ -10,7 +10,7 @@ MODEL=${MODEL:-qwen2_5_vl}              # the model family
 # Names of the families.
 families() {
   local script
-  for script in "$ROOT"/examples/run_medgrpo_*_*.sh; do
+  for script in "$ROOT/examples/"run_medgrpo_*_*.sh; do
     script=${script##*/run_medgrpo_}
     echo "${script%_*}"
   done
