@@ -147,6 +147,9 @@ def shape_of(config: Any, name: str) -> Shape:
     kind = getattr(config, "model_type", None)
     if kind not in FAMILIES:
         raise PlanError(f"--model {name}: model_type {kind!r}, expected {' or '.join(FAMILIES)}")
+    if torch.version.cuda is None:
+        # Before transformers' classes import torchvision beside a CPU build of torch.
+        import recipes.medgrpo.rollout.cpu.torchvision_ops  # noqa: F401
     with torch.device("meta"):
         model = family_of(config).from_transformers("model")(config)
     language, tower = model.model.language_model, model.model.visual
