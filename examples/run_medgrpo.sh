@@ -80,33 +80,16 @@ main() {
   exec 9>"$RUN/.lock"
   flock -n 9 || fail "$RUN: another run is at work here"
 
-  # What the run is. Where the judge is asked, how fast and for how much may change from one start to the next.
-  more=
-  if [[ $(scoring_judge) != offline ]]; then
-    more=", \"judge\": \"$(scoring_judge)\", \"judge_model\": \"$JUDGE_MODEL\""
-    [[ -z $JUDGE_SECOND_MODEL ]] || more+=", \"judge_second_model\": \"$JUDGE_SECOND_MODEL\""
-    [[ -z $JUDGE_PROMPT ]] || more+=", \"judge_prompt\": \"$JUDGE_PROMPT\""
-  fi
   UNJUDGED=()
-  if [[ $JUDGE == none ]]; then
-    more+=', "training_judge": "none"'
-    UNJUDGED=(--without-judge)
-  fi
+  [[ $JUDGE != none ]] || UNJUDGED=(--without-judge)
   TASK_OVERRIDES=()
   TASK_ARGS=()
+  task_list=()
   if [[ $TASKS != all ]]; then
     read -ra task_list <<<"$TASKS"
-    more+=", \"tasks\": \"${task_list[*]}\""
     TASK_OVERRIDES=("data.medgrpo.tasks=[$(IFS=,; echo "${task_list[*]}")]")
     TASK_ARGS=(--tasks "${task_list[@]}" --rewarded-tasks "${task_list[@]}")
   fi
-  PLAN=$(printf '{"model": "%s", "seed": %s, "steps": %s, "sft_steps": %s, "videos": %s, "rows": %s, %s}' \
-    "$MODEL" "$SEED" "$STEPS" "$SFT_STEPS" "$VIDEOS" "$ROWS" \
-    "\"normalizer\": \"$NORMALIZER\", \"advantage\": \"$ADVANTAGE\"$more")
-  if [[ -f plan.json && $(<plan.json) != "$PLAN" ]]; then
-    fail "$RUN: holds another run ($(<plan.json)); choose another OUTPUT_DIR or remove it"
-  fi
-  printf '%s\n' "$PLAN" >plan.json.partial && mv plan.json.partial plan.json
   # One account and one cache for calibration, training and evaluation.
   set_judge "$RUN/judge"
 
@@ -122,6 +105,16 @@ main() {
   # that is busy with something else runs some steps twenty times slower.
   export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-20000}
   unset RAY_ADDRESS
+
+  # What the run is. Where the judge is asked, how fast and for how much may change from one start to the next.
+  plan=(model="$MODEL" seed="$SEED" steps="$STEPS" sft_steps="$SFT_STEPS" videos="$VIDEOS" rows="$ROWS")
+  plan+=(normalizer="$NORMALIZER" advantage="$ADVANTAGE" tasks="${task_list[*]}")
+  if [[ $(scoring_judge) != offline ]]; then
+    plan+=(judge="$(scoring_judge)" judge_model="$JUDGE_MODEL" judge_second_model="$JUDGE_SECOND_MODEL")
+    plan+=(judge_prompt="$JUDGE_PROMPT")
+  fi
+  [[ $JUDGE != none ]] || plan+=(training_judge=none)
+  python -m recipes.medgrpo run_plan --run "$RUN" "${plan[@]}" || exit 2
 
   # A killed script must not leave a trainer behind that writes into the same folder. Only for a part of a pipeline:
   # there `exec` makes the command this shell's own child.

@@ -33,6 +33,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "preflight": "recipes.medgrpo.preflight",
     },
     "Training": {
+        "run_plan": "recipes.medgrpo.training.run_plan",
         "calibrate": "recipes.medgrpo.calibrate",
         "step_lines": "recipes.medgrpo.training.step_lines",
         "summary": "recipes.medgrpo.summary",

@@ -3,6 +3,7 @@
 
 """The scripts around a training as a user calls them, on pretended machines: what they run, and what they refuse."""
 
+import json
 import os
 import shlex
 import shutil
@@ -19,15 +20,16 @@ ROOT = Path(__file__).resolve().parents[2]
 SECRET = "sk-never-to-be-shown"
 KEYS = {"MEDGRPO_JUDGE_API_KEY": SECRET, "OPENAI_API_KEY": SECRET}
 # As `run_medgrpo.sh` wrote it before it knew TASKS and JUDGE=none: those runs must go on.
-PLAN = (
-    '{"model": "qwen2_5_vl", "seed": 0, "steps": 20, "sft_steps": 300, "videos": 60, "rows": 160, '
-    '"normalizer": "logistic", "advantage": "grpo"}\n'
-)
+PLAN = {
+    **{"model": "qwen2_5_vl", "seed": 0, "steps": 20, "sft_steps": 300, "videos": 60, "rows": 160},
+    **{"normalizer": "logistic", "advantage": "grpo"},
+}
 GPUS = 'for i in 0 1 2 3 4 5 6 7; do echo "GPU $i: pretended"; done'
-PYTHON = """echo "python $* | ${TASKS-} ${JUDGE-}" >>"$CALLS"
+PYTHON = f"""echo "python $* | ${{TASKS-}} ${{JUDGE-}}" >>"$CALLS"
 case $* in
-  *summary*--show*) exit "${COMPLETE:-0}" ;;
-  *console*) cat >/dev/null ;;
+  *run_plan*) PYTHONPATH={ROOT} exec {sys.executable} "$@" ;;
+  *summary*--show*) exit "${{COMPLETE:-0}}" ;;
+  *step_lines*) cat >/dev/null ;;
   *preflight*) echo 0 ;;
 esac"""
 
@@ -142,17 +144,19 @@ def test_gpus_and_a_model_start_its_recipe(machine, model, recipe):
 
 def test_the_plan_of_todays_default_is_the_former_one(machine):
     assert machine.run("run_medgrpo.sh", OUTPUT_DIR="out").returncode == 0
-    assert (machine.folder / "out/plan.json").read_text() == PLAN
+    file = machine.folder / "out/plan.json"
+    assert json.loads(file.read_text()) == PLAN
+    file.write_text(json.dumps(PLAN))
     assert machine.run("run_medgrpo.sh", OUTPUT_DIR="out", TASKS="all", JUDGE="offline").returncode == 0
     done = machine.run("run_medgrpo.sh", OUTPUT_DIR="out", TASKS="tal")
-    assert done.returncode == 2 and "holds another run" in done.stderr
+    assert done.returncode == 2 and "holds another run, with tasks unset and not tal: choose" in done.stderr
 
 
 def test_tasks_and_no_judge_reach_the_training_and_not_the_evaluation(machine):
     done = machine.run("run_medgrpo.sh", "data.seed=7", OUTPUT_DIR="out", TASKS="vs  rc", JUDGE="none", COMPLETE="1")
     assert done.returncode == 0, done.stderr[-2000:]
-    plan = (machine.folder / "out/plan.json").read_text()
-    assert plan == PLAN.replace("}", ', "training_judge": "none", "tasks": "vs rc"}')
+    plan = json.loads((machine.folder / "out/plan.json").read_text())
+    assert plan == PLAN | {"training_judge": "none", "tasks": "vs rc"}
     stages = [call.split(" | ")[0].split() for call in machine.calls()]
     (trained,) = [words for words in stages if "verl.trainer.main_ppo" in words]
     assert "data.medgrpo.tasks=[vs,rc]" in trained
