@@ -268,7 +268,7 @@ def test_an_evaluation_answers_greedily_and_scores_in_both_modes(machine):
         assert after(command, "--blind-baseline") == ["data/train.parquet"]
         assert after(command, "--judge") == ["openai"]
     for mode, command in (("leaderboard", board_against), ("strict", strict_against)):
-        assert after(command, "--compare") == ["other.json", "eval/answers.json"]
+        assert after(command, "compare") == ["other.json", "eval/answers.json"]
         assert (after(command, "--mode"), after(command, "--output")) == ([mode], [f"eval/compare_{mode}"])
 
 
