@@ -25,23 +25,22 @@ ensure_environment auto report test
 cd "$ROOT"
 export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
 
-# The quick tests share the cores, a file to a process at a time, so that what a file prepares is prepared once.
-quick() {
-  local workers
-  workers=$(nproc)
-  ((workers <= 8)) || workers=8
-  echo "tests: python -m pytest -n $workers $*" >&2
-  OMP_NUM_THREADS=1 python -m pytest -n "$workers" --dist loadfile "$@"
+# in_parallel WORKERS ARGUMENTS...: a file to a process at a time, so that what a file prepares is prepared once.
+in_parallel() {
+  echo "tests: python -m pytest -n $*" >&2
+  OMP_NUM_THREADS=1 python -m pytest --dist loadfile -n "$@"
 }
+workers=$(nproc)
+((workers <= 8)) || workers=8
 
 if (($# == 0)); then
   status=0
-  quick -m "not slow" || status=$?
-  echo "tests: python -m pytest -m slow" >&2
-  python -m pytest -m slow || status=$?
+  in_parallel "$workers" -m "not slow" || status=$?
+  # Each of these starts a training, which takes 6 GB.
+  in_parallel 2 -m slow || status=$?
   exit "$status"
 elif [[ " $* " == *" -m not slow "* ]]; then
-  quick "$@"
+  in_parallel "$workers" "$@"
 else
   echo "tests: python -m pytest $*" >&2
   exec python -m pytest "$@"
