@@ -65,9 +65,9 @@ main() {
   if [[ $JUDGE == none ]]; then
     PROBLEMS+=("JUDGE is 'none': row E is without a judge by itself, expected the judge of the other rows")
   elif [[ -n $why ]]; then
-    mapfile -t -O "${#PROBLEMS[@]}" PROBLEMS < <(judge_problems offline openai)
+    mapfile -t -O "${#PROBLEMS[@]}" PROBLEMS < <(judge_problems scoring)
   else
-    mapfile -t -O "${#ABSENT[@]}" ABSENT < <(judge_problems offline openai)
+    mapfile -t -O "${#ABSENT[@]}" ABSENT < <(judge_problems scoring)
   fi
   if ((${#options[@]})); then
     print_rows

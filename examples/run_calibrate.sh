@@ -52,7 +52,7 @@ case $CONFIG in medgrpo_gpu | medgrpo_cpu) ;; *) PROBLEMS+=("CONFIG is '$CONFIG'
   ABSENT+=("MODEL_PATH '$MODEL_PATH': no config.json there, expected an SFT checkpoint in HF format")
 [[ -f $DATA_DIR/train.parquet ]] ||
   ABSENT+=("DATA_DIR '$DATA_DIR': no train.parquet, expected data_preprocess/medvidbench.py's output")
-mapfile -t -O "${#ABSENT[@]}" ABSENT < <(judge_problems openai offline)
+mapfile -t -O "${#ABSENT[@]}" ABSENT < <(judge_problems scoring)
 if ((${#PROBLEMS[@]} == 0)) && [[ $CONFIG == medgrpo_gpu ]]; then
   gpus=$(gpu_count)
   if ((NNODES > 1)); then

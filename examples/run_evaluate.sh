@@ -54,7 +54,7 @@ for name in GROUND_TRUTH BLIND_BASELINE COMPARE; do
   [[ -z ${!name} || ${!name} == "$EVAL_DATA" || -f ${!name} ]] || ABSENT+=("$name '${!name}': no such file")
 done
 [[ -z $COMPARE || -n $GROUND_TRUTH ]] || PROBLEMS+=("COMPARE is set and GROUND_TRUTH is empty: expected both or neither")
-[[ -z $GROUND_TRUTH ]] || mapfile -t -O "${#ABSENT[@]}" ABSENT < <(judge_problems openai offline)
+[[ -z $GROUND_TRUTH ]] || mapfile -t -O "${#ABSENT[@]}" ABSENT < <(judge_problems scoring)
 if ((${#PROBLEMS[@]} == 0)) && [[ $ENGINE == vllm ]]; then
   gpus=$(gpu_count)
   ((gpus >= N_GPUS)) || ABSENT+=("$gpus GPUs found, N_GPUS is $N_GPUS")

@@ -66,7 +66,7 @@ main() {
     esac
   done
   [[ $TASKS == *[![:space:]]* ]] || fail "TASKS is blank, expected all or some of tal stg dvc nap vs rc sa cvs"
-  problems=$(judge_problems offline openai)
+  problems=$(judge_problems scoring)
   [[ -z $problems ]] || fail "$problems"
   echo "Running the whole pipeline on the CPU with a tiny $MODEL: $why (the 8-GPU recipes need both)."
   [[ -z $DRY_RUN ]] || exit 0

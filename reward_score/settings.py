@@ -17,7 +17,12 @@ ADAPTIVE = "adaptive"
 """The normaliser whose percentiles follow the policy: answer by answer it is the logistic with the file's statistics,
 the training's sampler then replaces the reward by the one of its window."""
 FORMAT_ORDERS = ("after", "before")
-JUDGES = ("offline", "openai", "router")
+SCORING_JUDGES = ("offline", "openai")
+"""Kinds of judges that score answers anywhere: who gave the verdicts in a file of scores or statistics."""
+TRAINING_JUDGES = ("router",)
+"""Kinds that only exist inside of a training. `examples/lib/judge.sh` reads both lines."""
+JUDGES = SCORING_JUDGES + TRAINING_JUDGES
+"""All kinds, which `judge.make_judge` makes."""
 
 
 @dataclass(frozen=True)

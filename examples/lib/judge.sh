@@ -34,14 +34,27 @@ scoring_judge() {
   if [[ $JUDGE == none ]]; then printf '%s' "$SCORING_JUDGE"; else printf '%s' "$JUDGE"; fi
 }
 
-# judge_problems KIND...: one line for everything that is wrong with these settings, KIND being those that are known
-# beside none.
+# judges scoring|training: the kinds that may be asked there, as reward_score/settings.py lists them.
+judges() {
+  local file=$ROOT/reward_score/settings.py tuple='_JUDGES = (\([^)]*\))$'
+  { sed -n "s/^SCORING$tuple/\1/p" "$file"; [[ $1 == scoring ]] || sed -n "s/^TRAINING$tuple/\1/p" "$file"; } |
+    tr -d '",' | xargs
+}
+
+# expect NAME KIND...: a line if the variable's value is none of these.
+expect() {
+  local name=$1
+  shift
+  [[ " $* " == *" ${!name} "* ]] || printf "%s '%s': expected %s\n" "$name" "${!name}" "$(sed 's/ / or /g' <<<"$*")"
+}
+
+# judge_problems scoring|training: one line for everything that is wrong with these settings.
 judge_problems() {
   local name asked
-  set -- "$@" none
-  [[ " $* " == *" $JUDGE "* ]] || printf "JUDGE '%s': expected %s\n" "$JUDGE" "$(sed 's/ / or /g' <<<"$*")"
-  [[ $JUDGE != none || $SCORING_JUDGE == offline || $SCORING_JUDGE == openai ]] ||
-    printf "SCORING_JUDGE '%s': expected offline or openai\n" "$SCORING_JUDGE"
+  # shellcheck disable=SC2046 # words
+  expect JUDGE $(judges "$1") none
+  # shellcheck disable=SC2046
+  [[ $JUDGE != none ]] || expect SCORING_JUDGE $(judges scoring)
   asked=$(scoring_judge)
   [[ $asked != offline ]] || return 0
   [[ -n $JUDGE_MODEL && $JUDGE_MODEL != *[[:cntrl:]\"\\]* ]] ||

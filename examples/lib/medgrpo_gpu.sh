@@ -92,10 +92,9 @@ REWARD=(
   algorithm.norm_adv_by_std_in_grpo="$([[ $ADVANTAGE == grpo ]] && echo true || echo false)"
   reward.custom_reward_function.reward_kwargs.statistics="$(quoted "${STATISTICS:-STATISTICS}")"
 )
-# Verdicts, limits and account: beside the checkpoints, for all reward workers. On several nodes a Ray actor keeps them.
+# Verdicts, limits and account: beside the checkpoints, for all reward workers; a Ray actor on the head node keeps them.
 JUDGE_STORE=${JUDGE_STORE:-$OUTPUT_DIR/checkpoints/judge}
 JUDGE_STORE=$(realpath -m -- "${JUDGE_STORE#ray:}")
-((NNODES == 1)) || JUDGE_STORE=ray:$JUDGE_STORE
 set_judge "$JUDGE_STORE"
 REWARD+=("${JUDGE_OVERRIDES[@]}")
 case $JUDGE in
@@ -145,7 +144,7 @@ check_settings() {
   check_files
   [[ -f $STATISTICS ]] ||
     ABSENT+=("STATISTICS '$STATISTICS': no such file, expected recipes.medgrpo.calibrate's output")
-  mapfile -t -O "${#ABSENT[@]}" ABSENT < <(judge_problems openai offline router)
+  mapfile -t -O "${#ABSENT[@]}" ABSENT < <(judge_problems training)
   if [[ $JUDGE == router ]]; then
     judge_gpus=$JUDGE_GPUS
     [[ -f $JUDGE_MODEL_PATH/config.json ]] ||

@@ -35,7 +35,6 @@ from recipes.medgrpo.planning.machine import (
 )
 from recipes.medgrpo.reward_options import (
     ENCODER,
-    TRAINING_JUDGES,
     add_judge_arguments,
     label_of_args,
     signal_settings,
@@ -48,7 +47,7 @@ from recipes.medgrpo.training.judge_check import check_judge, ping
 from reward_score.errors import RewardError
 from reward_score.medgrpo import needed_signals
 from reward_score.normalization import NORMALIZERS, Normalizer
-from reward_score.settings import ADAPTIVE, answer_map
+from reward_score.settings import ADAPTIVE, JUDGES, answer_map
 from reward_score.statistics import Statistics, missing_pairs
 from reward_score.tasks import TASKS
 
@@ -177,7 +176,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--advantage", choices=ADVANTAGES, default="grpo", help="as in the sampler's settings")
     add("--rewarded-tasks", nargs="+", choices=tuple(TASKS), help="tasks that earn a reward (default: all)")
     add("--model-family", metavar="NAME", help="model family that the data must be made for (default: not checked)")
-    add_judge_arguments(parser, TRAINING_JUDGES)
+    add_judge_arguments(parser, JUDGES)
     add("--no-judge", action="store_true", help="captions are rewarded for their similarity alone")
     add("--judge-ping", action="store_true", help="have one pair of texts judged; say how long it took")
     add("--free-gib", type=real(0), default=1.0, metavar="GIB", help="free disk space in GiB that checkpoints need")

@@ -10,11 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recipes.medgrpo.terminal import real, whole
+from reward_score.settings import SCORING_JUDGES
 
-JUDGES = ("offline", "openai")
-"""Whose opinion of a caption a file of scores or statistics holds: an answer is judged by one of these."""
-TRAINING_JUDGES = (*JUDGES, "router")
-"""Whom training may ask besides: verl's own reward-model servers, which only run inside of it."""
 ENCODER = "all-MiniLM-L6-v2"
 """The packaged sentence encoder, as files name it."""
 PROMPT = "comparative"
@@ -38,7 +35,7 @@ def signal_settings(
     """The reward settings that define a raw signal; calibration, evaluation and training must agree in them.
 
     Args:
-        judge: a name of `TRAINING_JUDGES`. base_url, model: of its endpoint.
+        judge: one of `reward_score.settings.JUDGES`. base_url, model: of its endpoint.
         encoder: of sentence similarity; None: the packaged one.
         **judge_settings: more settings of the judge; None leaves a setting to the judge. ``second``: those of a
             second one, see `reward_score.judge.make_judge`.
@@ -114,7 +111,7 @@ def _prompt(text: str) -> str:
     return text
 
 
-def add_judge_arguments(parser: argparse.ArgumentParser, judges: Sequence[str] = JUDGES) -> None:
+def add_judge_arguments(parser: argparse.ArgumentParser, judges: Sequence[str] = SCORING_JUDGES) -> None:
     """`--judge` and what its endpoint needs; `signal_settings_of` reads them."""
     group = parser.add_argument_group(
         "judge of captions", "The key of an endpoint comes from the environment: MEDGRPO_JUDGE_API_KEY."
@@ -124,7 +121,7 @@ def add_judge_arguments(parser: argparse.ArgumentParser, judges: Sequence[str] =
     add("--judge-base-url", metavar="URL", help="address of an OpenAI-compatible endpoint")
     add("--judge-model", metavar="NAME", help="the model's name there")
     add("--judge-prompt", type=_prompt, metavar="NAME", help=f"prompt, by name or file (default: {PROMPT})")
-    add("--judge-store", metavar="DIR", help="folder of verdicts and costs; commands that name the same one share them")
+    add("--judge-store", metavar="DIR", help="folder of verdicts and costs, for one command at a time")
     add(
         "--judge-budget-usd",
         "--budget-usd",

@@ -7,8 +7,8 @@
     python -m reward_score.judge cache prune  --store FOLDER [--older-than DAYS] [--model NAME] [--prompt VERSION]
                                               [--max-mb SIZE] [--dry-run]
 
-The folder is the one named in the judge's setting ``store``, without ``ray:``. Verdicts are kept under a digest of
-what was judged; the judged texts are not in the store.
+The folder is the one named in the judge's setting ``store``. Verdicts are kept under a digest of what was judged; the
+judged texts are not in the store. `stats` and `export` may be used beside a run, `prune` between runs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 
 from .errors import JudgeError
 from .metering import FAILED
-from .store.maintenance import Choice, prune, statistics, verdict_lines
+from .store.maintenance import prune, statistics, verdict_lines
 
 
 def statistics_lines(found: dict[str, Any]) -> list[str]:
@@ -110,7 +110,8 @@ def run(args: argparse.Namespace) -> None:
     elif args.use == "export":
         sys.stdout.writelines(verdict_lines(args.store))
     else:
-        removed = prune(args.store, Choice(args.older_than, args.model, args.prompt, args.max_mb), dry_run=args.dry_run)
+        chosen = {name: vars(args)[name] for name in ("model", "prompt", "max_mb", "dry_run")}
+        removed = prune(args.store, older_than_days=args.older_than, **chosen)
         print(f"{args.store}: {removed} verdicts {'would be ' if args.dry_run else ''}removed")
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""One judgement at an endpoint: as many requests as it takes, each admitted by the shared store and settled with it."""
+"""One judgement at an endpoint: as many requests as it takes, each admitted by the store and settled with it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from .endpoint import Endpoint, Form, Reply, size_of
-from .errors import JudgeError, JudgeRateLimited
+from .errors import JudgeError
 from .failures import MAX_RETRY_AFTER_S, Failure
 from .judgement import Usage
-from .limits import Admission, Estimate, Limits
+from .limits import Estimate, Limits
 from .prompting import Prompt, messages, new_nonce
-from .store import Store
+from .store.owner import Store
 from .verdict import parse_verdict
 
 BYTES_PER_TOKEN, REPLY_TOKENS = 4, 60
@@ -60,8 +60,13 @@ class Tariff:
         return Estimate(size // BYTES_PER_TOKEN + REPLY_TOKENS, self.cost_usd(most))
 
 
-Result = tuple[dict[str, int] | JudgeError, Usage]
-"""A verdict's scores or what is to be raised, and what was spent."""
+@dataclass(frozen=True)
+class Outcome:
+    """A verdict's scores, or what is to be raised; what was spent on it; which counter it adds to if nothing was."""
+
+    result: dict[str, int] | JudgeError
+    usage: Usage
+    how: str | None = None
 
 
 class Attempts:
@@ -70,7 +75,7 @@ class Attempts:
     Args:
         endpoint: whom to ask.
         prompt: what to ask.
-        store: keeps the limits, for all processes.
+        store: keeps the limits.
         lane: what the limits hold for: the model's name.
         limits: as `Store.admit` wants them.
         patience: when to give up.
@@ -93,7 +98,7 @@ class Attempts:
         self._store, self._lane, self._limits = store, lane, limits
         self._patience, self._tariff, self._count = patience, tariff, count
 
-    async def ask(self, texts: dict[str, Any]) -> Result:
+    async def ask(self, texts: dict[str, Any]) -> Outcome:
         """Scores of a candidate, or the error that ended the last attempt. Nothing of a judge is raised."""
         patience = self._patience
         left_s, queue_s = patience.deadline_s, patience.queue_s
@@ -111,8 +116,8 @@ class Attempts:
             spent += reply.usage
             scores, failure = _verdict(reply, nonce)
             if failure is None:
-                self._count({}, judged=True)
-                return scores, spent
+                self._count({}, answered=True)
+                return Outcome(scores, spent)
             simpler = self._endpoint.simpler(form, failure.complaint)
             if simpler is not None:
                 form = simpler
@@ -134,13 +139,13 @@ class Attempts:
             self._count({"retries": 1})
             await asyncio.sleep(pause_s)
 
-    def _over(self, error: JudgeError, spent: Usage) -> Result:
+    def _over(self, error: JudgeError, spent: Usage) -> Outcome:
         # Without its context the error holds neither a request nor a key.
         error.__context__ = error.__cause__ = None
         error.usage = spent
         if spent.requests:  # what our own limits refused says nothing about the endpoint
-            self._count({}, judged=error.answer_caused)
-        return error, spent
+            self._count({}, answered=error.answer_caused)
+        return Outcome(error, spent)
 
     async def _request(
         self, chat: list[dict[str, str]], form: Form, timeout_s: float, queue_s: float
@@ -148,14 +153,14 @@ class Attempts:
         """One request and the seconds that it waited for our own limits. Its ticket is settled in any case."""
         body = self._endpoint.body(chat, form)
         begun = time.monotonic()
-        admission = await self._admitted(self._tariff.estimate(body), queue_s)
+        ticket = await self._store.admit(self._lane, self._tariff.estimate(body), self._limits, queue_s)
         usage: Usage | None = None
         tokens: int | None = 0
         cost_usd: float | None = 0.0
         latency_s = None
         try:
-            if admission.wait_s > 0:
-                await asyncio.sleep(admission.wait_s)
+            if ticket.wait_s > 0:
+                await asyncio.sleep(ticket.wait_s)
             await self._endpoint.ready()
             waited_s = time.monotonic() - begun
             # Sent; what it takes is unknown until there is a reply.
@@ -169,24 +174,9 @@ class Attempts:
                 spent = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
                 self._count({"calls": 1, **spent}, usage)
             with contextlib.suppress(JudgeError):
-                # A reply that was paid for is not lost with the store; the ticket's lease then books its estimate.
-                await self._store.settle(self._lane, admission.ticket, tokens, cost_usd, latency_s)
+                # A reply that was paid for is not lost with the store, whose next owner books the estimate.
+                self._store.settle(ticket, tokens, cost_usd, latency_s)
         return reply, waited_s
-
-    async def _admitted(self, estimate: Estimate, queue_s: float) -> Admission:
-        until = time.monotonic() + queue_s
-        try:
-            async with asyncio.timeout(queue_s):
-                while True:
-                    within_s = max(0.0, until - time.monotonic())
-                    lease_s = 2 * self._patience.timeout_s
-                    admission = await self._store.admit(self._lane, estimate, self._limits, lease_s, within_s)
-                    if admission.ticket is not None:
-                        return admission
-                    await asyncio.sleep(admission.wait_s)
-        except TimeoutError:
-            told = f"judge: {self._lane}: waited {self._patience.queue_s:.3g} s for our own limits"
-            raise JudgeRateLimited(told) from None
 
 
 def _verdict(reply: Reply, nonce: str) -> tuple[dict[str, int], Failure | None]:

@@ -2,8 +2,9 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """A judge behind an OpenAI-compatible endpoint: a hosted model, a local one under ``vllm serve``, or verl's own.
 
-Every pair is judged once: what was judged is remembered in memory and in the store, which several processes may share,
-and who asks for what is being judged waits for it. A failure is never kept.
+Every pair is judged once: the store keeps what was judged, and who asks for what is being judged waits for it. A
+failure is never kept. In a task or an actor of Ray a judge with a folder does not ask the endpoint itself: the actor
+that owns the folder does, for all of them.
 
 One `Judge` may be used from several event loops and threads. The key appears in no ``repr``, message, log, store or
 exception of ours: exceptions of the client library, which hold the request, are not chained.
@@ -11,6 +12,7 @@ exception of ours: exceptions of the client library, which hold the request, are
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -19,20 +21,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import BadGroundTruth
-from .attempts import Attempts, Patience, Tariff
+from .attempts import Attempts, Outcome, Patience, Tariff
 from .bribery import find_attack
 from .endpoint import Endpoint
-from .errors import JudgeError, JudgeSettingsError
-from .judgement import Judgement, Usage
+from .errors import JudgeError, JudgeSettingsError, JudgeUnavailable
+from .judgement import DIMENSIONS, HIGHEST, LOWEST, Judgement, Usage
 from .keys import checked_url, find_key
 from .limits import Limits
 from .prices import price_of
 from .prompting import clean, load_prompt
-from .recall import Answer, Recall
-from .store import MAX_MB, open_store
+from .store import MAX_MB, RayStore, open_store
 
 OWN_FIELDS = frozenset({"model", "messages", "max_tokens", "max_completion_tokens", "n", "stream"})
 """Fields of a request that decide what it asks and what it can cost, so that no ``extra_body`` may hold them."""
+CACHED, SHARED = "cache_hits", "shared"
+"""Counters of verdicts that were kept before, and that somebody else was about to give."""
 LOCAL_NAMES = {"calls": "requests"}
 """Counters of the store whose names in `Judge.counters` are others."""
 
@@ -46,16 +49,16 @@ class Judge:
             ``OPENAI_API_KEY``. A local server without a key accepts any word.
         key_variable: name of another variable of the environment that holds the key, for a second judge.
         model: the model's name at the endpoint. Limits hold per model.
-        store: what processes share, verdicts, limits, budget and counters: a folder; ``ray:/folder`` for several
-            nodes; None: nothing is shared or kept.
+        store: a folder for verdicts, budget and counters, which one process at a time has; all tasks and actors of a
+            Ray cluster share it, and its limits. None: nothing is shared or kept.
         max_mb: megabytes of verdicts in the store; above, those go that were not used for longest.
         prompt: ``comparative``, ``rubric``, or a file of that form.
         timeout_s: seconds for one request, from sending to the last byte.
         deadline_s: seconds for one judgement with all its attempts and pauses, without waits for our own limits.
-        queue_s: seconds that a judgement waits for our own limits, or for another process that judges the pair.
+        queue_s: seconds that a judgement waits for our own limits.
         max_attempts: requests for one judgement at most, after timeouts, 429, 5xx and broken connections.
         max_malformed_attempts: of these, how many may be spent on replies that are refused or malformed.
-        requests_per_min, tokens_per_min, max_in_flight: of all processes that share the store; None: no limit.
+        requests_per_min, tokens_per_min, max_in_flight: of all judges that share the store; None: no limit.
         budget_usd: dollars of all models over the store's whole life: what could exceed them is not sent.
         max_failed_share, failure_window, cooldown_s: no calls for ``cooldown_s`` seconds when more than this share of
             the last ``failure_window`` judgements failed for the infrastructure's sake.
@@ -70,7 +73,7 @@ class Judge:
 
     Attributes:
         name: model and prompt version, as in every `Judgement`.
-        store: the shared store.
+        store: where it counts, see `open_store`.
         counters: what this judge did: ``judgements`` (verdicts given), ``requests``, ``retries``, ``blank``,
             ``cache_hits``, ``shared``, ``attacks``, and failures by error name. Without those that are 0.
         usage: tokens and requests so far, those of failed judgements included.
@@ -113,6 +116,7 @@ class Judge:
         backoff_s: float = 1.0,
         extra_body: Mapping[str, Any] | None = None,
     ) -> None:
+        settings = {name: value for name, value in locals().items() if name not in ("self", "store", "max_mb")}
         self.base_url = checked_url(base_url)
         if not isinstance(model, str) or not model.strip():
             raise JudgeSettingsError("judge: no model: expected the model's name at the endpoint")
@@ -163,8 +167,9 @@ class Judge:
             structured=structured,
             extra_body=extra_body,
         )
+        self._cache = cache
+        self._settings = settings
         self.store = open_store(store, max_mb)
-        self._recall = Recall(self.store, queue_s) if cache else None
         patience = Patience(timeout_s, deadline_s, queue_s, max_attempts, max_malformed_attempts, backoff_s)
         self._attempts = Attempts(
             self._endpoint, self._prompt, self.store, model, limits, patience, self._tariff, self._count
@@ -233,17 +238,66 @@ class Judge:
             self._count({"judgements": 1, "blank": 1})
             return Judgement.lowest(self.name, Usage())
         texts = {"candidate": candidate, "reference": reference, "task": task, "question": question}
-        if self._recall is None:
-            answer = Answer(*await self._attempts.ask(texts))
+        if isinstance(self.store, RayStore):
+            outcome = await self._asked_of_the_owner(texts)
         else:
-            about = {"model": self.model, "prompt": self._prompt.version, "task": task}
-            answer = await self._recall.verdict(self._key_of(texts), lambda: self._attempts.ask(texts), about)
-        how = {answer.how: 1} if answer.how else {}
-        if isinstance(answer.result, JudgeError):
-            self._count({f"failed/{type(answer.result).__name__}": 1, **how})
-            raise answer.result
+            outcome = await self.verdict(texts)
+        how = {outcome.how: 1} if outcome.how else {}
+        if isinstance(outcome.result, JudgeError):
+            self._count({f"failed/{type(outcome.result).__name__}": 1, **how})
+            raise outcome.result
         self._count({"judgements": 1, **how})
-        return Judgement(**answer.result, judge=self.name, usage=answer.usage)
+        return Judgement(**outcome.result, judge=self.name, usage=outcome.usage)
+
+    async def verdict(self, texts: Mapping[str, Any]) -> Outcome:
+        """The outcome for cleaned texts (``candidate``, ``reference``, ``task``, ``question``) in the store's owner.
+
+        Only what is asked of the endpoint is counted. No JudgeError is raised.
+        """
+        if not self._cache:
+            return await self._attempts.ask(dict(texts))
+        key = self._key_of(texts)
+        if (kept := self._kept(key)) is not None:
+            return kept
+        while True:
+            (outcome, judge), begun = await self.store.flights.share(key, lambda: self._kept_or_asked(key, texts))
+            if not begun:
+                return outcome
+            if not isinstance(outcome.result, JudgeError):
+                return Outcome(outcome.result, Usage(), outcome.how or SHARED)
+            if judge is self:
+                # Each caller raises an error of its own, and only the first one's tells what was spent.
+                return Outcome(type(outcome.result)(str(outcome.result)), Usage(), SHARED)
+            # Another judge failed, which may have less patience or another endpoint.
+
+    def _kept(self, key: str) -> Outcome | None:
+        try:
+            kept = self.store.get(key)
+            return None if kept is None else Outcome(_checked(kept), Usage(), CACHED)
+        except JudgeError as error:  # the store's own
+            return Outcome(error, Usage())
+
+    async def _kept_or_asked(self, key: str, texts: Mapping[str, Any]) -> tuple[Outcome, Judge]:
+        if (kept := self._kept(key)) is not None:  # by another thread, meanwhile
+            return kept, self
+        outcome = await self._attempts.ask(dict(texts))
+        if not isinstance(outcome.result, JudgeError):
+            # A verdict that was paid for counts, kept or not: with a store that is broken nothing more is admitted.
+            with contextlib.suppress(JudgeError):
+                about = {"model": self.model, "prompt": self._prompt.version, "task": texts["task"]}
+                self.store.put(key, outcome.result, about)
+        return outcome, self
+
+    async def _asked_of_the_owner(self, texts: Mapping[str, Any]) -> Outcome:
+        try:
+            outcome = await self.store.verdict(self._settings, texts)
+        except JudgeError as error:
+            return Outcome(error, error.usage)
+        usage = outcome.usage
+        with self._lock:  # the store has counted it already
+            self.counters += Counter(requests=usage.requests, retries=max(0, usage.requests - 1))
+            self.usage += usage
+        return outcome
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop; the judge stays usable."""
@@ -254,14 +308,22 @@ class Judge:
         asked = [*self.asks, texts["task"], question, texts["reference"], texts["candidate"]]
         return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
-    def _count(self, counts: Mapping[str, int], usage: Usage | None = None, judged: bool | None = None) -> None:
+    def _count(self, counts: Mapping[str, int], usage: Usage | None = None, answered: bool | None = None) -> None:
         with self._lock:
             for name, number in counts.items():
                 if number and not name.endswith("_tokens"):
                     self.counters[LOCAL_NAMES.get(name, name.removeprefix("failed/"))] += number
             if usage:
                 self.usage += usage
-        self.store.count(self.model, counts, judged)
+        self.store.count(self.model, counts, *[] if answered is None else [answered])
+
+
+def _checked(verdict: Mapping[str, Any]) -> dict[str, int]:
+    """The scores of a kept verdict; JudgeUnavailable for one that we would not have kept."""
+    scores = {name: verdict.get(name) for name in DIMENSIONS}
+    if not all(type(score) is int and LOWEST <= score <= HIGHEST for score in scores.values()):
+        raise JudgeUnavailable("judge: the store holds a verdict that is none of ours")
+    return scores
 
 
 def _more_than_0(**settings: float) -> None:

@@ -1,15 +1,16 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""What one process keeps in memory for its judges: things per event loop, verdicts, and judgements under way."""
+"""Things per event loop, and judgements under way that several callers wait for."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import weakref
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -40,61 +41,68 @@ class PerLoop(Generic[T]):
             return self._things.pop(asyncio.get_running_loop(), None)
 
 
-class Memory(Generic[T]):
-    """The values used last, by key: at most ``size`` of them. Safe in any thread."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._lock = threading.Lock()
-        self._values: OrderedDict[str, T] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def get(self, key: str) -> T | None:
-        """The value, which counts as used, or None."""
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-            return self._values.get(key)
-
-    def put(self, key: str, value: T) -> None:
-        """Keep a value; the one not used for longest goes when there are too many."""
-        with self._lock:
-            self._values[key] = value
-            self._values.move_to_end(key)
-            while len(self._values) > self._size:
-                self._values.popitem(last=False)
-
-
 @dataclass
 class _Flight:
+    loop: asyncio.AbstractEventLoop
     task: asyncio.Task[Any]
+    result: Future = field(default_factory=Future)
     waiting: int = 0
 
 
 class Flights:
-    """Work under way on one event loop. Who asks for what is under way already waits for the same result.
+    """Work under way in this process. Who asks for what is under way already waits for the same result.
 
-    The work is a task of its own, so a caller that is cancelled leaves it to the others; it ends with the last one.
+    The work is a task of its own on the event loop of the caller that began it; callers on other loops may wait for
+    it. A caller that is cancelled leaves it to the others, and it ends with the last one. When its loop ends, one of
+    those who wait begins anew.
     """
 
     def __init__(self) -> None:
+        self._lock = threading.RLock()
         self._flights: dict[str, _Flight] = {}
 
     async def share(self, key: str, work: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
         """The result of the work for this key, and whether another caller had begun it."""
-        flight = self._flights.get(key)
-        begun = flight is not None
-        if flight is None:
-            flight = self._flights[key] = _Flight(asyncio.ensure_future(work()))
-        flight.waiting += 1
-        try:
-            return await asyncio.shield(flight.task), begun
-        finally:
+        while True:
+            flight, begun = self._boarded(key, work)
+            try:
+                return await asyncio.shield(asyncio.wrap_future(flight.result)), begun
+            except asyncio.CancelledError:
+                if asyncio.current_task().cancelling() or not flight.result.cancelled():
+                    raise
+            finally:
+                self._leave(key, flight)
+
+    def _boarded(self, key: str, work: Callable[[], Awaitable[T]]) -> tuple[_Flight, bool]:
+        with self._lock:
+            flight = self._flights.get(key)
+            begun = flight is not None and not flight.loop.is_closed()
+            if not begun:
+                flight = _Flight(asyncio.get_running_loop(), asyncio.ensure_future(work()))
+                self._flights[key] = flight
+                flight.task.add_done_callback(lambda task: self._landed(key, flight))
+            flight.waiting += 1
+            return flight, begun
+
+    def _leave(self, key: str, flight: _Flight) -> None:
+        with self._lock:
             flight.waiting -= 1
-            if not flight.waiting:
-                flight.task.cancel()
-            # By now another flight may have begun under this key, which is not ours to forget.
-            if (flight.task.done() or not flight.waiting) and self._flights.get(key) is flight:
-                del self._flights[key]
+            if flight.waiting or flight.result.done():
+                return
+            self._forget(key, flight)
+            with contextlib.suppress(RuntimeError):  # its loop is closed, and the work with it
+                flight.loop.call_soon_threadsafe(flight.task.cancel)
+
+    def _landed(self, key: str, flight: _Flight) -> None:
+        with self._lock:
+            self._forget(key, flight)
+        if flight.task.cancelled():
+            flight.result.cancel()
+        elif error := flight.task.exception():
+            flight.result.set_exception(error)
+        else:
+            flight.result.set_result(flight.task.result())
+
+    def _forget(self, key: str, flight: _Flight) -> None:
+        if self._flights.get(key) is flight:  # another one may have begun under this key
+            del self._flights[key]

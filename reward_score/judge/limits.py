@@ -2,7 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """How much may be asked of an endpoint: the pace, the calls in flight, the budget and the circuit breaker.
 
-Pure functions on the state of one *lane* (one model); where that state is kept is `store`'s business.
+Pure functions on the state of one *lane* (one model), which the store's owner keeps.
 
 The pace is a generic cell rate algorithm: a clock that runs ahead of time by what was reserved. A call is sent when
 its own units fit into the burst, so that in any half-open minute at most ``burst + 60 s x rate`` units are sent. Rate
@@ -24,14 +24,12 @@ REQUEST_BURST, TOKEN_BURST = 0.02, 0.05
 """Shares of a minute's limit that may be sent at once."""
 MAX_OUTCOMES = 1_000
 """Judgements that a lane remembers for its breaker."""
-RETRY_S, TRIAL_RETRY_S = 0.05, 0.25
-"""When to ask again after no slot was free, and while a trial call is under way."""
 GIVEN, FAILED = ".", "x"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one lane, over all processes that share its store. None: no such limit.
+    """Limits of one lane, over all that share its store. None: no such limit.
 
     Attributes:
         requests_per_min: HTTP requests in any minute.
@@ -83,19 +81,6 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Admission:
-    """The answer to a caller that wants to send.
-
-    Attributes:
-        ticket: what to settle afterwards; None: nothing is reserved, ask again after ``wait_s`` seconds.
-        wait_s: with a ticket, seconds to wait before sending.
-    """
-
-    ticket: int | None
-    wait_s: float
-
-
-@dataclass(frozen=True)
 class Pace:
     """So many units in any minute: each takes ``unit_s`` seconds of the clock, ``burst`` of them may come at once."""
 
@@ -124,63 +109,41 @@ class Pace:
 
 @dataclass(frozen=True)
 class Lane:
-    """What is kept of a lane: its two clocks, its ledger, its breaker. Times are seconds since 1970.
+    """What is known of a lane: its two clocks, its ledger, its breaker. Times are seconds of the owner's clock.
 
-    ``seen`` is when it was last looked at; ``outcomes`` the last judgements, oldest first; ``open_until`` the end of
-    the breaker's cool-down, 0 when it is closed.
+    ``outcomes`` are the last judgements, oldest first; ``open_until`` is the end of the breaker's cool-down, 0 when it
+    is closed.
     """
 
     request_clock: float = 0.0
     token_clock: float = 0.0
-    seen: float = 0.0
     confirmed_usd: float = 0.0
     unconfirmed_usd: float = 0.0
     outcomes: str = ""
     open_until: float = 0.0
     cooldown_s: float = 0.0
 
-    def at(self, now: float) -> Lane:
-        """The same lane seen now. A wall clock that was set back takes what was reserved along with it."""
-        back = max(0.0, self.seen - now)
-        if not back:
-            return replace(self, seen=now)
-        return replace(
-            self,
-            seen=now,
-            request_clock=self.request_clock - back,
-            token_clock=self.token_clock - back,
-            open_until=max(now, self.open_until - back) if self.open_until else 0.0,
-        )
-
 
 @dataclass(frozen=True)
 class Held:
-    """What calls that are not settled hold: slots and dollars, trials among them; of lost ones the dollars.
+    """What the calls under way hold: slots and dollars, trials among them.
 
-    Where there is a budget, which is one for all lanes of a store, also what the others spent and hold.
+    Where there is a budget, which is one for all lanes of a store, also what the other lanes spent and hold.
     """
 
     in_flight: int = 0
     usd: float = 0.0
     trials: int = 0
-    lost_usd: float = 0.0
     others_spent_usd: float = 0.0
     others_usd: float = 0.0
-
-    def plus(self, usd: float, trial: bool) -> Held:
-        """With one more call."""
-        return replace(self, in_flight=self.in_flight + 1, usd=self.usd + usd, trials=self.trials + trial)
-
-    def without(self, usd: float, trial: bool, lost: bool) -> Held:
-        """With one less, which may have been a lost one."""
-        if lost:
-            return replace(self, lost_usd=self.lost_usd - usd)
-        return replace(self, in_flight=self.in_flight - 1, usd=self.usd - usd, trials=self.trials - trial)
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The lane afterwards, and either an error, or whether the call may be sent (`trial`: as a trial) and when."""
+    """The lane afterwards, and either an error, or whether the call may be sent (`trial`: as a trial) and when.
+
+    Without either, the call has to wait until another one is over.
+    """
 
     lane: Lane
     granted: bool = False
@@ -193,7 +156,6 @@ def decide(
     name: str, lane: Lane, held: Held, now: float, estimate: Estimate, limits: Limits, within_s: float
 ) -> Decision:
     """May a call of the lane ``name`` be sent, and when? Unless it is granted, nothing is reserved."""
-    lane = lane.at(now)
     tail = lane.outcomes[-limits.failure_window :]
     failed = tail.count(FAILED)
     if not lane.open_until and len(tail) == limits.failure_window and failed > limits.max_failed_share * len(tail):
@@ -203,16 +165,14 @@ def decide(
         return Decision(lane, error=JudgeUnavailable(f"judge: {name}: {told}"))
     trial = lane.open_until > 0
     if limits.budget_usd is not None:
-        spent = lane.confirmed_usd + lane.unconfirmed_usd + held.lost_usd + held.others_spent_usd
+        spent = lane.confirmed_usd + lane.unconfirmed_usd + held.others_spent_usd
         if _more(spent + estimate.cost_usd, limits.budget_usd):
             return Decision(lane, error=JudgeBudgetExceeded(f"judge: {name}: {_budget(lane, held, estimate, limits)}"))
         if _more(spent + held.usd + held.others_usd + estimate.cost_usd, limits.budget_usd):
             # Most of what is reserved comes back when calls under way end far below their upper bounds.
-            return Decision(lane, wait_s=RETRY_S)
-    if trial and held.trials:
-        return Decision(lane, wait_s=TRIAL_RETRY_S)
-    if limits.in_flight is not None and held.in_flight >= limits.in_flight:
-        return Decision(lane, wait_s=RETRY_S)
+            return Decision(lane)
+    if (trial and held.trials) or (limits.in_flight is not None and held.in_flight >= limits.in_flight):
+        return Decision(lane)
     return _paced(name, lane, now, estimate, limits, within_s, trial)
 
 
@@ -233,7 +193,6 @@ def judged(lane: Lane, now: float, outcomes: Iterable[bool]) -> Lane:
     After the cool-down the first outcome closes the breaker or begins another cool-down. During it, outcomes are those
     of calls from before, and say nothing new.
     """
-    lane = lane.at(now)
     kept, open_until = lane.outcomes, lane.open_until
     for given in outcomes:
         if now < open_until:
@@ -280,6 +239,6 @@ def _budget(lane: Lane, held: Held, estimate: Estimate, limits: Limits) -> str:
     return (
         f"the budget of ${limits.budget_usd:.4f} is used up: ${lane.confirmed_usd:.4f} spent, "
         + (f"${held.others_spent_usd:.4f} by other models, " if held.others_spent_usd else "")
-        + f"${lane.unconfirmed_usd + held.lost_usd:.4f} perhaps spent by calls without a reply, "
+        + f"${lane.unconfirmed_usd:.4f} perhaps spent by calls without a reply, "
         f"${held.usd + held.others_usd:.4f} reserved, and the next call may cost ${estimate.cost_usd:.4f}"
     )

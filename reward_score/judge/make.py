@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..settings import JUDGES
 from .client import Judge
 from .errors import JudgeSettingsError
 from .offline import OfflineJudge
@@ -42,7 +43,7 @@ def make_judge(kind: str, settings: Mapping[str, Any], router_address: str | Non
     """The judge that settings name.
 
     Args:
-        kind: ``offline``: `OfflineJudge`, takes no settings. ``openai``: `Judge`, `settings` are its arguments.
+        kind: one of `JUDGES`. ``offline``: `OfflineJudge`, without settings. ``openai``: `Judge`, with these arguments.
             ``router``: a `Judge` at verl's reward-model servers, `settings` are its arguments but for ``base_url``.
         settings: as the kind wants them. ``second``: what another judge has differently (``model``, ``base_url``,
             perhaps ``kind``); the scores are then the mean of both, see `AveragedJudge`.
@@ -69,4 +70,4 @@ def _one(kind: str, settings: Mapping[str, Any], router_address: str | None) -> 
     except TypeError as error:
         # Python's own words for an argument that does not exist.
         raise JudgeSettingsError(f"judge: {kind}: {error}") from None
-    raise JudgeSettingsError(f"judge: {kind!r}: expected offline, openai or router")
+    raise JudgeSettingsError(f"judge: {kind!r}: expected {', '.join(JUDGES)}")

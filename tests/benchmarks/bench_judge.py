@@ -4,12 +4,12 @@
 
     python tests/benchmarks/bench_judge.py [speed] [limits] [cache] [pipeline] [--seconds 15] [--limit-seconds 100]
 
-``speed``: judgements per second at 1 s latency and 256 in flight from 8 processes over one store, as a share of the
-256 that are possible, beside the plain ``openai`` client from one process. What counts is what the endpoint answered
-within a window that begins when all processes have made their first calls: imports and the first connections are left
-out, and so is the end. ``limits``: 8 processes that may send 600 requests a minute together; the most that the
-endpoint saw within any minute. ``cache``: microseconds of a judgement that is kept, in memory and in the store's
-folder. ``pipeline`` (only when asked for, minutes): a training step of the tiny run with the judge at 0 s and at 1 s
+``speed``: judgements per second at 1 s latency and 256 in flight, from one process and from 8 Ray workers over one
+store, as a share of the 256 that are possible, beside the plain ``openai`` client from one process. What counts is what
+the endpoint answered within a window that begins when all have made their first calls: imports and the first
+connections are left out, and so is the end. ``limits``: 8 Ray workers that may send 600 requests a minute together; the
+most that the endpoint saw within any minute. ``cache``: microseconds of a judgement that is kept in the store's folder.
+``pipeline`` (only when asked for, minutes): a training step of the tiny run with the judge at 0 s and at 1 s
 latency. Processor seconds stand beside the figures: with two cores the endpoint and the processes share them.
 """
 
@@ -119,36 +119,70 @@ def asks(kind: str, settings: dict[str, Any]) -> tuple[Callable[[str], Awaitable
     return ask, client.close
 
 
+class Load:
+    """As many judgements under way as ``demand`` says, every text another, from `run` to `stop`."""
+
+    def __init__(self, kind: str, demand: int, settings: dict[str, Any], number: int) -> None:
+        self.ask, self.close = asks(kind, settings)
+        self.demand, self.number, self.over = demand, number, False
+
+    async def warm(self) -> None:
+        await self.ask(f"{CANDIDATE} {self.number} warm")
+
+    async def stop(self) -> None:
+        self.over = True
+
+    async def run(self) -> dict[str, float]:
+        texts, told = itertools.count(), {"done": 0, "failed": 0}
+        begun = time.process_time()
+
+        async def one() -> None:
+            while not self.over:
+                try:
+                    await self.ask(f"{CANDIDATE} {self.number} {next(texts)}")
+                    told["done"] += 1
+                except Exception as error:  # a failure is counted, and the first one is shown
+                    told["failed"] += 1
+                    if told["failed"] == 1:
+                        print(f"bench_judge: {type(error).__name__}: {error}", file=sys.stderr)
+
+        under_way = [asyncio.ensure_future(one()) for _ in range(self.demand)]
+        while not self.over:
+            await asyncio.sleep(0.05)
+        # A judgement that waits for a limit may wait long: what is not sent when the time is over is given up.
+        await asyncio.wait(under_way, timeout=2 * LATENCY_S)
+        for task in under_way:
+            task.cancel()
+        await asyncio.wait(under_way)
+        await self.close()
+        return {**told, "cpu_s": time.process_time() - begun}
+
+
 async def work(kind: str, demand: int, settings: dict[str, Any], number: int) -> None:
-    """One process: as many judgements under way as ``demand`` says, every text another."""
-    ask, close = asks(kind, settings)
-    await ask(f"{CANDIDATE} {number} warm")
+    """One process with one `Load`, or (``ray``) a Ray cluster with `PROCESSES` of them over one store."""
+    if kind == "ray":
+        import ray
+
+        ray.init(
+            address="local", num_cpus=PROCESSES, include_dashboard=False, logging_level="ERROR", log_to_driver=False
+        )
+        remote = ray.remote(num_cpus=0)(Load)
+        loads = [remote.remote("ours", demand, settings, place) for place in range(PROCESSES)]
+    else:
+        loads = [Load(kind, demand, settings, number)]
+
+    def of_all(method: str) -> asyncio.Future:
+        found = [getattr(load, method) for load in loads]
+        return asyncio.gather(*(one.remote() if kind == "ray" else one() for one in found))
+
+    await of_all("warm")
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.readline)
-    over = asyncio.ensure_future(asyncio.to_thread(sys.stdin.readline))
-    texts, done, failed = itertools.count(), 0, 0
-    begun = time.process_time()
-
-    async def one() -> None:
-        nonlocal done, failed
-        while not over.done():
-            try:
-                await ask(f"{CANDIDATE} {number} {next(texts)}")
-                done += 1
-            except Exception as error:  # a failure is counted, and the first one is shown
-                failed += 1
-                if failed == 1:
-                    print(f"bench_judge: {type(error).__name__}: {error}", file=sys.stderr)
-
-    # A judgement that waits for a limit may wait long: what is not sent when the time is over is given up.
-    under_way = [asyncio.ensure_future(one()) for _ in range(demand)]
-    await over
-    await asyncio.wait(under_way, timeout=2 * LATENCY_S)
-    for task in under_way:
-        task.cancel()
-    await asyncio.wait(under_way)
-    await close()
-    print(json.dumps({"done": done, "failed": failed, "cpu_s": time.process_time() - begun}), flush=True)
+    running = of_all("run")
+    await asyncio.to_thread(sys.stdin.readline)
+    await of_all("stop")
+    told = await running
+    print(json.dumps({name: sum(one[name] for one in told) for name in told[0]}), flush=True)
 
 
 def measure_speed(name: str, processes: int, kind: str, demand: int, settings: dict[str, Any], seconds: float) -> float:
@@ -180,10 +214,13 @@ def speed(seconds: float, folder: Path) -> bool:
     titles = ("calls/s", "share", "in flight", "failed", "cpu ms/call", "mock cpu")
     print(f"{'at 1 s latency':34} {titles[0]:>8} {titles[1]:>7} " + " ".join(f"{t:>9}" for t in titles[2:]))
     each = IN_FLIGHT // PROCESSES
-    shared = {"store": str(folder / "speed"), "max_in_flight": IN_FLIGHT}
-    ours = measure_speed(f"ours, {PROCESSES} processes", PROCESSES, "ours", each, shared, seconds)
-    crowded = {"store": str(folder / "crowded"), "max_in_flight": IN_FLIGHT}
-    measure_speed(f"ours, {PROCESSES} processes, twice the demand", PROCESSES, "ours", 2 * each, crowded, seconds)
+
+    def store(name: str) -> dict[str, Any]:
+        return {"store": str(folder / name), "max_in_flight": IN_FLIGHT}
+
+    ours = measure_speed("ours, 1 process", 1, "ours", IN_FLIGHT, store("one"), seconds)
+    measure_speed("ours, 1 process, twice the demand", 1, "ours", 2 * IN_FLIGHT, store("crowded"), seconds)
+    measure_speed(f"ours, {PROCESSES} Ray workers", 1, "ray", each, store("ray"), seconds)
     plain = measure_speed("openai, 1 process", 1, "sdk", IN_FLIGHT, {}, seconds)
     measure_speed(f"openai, {PROCESSES} processes", PROCESSES, "sdk", each, {}, seconds)
     print(f"ours to the plain client: {ours / plain:.2f}; ours to the bar of {SPEED_BAR:.0%}: {ours / SPEED_BAR:.2f}")
@@ -194,12 +231,14 @@ def limits(seconds: float, folder: Path) -> bool:
     """Prints the worst minute; True when it is above the promise."""
     with Endpoint(0.05) as endpoint:
         settings = {"base_url": endpoint.url, "store": str(folder / "limits"), "requests_per_min": PER_MINUTE}
-        workers = Workers(PROCESSES, "ours", 16, settings)
+        workers = Workers(1, "ray", 16, settings)
         workers.go()
         time.sleep(seconds)
         told, stats = workers.stop(), endpoint.stats(60.0)
     worst = stats["worst_window"]
-    print(f"\n{PROCESSES} processes, {PER_MINUTE} requests a minute, {seconds:.0f} s: {stats['calls']} calls, at most")
+    print(
+        f"\n{PROCESSES} Ray workers, {PER_MINUTE} requests a minute, {seconds:.0f} s: {stats['calls']} calls, at most"
+    )
     print(
         f"{worst} in any 60 s: {worst / PER_MINUTE:.3f} of the promise (bar {LIMIT_BAR}); {told['failed']:.0f} failed"
     )
@@ -221,23 +260,21 @@ def cache(folder: Path, count: int = 2000) -> bool:
         await judge.aclose()
         return taken
 
-    async def run() -> tuple[list[float], list[float]]:
+    async def run() -> list[float]:
         settings = {"base_url": endpoint.url, "api_key": "bench", "model": "mock", "store": str(folder / "cache")}
         filling = Judge(**settings)
         for first in range(0, count, 64):
             await asyncio.gather(*(filling.score(text, REFERENCE, task="vs") for text in texts[first : first + 64]))
         await filling.aclose()
-        judge = Judge(**settings)
-        return await timed(judge), await timed(judge)
+        return await timed(Judge(**settings))
 
     with Endpoint(0.0) as endpoint:
-        stored, remembered = asyncio.run(run())
+        taken = asyncio.run(run())
         calls = endpoint.stats()["calls"]
     print(f"\nkept judgements, {count} of them, {calls} calls before, 0 expected after: {calls - count}")
-    for name, taken in (("from the store's folder", stored), ("from memory", remembered)):
-        median, late = statistics.median(taken), statistics.quantiles(taken, n=100)[98]
-        print(f"  {name:24} median {median:7.1f} us, p99 {late:7.1f} us, {median / CACHE_BAR_US:.2f} of the bar")
-    return statistics.median(stored) > CACHE_BAR_US or calls > count
+    median, late = statistics.median(taken), statistics.quantiles(taken, n=100)[98]
+    print(f"  median {median:7.1f} us, p99 {late:7.1f} us, {median / CACHE_BAR_US:.2f} of the bar")
+    return median > CACHE_BAR_US or calls > count
 
 
 def pipeline(folder: Path, steps: int = 5) -> bool:

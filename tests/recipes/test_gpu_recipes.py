@@ -199,7 +199,7 @@ def test_a_judge_on_gpus_of_its_own_and_its_limits_compose(tmp_path):
         "model": "open judge",
         "prompt": "rubric",
         # Reward workers on several nodes share it through an actor.
-        "store": f"ray:{tmp_path}/the store",
+        "store": f"{tmp_path}/the store",
         "max_in_flight": 200,
         "requests_per_min": 600,
         "tokens_per_min": None,
@@ -260,7 +260,7 @@ def start(machine: dict[str, str], tmp_path: Path, **more: str) -> tuple[subproc
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"JUDGE": "gpt"}, "JUDGE 'gpt': expected openai or offline or router"),
+        ({"JUDGE": "gpt"}, "JUDGE 'gpt': expected offline or openai or router"),
         ({"JUDGE_BUDGET_USD": "much"}, "JUDGE_BUDGET_USD is 'much', expected a number"),
         ({"JUDGE_MODEL": 'a"b'}, "JUDGE_MODEL 'a\"b': expected the model's name"),
         ({"JUDGE": "router", "JUDGE_MODEL_PATH": "nowhere"}, "no config.json there, expected the judge's model"),

@@ -155,8 +155,7 @@ def test_a_judge_without_a_key_is_found_before_ray(judged, capsys, monkeypatch):
 def test_a_budget_that_is_spent_is_found_before_ray(judged, capsys):
     async def spend():
         store = open_store(str(judged / "judge"))
-        admission = await store.admit("gpt-4.1", Estimate(100, 2.0), Limits(), 10, 10)
-        await store.settle("gpt-4.1", admission.ticket, 100, 2.0, 0.1)
+        store.settle(await store.admit("gpt-4.1", Estimate(100, 2.0), Limits(), 10), 100, 2.0, 0.1)
         await store.close()
 
     asyncio.run(spend())

@@ -8,9 +8,7 @@ import re
 
 import pytest
 
-from recipes.medgrpo import reward_options as scoring
 from recipes.medgrpo.reward_options import (
-    TRAINING_JUDGES,
     add_judge_arguments,
     defining,
     judge_label,
@@ -21,10 +19,10 @@ from recipes.medgrpo.reward_options import (
 )
 from reward_score.judge import Judge
 from reward_score.judge.prompting import PROMPT_FOLDER, load_prompt
-from reward_score.settings import Settings
+from reward_score.settings import JUDGES, SCORING_JUDGES, Settings
 
 
-def parsed(*arguments: str, judges=scoring.JUDGES) -> argparse.Namespace:
+def parsed(*arguments: str, judges=SCORING_JUDGES) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     add_judge_arguments(parser, judges)
     return parser.parse_args(arguments)
@@ -93,7 +91,7 @@ def test_a_label_names_the_prompt_unless_it_is_the_default(tmp_path):
 
 
 def test_verls_servers_and_an_endpoint_with_the_same_model_are_one_judge():
-    router = parsed("--judge", "router", "--judge-model", "m", judges=TRAINING_JUDGES)
+    router = parsed("--judge", "router", "--judge-model", "m", judges=JUDGES)
     assert label_of_args(router) == "openai:m"
     assert signal_settings_of(router)["judge_settings"] == {"model": "m"}
 

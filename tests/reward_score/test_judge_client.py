@@ -5,9 +5,9 @@
 import asyncio
 import gc
 import logging
-import multiprocessing
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ from reward_score.judge import (  # noqa: E402
     Usage,
 )
 from reward_score.judge.endpoint import Endpoint  # noqa: E402
-from reward_score.judge.flights import Flights, Memory, PerLoop  # noqa: E402
+from reward_score.judge.flights import Flights, PerLoop  # noqa: E402
 
 KEY = "sk-secret-0123456789abcdef"
 MODEL = "mock"
@@ -114,31 +114,22 @@ def test_a_failure_is_shared_too_and_each_caller_raises_its_own():
     assert judge.counters == {"JudgeMalformed": 4, "requests": 2, "retries": 1, "shared": 3}
 
 
-def _judge_in_a_process(base_url: str, store: str, start, results) -> None:
-    judge = Judge(base_url, KEY, MODEL, store=store)
+def test_identical_pairs_of_four_threads_cost_one_call(tmp_path):
+    """Each thread has an event loop and a judge of its own; processes of a Ray cluster: `test_judge_ray.py`."""
+    start = threading.Barrier(4)
 
-    async def rollouts() -> list:
-        found = await all_of(*(ask(judge) for _ in range(8)))
-        await judge.aclose()
-        await judge.store.close()
-        return found
+    def in_a_thread(base_url: str) -> tuple[list[float], int]:
+        judge = Judge(base_url, KEY, MODEL, store=str(tmp_path / "store"))
 
-    start.wait(60)
-    found = asyncio.run(rollouts())
-    results.put(([judgement.mean for judgement in found], judge.usage.requests))
+        async def rollouts() -> list:
+            start.wait(60)
+            return await all_of(*(ask(judge) for _ in range(8)))
 
+        found = asyncio.run(rollouts())
+        return [judgement.mean for judgement in found], judge.usage.requests
 
-def test_identical_pairs_of_four_processes_cost_one_call(tmp_path):
-    context = multiprocessing.get_context("spawn")
-    start, results = context.Barrier(4), context.Queue()
-    with replies(lambda request: Reply(honest(request, 3), delay_s=0.5)) as server:
-        arguments = (server.base_url, str(tmp_path / "store"), start, results)
-        processes = [context.Process(target=_judge_in_a_process, args=arguments) for _ in range(4)]
-        for process in processes:
-            process.start()
-        found = [results.get(timeout=60) for _ in processes]
-        for process in processes:
-            process.join(20)
+    with replies(lambda request: Reply(honest(request, 3), delay_s=0.5)) as server, ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(in_a_thread, [server.base_url] * 4))
     assert len(server.requests) == 1
     assert [means for means, _ in found] == [[3.0] * 8] * 4
     assert sorted(requests for _, requests in found) == [0, 0, 0, 1]
@@ -288,7 +279,7 @@ def test_when_all_callers_are_cancelled_nothing_stays_taken(tmp_path):
         for call in calls:
             call.cancel()
         cancelled = await all_of(*calls)
-        # The slot of one and the claim on the pair are free again, long before their leases end.
+        # The slot of the one and the pair are free again at once.
         async with asyncio.timeout(5):
             return cancelled, await ask(judge), await lane_of(judge)
 
@@ -331,6 +322,32 @@ def test_a_flight_ends_with_its_last_passenger_and_the_next_one_starts_anew():
     assert kinds(results[:1]) == [asyncio.CancelledError]
     assert results[1] == ("landed", False)
     assert ended == [True] and not left
+
+
+def test_when_the_loop_that_judges_ends_another_one_judges_anew():
+    begun, flights, calls = threading.Event(), Flights(), []
+
+    async def work():
+        calls.append(1)
+        begun.set()
+        if len(calls) == 1:
+            await asyncio.sleep(60)
+        return "landed"
+
+    async def ends_early():
+        asking = asyncio.ensure_future(flights.share("key", work))
+        await asyncio.sleep(0.3)
+        assert not asking.done()  # asyncio.run cancels it
+
+    async def waits():
+        return await asyncio.wait_for(flights.share("key", work), 10)
+
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(asyncio.run, ends_early())
+        begun.wait(10)
+        assert asyncio.run(waits()) == ("landed", False)
+        first.result(10)
+    assert len(calls) == 2
 
 
 # --- how a request is worded -----------------------------------------------------------------------------------------
@@ -659,17 +676,6 @@ def test_a_judge_is_of_use_after_it_was_closed():
 
     with replies(good) as server:
         assert kinds(asyncio.run(scene(judge_at(server)))) == [Judgement] * 2
-
-
-def test_the_memory_is_bounded_and_forgets_what_was_not_used():
-    memory = Memory(3)
-    for number in range(3):
-        memory.put(str(number), number)
-    assert memory.get("0") == 0
-    for number in range(3, 5):
-        memory.put(str(number), number)
-    assert len(memory) == 3
-    assert [memory.get(str(number)) for number in range(5)] == [0, None, None, 3, 4]
 
 
 def test_finished_loops_are_let_go():

@@ -4,6 +4,7 @@
 
 import asyncio
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -20,11 +21,10 @@ KEYS = [(f"{number:064x}", "gpt" if number % 2 else "qwen") for number in range(
 
 async def fill(store):
     for key, model in KEYS:
-        await store.put(key, {"terminology": 3}, {"model": model, "prompt": "comparative-v2", "task": "rc"})
-    admission = await store.admit("gpt", Estimate(100, 0.5), Limits(), 60, 60)
-    await store.settle("gpt", admission.ticket, 900, 0.25, 0.5)
+        store.put(key, {"terminology": 3}, {"model": model, "prompt": "comparative-v2", "task": "rc"})
+    store.settle(await store.admit("gpt", Estimate(100, 0.5), Limits(), 60), 900, 0.25, 0.5)
     counts = {"judgements": 12, "calls": 10, "cache_hits": 2, "prompt_tokens": 800, "failed/JudgeTimeout": 1}
-    store.count("gpt", counts, judged=True)
+    store.count("gpt", counts, answered=True)
 
 
 @pytest.fixture
@@ -81,22 +81,30 @@ def test_stats_as_json(folder, capsys):
     assert found["oldest"] <= found["newest"] <= time.time()
 
 
-def test_stats_and_prune_beside_a_run(folder, capsys):
-    """The store is open in this process, which goes on afterwards."""
+def test_beside_a_run_one_may_look_and_not_remove(folder, capsys):
+    """The store is open in this process, then in another one, and is no worse for it."""
 
     async def use():
         store = open_store(str(folder))
-        assert await store.claim("new", 60) is True
         assert await asyncio.to_thread(cache, "stats", folder) == 0
-        assert await asyncio.to_thread(cache, "prune", folder, "--model", "gpt") == 0
-        found = [await store.get(KEYS[0][0]), await store.get(KEYS[1][0]), await store.claim("new", 60)]
-        await store.put("new", {"terminology": 1}, {"model": "gpt"})
-        found.append(await store.get("new"))
+        assert await asyncio.to_thread(cache, "prune", folder, "--model", "gpt", "--dry-run") == 0
+        assert await asyncio.to_thread(cache, "prune", folder, "--model", "gpt") == 2
+        command = [sys.executable, "-m", "reward_score.judge", "cache", "prune", "--store", folder, "--model", "gpt"]
+        done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+        store.put("new", {"terminology": 1}, {"model": "gpt"})
         await store.close()
-        return found
+        return done
 
-    assert asyncio.run(use()) == [{"terminology": 3}, None, False, {"terminology": 1}]
-    assert "5 verdicts removed" in capsys.readouterr().out
+    done = asyncio.run(use())
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert (
+        f"{folder}: process {os.getpid()} on " in line and "has the store open: expected one process at a time" in line
+    )
+    assert "5 verdicts would be removed" in capsys.readouterr().out
+    assert len(kept(folder)) == 11
+    assert cache("prune", folder, "--model", "gpt") == 0
+    assert "6 verdicts removed" in capsys.readouterr().out
 
 
 def test_export_writes_one_json_object_a_verdict(folder, tmp_path, capsys):
@@ -159,7 +167,7 @@ def test_prune_to_a_size_takes_the_least_recently_used_and_leaves_the_ledger(fol
     async def more():
         store = open_store(str(folder))
         for number in range(3_000):
-            await store.put(f"large{number}", {"text": "x" * 1_000}, {"model": "large"})
+            store.put(f"large{number}", {"text": "x" * 1_000}, {"model": "large"})
         await store.close()
 
     asyncio.run(more())

@@ -5,9 +5,10 @@
 import asyncio
 import json
 import random
-import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -33,7 +34,7 @@ MODEL = "mock"
 REFERENCE = "The hook dissects the cystic duct while a grasper retracts the gallbladder."
 SAMPLES = 200
 PER_MINUTE = 6_000
-PACED_PROCESSES, PACED_CALLS = 3, 120
+PACED_JUDGES, PACED_CALLS = 3, 120
 
 
 def judge_at(url: str, **settings) -> Judge:
@@ -147,37 +148,33 @@ def test_eight_identical_rollouts_cost_one_call(tmp_path, monkeypatch):
     assert len({json.dumps(rollout) for rollout in rollouts}) == 1
 
 
-def start(store: Path, url: str, candidates: list[str], **settings) -> subprocess.Popen:
-    """A process of this file, ready to judge these texts with one line from us."""
-    plan = json.dumps({"store": str(store), "url": url, "candidates": candidates, "settings": settings})
-    worker = subprocess.Popen(
-        [sys.executable, __file__, plan], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    assert worker.stdout.readline() == "ready\n"
-    return worker
+def in_threads(judges: list[Judge], orders: list[list[str]]) -> list[dict[str, Judgement | JudgeError]]:
+    """Each judge on a thread and an event loop of its own, all begun together; for each, results by text."""
+    start = threading.Barrier(len(judges))
+
+    async def work(judge: Judge, candidates: list[str]) -> dict[str, Judgement | JudgeError]:
+        start.wait(60)
+        results = await judge_all(judge, candidates)
+        await judge.aclose()
+        return dict(zip(candidates, results, strict=True))
+
+    with ThreadPoolExecutor(len(judges)) as threads:
+        return list(threads.map(lambda one, texts: asyncio.run(work(one, texts)), judges, orders))
 
 
-def results_of(workers: list[subprocess.Popen]) -> list[dict[str, dict[str, float] | str]]:
-    """Tells them all to begin; for each process, by text: its scores, or the name of its error."""
-    for worker in workers:
-        worker.stdin.write("go\n")
-        worker.stdin.flush()
-    return [json.loads(worker.communicate(timeout=120)[0]) for worker in workers]
-
-
-@pytest.mark.slow
-def test_the_sums_of_four_processes_that_judge_the_same_texts_are_the_endpoints(tmp_path):
-    store, candidates = tmp_path / "store", texts(SAMPLES)
+def test_the_sums_of_four_judges_of_the_same_texts_are_the_endpoints(tmp_path):
+    store, candidates = str(tmp_path / "store"), texts(SAMPLES)
     prices = {"prompt_price": 2.0, "completion_price": 8.0}
     with FastJudge(latency_s=0.02, faults=Faults(5)) as endpoint:
         orders = [random.Random(number).sample(candidates, SAMPLES) for number in range(4)]
-        results = results_of([start(store, endpoint.base_url, order, **prices) for order in orders])
-        counters = asyncio.run(judge_and_count(judge_at(endpoint.base_url, store=str(store), **prices), []))[1]
+        judges = [judge_at(endpoint.base_url, store=store, **prices) for _ in orders]
+        results = in_threads(judges, orders)
+        counters = asyncio.run(judges[0].store.snapshot())[MODEL]
     failed = 0
     for result in results:
-        for text, scores in result.items():
-            failed += isinstance(scores, str)
-            assert isinstance(scores, str) or scores == true_scores(text)
+        for text, outcome in result.items():
+            failed += isinstance(outcome, JudgeError)
+            assert isinstance(outcome, JudgeError) or outcome.scores() == true_scores(text)
     assert counters["judgements"] == 4 * SAMPLES - failed
     assert sum(count for name, count in counters.items() if name.startswith("failed/")) == failed
     assert counters["calls"] == endpoint.calls
@@ -185,26 +182,19 @@ def test_the_sums_of_four_processes_that_judge_the_same_texts_are_the_endpoints(
     assert (counters["prompt_tokens"], counters["completion_tokens"]) == told
     assert counters["cost_usd"] == pytest.approx((told[0] * 2 + told[1] * 8) / 1e6)
     # A text with a verdict was judged once: of all the replies with one, none was a second of its text.
-    judged = {text for result in results for text, scores in result.items() if not isinstance(scores, str)}
+    judged = {text for result in results for text, outcome in result.items() if isinstance(outcome, Judgement)}
     assert endpoint.counts["ok"] == len(judged)
 
 
-def test_processes_that_share_a_store_share_one_pace(tmp_path):
+def test_judges_that_share_a_store_share_one_pace(tmp_path):
+    settings = {"store": str(tmp_path / "store"), "requests_per_min": PER_MINUTE, "timeout_s": 30}
+    orders = [texts(PACED_CALLS, f"judge {number}, candidate") for number in range(PACED_JUDGES)]
     with FastJudge() as endpoint:
-        workers = [
-            start(
-                tmp_path / "store",
-                endpoint.base_url,
-                texts(PACED_CALLS, f"worker {number}, candidate"),
-                requests_per_min=PER_MINUTE,
-                timeout_s=30,
-            )
-            for number in range(PACED_PROCESSES)
-        ]
+        judges = [judge_at(endpoint.base_url, **settings) for _ in orders]
         begun = time.monotonic()
-        results = results_of(workers)
-    assert all(result[text] == true_scores(text) for result in results for text in result)
-    assert endpoint.calls == PACED_PROCESSES * PACED_CALLS
+        results = in_threads(judges, orders)
+    assert all(result[text].scores() == true_scores(text) for result in results for text in result)
+    assert endpoint.calls == PACED_JUDGES * PACED_CALLS
     # Whatever delays a call lets it arrive later, never earlier than its turn: the burst (2 % of a minute's calls)
     # at once, then one in every hundredth of a second.
     rate, burst = PER_MINUTE / 60, 0.02 * PER_MINUTE
@@ -215,18 +205,3 @@ def test_processes_that_share_a_store_share_one_pace(tmp_path):
 def test_the_worst_window_is_counted_wherever_it_lies():
     assert worst_window([0, 1, 59.9, 60, 60.5, 61], 60) == 4
     assert worst_window([], 60) == 0
-
-
-async def _work(store: str, url: str, candidates: list[str], settings: dict) -> None:
-    judge = judge_at(url, store=store, **settings)
-    print("ready", flush=True)
-    await asyncio.to_thread(sys.stdin.readline)
-    results = await judge_all(judge, candidates)
-    await judge.aclose()
-    await judge.store.close()
-    told = [result.scores() if isinstance(result, Judgement) else type(result).__name__ for result in results]
-    print(json.dumps(dict(zip(candidates, told, strict=True))), flush=True)
-
-
-if __name__ == "__main__":
-    asyncio.run(_work(**json.loads(sys.argv[1])))

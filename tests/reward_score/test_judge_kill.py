@@ -38,13 +38,14 @@ class Killer:
 def start(store: Path, url: str, count: int) -> subprocess.Popen:
     """A process that has the same texts judged, in its own order."""
     command = [sys.executable, __file__, str(store), url, str(count)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
 
 
 def scores_of(process: subprocess.Popen) -> list[dict[str, float]]:
-    told = process.communicate(timeout=240)[0]
-    assert process.returncode == 0
-    return json.loads(told)
+    told, complaint = process.communicate(timeout=240)
+    assert process.returncode == 0, complaint
+    return json.loads(told.removeprefix("open\n"))
 
 
 def text(number: int) -> str:
@@ -56,6 +57,7 @@ def test_after_a_kill_at_half_of_2000_calls_only_those_in_flight_are_repeated(tm
     killer = Killer(1_000)
     with FastJudge(latency_s=0.02, on_call=killer) as endpoint:
         killer.victim = start(tmp_path / "store", endpoint.base_url, 2_000)
+        killer.victim.stdin.close()
         assert killer.victim.wait(240) == -signal.SIGKILL
         seen = endpoint.calls
         assert 1_000 <= seen < 1_000 + AT_ONCE
@@ -65,20 +67,28 @@ def test_after_a_kill_at_half_of_2000_calls_only_those_in_flight_are_repeated(tm
     assert 0 <= endpoint.calls - 2_000 <= AT_ONCE
 
 
-def test_what_a_killed_process_was_judging_is_judged_by_the_other_one(tmp_path):
+def test_a_second_process_is_refused_until_the_first_one_is_killed(tmp_path):
     count, killer = 200, Killer(100)
     with FastJudge(latency_s=0.02, on_call=killer) as endpoint:
-        killer.victim = start(tmp_path / "store", endpoint.base_url, count)
-        survivor = start(tmp_path / "store", endpoint.base_url, count)
-        assert killer.victim.wait(60) == -signal.SIGKILL
-        scores = scores_of(survivor)
-    killer.victim.stdout.close()
+        killer.victim = first = start(tmp_path / "store", endpoint.base_url, count)
+        assert first.stdout.readline() == "open\n"
+        second = start(tmp_path / "store", endpoint.base_url, count)
+        said, complaint = second.communicate(timeout=60)
+        first.stdin.close()  # go on
+        assert first.wait(60) == -signal.SIGKILL
+        scores = scores_of(start(tmp_path / "store", endpoint.base_url, count))
+    first.stdout.close()
+    first.stderr.close()
+    assert (said, second.returncode) == ("", 1)
+    assert f"JudgeSettingsError: judge: {tmp_path}/store: process {first.pid} on " in complaint.splitlines()[-1]
     assert scores == [true_scores(text(number)) for number in range(count)]
     assert 0 <= endpoint.calls - count <= AT_ONCE
 
 
 async def _judge(store: str, url: str, count: int) -> None:
     judge, gate = Judge(url, "key", "mock", store=store, backoff_s=0.01), asyncio.Semaphore(AT_ONCE)
+    print("open", flush=True)
+    sys.stdin.read()  # until our parent closes it
 
     async def one(number: int) -> dict[str, float]:
         async with gate:

@@ -33,7 +33,6 @@ from reward_score.judge import (  # noqa: E402
     Usage,
 )
 from reward_score.judge.failures import retry_after  # noqa: E402
-from reward_score.judge.recall import RENEW_S  # noqa: E402
 from reward_score.judge.verdict import parse_verdict  # noqa: E402
 
 KEY = "sk-secret-0123456789abcdef"
@@ -262,8 +261,6 @@ def test_the_wait_that_was_asked_for_is_kept(monkeypatch):
     sleep = asyncio.sleep
 
     async def note(seconds, *more):
-        if seconds == RENEW_S:  # of the claim, beside the attempts
-            return await sleep(seconds, *more)
         waits.append(seconds)
         await sleep(0, *more)
 

@@ -18,11 +18,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from recipes.medgrpo.reward_options import TRAINING_JUDGES, add_judge_arguments, signal_settings_of
+from recipes.medgrpo.reward_options import add_judge_arguments, signal_settings_of
 from recipes.medgrpo.terminal import Parser, command
 from reward_score.judge import JudgeError, make_judge
 from reward_score.judge.make import members
-from reward_score.judge.store import RAY_PREFIX, open_store
+from reward_score.judge.store import folder_of
+from reward_score.judge.store.database import FILE_NAME
+from reward_score.judge.store.maintenance import statistics
+from reward_score.settings import JUDGES
 
 NOWHERE = "127.0.0.1:9"
 """Stands for the address of verl's router, which is not known before it runs."""
@@ -33,16 +36,11 @@ PAIR = (
 """What a ping has judged: candidate and reference."""
 
 
-def _folder(store: str) -> Path:
-    return Path(store.removeprefix(RAY_PREFIX)).absolute()
-
-
 def check_store(where: str | None) -> list[str]:
     """What is wrong with the folder of a store."""
     if where is None:
         return []
-    folder = _folder(where)
-    place = folder
+    folder = place = folder_of(where)
     while not place.exists():
         place = place.parent
     if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
@@ -51,24 +49,16 @@ def check_store(where: str | None) -> list[str]:
 
 
 def _made(judge: str, settings: Mapping[str, Any], **changes: Any) -> Any:
-    known = {name: value for name, value in {**settings, **changes}.items() if value is not None}
-    if str(known.get("store", "")).startswith(RAY_PREFIX):
-        # Its actor comes with the run; the limits and the price are checked without it.
-        del known["store"]
+    # Without the store: a run may have it open.
+    known = {name: value for name, value in {**settings, **changes}.items() if value is not None and name != "store"}
     return make_judge(judge, known, NOWHERE)
 
 
-def spent_usd(store: str) -> float:
-    """Dollars that a store's budget counts. Raises JudgeError for a store that is none."""
-
-    async def read() -> dict:
-        opened = open_store(store)
-        try:
-            return await opened.snapshot()
-        finally:
-            await opened.close()
-
-    lanes = asyncio.run(read()).values()
+def spent_usd(folder: Path) -> float:
+    """Dollars that the budget of a folder's store counts. Raises JudgeError for a store that is none."""
+    if not (folder / FILE_NAME).exists():
+        return 0.0
+    lanes = statistics(folder)["lanes"].values()
     return sum(counts.get("cost_usd", 0.0) + counts.get("unconfirmed_usd", 0.0) for counts in lanes)
 
 
@@ -83,7 +73,7 @@ def check_judge(judge: str, settings: Mapping[str, Any]) -> list[str]:
     """What is wrong with a judge's settings: key, address, model, limits, price, store, budget. Asks no endpoint.
 
     Args:
-        judge: ``offline``, ``openai`` or ``router``. settings: as in ``judge_settings``.
+        judge: one of `JUDGES`. settings: as in ``judge_settings``.
     """
     if judge == "offline":
         return []
@@ -95,10 +85,10 @@ def check_judge(judge: str, settings: Mapping[str, Any]) -> list[str]:
         _made(judge, settings)
         for kind, given in members(judge, settings):
             store, budget = given.get("store"), given.get("budget_usd")
-            if kind == "offline" or budget is None or store is None or not _folder(store).is_dir():
+            if kind == "offline" or store is None:
                 continue
-            spent = spent_usd(str(_folder(store)))
-            if spent >= budget:
+            spent = spent_usd(folder_of(store))
+            if budget is not None and spent >= budget:
                 return [f"{store}: ${spent:.4f} of the judge's budget of ${budget:.4f} are spent: raise it"]
     except JudgeError as error:
         return [str(error)]
@@ -133,7 +123,7 @@ def ping(judge: str, settings: Mapping[str, Any]) -> tuple[list[str], list[str]]
 @command("judge_check")
 def main(argv: list[str] | None = None) -> int:
     parser = Parser("judge_check", __doc__)
-    add_judge_arguments(parser, TRAINING_JUDGES)
+    add_judge_arguments(parser, JUDGES)
     parser.add_argument("--judge-ping", action="store_true", help="have one pair of texts judged; say how long it took")
     args = parser.parse_args(argv)
     settings = signal_settings_of(args).get("judge_settings", {})

@@ -21,7 +21,7 @@ from recipes.medgrpo.training.curves import PREFIX
 from recipes.medgrpo.training.stopping import JudgeStop
 from reward_score.judge.make import members
 from reward_score.judge.metering import ANSWER_CAUSED, FAILED, metrics
-from reward_score.judge.store import RAY_PREFIX, Store, open_store
+from reward_score.judge.store import open_store
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ Snapshot = Mapping[str, Mapping[str, float]]
 TIMEOUT_S = 120.0
 """Longest wait for the store; a busy disk takes its time."""
 SETTLE_S = 0.2
-"""The reward workers write their counts every tenth of a second."""
+"""The reward workers do not wait for their counts to arrive; they take less than this."""
 BUDGET = f"{FAILED}JudgeBudgetExceeded"
 
 
@@ -38,15 +38,6 @@ def members_of(judge: str | None, settings: Mapping[str, Any]) -> list[Mapping[s
     if judge is None:
         return []
     return [given for kind, given in members(judge, settings) if kind != "offline" and given.get("store")]
-
-
-def _opened(where: str) -> Store:
-    if not where.startswith(RAY_PREFIX):
-        return open_store(where)
-    from reward_score.judge.store import ray_actor
-
-    # Here and first: the reward workers wait for the actor, which lives as long as this driver keeps it.
-    return ray_actor.create(where.removeprefix(RAY_PREFIX))
 
 
 class _Loop:
@@ -77,7 +68,7 @@ class JudgeWatch:
     def __init__(self, judge: str | None, judge_settings: Mapping[str, Any] | None) -> None:
         members = members_of(judge, judge_settings or {})
         self.lanes = sorted({str(one["model"]) for one in members})
-        self._stores = [_opened(where) for where in dict.fromkeys(str(one["store"]) for one in members)]
+        self._stores = [open_store(where) for where in dict.fromkeys(str(one["store"]) for one in members)]
         self._loop = _Loop() if self._stores else None
         self._spent_usd = 0.0
         self._missed = 0

@@ -1,8 +1,9 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""What `python -m reward_score.judge cache` does with the store of a folder: look, copy out, remove. A run may use it.
+"""What `python -m reward_score.judge cache` does with the store of a folder: look, copy out, remove.
 
-Only verdicts are removed. The ledger stays: what was spent was spent.
+A run may use the folder while it is looked at or copied out. Who removes has to own it, so a run has to be over. Only
+verdicts are removed. The ledger stays: what was spent was spent.
 """
 
 from __future__ import annotations
@@ -13,59 +14,33 @@ import math
 import sqlite3
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import JudgeSettingsError
-from .database import DAY_S, FILE_NAME, connect, live_bytes, remove_least_used, snapshot
+from .database import DAY_S, EVICT_ROWS, FILE_NAME, connect, live_bytes, owned, remove_least_used, snapshot
 
-CHUNK = 1_000
-"""Verdicts removed in one transaction, for which a run has to wait."""
 COLUMNS = ("key", "model", "prompt", "task", "created", "verdict")
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which verdicts to remove: those that match all of these; then, least recently used first, down to a size.
-
-    Attributes:
-        older_than_days: last used so many days ago, or longer.
-        model: of this model.
-        prompt: of this prompt version.
-        max_mb: megabytes of the database that may stay.
-    """
-
-    older_than_days: float | None = None
-    model: str | None = None
-    prompt: str | None = None
-    max_mb: float | None = None
-
-    def where(self) -> tuple[str, list[Any]]:
-        """An SQL condition with its values; an empty one when nothing but a size is asked for."""
-        parts: list[tuple[str, Any]] = []
-        if self.older_than_days is not None:
-            # Kept as the day's number: a verdict used on the first day of the span stays.
-            parts.append(("used < ?", math.floor(time.time() / DAY_S - self.older_than_days)))
-        for name in ("model", "prompt"):
-            if getattr(self, name) is not None:
-                parts.append((f"{name} = ?", getattr(self, name)))
-        return " AND ".join(part for part, _ in parts), [value for _, value in parts]
 
 
 @contextlib.contextmanager
 def opened(folder: Path, *, read_only: bool) -> Iterator[sqlite3.Connection]:
-    """The database of a store that is there. Raises JudgeSettingsError where none is."""
+    """The database of a store that is there.
+
+    Raises:
+        JudgeSettingsError: none is there; or it is to be written and somebody else has it open.
+    """
     path = Path(folder) / FILE_NAME
     if not path.is_file():
         raise JudgeSettingsError(f"judge: {folder}: no {FILE_NAME} here: expected a judge's store")
-    connection = connect(path, read_only=read_only)
-    try:
-        yield connection
-    except sqlite3.Error as error:
-        raise JudgeSettingsError(f"judge: {path}: {error}") from None
-    finally:
-        connection.close()
+    with contextlib.nullcontext() if read_only else owned(Path(folder)):
+        connection = connect(path, read_only=read_only)
+        try:
+            yield connection
+        except sqlite3.Error as error:
+            raise JudgeSettingsError(f"judge: {path}: {error}") from None
+        finally:
+            connection.close()
 
 
 def statistics(folder: Path) -> dict[str, Any]:
@@ -93,19 +68,38 @@ def verdict_lines(folder: Path) -> Iterator[str]:
             yield json.dumps({**record, "verdict": json.loads(record["verdict"])}) + "\n"
 
 
-def prune(folder: Path, choice: Choice, *, dry_run: bool = False) -> int:
-    """Remove verdicts and give their space back; how many they were, or (dry run) about would be."""
+def prune(
+    folder: Path,
+    *,
+    older_than_days: float | None = None,
+    model: str | None = None,
+    prompt: str | None = None,
+    max_mb: float | None = None,
+    dry_run: bool = False,
+) -> int:
+    """Remove verdicts and give their space back.
+
+    Args:
+        older_than_days, model, prompt: those go that were last used so many days ago or longer, of this model, of this
+            prompt version: all of it.
+        max_mb: then the least recently used ones go, until the database has so many megabytes.
+
+    Returns:
+        How many they were, or (dry run) about would be.
+    """
+    # A use is kept as the day's number: a verdict used on the first day of the span stays.
+    oldest = None if older_than_days is None else math.floor(time.time() / DAY_S - older_than_days)
+    wanted = {"used < ?": oldest, "model = ?": model, "prompt = ?": prompt}
+    wanted = {part: value for part, value in wanted.items() if value is not None}
+    condition, values = " AND ".join(wanted), list(wanted.values())
     with opened(folder, read_only=dry_run) as connection:
-        condition, values = choice.where()
         removed = 0
         if condition and dry_run:
             removed = connection.execute(f"SELECT count(*) FROM verdicts WHERE {condition}", values).fetchone()[0]
         elif condition:
-            chunk = f"DELETE FROM verdicts WHERE key IN (SELECT key FROM verdicts WHERE {condition} LIMIT {CHUNK})"
-            while count := connection.execute(chunk, values).rowcount:
-                removed += count
-        if choice.max_mb is not None:
-            removed += _shrink(connection, choice.max_mb * 2**20, removed if dry_run else 0, dry_run)
+            removed = connection.execute(f"DELETE FROM verdicts WHERE {condition}", values).rowcount
+        if max_mb is not None:
+            removed += _shrink(connection, max_mb * 2**20, removed if dry_run else 0, dry_run)
         if removed and not dry_run:
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -119,6 +113,6 @@ def _shrink(connection: sqlite3.Connection, max_bytes: float, gone: int, dry_run
         share = max_bytes / live_bytes(connection)
         return max(0, math.ceil(rows * (1 - share)) - gone)
     removed = 0
-    while live_bytes(connection) > max_bytes and (count := remove_least_used(connection, CHUNK)):
+    while live_bytes(connection) > max_bytes and (count := remove_least_used(connection, EVICT_ROWS)):
         removed += count
     return removed

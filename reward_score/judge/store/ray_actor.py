@@ -1,255 +1,146 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""A store for the processes of several nodes: a Ray actor that owns the store of a folder.
+"""The owner of a folder for Ray's workers: one named actor on the head node, which judges for all nodes.
 
-One process calls `create` before the others look for it with ``open_store("ray:/folder")``, and keeps what it gets:
-the actor ends with the last handle of its maker. What it owns is in the folder, and survives it.
+Whoever comes first makes the actor, and it ends with its maker. Then the next one who asks makes another: what the
+first one owned is in the folder. Judgements that were under way are asked for again.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
-import threading
 import time
-import weakref
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .. import errors
-from ..errors import JudgeError, JudgeSettingsError, JudgeUnavailable
-from ..limits import Admission, Estimate, Limits
-from . import owners
-from .sqlite import FLUSH_S, Counts, SqliteStore
+from ..errors import JudgeError, JudgeUnavailable
+
+if TYPE_CHECKING:
+    from ..attempts import Outcome
 
 NAMESPACE = "medgrpo"
-FIND_S = 60.0
-"""How long a client waits for the actor to be made."""
-RESTART_S, AGAIN_S = 60.0, 0.5
-"""How long, and how often, a client asks an actor that is being restarted. What took place twice then is a claim or a
-ticket whose lease ends it, its dollars booked as unconfirmed."""
+AGAIN_S, LOST_S = 0.5, 60.0
+"""How often, and for how long, a caller whose actor is gone looks for another one."""
+HEAD = {"node:__internal_head__": 0.001}
+"""Of the resource that Ray gives to its head node alone."""
 
 
-class _Restarting(JudgeUnavailable):
-    """The actor will be back."""
+class Owner:
+    """What runs in the actor. Failures of judges come back as values, because Ray would wrap what is raised.
 
-
-class StoreActor:
-    """What runs in the actor: the folder's store, and failures as values, which arrive as they were raised."""
+    Args:
+        folder, max_mb: as in `open_store`.
+    """
 
     def __init__(self, folder: str, max_mb: float) -> None:
-        self._store = SqliteStore(Path(folder), max_mb)
+        self._folder, self._max_mb = Path(folder), max_mb
+        self._store: Any = None
+        self._judges: dict[str, Any] = {}
 
-    async def ready(self) -> None:
-        """Nothing; it returns when the store is open."""
+    def _opened(self) -> Any:
+        from . import own_store
 
-    async def call(self, method: str, counted: list[tuple], *args: Any) -> tuple[Any, tuple | None]:
-        """(result, None) or (None, (error's name, message)) of one method, after the caller's counters."""
-        self._add(counted)
+        if self._store is None:
+            self._store = own_store(self._folder, self._max_mb)
+        return self._store
+
+    async def verdict(self, settings: Mapping[str, Any], texts: Mapping[str, Any]) -> Any:
+        """The `Outcome` of a `Judge` of these settings."""
+        from ..client import Judge
+
         try:
-            return await getattr(self._store, method)(*args), None
+            self._opened()  # a judge that opens the folder in this process finds it
+            which = repr(sorted(settings.items()))
+            if which not in self._judges:
+                self._judges[which] = Judge(**settings, store=str(self._folder))
+            return await self._judges[which].verdict(texts)
         except JudgeError as error:
-            return None, (type(error).__name__, str(error))
+            return error
 
-    async def count(self, counted: list[tuple]) -> None:
-        self._add(counted)
+    async def count(self, lane: str, counts: Mapping[str, float]) -> None:
+        """Add to the counters."""
+        with contextlib.suppress(JudgeError):  # `verdict` and `snapshot` tell it
+            self._opened().count(lane, counts)
 
-    def _add(self, counted: list[tuple]) -> None:
-        for lane, counts, outcomes in counted:
-            self._store.add(lane, counts, outcomes)
+    async def snapshot(self) -> Any:
+        """All counters by lane."""
+        try:
+            return await self._opened().snapshot()
+        except JudgeError as error:
+            return error
 
 
 class RayStore:
-    """A client of the actor. See `Store`; a lost actor is JudgeUnavailable."""
+    """A folder's store as a task or an actor of Ray sees it. An actor that is lost is JudgeUnavailable.
 
-    def __init__(self, actor: Any, name: str) -> None:
-        self._actor, self._name, self._me = actor, name, owners.me()
-        self._counts = Counts()
-        self._ended = threading.Event()
-        # The thread refers to what it needs and not to the client, so that a forgotten client can go.
-        parts = (actor, self._counts, self._ended)
-        self._thread = threading.Thread(target=_send_counts, args=parts, name="judge-counts", daemon=True)
-        self._thread.start()
-        weakref.finalize(self, self._ended.set)
+    Args:
+        folder: absolute, on the head node's local disk.
+        max_mb: as in `open_store`; that of the actor's maker holds.
+    """
+
+    def __init__(self, folder: Path, max_mb: float) -> None:
+        self.folder, self._max_mb = folder, max_mb
+        self._actor = self._find()
 
     def __repr__(self) -> str:
-        return f"RayStore({self._name!r})"
+        return f"RayStore({str(self.folder)!r})"
 
-    async def get(self, key: str) -> dict | None:
-        return await self._ask("get", key)
+    def _find(self) -> Any:
+        import ray
 
-    async def claim(self, key: str, lease_s: float) -> dict | bool:
-        def undo(found: Any) -> tuple | None:
-            return ("release", key, self._me) if found is True else None
+        # Judgements that wait for a limit wait in the actor, and must leave room for those who give one back.
+        made = ray.remote(Owner).options(
+            name="judge-store-" + hashlib.sha256(str(self.folder).encode()).hexdigest()[:16],
+            namespace=NAMESPACE,
+            get_if_exists=True,
+            num_cpus=0,
+            resources=HEAD,
+            max_concurrency=100_000,
+        )
+        return made.remote(str(self.folder), self._max_mb)
 
-        return await self._ask("claim", key, lease_s, self._me, undo=undo)
+    async def verdict(self, settings: Mapping[str, Any], texts: Mapping[str, Any]) -> Outcome:
+        """What a `Judge` of these settings says, asked in the actor.
 
-    async def put(self, key: str, verdict: dict, about: dict) -> None:
-        await self._ask("put", key, verdict, about)
+        Raises:
+            JudgeError: the judge cannot be made there, or the store fails.
+        """
+        return await self._ask("verdict", dict(settings), dict(texts))
 
-    async def renew(self, key: str, lease_s: float) -> None:
-        await self._ask("renew", key, lease_s, self._me)
-
-    async def release(self, key: str) -> None:
-        await self._ask("release", key, self._me)
-
-    async def admit(self, lane: str, estimate: Estimate, limits: Limits, lease_s: float, within_s: float) -> Admission:
-        def undo(found: Any) -> tuple | None:
-            return ("settle", lane, found.ticket, 0, 0.0, None) if found and found.ticket else None
-
-        return await self._ask("admit", lane, estimate, limits, lease_s, within_s, self._me, undo=undo)
-
-    async def settle(
-        self, lane: str, ticket: int, tokens: int | None, cost_usd: float | None, latency_s: float | None
-    ) -> None:
-        await self._ask("settle", lane, ticket, tokens, cost_usd, latency_s)
-
-    def count(self, lane: str, counts: Mapping[str, float], judged: bool | None = None) -> None:
-        self._counts.add(lane, counts, [] if judged is None else [judged])
+    def count(self, lane: str, counts: Mapping[str, float]) -> None:
+        """Add to the lane's counters, without waiting."""
+        self._actor.count.remote(lane, dict(counts))
 
     async def snapshot(self) -> dict[str, dict[str, float]]:
+        """All counters by lane, with what this process counted before."""
         return await self._ask("snapshot")
 
     async def close(self) -> None:
-        """Send what was counted. The actor goes on: others use it."""
-        self._ended.set()
-        counted = self._counts.take()
-        if counted:
-            try:
-                await self._reply(self._actor.count.remote(counted))
-            except _Restarting as error:
-                raise JudgeUnavailable(str(error)) from None
+        """Wait until what was counted is there. The actor goes on: others use it."""
+        await self.snapshot()
 
-    async def _ask(self, method: str, *args: Any, undo: Callable[[Any], tuple | None] | None = None) -> Any:
-        """A method's result. ``undo``: of a result that a cancelled caller does not get, the call that reverts it."""
-        counted, until = self._counts.take(), time.monotonic() + RESTART_S
-        reference = self._actor.call.remote(method, counted, *args)
-        try:
-            while True:
-                try:
-                    value, failure = await self._reply(reference)
-                    break
-                except _Restarting as error:
-                    if time.monotonic() > until:
-                        for lane in counted:
-                            self._counts.add(*lane)
-                        raise JudgeUnavailable(str(error)) from None
-                # What was paid for must not be lost with a restart.
-                await asyncio.sleep(AGAIN_S)
-                reference = self._actor.call.remote(method, counted, *args)
-        except asyncio.CancelledError:
-            if undo:
-                actor = self._actor
-
-                def undone(done: Future) -> None:
-                    if done.exception() is None and (call := undo(done.result()[0])):
-                        actor.call.remote(call[0], [], *call[1:])
-
-                reference.future().add_done_callback(undone)
-            raise
-        if failure:
-            name, message = failure
-            raise getattr(errors, name)(message)
-        return value
-
-    async def _reply(self, reference: Any) -> Any:
+    async def _ask(self, method: str, *args: Any) -> Any:
         import ray
 
-        try:
-            return await asyncio.shield(asyncio.wrap_future(reference.future()))
-        except ray.exceptions.ActorUnavailableError:
-            raise _Restarting(f"judge: store {self._name}: its actor is being restarted") from None
-        except ray.exceptions.RayError as error:
-            raise JudgeUnavailable(f"judge: store {self._name}: {type(error).__name__}: its actor is lost") from None
-
-
-def create(folder: str | Path, max_mb: float | None = None) -> RayStore:
-    """Make the actor of a folder on this process's node, or find the one that is there.
-
-    Keep the result for as long as the store is needed.
-
-    Args:
-        folder: absolute, on this node's local disk.
-        max_mb: as for `open_store`.
-
-    Raises:
-        JudgeSettingsError: the folder's store cannot be opened, or Ray is not running.
-    """
-    import ray
-    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-    from . import MAX_MB
-
-    folder = _absolute(folder)
-    _check_ray(ray, folder)
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    made = ray.remote(StoreActor).options(
-        name=actor_name(folder),
-        namespace=NAMESPACE,
-        get_if_exists=True,
-        num_cpus=0,
-        max_restarts=3,
-        # Callers that wait for a slot wait in the actor, and must leave room for those who give one back.
-        max_concurrency=100_000,
-        scheduling_strategy=here,
-    )
-    actor = made.remote(folder, MAX_MB if max_mb is None else max_mb)
-    try:
-        ray.get(actor.ready.remote())
-    except ray.exceptions.RayError as error:
-        # The actor's own error is at the end of what Ray tells about it.
-        told = str(error).strip().splitlines()[-1]
-        raise JudgeSettingsError(f"judge: store ray:{folder}: its actor cannot start: {told}") from None
-    return RayStore(actor, f"ray:{folder}")
-
-
-def connect(folder: str | Path, wait_s: float = FIND_S) -> RayStore:
-    """A client of the folder's actor, for which it waits so many seconds.
-
-    Raises:
-        JudgeSettingsError: Ray is not running here, or nobody made the actor in time.
-    """
-    import ray
-
-    folder = _absolute(folder)
-    _check_ray(ray, folder)
-    deadline = time.monotonic() + wait_s
-    while True:
-        try:
-            return RayStore(ray.get_actor(actor_name(folder), namespace=NAMESPACE), f"ray:{folder}")
-        except ValueError:
-            if time.monotonic() > deadline:
-                raise JudgeSettingsError(
-                    f"judge: store ray:{folder}: no actor after {wait_s:.0f} s: "
-                    "the driver has to call reward_score.judge.store.ray_actor.create with this folder first"
-                ) from None
-        time.sleep(0.2)
-
-
-def actor_name(folder: str) -> str:
-    """The actor's name, the same in every process for the same folder."""
-    return "judge-store-" + hashlib.sha256(folder.encode()).hexdigest()[:16]
-
-
-def _absolute(folder: str | Path) -> str:
-    if not str(folder).startswith("/"):
-        raise JudgeSettingsError(f"judge: store ray:{folder}: expected ray: and an absolute folder")
-    return str(Path(folder))
-
-
-def _check_ray(ray: Any, folder: str) -> None:
-    if not ray.is_initialized():
-        raise JudgeSettingsError(f"judge: store ray:{folder}: Ray is not running in this process: use a folder")
-
-
-def _send_counts(actor: Any, counts: Counts, ended: threading.Event) -> None:
-    last = False
-    while not last:
-        last = ended.wait(FLUSH_S)
-        if counts:
+        until = time.monotonic() + LOST_S
+        while True:
+            reference = getattr(self._actor, method).remote(*args)
             try:
-                actor.count.remote(counts.take())
-            except Exception:  # Ray was shut down: there is nobody left to tell, or to count for
-                return
+                answer = await asyncio.shield(asyncio.wrap_future(reference.future()))
+                break
+            except asyncio.CancelledError:
+                ray.cancel(reference)
+                raise
+            except ray.exceptions.RayError as error:
+                lost = isinstance(error, ray.exceptions.RayActorError)
+                if not lost or time.monotonic() > until:
+                    told = f"{type(error).__name__}: the actor that owns it is lost"
+                    raise JudgeUnavailable(f"judge: store {self.folder}: {told}") from None
+            await asyncio.sleep(AGAIN_S)
+            self._actor = await asyncio.to_thread(self._find)
+        if isinstance(answer, JudgeError):
+            raise answer
+        return answer
