@@ -39,6 +39,8 @@ def pretended_machine(tmp_path: Path) -> dict[str, str]:
     REFUSE is set.
     """
     shutil.copytree(ROOT / "examples", tmp_path / "checkout/examples")
+    (tmp_path / "checkout/reward_score").mkdir()
+    shutil.copy(ROOT / "reward_score/settings.py", tmp_path / "checkout/reward_score")  # names the kinds of judges
     library = tmp_path / "checkout/examples/lib"
     (library / "environment.sh").write_text('ensure_environment() { echo "environment $1" >>"$CALLS"; }\n')
     tools = tmp_path / "tools"

@@ -41,8 +41,9 @@ class Machine:
         self.folder, self.examples, self.tools = folder, folder / "checkout/examples", folder / "tools"
         shutil.copytree(ROOT / "examples", self.examples)
         rows = "recipes/medgrpo/studies/ablation/variants.txt"
-        (folder / "checkout" / rows).parent.mkdir(parents=True)
-        shutil.copy(ROOT / rows, folder / "checkout" / rows)
+        for file in (rows, "reward_score/settings.py"):  # which names the kinds of judges
+            (folder / "checkout" / file).parent.mkdir(parents=True)
+            shutil.copy(ROOT / file, folder / "checkout" / file)
         (self.examples / "lib/environment.sh").write_text(
             'ensure_environment() { echo "environment $*" >>"$CALLS"; }\n'
         )
