@@ -290,7 +290,7 @@ class Judge:
 
     async def _asked_of_the_owner(self, texts: Mapping[str, Any]) -> Outcome:
         try:
-            outcome = await self.store.verdict(self._settings, texts)
+            outcome = await self.store.verdict(Judge, self._settings, texts)
         except JudgeError as error:
             return Outcome(error, error.usage)
         usage = outcome.usage

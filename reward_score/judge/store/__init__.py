@@ -12,16 +12,13 @@ from __future__ import annotations
 
 import sys
 import threading
-import weakref
 from pathlib import Path
 
 from ..errors import JudgeSettingsError
-from .owner import Store
+from .owner import Store, own_store, owned_already
 from .ray_actor import RayStore
 
 MAX_MB = 2_048.0
-_OPEN: weakref.WeakValueDictionary[Path, Store] = weakref.WeakValueDictionary()
-"""The stores that this process owns."""
 _CLIENTS: dict[Path, RayStore] = {}
 """Kept, because the owner ends with its maker's `RayStore`."""
 _OPENING = threading.Lock()
@@ -56,8 +53,7 @@ def open_store(where: str | Path | None, max_mb: float = MAX_MB) -> Store | RayS
         return Store(None, max_mb)
     folder = folder_of(where).resolve()
     with _OPENING:
-        store = _OPEN.get(folder)
-        if store is not None and store.opened_again():
+        if (store := owned_already(folder)) is not None:
             return store
         if not _works_for_ray():
             return own_store(folder, max_mb)
@@ -69,9 +65,3 @@ def open_store(where: str | Path | None, max_mb: float = MAX_MB) -> Store | RayS
 def _works_for_ray() -> bool:
     ray = sys.modules.get("ray")
     return bool(ray and ray.is_initialized() and ray.get_runtime_context().worker.mode == ray.WORKER_MODE)
-
-
-def own_store(folder: Path, max_mb: float) -> Store:
-    """The store of a folder, owned by this process whatever it is."""
-    store = _OPEN[folder] = Store(folder, max_mb)
-    return store

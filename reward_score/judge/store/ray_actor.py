@@ -14,12 +14,10 @@ import hashlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import JudgeError, JudgeUnavailable
-
-if TYPE_CHECKING:
-    from ..attempts import Outcome
+from .owner import Store, own_store
 
 NAMESPACE = "medgrpo"
 AGAIN_S, LOST_S = 0.5, 60.0
@@ -37,25 +35,21 @@ class Owner:
 
     def __init__(self, folder: str, max_mb: float) -> None:
         self._folder, self._max_mb = Path(folder), max_mb
-        self._store: Any = None
+        self._store: Store | None = None
         self._judges: dict[str, Any] = {}
 
-    def _opened(self) -> Any:
-        from . import own_store
-
+    def _opened(self) -> Store:
         if self._store is None:
             self._store = own_store(self._folder, self._max_mb)
         return self._store
 
-    async def verdict(self, settings: Mapping[str, Any], texts: Mapping[str, Any]) -> Any:
-        """The `Outcome` of a `Judge` of these settings."""
-        from ..client import Judge
-
+    async def verdict(self, judge: type, settings: Mapping[str, Any], texts: Mapping[str, Any]) -> Any:
+        """What `Judge.verdict` of a judge of these settings returns."""
         try:
             self._opened()  # a judge that opens the folder in this process finds it
             which = repr(sorted(settings.items()))
             if which not in self._judges:
-                self._judges[which] = Judge(**settings, store=str(self._folder))
+                self._judges[which] = judge(**settings, store=str(self._folder))
             return await self._judges[which].verdict(texts)
         except JudgeError as error:
             return error
@@ -102,13 +96,13 @@ class RayStore:
         )
         return made.remote(str(self.folder), self._max_mb)
 
-    async def verdict(self, settings: Mapping[str, Any], texts: Mapping[str, Any]) -> Outcome:
-        """What a `Judge` of these settings says, asked in the actor.
+    async def verdict(self, judge: type, settings: Mapping[str, Any], texts: Mapping[str, Any]) -> Any:
+        """What `Judge.verdict` of a judge of these settings returns in the actor.
 
         Raises:
             JudgeError: the judge cannot be made there, or the store fails.
         """
-        return await self._ask("verdict", dict(settings), dict(texts))
+        return await self._ask("verdict", judge, dict(settings), dict(texts))
 
     def count(self, lane: str, counts: Mapping[str, float]) -> None:
         """Add to the lane's counters, without waiting."""
