@@ -14,6 +14,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+NO_SIGNAL = (
+    *("normalization.py", "statistics.py", "bootstrap.py", "leaderboard"),  # what is done with signals later
+    *("judge/store", "judge/limits.py", "judge/flights.py"),  # when a judge is asked
+    *("judge/keys.py", "judge/metering.py", "judge/prices.py", "judge/__main__.py"),  # and what it costs
+    *("judge/failures.py", "similarity/server.py"),  # a failure is no signal; a server is known by its vectors
+)
+"""Sources of `reward_score` that cannot change a raw signal: a change of theirs must not have answers scored again."""
 
 
 class RecipeError(Exception):
@@ -110,6 +117,10 @@ def model_fingerprint(path: Path) -> str:
 
 
 def code_fingerprint() -> str:
-    """sha256 over the sources that define a raw signal, the judge's prompts among them."""
+    """sha256 over the sources that define a raw signal, the judge's prompts among them.
+
+    Everything in `reward_score` counts but what `NO_SIGNAL` names: a new module counts until somebody says otherwise.
+    """
     room = ROOT / "reward_score"
-    return _digest(sorted([*room.rglob("*.py"), *room.rglob("*.txt")]))
+    left_out = {file for name in NO_SIGNAL for file in [room / name, *(room / name).rglob("*")]}
+    return _digest(file for file in sorted([*room.rglob("*.py"), *room.rglob("*.txt")]) if file not in left_out)

@@ -2,11 +2,14 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
 import json
+import shutil
 
 import pytest
 
 from recipes.medgrpo import files
 from recipes.medgrpo.files import (
+    NO_SIGNAL,
+    code_fingerprint,
     data_fingerprint,
     model_fingerprint,
     read_json_lines,
@@ -96,3 +99,36 @@ def test_a_folder_without_weights_has_no_fingerprint(tmp_path):
     write_atomic(tmp_path / "config.json", "{}")
     with pytest.raises((OSError, ValueError), match=str(tmp_path)):
         model_fingerprint(tmp_path)
+
+
+@pytest.fixture
+def sources(tmp_path, monkeypatch):
+    """A copy of the reward's room, which a test may change."""
+    shutil.copytree(
+        files.ROOT / "reward_score", tmp_path / "reward_score", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    return tmp_path / "reward_score"
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        *[(name, True) for name in ("tasks.py", "answers.py", "temporal.py", "captions.py", "similarity/encoders.py")],
+        *[(name, True) for name in ("judge/prompts/comparative.txt", "judge/verdict.py", "judge/offline.py")],
+        *[(name, False) for name in ("normalization.py", "leaderboard/scoring.py", "judge/store/database.py")],
+        *[(name, False) for name in ("judge/limits.py", "judge/prices.py", "similarity/server.py")],
+    ],
+)
+def test_answers_are_scored_again_when_a_raw_signal_may_have_changed(sources, name, counts):
+    before = code_fingerprint()
+    with open(sources / name, "a") as source:
+        source.write("\n")
+    assert (code_fingerprint() != before) is counts
+
+
+def test_a_new_module_counts_and_what_does_not_is_there(sources):
+    before = code_fingerprint()
+    (sources / "new_signal.py").write_text("")
+    assert code_fingerprint() != before
+    assert all((sources / name).exists() for name in NO_SIGNAL)
