@@ -179,7 +179,8 @@ def test_a_budget_that_ends_in_a_step_leaves_a_checkpoint_to_go_on_from(told):
 
 def test_a_run_that_was_stopped_moved_and_killed_ends_with_the_same_steps(told):
     summary = check_whole(told.run, STEPS)
-    assert summary["resumed_from"] in (2, 3)
+    # After the stop; a kill that took the log line of step 2 leaves the second resume as the first that is known.
+    assert summary["resumed_from"] in (1, 2)
     assert "already done" in told.log.read_text()
     state = json.loads((told.run / f"grpo/sampler/step_{STEPS}.json").read_text())
     questions = state["advantage"]["state"]["history"]
