@@ -22,7 +22,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import checks  # noqa: E402
-from places import COMMAND, REWRITTEN, places, rewrite  # noqa: E402
+from places import REWRITTEN, places, rewrite  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATES = Path(__file__).resolve().parent / "templates"
@@ -91,7 +91,7 @@ def write_trees(root: Path, out: Path) -> None:
             if theirs.endswith(REWRITTEN):
                 moved = rewrite(content.decode("utf-8"), ours, theirs).encode("utf-8")
             put(theirs, moved, 0o755 if mode & 0o100 else 0o644)
-    put(COMMAND[1], (TEMPLATES / "medvidbench.py").read_bytes())
+    put("examples/data_preprocess/medvidbench.py", (TEMPLATES / "medvidbench.py").read_bytes())
     put("recipe/medgrpo/lib/environment.sh", (TEMPLATES / "environment.sh").read_bytes())
     put("recipe/medgrpo/tests/pytest.ini", MARKERS.encode())
     for name, text in requirements(root).items():
@@ -114,11 +114,8 @@ def lay_out(root: Path, out: Path) -> dict[str, int]:
         write_trees(root, draft)
         problems = []
         for tree in TREES:
-            problems += checks.not_python(sorted((draft / tree).rglob("*.py")))
-        if not problems:
-            for tree in TREES:
-                checks.tidy(draft / tree)
-                problems += checks.problems(draft / tree)
+            checks.tidy(draft / tree)
+            problems += checks.problems(draft / tree)
         if problems:
             raise LayOutError("\n".join(problem.replace(f"{draft}/", "") for problem in problems))
         counts = {tree: sum(path.is_file() for path in (draft / tree).rglob("*")) for tree in TREES}

@@ -31,20 +31,17 @@ PLACES: tuple[tuple[str, str | None], ...] = (
 )
 # The tests of both trees share their helpers.
 SHARED_TESTS = ("recipe/medgrpo/tests/", "tests/utils/medgrpo/")
-# Beside the places: verl's examples hold the command, its package the modules.
-COMMAND = ("data_preprocess/medvidbench.py", "examples/data_preprocess/medvidbench.py")
+# Where a text that names one of these paths has to point. verl's examples hold the command, its package the module.
+MENTIONED = {
+    "tests/run.sh": "recipe/medgrpo/tests",
+    "examples/lib/environment.sh": "recipe/medgrpo/lib/environment.sh",
+    "data_preprocess/medvidbench.py": "examples/data_preprocess/medvidbench.py",
+}
 PACKAGES = {
     "recipes.medgrpo": "recipe.medgrpo",
     "reward_score": "verl.utils.reward_score.medgrpo",
     "data_preprocess": "verl.utils.medvidbench",
 }
-# What cannot hold below `verl`, whose own `__init__` imports torch and transformers.
-_SKIPPED = re.compile(
-    r"^def (?:test_rule_tasks_need_no_model_library|test_pooling_needs_no_model_library"
-    r"|test_transformers_is_imported_only_for_a_tokenizer|test_comparing_needs_no_model_library)\(",
-    re.MULTILINE,
-)
-_SKIP = '@pytest.mark.skip(reason="importing anything below verl imports torch and transformers")\n'
 REWRITTEN = (".py", ".sh", ".sbatch", ".slurm", ".yaml", ".yml", ".md", ".txt")
 
 _IMPORT = re.compile(
@@ -101,12 +98,7 @@ def rewrite(text: str, ours: str, theirs: str) -> str:
     """
     if PurePosixPath(ours).suffix == ".md":
         return _markdown(text, ours, theirs)
-    text = _anchors(_names(text, theirs), ours, theirs)
-    if _SKIPPED.search(text):
-        text = _SKIPPED.sub(lambda match: _SKIP + match.group(), text)
-        if not re.search(r"^import pytest$", text, re.MULTILINE):
-            text = re.sub(r"^import ", "import pytest\nimport ", text, count=1, flags=re.MULTILINE)
-    return text
+    return _anchors(_names(text, theirs), ours, theirs)
 
 
 def leftovers(text: str) -> list[tuple[int, str]]:
@@ -117,14 +109,10 @@ def leftovers(text: str) -> list[tuple[int, str]]:
 def _names(text: str, theirs: str) -> str:
     def moved_path(match: re.Match) -> str:
         path = match["path"]
-        if match["lead"] == "" and path.startswith("tests/run.sh"):
-            return "recipe/medgrpo/tests" + path[len("tests/run.sh") :]
-        new = place(path)
-        if path.startswith("examples/lib/environment.sh"):
-            new = "recipe/medgrpo/" + path[len("examples/") :]
-        if path.startswith(COMMAND[0]):
-            new = COMMAND[1] + path[len(COMMAND[0]) :]
-        return match["lead"] + (new or path)
+        for named, moved in MENTIONED.items():
+            if path.startswith(named):
+                return match["lead"] + moved + path[len(named) :]
+        return match["lead"] + (place(path) or path)
 
     def moved_part(match: re.Match) -> str:
         new = place(match["name"] + "/").rstrip("/")
@@ -146,14 +134,9 @@ def _names(text: str, theirs: str) -> str:
     return _RECIPE.sub(lambda match: f"recipe{match['mark']}medgrpo", text)
 
 
-def _depth(path: str) -> int:
-    """How many folders a file lies below the root."""
-    return path.count("/")
-
-
 def _anchors(text: str, ours: str, theirs: str) -> str:
     """Ways from a file up to the root, as long as they have to be where it now lies; shorter ways stay."""
-    old, new = _depth(ours), _depth(theirs)
+    old, new = ours.count("/"), theirs.count("/")
 
     def python(match: re.Match) -> str:
         level = int(match["level"]) if match["level"] else 1
@@ -162,9 +145,6 @@ def _anchors(text: str, ours: str, theirs: str) -> str:
     def shell(match: re.Match) -> str:
         return match["here"] + "/.." * new if match["up"].count("..") == old else match.group()
 
-    if old == 1:
-        # A room's own folder, by name: beside it are the other rooms.
-        text = re.sub(r'\bhere\.parent(?= / ")', f"here.parents[{new - 1}]", text)
     return _SHELL_ANCHOR.sub(shell, _ANCHOR.sub(python, text))
 
 
