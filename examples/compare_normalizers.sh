@@ -14,11 +14,12 @@ set -euo pipefail
 
 main() {
   ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-  # shellcheck source=examples/lib/ablation.sh
-  source "$ROOT/examples/lib/ablation.sh"
-  # shellcheck source=examples/lib/model.sh
-  source "$ROOT/examples/lib/model.sh"
-  export MODEL SEED=${SEED:-0}
+  NAME=compare_normalizers
+  # shellcheck source=examples/lib/commands.sh
+  source "$ROOT/examples/lib/commands.sh"
+  find_recipe
+  stop_if_wrong
+  export SEED=${SEED:-0}
   VARIANTS=${VARIANTS:-none:grpo percentile_rank:grpo adaptive:grpo logistic:dr_grpo none:dr_grpo none:per_task none:drpo}
   BASE=${OUTPUT_DIR:-$ROOT/outputs/${MODEL}_seed$SEED}
 
@@ -31,10 +32,7 @@ main() {
     OUTPUT_DIR=$run NORMALIZER=${variant%:*} ADVANTAGE=${variant#*:} bash "$ROOT/examples/run_medgrpo.sh" "$@"
     runs+=("$run")
   done
-  # shellcheck source=examples/lib/environment.sh
-  source "$ROOT/examples/lib/environment.sh"
-  ensure_environment cpu report
-  export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
+  use_environment cpu report
   python -m recipes.medgrpo normalizers --recorded "$BASE/raw_signals.jsonl" \
     --statistics "$BASE/statistics.json" --runs "$BASE" "${runs[@]}" --output "$BASE/normalizers"
 }

@@ -25,51 +25,35 @@ main() {
   NAME=run_ablation
   # shellcheck source=examples/lib/commands.sh
   source "$ROOT/examples/lib/commands.sh"
-  # shellcheck source=examples/lib/ablation.sh
-  source "$ROOT/examples/lib/ablation.sh"
-
-  # shellcheck source=examples/lib/model.sh
-  source "$ROOT/examples/lib/model.sh"
-  export MODEL
+  find_recipe
+  read_hydra_arguments "$@"
   why=$(cpu_reasons)
   # What is only printed is the 8-GPU recipe's, on any machine.
-  if only_prints "$@"; then why=; fi
+  ! only_prints || why=
   if [[ -n $why ]]; then export JUDGE=${JUDGE:-offline}; else export JUDGE=${JUDGE:-openai}; fi
-  JUDGE_MODEL=${JUDGE_MODEL:-$([[ -n $why ]] || echo gpt-4.1)}
-  export JUDGE_MODEL
+  export JUDGE_MODEL=${JUDGE_MODEL-}
+  [[ -n $JUDGE_MODEL || -n $why ]] || JUDGE_MODEL=gpt-4.1
   # shellcheck source=examples/lib/judge.sh
   source "$ROOT/examples/lib/judge.sh"
 
-  local rows=() overrides=() options=() argument
-  read_arguments "$@"
-  set -- "${ARGUMENTS[@]}"
-  while (($#)); do
-    argument=$1
-    shift
-    if [[ $argument == --cfg || $argument == -c ]]; then
-      options+=("$argument" "${@:1:1}")
-      (($# == 0)) || shift
-    elif [[ $argument == -* ]]; then
-      options+=("$argument")
-    elif [[ $argument == *=* || $argument == "~"* ]]; then
+  local rows=() overrides=() argument
+  for argument in "${ARGUMENTS[@]}"; do
+    if [[ $argument == *=* || $argument == "~"* ]]; then
       overrides+=("$argument")
     elif [[ $argument != table ]]; then
       read_row "$argument" || PROBLEMS+=("row '$argument': expected table or some of $(row_names)")
       rows+=("$argument")
     fi
   done
-  ((${#options[@]} == 0)) || only_prints "${options[@]}" ||
-    PROBLEMS+=("option '${options[0]}': expected rows, key=value, --dry-run or --cfg job --resolve")
-  ((${#ARGUMENTS[@]})) || PROBLEMS+=("no row: expected table or some of $(row_names)")
-  mapfile -t -O "${#PROBLEMS[@]}" PROBLEMS < <(model_problem)
+  ((${#OPTIONS[@]} == 0)) || only_prints ||
+    PROBLEMS+=("option '${OPTIONS[0]}': expected rows, key=value, --dry-run or --cfg job --resolve")
+  ((${#ARGUMENTS[@]} + ${#OPTIONS[@]})) || PROBLEMS+=("no row: expected table or some of $(row_names)")
   if [[ $JUDGE == none ]]; then
     PROBLEMS+=("JUDGE is 'none': row E is without a judge by itself, expected the judge of the other rows")
-  elif [[ -n $why ]]; then
-    mapfile -t -O "${#PROBLEMS[@]}" PROBLEMS < <(judge_problems scoring)
   else
-    mapfile -t -O "${#ABSENT[@]}" ABSENT < <(judge_problems scoring)
+    check_judge scoring
   fi
-  if ((${#options[@]})); then
+  if ((${#OPTIONS[@]})); then
     print_rows
   elif [[ -n $why ]]; then
     echo "Rows of the ablation in small, on the CPU with a tiny $MODEL: $why (the 8-GPU recipes need both)." >&2
@@ -80,6 +64,27 @@ main() {
   fi
 }
 
+# row_names: every row of the table, on one line.
+row_names() {
+  sed -nE 's/^([A-Za-z_]+) *\|.*/\1/p' "$ROOT/recipes/medgrpo/studies/ablation/variants.txt" | paste -sd ' '
+}
+
+# read_row ROW: its settings as ROW_TASKS, ROW_NORMALIZER, ROW_ADVANTAGE and ROW_JUDGE (yes or none); fails without such
+# a row.
+read_row() {
+  local name
+  while IFS='|' read -r name ROW_TASKS ROW_NORMALIZER ROW_ADVANTAGE ROW_JUDGE _; do
+    # Unquoted, a cell loses the blanks about it.
+    # shellcheck disable=SC2086,SC2116
+    if [[ $(echo $name) == "$1" ]]; then
+      ROW_TASKS=$(echo $ROW_TASKS) ROW_NORMALIZER=$(echo $ROW_NORMALIZER)
+      ROW_ADVANTAGE=$(echo $ROW_ADVANTAGE) ROW_JUDGE=$(echo $ROW_JUDGE)
+      return 0
+    fi
+  done < <(grep -v '^#' "$ROOT/recipes/medgrpo/studies/ablation/variants.txt")
+  return 1
+}
+
 # What hydra composes for each row, one YAML document after the other.
 print_rows() {
   local row
@@ -88,7 +93,7 @@ print_rows() {
   for row in "${rows[@]}"; do
     echo "--- # row $row"
     row_settings "$row"
-    env "${SETTINGS[@]}" bash "$ROOT/examples/$(recipe_of)" "${options[@]}" "${overrides[@]}"
+    env "${SETTINGS[@]}" bash "$ROOT/examples/$RECIPE" "${OPTIONS[@]}" "${overrides[@]}"
   done
 }
 
@@ -104,13 +109,10 @@ row_settings() {
 the_table() {
   local output=$1
   shift
-  if [[ -z $DRY_RUN ]]; then
-    # shellcheck source=examples/lib/environment.sh
-    source "$ROOT/examples/lib/environment.sh"
-    ensure_environment "$([[ -n $why ]] && echo cpu || echo gpu)" report
-  fi
-  set_judge "${JUDGE_STORE:-$output/judge}"
-  run PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}" python -m recipes.medgrpo ablation "$@" --output "$output" \
+  [[ -n $DRY_RUN ]] || use_environment "$([[ -n $why ]] && echo cpu || echo gpu)" report
+  JUDGE_STORE=${JUDGE_STORE:-$output/judge}
+  set_judge
+  run PYTHONPATH="$PYTHONPATH" python -m recipes.medgrpo ablation "$@" --output "$output" \
     "${JUDGE_ARGS[@]}"
 }
 
@@ -148,50 +150,45 @@ on_cpu() {
 }
 
 on_gpus() {
-  local base row run checkpoint recipe
+  local row run checkpoint
   export STEPS=${STEPS:-5000}           # the paper's
   DATA_DIR=${DATA_DIR:-}                # as the recipe's
   EVAL_DATA=${EVAL_DATA:-${DATA_DIR:-DATA_DIR}/val.parquet}      # what every row answers
   GROUND_TRUTH=${GROUND_TRUTH:-$EVAL_DATA}      # its answers: the parquet itself, or annotations
   OUTPUT_DIR=${OUTPUT_DIR:-$ROOT/outputs/ablation_$MODEL}
-  recipe=$(recipe_of)
-  base=$(realpath -m -- "$OUTPUT_DIR") EVAL_DATA=$(realpath -m -- "$EVAL_DATA")
-  GROUND_TRUTH=$(realpath -m -- "$GROUND_TRUTH") MODEL_PATH=$(realpath -m -- "$MODEL_PATH")
-  N_GPUS=${N_GPUS:-8}
+  absolute OUTPUT_DIR EVAL_DATA GROUND_TRUTH MODEL_PATH
+  N_GPUS=${N_GPUS:-8} STATISTICS=${STATISTICS:-}
   whole_numbers STEPS N_GPUS
   if ((${#rows[@]})); then
-    ((${#PROBLEMS[@]})) || (($(gpu_count) >= N_GPUS)) || ABSENT+=("$(gpu_count) GPUs found, N_GPUS is $N_GPUS")
-    [[ -f ${STATISTICS:-} ]] ||
-      ABSENT+=("STATISTICS '${STATISTICS:-}': no such file, expected run_calibrate.sh's, of all tasks")
-    [[ -f $DATA_DIR/train.parquet ]] ||
-      ABSENT+=("DATA_DIR '$DATA_DIR': no train.parquet, expected data_preprocess/medvidbench.py's output")
-    [[ -f $MODEL_PATH/config.json ]] ||
-      ABSENT+=("MODEL_PATH '$MODEL_PATH': no config.json there, expected the SFT checkpoint in HF format")
+    needs_gpus "$N_GPUS" "N_GPUS is $N_GPUS"
+    needs STATISTICS "" "run_calibrate.sh's, of all tasks"
+    needs DATA_DIR train.parquet "data_preprocess/medvidbench.py's output"
+    needs MODEL_PATH config.json "the SFT checkpoint in HF format"
   fi
-  [[ -f $EVAL_DATA ]] || ABSENT+=("EVAL_DATA '$EVAL_DATA': no such file, expected rows for the evaluation")
-  [[ -f $GROUND_TRUTH ]] || ABSENT+=("GROUND_TRUTH '$GROUND_TRUTH': no such file, expected the answers to EVAL_DATA")
-  # What else may be wrong the recipe and run_evaluate.sh list themselves before they start.
+  needs EVAL_DATA "" "rows for the evaluation"
+  needs GROUND_TRUTH "" "the answers to EVAL_DATA"
+  # The recipe and run_evaluate.sh list what else is wrong before they start.
   stop_if_wrong
   # One store for every row: a pair of texts is judged once.
-  export JUDGE_STORE=${JUDGE_STORE:-$base/judge}
+  export JUDGE_STORE=${JUDGE_STORE:-$OUTPUT_DIR/judge}
   evaluated() {
     run OUTPUT_DIR="$1" MODEL_PATH="$2" EVAL_DATA="$EVAL_DATA" GROUND_TRUTH="$GROUND_TRUTH" JUDGE="$JUDGE" \
       bash "$ROOT/examples/run_evaluate.sh"
   }
-  ((${#rows[@]} == 0)) || evaluated "$base/eval/sft" "$MODEL_PATH"
+  ((${#rows[@]} == 0)) || evaluated "$OUTPUT_DIR/eval/sft" "$MODEL_PATH"
   for row in "${rows[@]}"; do
-    run=$base/rows/$row
+    run=$OUTPUT_DIR/rows/$row
     checkpoint=$run/checkpoints/global_step_$STEPS/actor/huggingface
     row_settings "$row"
     # verl writes data.pt behind all of a checkpoint, and config.json before its weights.
     if [[ -f $checkpoint/config.json && -f $run/checkpoints/global_step_$STEPS/data.pt ]]; then
       echo "row $row: trained already" >&2
     else
-      run OUTPUT_DIR="$run" "${SETTINGS[@]}" bash "$ROOT/examples/$recipe" "${overrides[@]}"
+      run OUTPUT_DIR="$run" "${SETTINGS[@]}" bash "$ROOT/examples/$RECIPE" "${overrides[@]}"
     fi
     evaluated "$run/eval/medgrpo" "$checkpoint"
   done
-  the_table "$base/rows" --runs "$base" --ground-truth "$GROUND_TRUTH" --model-family "$MODEL"
+  the_table "$OUTPUT_DIR/rows" --runs "$OUTPUT_DIR" --ground-truth "$GROUND_TRUTH" --model-family "$MODEL"
 }
 
 main "$@"; exit

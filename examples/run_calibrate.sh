@@ -43,24 +43,21 @@ JUDGE_PING=${JUDGE_PING:-}            # anything: have one pair judged before th
 source "$ROOT/examples/lib/judge.sh"
 
 # ---- checks ----------------------------------------------------------------------------------------------------
-read_arguments "$@"
+read_hydra_arguments "$@"
 whole_numbers N_GPUS NNODES ROLLOUT_TP ROWS_PER_PAIR SAMPLES MAX_NEW_TOKENS BATCH_SIZE
-case $CONFIG in medgrpo_gpu | medgrpo_cpu) ;; *) PROBLEMS+=("CONFIG is '$CONFIG', expected medgrpo_gpu or medgrpo_cpu") ;; esac
+one_of CONFIG medgrpo_gpu medgrpo_cpu
 [[ $SEED =~ ^[0-9]+$ ]] || PROBLEMS+=("SEED is '$SEED', expected a whole number")
-[[ $TEMPERATURE =~ ^[0-9]+(\.[0-9]+)?$ ]] || PROBLEMS+=("TEMPERATURE is '$TEMPERATURE', expected a number")
-[[ -f $MODEL_PATH/config.json ]] ||
-  ABSENT+=("MODEL_PATH '$MODEL_PATH': no config.json there, expected an SFT checkpoint in HF format")
-[[ -f $DATA_DIR/train.parquet ]] ||
-  ABSENT+=("DATA_DIR '$DATA_DIR': no train.parquet, expected data_preprocess/medvidbench.py's output")
-mapfile -t -O "${#ABSENT[@]}" ABSENT < <(judge_problems scoring)
-if ((${#PROBLEMS[@]} == 0)) && [[ $CONFIG == medgrpo_gpu ]]; then
-  gpus=$(gpu_count)
-  if ((NNODES > 1)); then
-    [[ -v RAY_ADDRESS ]] || ABSENT+=("NNODES is $NNODES and RAY_ADDRESS is not set: start Ray on the nodes first")
+numbers TEMPERATURE
+needs MODEL_PATH config.json "an SFT checkpoint in HF format"
+needs DATA_DIR train.parquet "data_preprocess/medvidbench.py's output"
+check_judge scoring
+if [[ $CONFIG == medgrpo_gpu ]]; then
+  divisor ROLLOUT_TP N_GPUS
+  if [[ $NNODES == 1 ]]; then
+    needs_gpus "$N_GPUS" "N_GPUS is $N_GPUS"
   else
-    ((gpus >= N_GPUS)) || ABSENT+=("$gpus GPUs found, N_GPUS is $N_GPUS")
+    [[ -v RAY_ADDRESS ]] || ABSENT+=("NNODES is $NNODES and RAY_ADDRESS is not set: start Ray on the nodes first")
   fi
-  ((N_GPUS % ROLLOUT_TP == 0)) || PROBLEMS+=("ROLLOUT_TP is $ROLLOUT_TP, expected a divisor of N_GPUS, which is $N_GPUS")
 fi
 
 OVERRIDES=()
@@ -70,32 +67,28 @@ OVERRIDES=()
   actor_rollout_ref.rollout.tensor_model_parallel_size="$ROLLOUT_TP"
   actor_rollout_ref.rollout.gpu_memory_utilization="$GPU_MEMORY_UTILIZATION"
 )
-OVERRIDES+=("${ARGUMENTS[@]}")
+ARGUMENTS=("${OVERRIDES[@]}" "${ARGUMENTS[@]}")
 
-export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH} TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0
 export VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin
 if [[ $CONFIG == medgrpo_cpu ]]; then export VERL_PLATFORM=cpu; else unset VERL_PLATFORM; fi
-if ((NNODES == 1)); then unset RAY_ADDRESS; fi
-if only_prints "${OVERRIDES[@]}"; then
+[[ $NNODES != 1 ]] || unset RAY_ADDRESS
+if only_prints; then
   export MEDGRPO_DATA=${DATA_DIR:-DATA_DIR} MEDGRPO_MODEL=${MODEL_PATH:-MODEL_PATH} MEDGRPO_STATISTICS=$STATISTICS
   ABSENT=()
   stop_if_wrong
-  print_configuration -m verl.trainer.main_ppo --config-path="$ROOT/recipes/medgrpo/config" --config-name="$CONFIG" -- \
-    "${OVERRIDES[@]}"
+  print_configuration -m verl.trainer.main_ppo --config-path="$ROOT/recipes/medgrpo/config" --config-name="$CONFIG"
 fi
 stop_if_wrong
 
 # ---- start -----------------------------------------------------------------------------------------------------
 # Read whole before anything runs: bash follows later changes of a running script line by line.
 {
-MODEL_PATH=$(realpath -m -- "${MODEL_PATH:-MODEL_PATH}") DATA_DIR=$(realpath -m -- "${DATA_DIR:-DATA_DIR}")
-STATISTICS=$(realpath -m -- "$STATISTICS")
-JUDGE_STORE=$(realpath -m -- "${JUDGE_STORE:-$(dirname "$STATISTICS")/judge}")   # verdicts and account
-set_judge "$JUDGE_STORE"
+MODEL_PATH=${MODEL_PATH:-MODEL_PATH} DATA_DIR=${DATA_DIR:-DATA_DIR}
+JUDGE_STORE=${JUDGE_STORE:-$(dirname "$STATISTICS")/judge}
+absolute MODEL_PATH DATA_DIR STATISTICS JUDGE_STORE
+set_judge
 if [[ -z $DRY_RUN ]]; then
-  # shellcheck source=examples/lib/environment.sh
-  source "$ROOT/examples/lib/environment.sh"
-  ensure_environment "$([[ $CONFIG == medgrpo_cpu ]] && echo cpu || echo gpu)"
+  use_environment "$([[ $CONFIG == medgrpo_cpu ]] && echo cpu || echo gpu)"
   mkdir -p "$(dirname "$STATISTICS")"
 fi
 [[ $(scoring_judge) == offline ]] ||
@@ -103,6 +96,6 @@ fi
 run python -m recipes.medgrpo calibrate --model "$MODEL_PATH" --data "$DATA_DIR/train.parquet" --output "$STATISTICS" \
   --engine rollout --config "$CONFIG" --rows-per-pair "$ROWS_PER_PAIR" --samples "$SAMPLES" \
   --temperature "$TEMPERATURE" --max-new-tokens "$MAX_NEW_TOKENS" --batch-size "$BATCH_SIZE" --seed "$SEED" \
-  "${JUDGE_ARGS[@]}" ${OVERRIDES[@]:+--override "${OVERRIDES[@]}"}
+  "${JUDGE_ARGS[@]}" ${ARGUMENTS[@]:+--override "${ARGUMENTS[@]}"}
 exit
 }

@@ -45,46 +45,35 @@ source "$ROOT/examples/lib/judge.sh"
 # ---- checks ----------------------------------------------------------------------------------------------------
 read_arguments "$@"
 whole_numbers N_GPUS ROLLOUT_TP
-case $ENGINE in vllm | transformers) ;; *) PROBLEMS+=("ENGINE is '$ENGINE', expected vllm or transformers") ;; esac
+one_of ENGINE vllm transformers
 [[ $SEED =~ ^[0-9]+$ ]] || PROBLEMS+=("SEED is '$SEED', expected a whole number")
-[[ -f $MODEL_PATH/config.json ]] ||
-  ABSENT+=("MODEL_PATH '$MODEL_PATH': no config.json there, expected a checkpoint in HF format")
-[[ -f $EVAL_DATA ]] || ABSENT+=("EVAL_DATA '$EVAL_DATA': no such file, expected a parquet of data_preprocess/medvidbench.py")
-for name in GROUND_TRUTH BLIND_BASELINE COMPARE; do
-  [[ -z ${!name} || ${!name} == "$EVAL_DATA" || -f ${!name} ]] || ABSENT+=("$name '${!name}': no such file")
-done
+needs MODEL_PATH config.json "a checkpoint in HF format"
+needs EVAL_DATA "" "a parquet of data_preprocess/medvidbench.py"
+[[ -z $GROUND_TRUTH || $GROUND_TRUTH == "$EVAL_DATA" ]] || needs GROUND_TRUTH "" "annotations with answers, or a parquet"
+[[ -z $BLIND_BASELINE ]] || needs BLIND_BASELINE "" "a parquet of training rows"
+[[ -z $COMPARE ]] || needs COMPARE "" "answers to the same rows"
 [[ -z $COMPARE || -n $GROUND_TRUTH ]] || PROBLEMS+=("COMPARE is set and GROUND_TRUTH is empty: expected both or neither")
-[[ -z $GROUND_TRUTH ]] || mapfile -t -O "${#ABSENT[@]}" ABSENT < <(judge_problems scoring)
-if ((${#PROBLEMS[@]} == 0)) && [[ $ENGINE == vllm ]]; then
-  gpus=$(gpu_count)
-  ((gpus >= N_GPUS)) || ABSENT+=("$gpus GPUs found, N_GPUS is $N_GPUS")
-  ((N_GPUS % ROLLOUT_TP == 0)) || PROBLEMS+=("ROLLOUT_TP is $ROLLOUT_TP, expected a divisor of N_GPUS, which is $N_GPUS")
+[[ -z $GROUND_TRUTH ]] || check_judge scoring
+if [[ $ENGINE == vllm ]]; then
+  divisor ROLLOUT_TP N_GPUS
+  needs_gpus "$N_GPUS" "N_GPUS is $N_GPUS"
 fi
 stop_if_wrong
 
 # ---- start -----------------------------------------------------------------------------------------------------
 # Read whole before anything runs: bash follows later changes of a running script line by line.
 {
-MODEL_PATH=${MODEL_PATH:-MODEL_PATH}
-# An empty one stays empty: it says that there is none.
-for path in MODEL_PATH EVAL_DATA GROUND_TRUTH BLIND_BASELINE COMPARE TEST_FILE OUTPUT_DIR; do
-  [[ -z ${!path} ]] || printf -v "$path" '%s' "$(realpath -m -- "${!path}")"
-done
-JUDGE_STORE=$(realpath -m -- "${JUDGE_STORE:-$OUTPUT_DIR/judge}")     # verdicts and account
-set_judge "$JUDGE_STORE"
+MODEL_PATH=${MODEL_PATH:-MODEL_PATH} JUDGE_STORE=${JUDGE_STORE:-$OUTPUT_DIR/judge}
+absolute MODEL_PATH EVAL_DATA GROUND_TRUTH BLIND_BASELINE COMPARE TEST_FILE OUTPUT_DIR JUDGE_STORE
+set_judge
 LEADERBOARD_JUDGE=("${JUDGE_ARGS[@]}")
 [[ $JUDGE != none ]] || LEADERBOARD_JUDGE=()
 ANSWERS=$OUTPUT_DIR/answers.json
 
 if [[ -z $DRY_RUN ]]; then
-  # shellcheck source=examples/lib/environment.sh
-  source "$ROOT/examples/lib/environment.sh"
-  ensure_environment "$([[ $ENGINE == vllm ]] && echo gpu || echo auto)"
-  mkdir -p "$OUTPUT_DIR"
-  exec 9>"$OUTPUT_DIR/.lock"
-  flock -n 9 || { echo "$NAME: $OUTPUT_DIR: another evaluation is at work here" >&2; exit 2; }
+  use_environment "$([[ $ENGINE == vllm ]] && echo gpu || echo auto)"
+  lock "$OUTPUT_DIR"
 fi
-export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH} TOKENIZERS_PARALLELISM=false
 (($(gpu_count) == 0)) || unset VERL_PLATFORM
 # Before hours of answers, not after.
 [[ -z $GROUND_TRUTH || $(scoring_judge) == offline ]] || run python -m recipes.medgrpo judge_check "${JUDGE_ARGS[@]}"

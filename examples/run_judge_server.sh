@@ -36,18 +36,14 @@ JUDGE_MACHINE=${JUDGE_MACHINE:-gpu}   # cpu: vLLM's build for CPUs, to try a sma
 # ---- checks ----------------------------------------------------------------------------------------------------
 read_arguments "$@"
 whole_numbers JUDGE_PORT JUDGE_TP JUDGE_DP JUDGE_MAX_MODEL_LEN JUDGE_READY_S
-case $JUDGE_MACHINE in gpu | cpu) ;; *) PROBLEMS+=("JUDGE_MACHINE is '$JUDGE_MACHINE', expected gpu or cpu") ;; esac
+one_of JUDGE_MACHINE gpu cpu
 [[ $JUDGE_GPU_MEMORY_UTILIZATION =~ ^0\.[0-9]+$ ]] ||
   PROBLEMS+=("JUDGE_GPU_MEMORY_UTILIZATION is '$JUDGE_GPU_MEMORY_UTILIZATION', expected a share below 1 such as 0.9")
 [[ $JUDGE_DEVICES =~ ^([0-9]+(,[0-9]+)*)?$ ]] ||
   PROBLEMS+=("JUDGE_DEVICES is '$JUDGE_DEVICES', expected numbers of GPUs such as 6,7")
 case $JUDGE_MODEL in *[[:cntrl:]\"\\]*) PROBLEMS+=("JUDGE_MODEL '$JUDGE_MODEL': expected a plain name") ;; esac
 [[ -n $JUDGE_MODEL_PATH ]] || ABSENT+=("JUDGE_MODEL_PATH is not set: expected a folder or hub name of the judge's model")
-case $JUDGE_MODEL_PATH in ./* | /* | ../*)
-  [[ -f $JUDGE_MODEL_PATH/config.json ]] ||
-    ABSENT+=("JUDGE_MODEL_PATH '$JUDGE_MODEL_PATH': no config.json there, expected a model in HF format")
-  ;;
-esac
+case $JUDGE_MODEL_PATH in ./* | /* | ../*) needs JUDGE_MODEL_PATH config.json "a model in HF format" ;; esac
 case $JUDGE_HOST in 127.0.0.1 | localhost | ::1) ;; *)
   # An empty key is none: vLLM would ask for nothing. No trace meanwhile, it would show the key.
   { set +x; } 2>/dev/null
@@ -59,8 +55,7 @@ esac
 if ((${#PROBLEMS[@]} == 0)); then
   if [[ $JUDGE_MACHINE == gpu ]]; then
     needed=$((JUDGE_TP * JUDGE_DP))
-    gpus=$(gpu_count)
-    ((gpus >= needed)) || ABSENT+=("$gpus GPUs found, JUDGE_TP x JUDGE_DP is $needed")
+    needs_gpus "$needed" "JUDGE_TP x JUDGE_DP is $needed"
     if [[ -n $JUDGE_DEVICES ]]; then
       named=$(tr ',' '\n' <<<"$JUDGE_DEVICES" | sort -u | wc -l)
       ((named == needed)) || PROBLEMS+=("JUDGE_DEVICES '$JUDGE_DEVICES' names $named GPUs, JUDGE_TP x JUDGE_DP is $needed")
@@ -92,15 +87,12 @@ CHECK=(
   --judge-model "${JUDGE_MODEL:-JUDGE_MODEL}" --judge-ping
 )
 [[ -z $JUDGE_DEVICES ]] || export CUDA_VISIBLE_DEVICES=$JUDGE_DEVICES
-export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
 if [[ -n $DRY_RUN ]]; then
   run ${JUDGE_DEVICES:+CUDA_VISIBLE_DEVICES="$JUDGE_DEVICES"} "${SERVER[@]}"
   run "${CHECK[@]}"
   exit 0
 fi
-# shellcheck source=examples/lib/environment.sh
-source "$ROOT/examples/lib/environment.sh"
-[[ $JUDGE_MACHINE == cpu ]] || ensure_environment gpu
+[[ $JUDGE_MACHINE == cpu ]] || use_environment gpu
 if [[ -v MEDGRPO_JUDGE_API_KEY ]]; then
   # vLLM reads its key here: on a command line everyone on the machine would see it. No trace meanwhile.
   { set +x; } 2>/dev/null

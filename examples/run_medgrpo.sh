@@ -18,11 +18,10 @@ set -euo pipefail
 # Read whole before anything runs: bash follows later changes of a running script line by line.
 main() {
   ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-  # shellcheck source=examples/lib/environment.sh
-  source "$ROOT/examples/lib/environment.sh"
-
-  # shellcheck source=examples/lib/model.sh
-  source "$ROOT/examples/lib/model.sh"
+  NAME=run_medgrpo
+  # shellcheck source=examples/lib/commands.sh
+  source "$ROOT/examples/lib/commands.sh"
+  find_recipe                           # of the model family MODEL, qwen2_5_vl by default
   SEED=${SEED:-0}                       # of the data, the weights, the schedule and every draw
   OUTPUT_DIR=${OUTPUT_DIR:-$ROOT/outputs/${MODEL}_seed$SEED}
   VIDEOS=${VIDEOS:-60}                  # synthetic videos per source
@@ -41,65 +40,56 @@ main() {
   JUDGE_MODEL=${JUDGE_MODEL:-}
   # shellcheck source=examples/lib/judge.sh
   source "$ROOT/examples/lib/judge.sh"
-  NAME=run_medgrpo
-  # shellcheck source=examples/lib/commands.sh
-  source "$ROOT/examples/lib/commands.sh"
 
   fail() { printf 'run_medgrpo: %s\n' "$*" >&2; exit 2; }
   stage() { printf '\n== %s\n' "$*"; }
 
-  problems=$(model_problem)
-  [[ -z $problems ]] || fail "$problems"
-  [[ $SEED =~ ^[0-9]+$ ]] || fail "SEED is '$SEED', expected a whole number"
-
+  [[ $SEED =~ ^[0-9]+$ ]] || PROBLEMS+=("SEED is '$SEED', expected a whole number")
+  stop_if_wrong
   read_arguments "$@"
   why=$(cpu_reasons)
   if [[ -z $why ]]; then
-    recipe=$(recipe_of)
-    echo "$(gpu_count) GPUs found and MODEL_PATH is $MODEL_PATH: running examples/$recipe"
-    exec bash "$ROOT/examples/$recipe" "$@"
+    echo "$(gpu_count) GPUs found and MODEL_PATH is $MODEL_PATH: running examples/$RECIPE"
+    exec bash "$ROOT/examples/$RECIPE" "$@"
   fi
-  for task in $TASKS; do
-    case $task in tal | stg | dvc | nap | vs | rc | sa | cvs) ;; *)
-      [[ $TASKS == all ]] || fail "TASKS: '$task', expected all or some of tal stg dvc nap vs rc sa cvs"
-      ;;
-    esac
+  known="tal stg dvc nap vs rc sa cvs"
+  task_list=()
+  [[ $TASKS == all ]] || read -ra task_list <<<"$TASKS"
+  [[ $TASKS == *[![:space:]]* ]] || PROBLEMS+=("TASKS is blank, expected all or some of $known")
+  for task in "${task_list[@]}"; do
+    [[ " $known " == *" $task "* ]] || PROBLEMS+=("TASKS: '$task', expected all or some of $known")
   done
-  [[ $TASKS == *[![:space:]]* ]] || fail "TASKS is blank, expected all or some of tal stg dvc nap vs rc sa cvs"
-  problems=$(judge_problems scoring)
-  [[ -z $problems ]] || fail "$problems"
+  check_judge scoring
+  stop_if_wrong
   echo "Running the whole pipeline on the CPU with a tiny $MODEL: $why (the 8-GPU recipes need both)."
   [[ -z $DRY_RUN ]] || exit 0
 
-  ensure_environment cpu report
+  use_environment cpu report
   SECONDS=0
   RUN=$OUTPUT_DIR
+  absolute RUN
   mkdir -p "$RUN/logs" "$RUN/attempts" 2>/dev/null || fail "$RUN: cannot be made, set OUTPUT_DIR to a folder that can be written"
-  RUN=$(cd "$RUN" && pwd)
   cd "$RUN"
-  exec 9>"$RUN/.lock"
-  flock -n 9 || fail "$RUN: another run is at work here"
+  lock "$RUN"
 
   UNJUDGED=()
   [[ $JUDGE != none ]] || UNJUDGED=(--without-judge)
   TASK_OVERRIDES=()
   TASK_ARGS=()
-  task_list=()
   if [[ $TASKS != all ]]; then
-    read -ra task_list <<<"$TASKS"
     TASK_OVERRIDES=("data.medgrpo.tasks=[$(IFS=,; echo "${task_list[*]}")]")
     TASK_ARGS=(--tasks "${task_list[@]}" --rewarded-tasks "${task_list[@]}")
   fi
   # One account and one cache for calibration, training and evaluation.
-  set_judge "$RUN/judge"
+  JUDGE_STORE=$RUN/judge
+  set_judge
 
-  export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
   export VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin VERL_PLATFORM=cpu
   export MEDGRPO_DATA=$RUN/data MEDGRPO_MODEL=$RUN/model MEDGRPO_STATISTICS=$RUN/statistics.json
-  export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+  export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
   # Ray puts its workers behind every other process of the machine (nice 15).
   export RAY_worker_niceness=0
-  export RAY_USAGE_STATS_ENABLED=0 RAY_DEDUP_LOGS=0 HYDRA_FULL_ERROR=1 PYTHONWARNINGS=ignore PYTHONUNBUFFERED=1
+  export RAY_DEDUP_LOGS=0 HYDRA_FULL_ERROR=1 PYTHONWARNINGS=ignore PYTHONUNBUFFERED=1
   export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-lo} OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
   # Threads that wait may spin a little, not long: several processes share few cores, and with the default a machine
   # that is busy with something else runs some steps twenty times slower.
@@ -110,8 +100,8 @@ main() {
   plan=(model="$MODEL" seed="$SEED" steps="$STEPS" sft_steps="$SFT_STEPS" videos="$VIDEOS" rows="$ROWS")
   plan+=(normalizer="$NORMALIZER" advantage="$ADVANTAGE" tasks="${task_list[*]}")
   if [[ $(scoring_judge) != offline ]]; then
-    plan+=(judge="$(scoring_judge)" judge_model="$JUDGE_MODEL" judge_second_model="$JUDGE_SECOND_MODEL")
-    plan+=(judge_prompt="$JUDGE_PROMPT")
+    plan+=(judge="$(scoring_judge)" judge_model="$JUDGE_MODEL" judge_second_model="${JUDGE_SECOND_MODEL:-}")
+    plan+=(judge_prompt="${JUDGE_PROMPT:-}")
   fi
   [[ $JUDGE != none ]] || plan+=(training_judge=none)
   python -m recipes.medgrpo run_plan --run "$RUN" "${plan[@]}" || exit 2

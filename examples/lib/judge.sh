@@ -2,7 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 # shellcheck shell=bash
 #
-# Who judges captions, to be sourced: JUDGE and JUDGE_* of the environment, checked by `judge_problems`, as arguments of
+# Who judges captions, to be sourced: JUDGE and JUDGE_* of the environment, checked by `check_judge`, as arguments of
 # the commands (JUDGE_ARGS) and as hydra overrides of a training (JUDGE_OVERRIDES) by `set_judge`.
 #
 # The key comes from MEDGRPO_JUDGE_API_KEY, MEDGRPO_JUDGE_API_KEY_FILE or OPENAI_API_KEY, read where the reward is
@@ -15,19 +15,29 @@
 SCORING_JUDGE=${SCORING_JUDGE:-offline}             # of JUDGE=none: who judges where answers are only scored, and whose
                                                     # statistics the training may use: offline or openai
 JUDGE_BASE_URL=${JUDGE_BASE_URL:-https://api.openai.com/v1}
-JUDGE_SECOND_MODEL=${JUDGE_SECOND_MODEL:-}          # another model, averaged with the first; empty: none
-JUDGE_SECOND_BASE_URL=${JUDGE_SECOND_BASE_URL:-}    # of its endpoint; empty: the first's
-JUDGE_SECOND_KEY_VARIABLE=${JUDGE_SECOND_KEY_VARIABLE:-}    # name of the variable with its key; empty: the first's
-JUDGE_SECOND_PROMPT_PRICE=${JUDGE_SECOND_PROMPT_PRICE:-}    # dollars per million tokens; empty: the price table
-JUDGE_SECOND_COMPLETION_PRICE=${JUDGE_SECOND_COMPLETION_PRICE:-}
-JUDGE_PROMPT=${JUDGE_PROMPT:-}                      # name or file; empty: comparative
-JUDGE_BUDGET_USD=${JUDGE_BUDGET_USD:-}              # dollars over the whole run; empty: no budget
-JUDGE_REQUESTS_PER_MIN=${JUDGE_REQUESTS_PER_MIN:-}  # over all reward workers; empty: no limit
-JUDGE_TOKENS_PER_MIN=${JUDGE_TOKENS_PER_MIN:-}
-JUDGE_IN_FLIGHT=${JUDGE_IN_FLIGHT:-}                # empty: as configured
-JUDGE_PROMPT_PRICE=${JUDGE_PROMPT_PRICE:-}          # dollars per million tokens; empty: the price table
-JUDGE_COMPLETION_PRICE=${JUDGE_COMPLETION_PRICE:-}
-[[ $JUDGE_PROMPT != */* && $JUDGE_PROMPT != *.* ]] || JUDGE_PROMPT=$(realpath -m -- "$JUDGE_PROMPT")
+ENCODER=${ENCODER:-}        # of sentence similarity: folder, hub name or address; empty: the packaged one
+
+# Each of these becomes an option of the commands, --judge-..., and a setting of the judge in training. Empty: not set.
+JUDGE_TEXTS=(
+  JUDGE_MODEL
+  JUDGE_STORE                   # verdicts, limits and account
+  JUDGE_BASE_URL
+  JUDGE_PROMPT                  # name or file; default: comparative
+  JUDGE_SECOND_MODEL            # another model, averaged with the first; default: none
+  JUDGE_SECOND_BASE_URL         # of its endpoint; default: the first's
+  JUDGE_SECOND_KEY_VARIABLE     # name of the variable with its key; default: the first's
+)
+JUDGE_NUMBERS=(
+  JUDGE_BUDGET_USD              # dollars over the whole run; default: no budget
+  JUDGE_REQUESTS_PER_MIN        # over all reward workers; default: no limit
+  JUDGE_TOKENS_PER_MIN
+  JUDGE_IN_FLIGHT               # default: as configured
+  JUDGE_PROMPT_PRICE            # dollars per million tokens; default: the price table
+  JUDGE_COMPLETION_PRICE
+  JUDGE_SECOND_PROMPT_PRICE
+  JUDGE_SECOND_COMPLETION_PRICE
+)
+[[ ${JUDGE_PROMPT:-} != */* && ${JUDGE_PROMPT:-} != *.* ]] || absolute JUDGE_PROMPT
 
 # Who judges where answers are scored: in calibration and evaluation.
 scoring_judge() {
@@ -41,83 +51,50 @@ judges() {
     tr -d '",' | xargs
 }
 
-# expect NAME KIND...: a line if the variable's value is none of these.
-expect() {
-  local name=$1
-  shift
-  [[ " $* " == *" ${!name} "* ]] || printf "%s '%s': expected %s\n" "$name" "${!name}" "$(sed 's/ / or /g' <<<"$*")"
-}
-
-# judge_problems scoring|training: one line for everything that is wrong with these settings.
-judge_problems() {
-  local name asked
-  # shellcheck disable=SC2046 # words
-  expect JUDGE $(judges "$1") none
-  # shellcheck disable=SC2046
-  [[ $JUDGE != none ]] || expect SCORING_JUDGE $(judges scoring)
-  asked=$(scoring_judge)
-  [[ $asked != offline ]] || return 0
+# check_judge scoring|training: what is wrong with these settings.
+check_judge() {
+  local kinds name
+  kinds="$(judges "$1") none"
+  [[ " $kinds " == *" $JUDGE "* ]] || PROBLEMS+=("JUDGE '$JUDGE': expected ${kinds// / or }")
+  kinds=$(judges scoring)
+  [[ $JUDGE != none || " $kinds " == *" $SCORING_JUDGE "* ]] ||
+    PROBLEMS+=("SCORING_JUDGE '$SCORING_JUDGE': expected ${kinds// / or }")
+  [[ $(scoring_judge) != offline ]] || return 0
+  numbers "${JUDGE_NUMBERS[@]}"
   [[ -n $JUDGE_MODEL && $JUDGE_MODEL != *[[:cntrl:]\"\\]* ]] ||
-    printf "JUDGE_MODEL '%s': expected the model's name at the judge's endpoint\n" "$JUDGE_MODEL"
-  [[ $JUDGE_SECOND_MODEL != *[[:cntrl:]\"\\]* ]] ||
-    printf "JUDGE_SECOND_MODEL '%s': expected the model's name at its endpoint\n" "$JUDGE_SECOND_MODEL"
-  [[ $JUDGE_PROMPT != *[[:cntrl:]\"\\]* ]] ||
-    printf "JUDGE_PROMPT '%s': expected a prompt's name or a file's path without quotes\n" "$JUDGE_PROMPT"
-  for name in JUDGE_BUDGET_USD JUDGE_REQUESTS_PER_MIN JUDGE_TOKENS_PER_MIN JUDGE_IN_FLIGHT JUDGE_PROMPT_PRICE \
-    JUDGE_COMPLETION_PRICE JUDGE_SECOND_PROMPT_PRICE JUDGE_SECOND_COMPLETION_PRICE; do
-    [[ -z ${!name} || ${!name} =~ ^[0-9]+(\.[0-9]+)?$ ]] || printf "%s is '%s', expected a number\n" "$name" "${!name}"
+    PROBLEMS+=("JUDGE_MODEL '$JUDGE_MODEL': expected the model's name at the judge's endpoint")
+  for name in "${JUDGE_TEXTS[@]:1}"; do
+    [[ ${!name:-} != *[[:cntrl:]\"\\]* ]] || PROBLEMS+=("$name '${!name}': expected no double quotes and backslashes")
   done
   # -v asks for the name alone: a test of the value would put the key into a trace.
-  [[ $asked != openai || -v MEDGRPO_JUDGE_API_KEY || -v MEDGRPO_JUDGE_API_KEY_FILE || -v OPENAI_API_KEY ]] ||
-    echo "no key for the judge: set MEDGRPO_JUDGE_API_KEY (any word for a server without keys)"
+  [[ $(scoring_judge) != openai || -v MEDGRPO_JUDGE_API_KEY || -v MEDGRPO_JUDGE_API_KEY_FILE || -v OPENAI_API_KEY ]] ||
+    ABSENT+=("no key for the judge: set MEDGRPO_JUDGE_API_KEY (any word for a server without keys)")
 }
 
-ENCODER=${ENCODER:-}        # of sentence similarity: folder, hub name or address; empty: the packaged one
-
-# set_judge STORE: make the arrays. JUDGE_ARGS name the judge that scores, JUDGE_OVERRIDES the one that rewards.
+# set_judge: make the arrays. JUDGE_ARGS name the judge that scores, JUDGE_OVERRIDES the one that rewards.
 set_judge() {
-  local name value asked settings=reward.custom_reward_function.reward_kwargs.judge_settings rewards=()
-  asked=$(scoring_judge)
-  JUDGE_ARGS=(--judge "$asked")
-  case $JUDGE in none) value=null ;; *) value=$JUDGE ;; esac
-  JUDGE_OVERRIDES=(reward.custom_reward_function.reward_kwargs.judge="$value")
+  local variable name value reward=reward.custom_reward_function.reward_kwargs rewards=()
+  JUDGE_ARGS=(--judge "$(scoring_judge)")
+  JUDGE_OVERRIDES=("$reward.judge=${JUDGE/#none/null}")
   if [[ -n $ENCODER ]]; then
     JUDGE_ARGS+=(--encoder "$ENCODER")
-    JUDGE_OVERRIDES+=("++reward.custom_reward_function.reward_kwargs.encoder=$(quoted "$ENCODER")")
+    JUDGE_OVERRIDES+=("++$reward.encoder=$(quoted "$ENCODER")")
   fi
-  [[ $asked != offline ]] || return 0
-  JUDGE_ARGS+=(--judge-model "$JUDGE_MODEL" --judge-store "$1")
-  rewards+=("++$settings.model=$(quoted "$JUDGE_MODEL")" "++$settings.store=$(quoted "$1")")
-  if [[ $asked == openai ]]; then
-    JUDGE_ARGS+=(--judge-base-url "$JUDGE_BASE_URL")
-    rewards+=("++$settings.base_url=$(quoted "$JUDGE_BASE_URL")")
-  else
+  [[ $(scoring_judge) != offline ]] || return 0
+  if [[ $JUDGE == router ]]; then
     # The servers' address is verl's to know.
-    rewards+=("~$settings.base_url")
+    JUDGE_BASE_URL=
+    rewards+=("~$reward.judge_settings.base_url")
   fi
-  if [[ -n $JUDGE_PROMPT ]]; then
-    JUDGE_ARGS+=(--judge-prompt "$JUDGE_PROMPT")
-    rewards+=("++$settings.prompt=$(quoted "$JUDGE_PROMPT")")
-  fi
-  if [[ -n $JUDGE_SECOND_MODEL ]]; then
-    JUDGE_ARGS+=(--judge-second-model "$JUDGE_SECOND_MODEL")
-    rewards+=("++$settings.second.model=$(quoted "$JUDGE_SECOND_MODEL")")
-    for name in base_url key_variable prompt_price completion_price; do
-      value=JUDGE_SECOND_${name^^}
-      value=${!value}
-      [[ -n $value ]] || continue
-      JUDGE_ARGS+=("--judge-second-${name//_/-}" "$value")
-      case $name in *_price) ;; *) value=$(quoted "$value") ;; esac
-      rewards+=("++$settings.second.$name=$value")
-    done
-  fi
-  for name in budget_usd requests_per_min tokens_per_min in_flight prompt_price completion_price; do
-    value=JUDGE_${name^^}
-    value=${!value}
+  for variable in "${JUDGE_TEXTS[@]}" "${JUDGE_NUMBERS[@]}"; do
+    value=${!variable:-}
     [[ -n $value ]] || continue
+    name=${variable#JUDGE_}
+    name=${name,,}
     JUDGE_ARGS+=("--judge-${name//_/-}" "$value")
-    case $name in in_flight) name=max_in_flight ;; esac
-    rewards+=("++$settings.$name=$value")
+    [[ " ${JUDGE_NUMBERS[*]} " == *" $variable "* ]] || value=$(quoted "$value")
+    name=${name/#second_/second.}
+    rewards+=("++$reward.judge_settings.${name/#in_flight/max_in_flight}=$value")
   done
   [[ $JUDGE == none ]] || JUDGE_OVERRIDES+=("${rewards[@]}")
 }

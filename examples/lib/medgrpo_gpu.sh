@@ -45,9 +45,8 @@ GPU_MEMORY_UTILIZATION=${GPU_MEMORY_UTILIZATION:-$([[ $NNODES == 1 && $N_GPUS ==
 PARAM_OFFLOAD=${PARAM_OFFLOAD:-false}           # weights and optimiser in host memory while vLLM works
 
 check_values STEPS SAVE_FREQ TRAIN_BATCH_SIZE MINI_BATCH_SIZE ROLLOUT_TP JUDGE_GPUS JUDGE_TP
-((N_GPUS % ROLLOUT_TP == 0)) || PROBLEMS+=("ROLLOUT_TP is $ROLLOUT_TP, expected a divisor of N_GPUS, which is $N_GPUS")
-((TRAIN_BATCH_SIZE % MINI_BATCH_SIZE == 0)) ||
-  PROBLEMS+=("MINI_BATCH_SIZE is $MINI_BATCH_SIZE, expected a divisor of TRAIN_BATCH_SIZE, which is $TRAIN_BATCH_SIZE")
+divisor ROLLOUT_TP N_GPUS
+divisor MINI_BATCH_SIZE TRAIN_BATCH_SIZE
 stop_if_wrong
 absolute MODEL_PATH DATA_DIR STATISTICS OUTPUT_DIR JUDGE_MODEL_PATH
 
@@ -95,7 +94,7 @@ REWARD=(
 # Verdicts, limits and account: beside the checkpoints, for all reward workers; a Ray actor on the head node keeps them.
 JUDGE_STORE=${JUDGE_STORE:-$OUTPUT_DIR/checkpoints/judge}
 JUDGE_STORE=$(realpath -m -- "${JUDGE_STORE#ray:}")
-set_judge "$JUDGE_STORE"
+set_judge
 REWARD+=("${JUDGE_OVERRIDES[@]}")
 case $JUDGE in
   offline | none)
@@ -137,58 +136,24 @@ if ((NNODES > 1)); then
 fi
 
 # ---- checks and start ------------------------------------------------------------------------------------------
+STAGE=grpo LOG=grpo START=(python) NODE_RANK=0
+MODULE=(-m verl.trainer.main_ppo --config-path="$ROOT/recipes/medgrpo/config" --config-name=medgrpo_gpu)
+((NNODES > 1)) || unset RAY_ADDRESS
 
-# What the run needs and does not find, before anything is installed or started.
-check_settings() {
-  local judge_gpus=0
-  check_files
-  [[ -f $STATISTICS ]] ||
-    ABSENT+=("STATISTICS '$STATISTICS': no such file, expected recipes.medgrpo.calibrate's output")
-  mapfile -t -O "${#ABSENT[@]}" ABSENT < <(judge_problems training)
-  if [[ $JUDGE == router ]]; then
-    judge_gpus=$JUDGE_GPUS
-    [[ -f $JUDGE_MODEL_PATH/config.json ]] ||
-      ABSENT+=("JUDGE_MODEL_PATH '$JUDGE_MODEL_PATH': no config.json there, expected the judge's model in HF format")
-  fi
+check_stage() {
+  needs STATISTICS "" "recipes.medgrpo.calibrate's output"
+  check_judge training
+  [[ $JUDGE != router ]] || needs JUDGE_MODEL_PATH config.json "the judge's model in HF format"
   if ((NNODES > 1)); then
     [[ -n ${RAY_ADDRESS:-} ]] || ABSENT+=("NNODES is $NNODES and RAY_ADDRESS is not set: start Ray on the nodes first")
+  elif [[ $JUDGE == router ]]; then
+    needs_gpus $((N_GPUS + JUDGE_GPUS)) "N_GPUS is $N_GPUS and JUDGE_GPUS $JUDGE_GPUS"
   else
-    check_gpus $((N_GPUS + judge_gpus)) \
-      "N_GPUS is $N_GPUS$( ((judge_gpus == 0)) || echo " and JUDGE_GPUS $judge_gpus")"
+    needs_gpus "$N_GPUS" "N_GPUS is $N_GPUS"
   fi
-}
-
-set_preflight() {
-  preflight_arguments
   PREFLIGHT+=("${JUDGE_ARGS[@]}" ${JUDGE_PING:+--judge-ping} --normalizer "$NORMALIZER" --advantage "$ADVANTAGE")
   [[ ! -f $STATISTICS ]] || PREFLIGHT+=(--statistics "$STATISTICS")
   [[ $JUDGE != none ]] || PREFLIGHT+=(--no-judge)
   # The nodes of a Ray cluster are not this shell's to look at.
   ((NNODES > 1 || $(gpu_count) < N_GPUS)) || PREFLIGHT+=(--gpus "$N_GPUS" --gpu-gib "$GPU_GIB")
-}
-
-# launch OVERRIDES...: train, or only print the configuration.
-launch() {
-  local from trainer
-  trainer=(-m verl.trainer.main_ppo --config-path="$ROOT/recipes/medgrpo/config" --config-name=medgrpo_gpu)
-  before_start "$@"
-  set -- "${ARGUMENTS[@]}"
-  if [[ -n $DRY_RUN ]]; then
-    run python "${PREFLIGHT[@]}"
-    run python "${trainer[@]}" "$@"
-    return
-  fi
-  # shellcheck source=examples/lib/environment.sh
-  source "$ROOT/examples/lib/environment.sh"
-  ensure_environment gpu
-  prepare_output lock
-  from=$(python "${PREFLIGHT[@]}")
-  say_start "$from"
-  ((NNODES > 1)) || unset RAY_ADDRESS
-  new_attempt grpo
-  # On a cluster the trainer is a worker, too, and the folder that it works in is not this one.
-  ((NNODES == 1)) ||
-    set -- "$@" "+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH=$(quoted "$VERL_FILE_LOGGER_PATH")"
-  cd "$OUTPUT_DIR"
-  python "${trainer[@]}" "$@" 2>&1 | tee -a "$OUTPUT_DIR/logs/grpo.log"
 }

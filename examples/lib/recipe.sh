@@ -14,6 +14,7 @@ DATA_DIR=${DATA_DIR:-}                # required: train.parquet and val.parquet,
 OUTPUT_DIR=${OUTPUT_DIR:-$ROOT/outputs/$NAME}
 
 NNODES=${NNODES:-1}
+NODE_RANK=${NODE_RANK:-0}             # of SFT on several nodes: which one this is
 N_GPUS=${N_GPUS:-8}                   # [paper] on each node
 GPU_GIB=${GPU_GIB:-79}                # memory of each, what a card of "80 GB" has
 FREE_GIB=${FREE_GIB:-200}             # disk space that the checkpoints need
@@ -28,117 +29,82 @@ if [[ $LORA_RANK == 0 ]]; then LR=${LR:-5e-7}; else LR=${LR:-5e-6}; fi
 
 # ---- helpers ---------------------------------------------------------------------------------------------------
 
-# The trainers run in OUTPUT_DIR: paths must not depend on where the script was called.
-absolute() {
-  local path
-  for path in "$@"; do
-    [[ -z ${!path} ]] || printf -v "$path" '%s' "$(realpath -m -- "${!path}")"
-  done
-}
-
 # TASKS as hydra takes them.
 task_list() {
   case $TASKS in all) echo null ;; *) echo "[${TASKS// /,}]" ;; esac
 }
 
-# check_values NUMBER...: stop with every setting that is none, those named being whole numbers too.
+# check_values NUMBER...: what is wrong with the settings above, and with these, which are whole numbers.
 check_values() {
   whole_numbers NNODES N_GPUS GPU_GIB FREE_GIB HOST_GIB "$@"
   [[ $LORA_RANK =~ ^[0-9]+$ ]] || PROBLEMS+=("LORA_RANK is '$LORA_RANK', expected a whole number, 0 for no adapters")
   [[ ! $LORA_RANK =~ ^[1-9] ]] || whole_numbers LORA_ALPHA
   [[ $LR =~ ^[0-9]*\.?[0-9]+(e-?[0-9]+)?$ ]] || PROBLEMS+=("LR is '$LR', expected a number as 5e-7")
-  [[ $FREEZE_VISION == true || $FREEZE_VISION == false ]] ||
-    PROBLEMS+=("FREEZE_VISION is '$FREEZE_VISION', expected true or false")
-  stop_if_wrong
-}
-
-# What both stages need and do not find, into ABSENT.
-check_files() {
-  [[ -f $MODEL_PATH/config.json ]] ||
-    ABSENT+=("MODEL_PATH '$MODEL_PATH': no config.json there, expected a model in HF format")
-  [[ -f $DATA_DIR/train.parquet && -f $DATA_DIR/val.parquet ]] ||
-    ABSENT+=("DATA_DIR '$DATA_DIR': no train.parquet and val.parquet, expected data_preprocess/medvidbench.py's output")
-}
-
-# check_gpus NUMBER WORDS: this node has that many.
-check_gpus() {
-  local found
-  found=$(gpu_count)
-  ((found >= $1)) || ABSENT+=("$found GPUs found, $2")
+  one_of FREEZE_VISION true false
 }
 
 # ---- start -----------------------------------------------------------------------------------------------------
 
-# Of every process that the trainers start.
-set_environment() {
-  export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH} HYDRA_FULL_ERROR=1
-  export TOKENIZERS_PARALLELISM=false RAY_USAGE_STATS_ENABLED=0
-  export VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin
-  # The CPU run's platform must not leak in from the shell.
-  unset VERL_PLATFORM
-}
-
-# The Python that already has verl, if there is one.
-python_with_verl() {
-  local python
-  for python in "$ROOT/.venv/bin/python" python; do
-    if "$python" -c 'from importlib.metadata import version; version("verl")' 2>/dev/null; then
-      printf '%s' "$python"
-      return 0
-    fi
-  done
-  return 1
-}
-
-# What recipes.medgrpo.preflight looks at in both stages. A part that is known to be absent is not looked at again.
-preflight_arguments() {
-  local tasks
+# What `recipes.medgrpo.preflight` checks in both stages. What is known to be absent is not checked again.
+PREFLIGHT=()
+set_preflight() {
+  local tasks=()
   PREFLIGHT=(-m recipes.medgrpo preflight --machine gpu --model-family "$MODEL_FAMILY" --host-gib "$HOST_GIB")
   PREFLIGHT+=(--checkpoints "$OUTPUT_DIR/checkpoints" --free-gib "$FREE_GIB")
   [[ ! -f $MODEL_PATH/config.json ]] || PREFLIGHT+=(--model "$MODEL_PATH")
   [[ ! -f $DATA_DIR/train.parquet ]] || PREFLIGHT+=(--data "$DATA_DIR")
-  if [[ $TASKS != all ]]; then
-    read -ra tasks <<<"$TASKS"
-    PREFLIGHT+=(--tasks "${tasks[@]}")
-  fi
+  [[ $TASKS == all ]] || read -ra tasks <<<"$TASKS"
+  ((${#tasks[@]} == 0)) || PREFLIGHT+=(--tasks "${tasks[@]}")
 }
 
-# Stop where anything is wrong, with all that can be known of it: what is seen here, and, where it needs no
-# installation, what Python sees.
-stop_or_ask_python() {
+# ask_python: where something is absent, an installed Python says what else is wrong, so that one refusal has it all.
+ask_python() {
   local python
-  if ((${#ABSENT[@]} > 0)) && [[ -z $DRY_RUN ]] && python=$(python_with_verl); then
-    "$python" "${PREFLIGHT[@]}" --partial >/dev/null || true
-  fi
-  stop_if_wrong
+  for python in "$ROOT/.venv/bin/python" python; do
+    if "$python" -c 'from importlib.metadata import version; version("verl")' 2>/dev/null; then
+      "$python" "${PREFLIGHT[@]}" --partial >/dev/null || true
+      return
+    fi
+  done
 }
 
-# before_start ARGUMENTS...: everything that comes before an installation or a start of `trainer`, the caller's array;
-# where only the configuration is asked for, the end. What is hydra's is left in ARGUMENTS.
-before_start() {
-  set_environment
-  read_arguments "$@"
-  if only_prints "${ARGUMENTS[@]}"; then print_configuration "${trainer[@]}" -- "${ARGUMENTS[@]}"; fi
-  check_settings
+# launch OVERRIDES...: train, or only print the configuration. A stage sets its STAGE, how it STARTs (python, torchrun),
+# its MODULE with configuration, and `check_stage`, which adds what the stage lacks to ABSENT, and to PREFLIGHT.
+launch() {
+  local from attempt
+  export HYDRA_FULL_ERROR=1 VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin
+  # The CPU run's platform must not leak in from the shell.
+  unset VERL_PLATFORM
+  read_hydra_arguments "$@"
+  ! only_prints || print_configuration "${MODULE[@]}"
+  needs MODEL_PATH config.json "a model in HF format"
+  [[ -f $DATA_DIR/train.parquet && -f $DATA_DIR/val.parquet ]] ||
+    ABSENT+=("DATA_DIR '$DATA_DIR': no train.parquet and val.parquet, expected data_preprocess/medvidbench.py's output")
   set_preflight
-  stop_or_ask_python
-}
+  check_stage
+  ((${#ABSENT[@]} == 0)) || [[ -n $DRY_RUN ]] || ask_python
+  stop_if_wrong
+  if [[ -n $DRY_RUN ]]; then
+    run python "${PREFLIGHT[@]}"
+    run "${START[@]}" "${MODULE[@]}" "${OPTIONS[@]}" "${ARGUMENTS[@]}"
+    return
+  fi
 
-# prepare_output [lock]: folders of a run, and its lock: another one must not write to the same place.
-prepare_output() {
+  use_environment gpu
+  # The other nodes of SFT write into the folders that the first has locked.
+  ((NODE_RANK > 0)) || lock "$OUTPUT_DIR"
   mkdir -p "$OUTPUT_DIR/checkpoints" "$OUTPUT_DIR/logs" "$OUTPUT_DIR/attempts"
-  (($# > 0)) || return 0
-  exec 9>"$OUTPUT_DIR/.lock"
-  flock -n 9 || { echo "$NAME: $OUTPUT_DIR: another run is at work here" >&2; exit 2; }
-}
-
-# new_attempt STAGE: verl's file logger starts its file anew at every resume: one file an attempt.
-new_attempt() {
-  local number
-  number=$(($(find "$OUTPUT_DIR/attempts" -name "$1_*.jsonl" | wc -l) + 1))
-  export VERL_FILE_LOGGER_PATH=$OUTPUT_DIR/attempts/$1_$number.jsonl
-}
-
-say_start() {
-  echo "$NAME: $([[ $1 == 0 ]] && echo 'starting at the first step' || echo "resuming after step $1")"
+  from=$(python "${PREFLIGHT[@]}")
+  echo "$NAME: $([[ $from == 0 ]] && echo 'starting at the first step' || echo "resuming after step $from")"
+  # verl's file logger starts its file anew at every resume: one file an attempt.
+  attempt=$(($(find "$OUTPUT_DIR/attempts" -name "${STAGE}_*.jsonl" | wc -l) + 1))
+  export VERL_FILE_LOGGER_PATH=$OUTPUT_DIR/attempts/${STAGE}_$attempt.jsonl
+  if [[ $STAGE == grpo ]] && ((NNODES > 1)); then
+    # On a cluster the trainer is a worker, too, and the folder that it works in is not this one.
+    ARGUMENTS+=("+ray_kwargs.ray_init.runtime_env.env_vars.VERL_FILE_LOGGER_PATH=$(quoted "$VERL_FILE_LOGGER_PATH")")
+  fi
+  cd "$OUTPUT_DIR"
+  "${START[@]}" "${MODULE[@]}" "${OPTIONS[@]}" "${ARGUMENTS[@]}" 2>&1 | tee -a "logs/$LOG.log"
+  [[ $STAGE == grpo ]] || ((NODE_RANK > 0)) ||
+    echo "$NAME: the model is $OUTPUT_DIR/checkpoints/global_step_$(<checkpoints/latest_checkpointed_iteration.txt)/huggingface"
 }

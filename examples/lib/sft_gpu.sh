@@ -11,8 +11,7 @@
 source "$ROOT/examples/lib/recipe.sh"
 
 # ---- settings, each one from the environment -------------------------------------------------------------------
-NODE_RANK=${NODE_RANK:-0}             # of several nodes: which one this is
-MASTER_ADDR=${MASTER_ADDR:-}          # and the address of the first
+MASTER_ADDR=${MASTER_ADDR:-}          # of several nodes: the address of the first
 MASTER_PORT=${MASTER_PORT:-29500}
 
 EPOCHS=${EPOCHS:-3}                   # [paper]
@@ -26,6 +25,7 @@ PARAM_OFFLOAD=${PARAM_OFFLOAD:-false}           # weights and optimiser in host 
 [[ $NODE_RANK =~ ^[0-9]+$ ]] || PROBLEMS+=("NODE_RANK is '$NODE_RANK', expected a whole number, 0 for the first")
 [[ -z $STEPS ]] || whole_numbers STEPS
 check_values EPOCHS SAVE_FREQ TRAIN_BATCH_SIZE MAX_TOKENS MASTER_PORT
+stop_if_wrong
 absolute MODEL_PATH DATA_DIR OUTPUT_DIR
 
 # ---- arrays of overrides ---------------------------------------------------------------------------------------
@@ -65,52 +65,20 @@ TRAINER=(
 )
 
 # ---- checks and start ------------------------------------------------------------------------------------------
+STAGE=sft LOG=sft_node$NODE_RANK
+NODES=(--standalone)
+((NNODES == 1)) ||
+  NODES=(--nnodes="$NNODES" --node_rank="$NODE_RANK" --master_addr="$MASTER_ADDR" --master_port="$MASTER_PORT")
+START=(torchrun "${NODES[@]}" --nproc_per_node="$N_GPUS")
+MODULE=(-m verl.trainer.sft_trainer --config-path="$ROOT/recipes/medgrpo/config" --config-name=sft_gpu)
 
-# What the run needs and does not find, before anything is installed or started.
-check_settings() {
-  check_files
+check_stage() {
   ((TRAIN_BATCH_SIZE % (NNODES * N_GPUS) == 0)) ||
     ABSENT+=("TRAIN_BATCH_SIZE $TRAIN_BATCH_SIZE: does not divide over NNODES $NNODES x N_GPUS $N_GPUS")
   ((NNODES == 1)) || [[ -n $MASTER_ADDR ]] ||
     ABSENT+=("NNODES is $NNODES and MASTER_ADDR is not set, expected the first node's address")
   ((NODE_RANK < NNODES)) || ABSENT+=("NODE_RANK is $NODE_RANK, expected less than NNODES, which is $NNODES")
-  check_gpus "$N_GPUS" "N_GPUS is $N_GPUS"
-}
-
-set_preflight() {
-  preflight_arguments
+  needs_gpus "$N_GPUS" "N_GPUS is $N_GPUS"
   PREFLIGHT+=(--stage sft)
   (($(gpu_count) < N_GPUS)) || PREFLIGHT+=(--gpus "$N_GPUS" --gpu-gib "$GPU_GIB")
-}
-
-# launch OVERRIDES...: train, or only print the configuration.
-launch() {
-  local from trainer
-  trainer=(-m verl.trainer.sft_trainer --config-path="$ROOT/recipes/medgrpo/config" --config-name=sft_gpu)
-  before_start "$@"
-  set -- "${ARGUMENTS[@]}"
-  local nodes=(--standalone)
-  ((NNODES == 1)) ||
-    nodes=(--nnodes="$NNODES" --node_rank="$NODE_RANK" --master_addr="$MASTER_ADDR" --master_port="$MASTER_PORT")
-  trainer=(torchrun "${nodes[@]}" --nproc_per_node="$N_GPUS" "${trainer[@]}")
-  if [[ -n $DRY_RUN ]]; then
-    run python "${PREFLIGHT[@]}"
-    run "${trainer[@]}" "$@"
-    return
-  fi
-  # shellcheck source=examples/lib/environment.sh
-  source "$ROOT/examples/lib/environment.sh"
-  ensure_environment gpu
-  # The other nodes write into the folders that the first has locked.
-  if ((NODE_RANK == 0)); then prepare_output lock; else prepare_output; fi
-  from=$(python "${PREFLIGHT[@]}")
-  say_start "$from"
-  new_attempt sft
-  cd "$OUTPUT_DIR"
-  "${trainer[@]}" "$@" 2>&1 | tee -a "$OUTPUT_DIR/logs/sft_node$NODE_RANK.log"
-  if ((NODE_RANK == 0)); then
-    local step
-    step=$(<checkpoints/latest_checkpointed_iteration.txt)
-    echo "$NAME: the model is $OUTPUT_DIR/checkpoints/global_step_$step/huggingface"
-  fi
 }

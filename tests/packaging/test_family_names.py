@@ -22,7 +22,7 @@ OWN = {
     "recipes/medgrpo/evaluation/published.py",
     "recipes/medgrpo/studies/ablation/variants.py",
     # The default, in one place for all scripts.
-    "examples/lib/model.sh",
+    "examples/lib/commands.sh",
 }
 RECIPES = re.compile(r"examples/run_(sft|medgrpo)_\w+\.sh")
 
