@@ -67,8 +67,8 @@ main() {
   use_environment cpu report
   SECONDS=0
   RUN=$OUTPUT_DIR
-  absolute RUN
   mkdir -p "$RUN/logs" "$RUN/attempts" 2>/dev/null || fail "$RUN: cannot be made, set OUTPUT_DIR to a folder that can be written"
+  RUN=$(cd "$RUN" && pwd)
   cd "$RUN"
   lock "$RUN"
 
