@@ -66,8 +66,6 @@ stop_if_wrong
 MODEL_PATH=${MODEL_PATH:-MODEL_PATH} JUDGE_STORE=${JUDGE_STORE:-$OUTPUT_DIR/judge}
 absolute MODEL_PATH EVAL_DATA GROUND_TRUTH BLIND_BASELINE COMPARE TEST_FILE OUTPUT_DIR JUDGE_STORE
 set_judge
-LEADERBOARD_JUDGE=("${JUDGE_ARGS[@]}")
-[[ $JUDGE != none ]] || LEADERBOARD_JUDGE=()
 ANSWERS=$OUTPUT_DIR/answers.json
 
 if [[ -z $DRY_RUN ]]; then
@@ -91,8 +89,8 @@ if [[ -z $GROUND_TRUTH ]]; then
   run python -m recipes.medgrpo submission --check "$OUTPUT_DIR/submission.json" --test "$TEST_FILE"
 else
   for mode in leaderboard strict; do
-    judge=("${JUDGE_ARGS[@]}")
-    [[ $mode == strict ]] || judge=("${LEADERBOARD_JUDGE[@]}")
+    judge=()
+    [[ $mode == leaderboard && $JUDGE == none ]] || judge=("${JUDGE_ARGS[@]}")
     run python -m recipes.medgrpo evaluate score --results "$ANSWERS" --ground-truth "$GROUND_TRUTH" --mode "$mode" \
       --per-record --output "$OUTPUT_DIR/$mode" "${judge[@]}" ${BLIND_BASELINE:+--blind-baseline "$BLIND_BASELINE"}
     [[ -z $COMPARE ]] || run python -m recipes.medgrpo evaluate compare "$COMPARE" "$ANSWERS" \

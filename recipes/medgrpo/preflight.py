@@ -35,19 +35,17 @@ from recipes.medgrpo.planning.machine import (
 )
 from recipes.medgrpo.reward_options import (
     ENCODER,
-    add_judge_arguments,
     label_of_args,
     signal_settings,
-    signal_settings_of,
 )
 from recipes.medgrpo.terminal import Parser, command, real, whole
 from recipes.medgrpo.training.advantages import ADVANTAGES, make_advantage
 from recipes.medgrpo.training.checkpoints import TRACKER, repair_tracker
-from recipes.medgrpo.training.judge_check import check_judge, ping
+from recipes.medgrpo.training.judge_check import add_check_arguments, check_arguments
 from reward_score.errors import RewardError
 from reward_score.medgrpo import needed_signals
 from reward_score.normalization import NORMALIZERS, Normalizer
-from reward_score.settings import ADAPTIVE, JUDGES, answer_map
+from reward_score.settings import ADAPTIVE, answer_map
 from reward_score.statistics import Statistics, missing_pairs
 from reward_score.tasks import TASKS
 
@@ -176,9 +174,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--advantage", choices=ADVANTAGES, default="grpo", help="as in the sampler's settings")
     add("--rewarded-tasks", nargs="+", choices=tuple(TASKS), help="tasks that earn a reward (default: all)")
     add("--model-family", metavar="NAME", help="model family that the data must be made for (default: not checked)")
-    add_judge_arguments(parser, JUDGES)
+    add_check_arguments(parser)
     add("--no-judge", action="store_true", help="captions are rewarded for their similarity alone")
-    add("--judge-ping", action="store_true", help="have one pair of texts judged; say how long it took")
     add("--free-gib", type=real(0), default=1.0, metavar="GIB", help="free disk space in GiB that checkpoints need")
     add("--machine", choices=("any", "gpu"), default="any", help="gpu: also packages, prompt lengths, GPUs, memory")
     add("--model", type=Path, help="the model that training starts from, in Hugging Face format")
@@ -187,6 +184,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--host-gib", type=real(0), default=0.0, metavar="GIB", help="memory in GiB that the machine must have")
     add("--partial", action="store_true", help="check only what is given, and exit with 2: other input is missing")
     args = parser.parse_args(argv)
+    args.judge_ping = args.judge_ping and not args.partial
     needed = ("data",) if args.stage == "sft" else ("data", "statistics")
     if missing := [f"--{name}" for name in needed if getattr(args, name) is None and not args.partial]:
         parser.error(f"the following arguments are required: {', '.join(missing)}")
@@ -213,12 +211,9 @@ def check_run(args: argparse.Namespace) -> tuple[list[str], list[str]]:
         )
         problems += wrong
     if not args.no_judge:
-        judge_settings = signal_settings_of(args).get("judge_settings", {})
-        wrong = check_judge(args.judge, judge_settings)
-        if args.judge_ping and not wrong and not args.partial:
-            wrong, said = ping(args.judge, judge_settings)
-            odd += said
+        wrong, said = check_arguments(args)
         problems += wrong
+        odd += said
     return problems, odd
 
 

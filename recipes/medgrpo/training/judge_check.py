@@ -10,6 +10,7 @@ Exit status 2, and a line for everything that is wrong.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import sys
@@ -120,16 +121,24 @@ def ping(judge: str, settings: Mapping[str, Any]) -> tuple[list[str], list[str]]
         return [f"--judge-ping: {type(error).__name__}: {error}"], []
 
 
+def add_check_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments that name the judge of a training, and `--judge-ping`; `check_arguments` reads them."""
+    add_judge_arguments(parser, JUDGES)
+    parser.add_argument("--judge-ping", action="store_true", help="have one pair of texts judged; say how long it took")
+
+
+def check_arguments(args: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """`check_judge`, and where it was asked for and nothing is wrong, `ping`: (what is wrong, what is to be said)."""
+    settings = signal_settings_of(args).get("judge_settings", {})
+    problems = check_judge(args.judge, settings)
+    return ping(args.judge, settings) if args.judge_ping and not problems else (problems, [])
+
+
 @command("judge_check")
 def main(argv: list[str] | None = None) -> int:
     parser = Parser("judge_check", __doc__)
-    add_judge_arguments(parser, JUDGES)
-    parser.add_argument("--judge-ping", action="store_true", help="have one pair of texts judged; say how long it took")
-    args = parser.parse_args(argv)
-    settings = signal_settings_of(args).get("judge_settings", {})
-    problems, said = check_judge(args.judge, settings), []
-    if args.judge_ping and not problems:
-        problems, said = ping(args.judge, settings)
+    add_check_arguments(parser)
+    problems, said = check_arguments(parser.parse_args(argv))
     for line in [*problems, *said]:
         print(f"judge_check: {line}", file=sys.stderr)
     return 2 if problems else 0
