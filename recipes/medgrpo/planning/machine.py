@@ -12,14 +12,13 @@ import json
 import os
 import re
 import shutil
-import struct
 import subprocess
 from collections.abc import Iterable
-from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
+from safetensors import SafetensorError, safe_open
 
 VERL = "0.9.1"
 GIB = 1 << 30
@@ -60,32 +59,9 @@ def check_packages(pinned: Path = PINNED, names: Iterable[str] = GPU_PACKAGES) -
     return problems
 
 
-def check_times() -> list[str]:
-    """Packages of a version with which a clip's times were not shown to reach the model as they are."""
-    from recipes.medgrpo.rollout import vllm_times
-
-    return vllm_times.problems()
-
-
-@dataclass(frozen=True)
-class Gpu:
-    index: int
-    name: str
-    total_gib: float
-    used_gib: float
-
-
 QUERY = ("nvidia-smi", "--query-gpu=index,name,memory.total,memory.used", "--format=csv,noheader,nounits")
-
-
-def read_gpus(text: str) -> list[Gpu]:
-    """What `QUERY` printed: a line each of index, name and two numbers of MiB. Raises ValueError for anything else."""
-    gpus = []
-    for line in text.strip().splitlines():
-        index, rest = line.split(",", 1)
-        name, total, used = rest.rsplit(",", 2)
-        gpus.append(Gpu(int(index), name.strip(), int(total) / 1024, int(used) / 1024))
-    return gpus
+_GPU = re.compile(r"(\d+), (.*), (\d+), (\d+)")
+"""A line of its answer: index, name, and MiB in all and in use."""
 
 
 def check_gpus(number: int, gib: float) -> list[str]:
@@ -95,19 +71,23 @@ def check_gpus(number: int, gib: float) -> list[str]:
     """
     try:
         done = subprocess.run(QUERY, capture_output=True, text=True, timeout=60, check=True)
-        gpus = read_gpus(done.stdout)
-    except (OSError, subprocess.SubprocessError, ValueError) as error:
+    except (OSError, subprocess.SubprocessError) as error:
         return [f"nvidia-smi does not tell the GPUs: {str(error).splitlines()[0]}"]
+    lines = done.stdout.strip().splitlines()
+    gpus = [match.groups() for match in map(_GPU.fullmatch, lines) if match]
+    if len(gpus) < len(lines):
+        return [f"nvidia-smi does not tell the GPUs: it says {lines[0]!r}"]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     if re.fullmatch(r"\d+(,\d+)*", visible):
-        gpus = [gpu for gpu in gpus if str(gpu.index) in visible.split(",")]
+        gpus = [gpu for gpu in gpus if gpu[0] in visible.split(",")]
     problems = [] if len(gpus) >= number else [f"{len(gpus)} GPUs found, {number} needed"]
-    for gpu in gpus[:number]:
-        named = f"GPU {gpu.index} ({gpu.name})"
-        if gpu.total_gib < gib:
-            problems.append(f"{named} has {gpu.total_gib:.1f} GiB, {gib:g} needed: GPU_GIB says how much")
-        if gpu.used_gib > MAX_USED_GIB:
-            problems.append(f"{named}: {gpu.used_gib:.1f} GiB are in use by something else")
+    for index, name, total, used in gpus[:number]:
+        if int(total) / 1024 < gib:
+            problems.append(
+                f"GPU {index} ({name}) has {int(total) / 1024:.1f} GiB, {gib:g} needed: GPU_GIB says how much"
+            )
+        if int(used) / 1024 > MAX_USED_GIB:
+            problems.append(f"GPU {index} ({name}): {int(used) / 1024:.1f} GiB are in use by something else")
     return problems
 
 
@@ -124,15 +104,6 @@ def check_disk(folder: Path, gib: float) -> list[str]:
         place = place.parent
     free = shutil.disk_usage(place).free / GIB
     return [] if free >= gib else [f"{folder}: {free:.1f} GiB free, {gib:.1f} GiB needed for checkpoints"]
-
-
-def _tensor_names(file: Path) -> list[str]:
-    """Names in a safetensors file, from its header. Raises OSError, ValueError, struct.error."""
-    with file.open("rb") as opened:
-        (length,) = struct.unpack("<Q", opened.read(8))
-        if length > file.stat().st_size:
-            raise ValueError("its header is longer than the file")
-        return list(json.loads(opened.read(length)))
 
 
 def check_model(folder: Path, family: str | None) -> list[str]:
@@ -154,10 +125,11 @@ def check_model(folder: Path, family: str | None) -> list[str]:
             missing = sorted({part for part in parts.values() if not (folder / part).is_file()})
             problems += [f"{folder}: {part} is missing, and {index.name} names it" for part in missing]
         elif single.is_file():
-            names = _tensor_names(single)
+            with safe_open(single, "np") as weights:
+                names = list(weights.keys())
         else:
             problems.append(f"{folder}: neither {single.name} nor {index.name} there, expected the model's weights")
-    except (OSError, ValueError, KeyError, AttributeError, struct.error) as error:
+    except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
         problems.append(f"{folder}: its weights cannot be read: {str(error).splitlines()[0]}")
     if any(".lora_" in name for name in names):
         problems.append(f"{folder}: holds LoRA adapters beside the base, expected a merged model")
