@@ -32,11 +32,7 @@ from recipes.medgrpo.planning.machine import (
     check_packages,
     check_verl,
 )
-from recipes.medgrpo.reward_options import (
-    ENCODER,
-    label_of_args,
-    signal_settings,
-)
+from recipes.medgrpo.reward_options import ENCODER, label_of_args, signal_settings
 from recipes.medgrpo.terminal import Parser, command, real, whole
 from recipes.medgrpo.training.advantages import ADVANTAGES, make_advantage
 from recipes.medgrpo.training.checkpoints import TRACKER, repair_tracker
@@ -82,14 +78,11 @@ def check_lengths(folder: Path) -> list[str]:
         file = folder / f"{split}.parquet"
         try:
             with pq.ParquetFile(file) as parquet:
-                rows = parquet.metadata.num_rows
-                if "prompt_tokens" in {field.name for field in parquet.schema_arrow.field("extra_info").type}:
-                    lengths = pc.struct_field(
-                        parquet.read(columns=["extra_info.prompt_tokens"])["extra_info"], "prompt_tokens"
-                    )
-                    rows = lengths.null_count
-        except (OSError, pa.ArrowInvalid, KeyError):
+                rows, table = parquet.metadata.num_rows, parquet.read(columns=["extra_info.prompt_tokens"])
+        except (OSError, pa.ArrowInvalid):
             continue  # check_data says so
+        if table.num_columns:
+            rows = pc.struct_field(table["extra_info"], "prompt_tokens").null_count
         if rows:
             problems.append(f"{file}: {rows} rows without extra_info.prompt_tokens: preprocess with --tokenizer")
     return problems

@@ -23,8 +23,8 @@ from places import leftovers, place, places, rewrite  # noqa: E402
 
 # Of the CPU tests those that take seconds together: no training, no server, no model.
 RECIPE_TESTS = (
-    "test_advantages test_checkpoints test_evaluation_compare test_evaluation_inputs test_evaluation_strict test_files "
-    "test_schedule test_scoring test_stopping test_submission"
+    "training/test_advantages training/test_checkpoints training/test_stopping data/test_schedule test_files "
+    "evaluation/test_comparison evaluation/test_inputs evaluation/test_strict test_reward_options test_submission"
 )
 VERL_TESTS = (
     "reward_score/test_answers reward_score/test_boxes reward_score/test_compute_score reward_score/test_judge_prompts "
