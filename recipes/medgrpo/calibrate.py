@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from recipes.medgrpo.evaluation import percentiles as calibration
-from recipes.medgrpo.files import code_fingerprint, data_fingerprint, model_fingerprint, write_json
+from recipes.medgrpo.files import write_json
 from recipes.medgrpo.inference.sampling_options import add_sampling_arguments, sampling_of
-from recipes.medgrpo.reward_options import ENCODER, label_of, label_of_args
+from recipes.medgrpo.reward_options import ENCODER, label_of
 from recipes.medgrpo.terminal import Parser, command, table
 from reward_score.statistics import DEFAULT_MIN_IQR, DEFAULT_MIN_SAMPLES, FORMAT, check_degenerate
 
@@ -35,17 +35,12 @@ def sampled(args: argparse.Namespace) -> tuple[list[dict], dict[str, Any]]:
     from recipes.medgrpo.inference.scored_samples import sample_and_score
 
     raw = args.output.with_name("raw_signals.jsonl")
-    records = sample_and_score(args.model, args.data, raw, **sampling_of(args))
-    return records, {
-        "judge": label_of_args(args),
-        "similarity": args.encoder or ENCODER,
-        "model": {"sha256": model_fingerprint(Path(args.model))},
-        "data": {"file": Path(args.data).name, "sha256": data_fingerprint(Path(args.data))},
-        "code": {"sha256": code_fingerprint()},
-        "sampling": {
-            name: getattr(args, name)
-            for name in ("samples", "rows_per_pair", "temperature", "max_new_tokens", "seed", "engine")
-        },
+    sample_and_score(args.data, raw, **sampling_of(args))
+    records, about = merged([raw])
+    names = ("samples", "rows_per_pair", "temperature", "max_new_tokens", "seed", "engine")
+    return records, about | {
+        "data": {"file": Path(args.data).name, "sha256": about["data"]["sha256"][0]},
+        "sampling": {name: getattr(args, name) for name in names},
     }
 
 

@@ -71,7 +71,7 @@ def sampled(args: argparse.Namespace) -> None:
     """Sample a checkpoint on held-out rows and score the answers strictly."""
     from recipes.medgrpo.inference.scored_samples import sample_and_score
 
-    records = sample_and_score(args.model, args.data, args.output / "answers.jsonl", **sampling_of(args))
+    records = sample_and_score(args.data, args.output / "answers.jsonl", **sampling_of(args))
     scores = pair_scores(records)
     judge = label_of_args(args)
     means = overall(scores)

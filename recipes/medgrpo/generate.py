@@ -36,7 +36,6 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The arguments, under the released names too."""
     parser = Parser("generate", __doc__)
     add = parser.add_argument
-    add("--model", "--model_path", metavar="DIR", help="the checkpoint's folder, in Hugging Face format")
     add("--data", "--data_path", required=True, metavar="PARQUET", help="rows to answer, from the preprocessor")
     add("--output", "--output_path", required=True, type=Path, help="answers.json or answers.jsonl")
     add("--tasks", nargs="+", metavar="TASK", help="only rows of these tasks (default: all)")

@@ -11,16 +11,20 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import shutil
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from recipes.medgrpo.files import InputError
-from recipes.medgrpo.rollout.standalone import CONFIGS
+from recipes.medgrpo.rollout.standalone import CONFIGS, RolloutServers
 from recipes.medgrpo.terminal import real, whole
 
 if TYPE_CHECKING:
     from recipes.medgrpo.inference.jobs import Engine
 
-ENGINES = ("vllm", "transformers", "rollout", "endpoint")
+LOCAL = ("vllm", "transformers", "rollout")
+"""The engines that run a checkpoint on this machine."""
+ENGINES = (*LOCAL, "endpoint")
 
 
 def gpus() -> list[str]:
@@ -42,42 +46,58 @@ def choose(asked: str | None) -> tuple[str, str]:
     return ("vllm", "vLLM and a GPU are there") if gpus() else ("transformers", "no GPU is there")
 
 
-def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """`--engine`, and what each engine needs to know."""
-    add, positive = parser.add_argument, real(0, above=True)
-    add("--engine", choices=ENGINES, help="what runs the model (default: vllm with a GPU, else transformers)")
-    add("--temperature", type=real(0), default=0.0, help="sampling temperature; 0 (default): the likeliest token")
-    local = parser.add_argument_group("with --engine vllm or transformers")
-    add_local = local.add_argument
-    add_local("--dtype", help="for vllm: type of the weights (default: bfloat16 on GPUs, else float32)")
-    add_local("--device", help="for transformers: cpu or cuda (default: cuda with a GPU)")
-    add_local(
-        "--tensor-parallel-size", "--tensor_parallel_size", type=whole(1), default=1, help="for vllm: GPUs per model"
-    )
-    add_local(
+def add_local_arguments(
+    parser: argparse.ArgumentParser,
+    *,
+    engines: Sequence[str] = LOCAL,
+    engine: str | None = None,
+    device: str | None = None,
+    temperature: float = 0.0,
+) -> None:
+    """The checkpoint, `--engine` and what an engine that runs it needs to know.
+
+    Args:
+        engines: those to choose from. engine, device: the defaults; None chooses by this machine.
+        temperature: the default.
+    """
+    add = parser.add_argument
+    add("--model", "--model_path", metavar="DIR", help="the checkpoint's folder, in Hugging Face format")
+    usual = engine or "vllm with a GPU, else transformers"
+    add("--engine", choices=engines, default=engine, help=f"what runs the model (default: {usual})")
+    add("--temperature", type=real(0), default=temperature, help="sampling temperature; 0: the likeliest token")
+    add = parser.add_argument_group("with --engine vllm or transformers").add_argument
+    add("--dtype", help="for vllm: type of the weights (default: bfloat16 on GPUs, else float32)")
+    usual = device or "cuda with a GPU"
+    add("--device", default=device, help=f"for transformers: cpu or cuda (default: {usual})")
+    add("--tensor-parallel-size", "--tensor_parallel_size", type=whole(1), default=1, help="for vllm: GPUs per model")
+    add(
         "--gpu-memory-utilization",
         "--gpu_memory_utilization",
-        type=positive,
+        type=real(0, above=True),
         default=0.8,
         help="for vllm: share of a GPU's memory",
     )
-    add_local("--max-model-len", type=whole(1), help="for vllm: most tokens of prompt and answer (default: 32768)")
-    add_local("--data-parallel", type=whole(1), default=1, help="processes, each with GPUs of its own")
-    rollout = parser.add_argument_group("with --engine rollout")
-    rollout.add_argument("--config", choices=CONFIGS, help="training configuration (default: this machine's)")
-    rollout.add_argument("--override", nargs="+", metavar="KEY=VALUE", help="hydra overrides of the configuration")
-    endpoint = parser.add_argument_group(
+    add("--max-model-len", type=whole(1), help="for vllm: most tokens of prompt and answer (default: 32768)")
+    add = parser.add_argument_group("with --engine rollout").add_argument
+    add("--config", choices=CONFIGS, help="training configuration (default: this machine's)")
+    add("--override", nargs="+", metavar="KEY=VALUE", help="hydra overrides of the configuration")
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of all engines, an endpoint and several processes included."""
+    add_local_arguments(parser, engines=ENGINES)
+    parser.add_argument("--data-parallel", type=whole(1), default=1, help="processes, each with GPUs of its own")
+    add = parser.add_argument_group(
         "with --engine endpoint", "The key comes from the environment: MEDGRPO_ENDPOINT_API_KEY or OPENAI_API_KEY."
-    )
-    add_remote = endpoint.add_argument
-    add_remote("--base-url", metavar="URL", help="its address, for example http://127.0.0.1:8000/v1")
-    add_remote("--endpoint-model", metavar="NAME", help="the model's name there")
-    add_remote("--concurrency", type=whole(1), default=8, help="requests at once")
-    add_remote("--max-images", type=whole(1), help="most frames of a clip to send (default, and rc: all)")
-    add_remote("--jpeg-quality", type=whole(1), default=90, help="JPEG quality of the frames")
-    add_remote("--retries", type=whole(0), default=6, help="how often a failed request is repeated")
-    add_remote("--timeout", type=real(0, above=True), default=300.0, metavar="SECONDS", help="wait for a reply")
-    add_remote(
+    ).add_argument
+    add("--base-url", metavar="URL", help="its address, for example http://127.0.0.1:8000/v1")
+    add("--endpoint-model", metavar="NAME", help="the model's name there")
+    add("--concurrency", type=whole(1), default=8, help="requests at once")
+    add("--max-images", type=whole(1), help="most frames of a clip to send (default, and rc: all)")
+    add("--jpeg-quality", type=whole(1), default=90, help="JPEG quality of the frames")
+    add("--retries", type=whole(0), default=6, help="how often a failed request is repeated")
+    add("--timeout", type=real(0, above=True), default=300.0, metavar="SECONDS", help="wait for a reply")
+    add(
         "--tokens-field",
         choices=("max_tokens", "max_completion_tokens"),
         default="max_tokens",
@@ -94,11 +114,11 @@ def check(args: argparse.Namespace, engine: str) -> None:
             raise InputError(f"{names}: expected with --engine endpoint")
     elif args.model is None:
         raise InputError(f"--model: expected a checkpoint folder with --engine {engine}")
-    elif args.base_url or args.endpoint_model:
+    elif getattr(args, "base_url", None) or getattr(args, "endpoint_model", None):
         raise InputError("--base-url, --endpoint-model: expected together with --engine endpoint")
     if engine != "rollout" and (args.config or args.override):
         raise InputError("--config, --override: expected together with --engine rollout")
-    if args.data_parallel > 1 and engine not in ("vllm", "transformers"):
+    if engine not in ("vllm", "transformers") and getattr(args, "data_parallel", 1) > 1:
         raise InputError(f"--data-parallel {args.data_parallel}: expected with --engine vllm or transformers")
 
 
@@ -127,13 +147,16 @@ def make(args: argparse.Namespace, engine: str) -> Engine:
             args.model,
             temperature=args.temperature,
             dtype=args.dtype or ("bfloat16" if gpus() else "float32"),
-            clips=2 if args.one_shot else 1,
+            clips=2 if getattr(args, "one_shot", None) else 1,
             tensor_parallel_size=args.tensor_parallel_size,
             gpu_memory_utilization=args.gpu_memory_utilization,
             max_model_len=args.max_model_len,
         )
+    if shutil.which("nvidia-smi") is None:
+        # As the scripts say it: without a GPU, torchvision may only be importable through the CPU platform.
+        os.environ.setdefault("VERL_PLATFORM", "cpu")
     from recipes.medgrpo.inference.local_engines import InProcess, Rollout
 
     if engine == "rollout":
-        return Rollout(args.model, args.config, args.override or (), args.temperature)
+        return Rollout(RolloutServers(args.model, args.config, args.override or ()), args.temperature)
     return InProcess(args.model, args.device or ("cuda" if gpus() else "cpu"), args.temperature)

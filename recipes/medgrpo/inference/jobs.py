@@ -59,11 +59,12 @@ class Failure:
 class Engine(Protocol):
     """What `answers` is asked of, between `with` and its end.
 
-    `batch` is how many jobs it likes at once, `identity` names the model (JSON), `described` what else of the engine
-    the answers depend on (JSON).
+    `batch` is how many jobs it likes at once, `temperature` that of sampling (0: greedy), `identity` names the model
+    (JSON), `described` what else of the engine the answers depend on (JSON).
     """
 
     batch: int
+    temperature: float
     identity: Any
     described: dict[str, Any]
 
@@ -95,9 +96,10 @@ def read_clips(jobs: Sequence[Job], threads: int = 8) -> list[list | Failure]:
 def check_family(jobs: Sequence[Job], name: str) -> None:
     """Raises `InferenceError` where a row's boxes and times were written for another model family than `name`."""
     for job in jobs:
-        if job.family and job.family != name:
+        if job.family != name:
             raise InferenceError(
-                f"row in place {job.place}: extra_info.model_family: expected {name}, the model's, found {job.family}: "
+                f"row in place {job.place}: extra_info.model_family: expected {name}, the model's, found "
+                f"{job.family or 'none'}: "
                 f"preprocess again with --model-family {name}"
             )
 

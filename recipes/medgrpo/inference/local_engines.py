@@ -1,7 +1,7 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""The engines that samples come from elsewhere in this project: transformers in this process, and rollout servers."""
+"""The engines that training samples with: transformers in this process, and verl's rollout servers."""
 
 from __future__ import annotations
 
@@ -33,8 +33,12 @@ class _Requests:
     engine: Any
     truncation: dict[str, Any] = {}
 
-    def __init__(self, temperature: float):
-        self.temperature = temperature
+    def __init__(self, model: str, temperature: float):
+        self.model, self.temperature = model, temperature
+
+    @property
+    def identity(self) -> str:
+        return identity_of(self.model)
 
     def __exit__(self, *_: object) -> None:
         self.engine = None
@@ -68,30 +72,21 @@ class _Requests:
         return []
 
 
-def loaded(model: str, device: str) -> TransformersEngine:
-    """The model on its device. Raises InferenceError where transformers cannot read it."""
-    try:
-        return TransformersEngine.load(model, device)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InferenceError(f"--model {model}: {str(error).splitlines()[0]}") from error
-
-
 class InProcess(_Requests):
     """A transformers model in this process, on one device; float32 on CPU, bfloat16 elsewhere."""
 
     batch = 8
 
     def __init__(self, model: str, device: str, temperature: float):
-        super().__init__(temperature)
-        self.model, self.device = model, device
+        super().__init__(model, temperature)
+        self.device = device
         self.described = {"name": "transformers", "dtype": "float32" if device == "cpu" else "bfloat16"}
 
-    @property
-    def identity(self) -> str:
-        return identity_of(self.model)
-
     def __enter__(self) -> InProcess:
-        self.engine = loaded(self.model, self.device)
+        try:
+            self.engine = TransformersEngine.load(self.model, self.device)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise InferenceError(f"--model {self.model}: {str(error).splitlines()[0]}") from error
         return self
 
 
@@ -100,24 +95,18 @@ class Rollout(_Requests):
 
     batch = 192
 
-    def __init__(self, model: str, config: str | None, overrides: Sequence[str], temperature: float):
-        super().__init__(temperature)
-        self.model = model
-        self.engine = self._servers = RolloutServers(model, config, overrides)
-        self.truncation = self._servers.truncation
-        self.described = {"name": "rollout", **self._servers.described}
-
-    @property
-    def identity(self) -> str:
-        return identity_of(self.model)
+    def __init__(self, servers: RolloutServers, temperature: float):
+        super().__init__(servers.model, temperature)
+        self.servers, self.truncation = servers, servers.truncation
+        self.described = {"name": "rollout", **servers.described}
 
     def __enter__(self) -> Rollout:
-        self.engine = self._servers.__enter__()
+        self.engine = self.servers.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
         super().__exit__()
-        self._servers.__exit__(*error)
+        self.servers.__exit__(*error)
 
     def answers(self, jobs: Sequence[Job]) -> list[Reply | Failure]:
         try:

@@ -5,21 +5,39 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from recipes.medgrpo.data.dataset import chat_of
-from recipes.medgrpo.data.rows import Rows
-from recipes.medgrpo.inference.answer_log import Key
+from recipes.medgrpo.data.rows import DataError, Rows
+from recipes.medgrpo.inference.answer_log import AnswerLog, Key
 from recipes.medgrpo.inference.budgets import budget_of
 from recipes.medgrpo.inference.jobs import Engine, Failure, InferenceError, Job, Reply
 from recipes.medgrpo.inference.one_shot import Examples
-from recipes.medgrpo.inference.scored_samples import about_row, row_seed
 from recipes.medgrpo.terminal import progress
+
+
+def row_seed(seed: int, index: int, sample: int, file: str | None = None) -> int:
+    """The seed of one answer: the same row and sample number draw the same numbers from any checkpoint.
+
+    `file` is the annotation file that `index` counts in: two files number their rows alike.
+    """
+    words = [seed, index, sample]
+    if file:
+        words.append(int.from_bytes(hashlib.blake2b(file.encode(), digest_size=8).digest(), "big"))
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
+
+
+def places_of(rows: Rows, data: str, tasks: Sequence[str] | None) -> list[int]:
+    """The places of the rows of some tasks, None: of all. Raises `DataError` for a task without a row."""
+    found = rows.column("ability")
+    if odd := sorted(set(tasks or ()) - set(found)):
+        raise DataError(f"{data}: no row of the task {', '.join(odd)}")
+    return [place for place, task in enumerate(found) if not tasks or task in tasks]
 
 
 @dataclass(frozen=True)
@@ -27,7 +45,7 @@ class Work:
     """What of a command line makes the prompts: the rows, the budgets by task, the seed, and the solved examples."""
 
     rows: Rows
-    budgets: dict[str, int]
+    budgets: Mapping[str, int]
     seed: int
     examples: Examples | None = None
 
@@ -47,8 +65,14 @@ class Work:
 
 
 def record_of(row: dict, key: Key, reply: Reply) -> dict[str, Any]:
-    """The line of an answer."""
-    record = {"place": key[0], **about_row(row), "sample": key[1], "answer": reply.text, "truncated": reply.truncated}
+    """The line of an answer: which row it answers, and what the model said."""
+    extra = row["extra_info"]
+    record = {"place": key[0], **({"file": extra["file"]} if extra.get("file") else {}), "index": extra["index"]}
+    record |= {"data_source": row["data_source"], "video": f"{extra['source']}/{extra.get('video_id')}"}
+    if row["ability"] == "stg" and extra.get("model_family"):
+        # With this the boxes can be brought back to the canvas without the parquet.
+        record["box_space"] = {name: extra[name] for name in ("canvas", "processed_size", "model_family")}
+    record |= {"sample": key[1], "answer": reply.text, "truncated": reply.truncated}
     more = {"tokens": reply.tokens, "images": reply.images}
     return record | {name: value for name, value in more.items() if value is not None}
 
@@ -57,44 +81,36 @@ def answer(
     engine: Engine,
     work: Work,
     keys: Sequence[Key],
-    part: Path,
-    header: dict,
+    log: AnswerLog,
     *,
     batch: int | None = None,
     label: str = "",
     go_on: Callable[[], bool] = lambda: True,
+    score: Callable[[Mapping[int, dict], list[dict]], list[dict]] = lambda rows, records: records,
 ) -> list[tuple[Key, str]]:
-    """Asks for the answers `keys`, writes each to `part` behind `header`, and returns what failed, with the reason.
+    """Asks for those of the answers `keys` that `log` lacks, adds each to it, and returns what failed, with the reason.
 
-    `go_on` is asked before `part` is opened and before every batch.
+    `go_on` is asked before the file is opened and before every batch. `score` gets the rows of a batch by place and its
+    records, and returns the records as they are to be written.
 
     Raises:
         InferenceError: the engine cannot start or go on, or a whole batch failed, and not of the rows themselves.
     """
     size = batch or engine.batch
     failed: list[tuple[Key, str]] = []
-    if not go_on():
-        # What is in `part` may be another run's by now.
+    # A worker whose run is gone must not touch the file, which may be another run's by now.
+    if not go_on() or not (keys := log.missing(keys)):
         return failed
-    with (
-        open(part, "w", encoding="utf-8") as file,
-        progress(len(keys), "answer", label) as bar,
-        engine,
-    ):
-        file.write(json.dumps({"header": header}) + "\n")
+    with log.adding() as add, progress(len(keys), "answer", label) as bar, engine:
         for start in range(0, len(keys), size):
             if not go_on():
                 break
             asked = keys[start : start + size]
             rows = {place: work.rows.row(place) for place in {place for place, _ in asked}}
             replies = engine.answers([work.job(rows[key[0]], key) for key in asked])
-            for key, reply in zip(asked, replies, strict=True):
-                if isinstance(reply, Failure):
-                    failed.append((key, reply.reason))
-                else:
-                    file.write(json.dumps(record_of(rows[key[0]], key, reply), allow_nan=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+            found = list(zip(asked, replies, strict=True))
+            failed += [(key, reply.reason) for key, reply in found if isinstance(reply, Failure)]
+            add(score(rows, [record_of(rows[key[0]], key, reply) for key, reply in found if isinstance(reply, Reply)]))
             bar.update(len(asked))
             if len(replies) > 1 and all(isinstance(reply, Failure) and not reply.of_row for reply in replies):
                 raise InferenceError(f"a whole batch without an answer, the last: {replies[-1].reason}")

@@ -138,13 +138,14 @@ class RolloutServers:
             **self.truncation,
         }
 
-    def differences(self, settings: SamplingSettings) -> list[str]:
-        """Where `settings` are not what the training configuration samples with, a line each."""
+    def differences(self, temperature: float, max_new_tokens: int) -> list[str]:
+        """Where these are not what the training configuration samples with, a line each."""
+        asked = {"temperature": temperature, "max_new_tokens": max_new_tokens}
         training = {"temperature": self.rollout.temperature, "max_new_tokens": self.rollout.response_length}
         return [
-            f"{name} {getattr(settings, name)}: {self.config_name} trains with {value}"
+            f"{name} {asked[name]}: {self.config_name} trains with {value}"
             for name, value in training.items()
-            if getattr(settings, name) != value
+            if asked[name] != value
         ]
 
     @property

@@ -56,12 +56,14 @@ def test_a_moved_folder_gives_both_trainers_the_same_tensors(family, data, tmp_p
 
 
 def test_calibration_answers_alike_from_a_moved_folder(qwen2_5_vl, tmp_path):
+    from recipes.medgrpo.inference.local_engines import InProcess
     from recipes.medgrpo.inference.scored_samples import sample_and_score
     from recipes.medgrpo.reward_options import signal_settings
 
     def answers(folder, name):
         settings = {"samples": 1, "max_new_tokens": 4, "tasks": ["cvs"], "scoring": signal_settings()}
-        return sample_and_score(str(qwen2_5_vl.path), str(folder / "train.parquet"), tmp_path / name, **settings)
+        engine = InProcess(str(qwen2_5_vl.path), "cpu", 1.0)
+        return sample_and_score(str(folder / "train.parquet"), tmp_path / name, engine=engine, **settings)
 
     shutil.copytree(qwen2_5_vl.data, tmp_path / "DATA")
     before = answers(tmp_path / "DATA", "before.jsonl")

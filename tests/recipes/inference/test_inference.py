@@ -142,12 +142,42 @@ def test_answers_of_wrong_times_are_not_taken_for_those_of_true_ones(infer, monk
 
 
 def test_a_worker_whose_run_is_gone_leaves_the_next_runs_file_alone(plugged, tmp_path):
+    """One that has not begun does not begin; one that is in the middle goes on writing where nobody looks."""
+    from recipes.medgrpo.inference.answer_log import AnswerLog, partial_of
     from recipes.medgrpo.inference.run import answer
 
-    part = tmp_path / "worker0.part"
-    part.write_text("another run's")
-    assert answer(None, None, [(0, 0)], part, {}, batch=1, go_on=lambda: False) == []
-    assert part.read_text() == "another run's"
+    partial = partial_of(tmp_path / "answers.jsonl")
+    partial.write_text("another run's")
+    log = AnswerLog(tmp_path / "answers.json", {})
+    assert answer(None, None, [(0, 0)], log, batch=1, go_on=lambda: False) == []
+    assert partial.read_text() == "another run's"
+
+    partial.write_text('{"header": {}}\n')
+    with log.adding() as add:
+        (tmp_path / "new").write_text("another run's")
+        (tmp_path / "new").replace(partial)
+        add([{"place": 0, "sample": 0, "answer": "late"}])
+    assert partial.read_text() == "another run's"
+
+
+def test_what_a_killed_worker_left_of_a_line_is_written_over(plugged, tmp_path):
+    """The workers of a run share its file: the others' answers stand on lines of their own."""
+    from recipes.medgrpo.inference.answer_log import AnswerLog
+
+    log = AnswerLog(tmp_path / "answers.json", {"model": 1, "data": 2, "settings": {}})
+    with log.locked():
+        log.begin()
+        with log.adding() as add:
+            add([{"place": 0, "sample": 0, "answer": "ä"}])
+            with open(log.partial, "a") as file:
+                file.write('{"place": 1, "sam')
+            add([{"place": 2, "sample": 0, "answer": "x" * (1 << 21)}])
+            add([{"place": 1, "sample": 0, "answer": "y"}])
+    whole = [json.loads(line) for line in log.partial.read_text().splitlines()]
+    assert [line.get("place") for line in whole] == [None, 0, 2, 1]
+    again = AnswerLog(tmp_path / "answers.json", log.header)
+    with again.locked():
+        assert again.known == log.known and list(again.missing([(0, 0), (3, 0)])) == [(3, 0)]
 
 
 def test_what_vllm_did_not_finish_is_no_answer(plugged):
@@ -343,7 +373,7 @@ def test_a_kill_costs_one_batch_and_two_processes_go_on(qwen2_5_vl, infer, tmp_p
     ]
     command = [sys.executable, "-m", "recipes.medgrpo.generate", *map(str, where), *asked, "--engine", "transformers"]
     process = subprocess.Popen([*command, "--batch-size", "1"], cwd=ROOT, stdout=subprocess.DEVNULL)
-    part = tmp_path / "killed.jsonl.parts" / "worker0.part"
+    part = tmp_path / "killed.jsonl.partial"
     end = time.monotonic() + 120
     while time.monotonic() < end and not (part.exists() and part.read_bytes().count(b"\n") >= 4):
         time.sleep(0.01)
@@ -361,4 +391,4 @@ def test_a_kill_costs_one_batch_and_two_processes_go_on(qwen2_5_vl, infer, tmp_p
     assert json.loads((tmp_path / "killed.json").read_text()) == whole
     found = [json.loads(line) for line in (tmp_path / "killed.jsonl").read_text().splitlines()]
     assert found == expected and found[1 : len(lines) + 1] == [json.loads(line) for line in lines]
-    assert not part.parent.exists()
+    assert not part.exists()

@@ -10,7 +10,7 @@ from recipes.medgrpo.files import InputError
 
 
 def test_every_row_of_every_file_draws_its_own_numbers(plugged):
-    from recipes.medgrpo.inference.scored_samples import row_seed
+    from recipes.medgrpo.inference.run import row_seed
 
     keys = list(itertools.product((0, 1), (0, 1, 2), (0, 1), (None, "a.json", "b.json")))
     seeds = {row_seed(*key) for key in keys}
@@ -18,7 +18,7 @@ def test_every_row_of_every_file_draws_its_own_numbers(plugged):
 
 
 def test_a_row_draws_the_same_numbers_again(plugged):
-    from recipes.medgrpo.inference.scored_samples import row_seed
+    from recipes.medgrpo.inference.run import row_seed
 
     assert row_seed(3, 7, 1, "a.json") == row_seed(3, 7, 1, "a.json")
     # Rows that do not say their file keep the seeds that they always had.
@@ -31,6 +31,7 @@ def test_answers_say_which_file_their_row_is_of(qwen2_5_vl, tmp_path):
     import pyarrow.parquet as pq
 
     from recipes.medgrpo.evaluation.comparison import paired_difference
+    from recipes.medgrpo.inference.local_engines import InProcess
     from recipes.medgrpo.inference.scored_samples import sample_and_score
     from recipes.medgrpo.reward_options import signal_settings
 
@@ -39,9 +40,9 @@ def test_answers_say_which_file_their_row_is_of(qwen2_5_vl, tmp_path):
     rows = [{**row, "extra_info": {**row["extra_info"], "file": name}} for name in ("a.json", "b.json")]
     pq.write_table(pa.Table.from_pylist(rows, table.schema), tmp_path / "rows.parquet")
     records = sample_and_score(
-        str(qwen2_5_vl.path),
         str(tmp_path / "rows.parquet"),
         tmp_path / "answers.jsonl",
+        engine=InProcess(str(qwen2_5_vl.path), "cpu", 1.0),
         samples=2,
         max_new_tokens=4,
         scoring=signal_settings(),
@@ -57,16 +58,18 @@ def test_answers_outlive_the_reward_that_scored_them(qwen2_5_vl, tmp_path):
     import json
 
     from recipes.medgrpo.files import read_json_lines
-    from recipes.medgrpo.inference.scored_samples import partial_of, sample_and_score
+    from recipes.medgrpo.inference.answer_log import partial_of
+    from recipes.medgrpo.inference.local_engines import InProcess
+    from recipes.medgrpo.inference.scored_samples import sample_and_score
     from recipes.medgrpo.reward_options import signal_settings
 
     file = tmp_path / "answers.jsonl"
 
     def sampled():
         return sample_and_score(
-            str(qwen2_5_vl.path),
             str(qwen2_5_vl.data / "val.parquet"),
             file,
+            engine=InProcess(str(qwen2_5_vl.path), "cpu", 1.0),
             samples=1,
             rows_per_pair=1,
             max_new_tokens=4,
@@ -122,12 +125,13 @@ def test_the_command_line_names_the_engine(plugged, monkeypatch):
     from recipes.medgrpo.inference.sampling_options import sampling_of
 
     monkeypatch.setenv("VERL_PLATFORM", "cpu")
-    assert sampling_of(arguments())["servers"] is None
-    servers = sampling_of(arguments("--engine", "rollout", "--override", "actor_rollout_ref.rollout.top_k=7"))[
-        "servers"
-    ]
+    plain = sampling_of(arguments())["engine"]
+    assert (plain.described["name"], plain.device, plain.temperature) == ("transformers", "cpu", 1.0)
+    asked = arguments("--engine", "rollout", "--override", "actor_rollout_ref.rollout.top_k=7")
+    servers = sampling_of(asked)["engine"].servers
     assert (servers.model, servers.config_name, servers.truncation["top_k"]) == ("/model", "medgrpo_cpu", 7)
-    assert sampling_of(arguments("--engine", "rollout", "--config", "medgrpo_gpu"))["servers"].rollout.name == "vllm"
+    made = sampling_of(arguments("--engine", "rollout", "--config", "medgrpo_gpu"))["engine"]
+    assert made.servers.rollout.name == "vllm"
 
 
 def test_settings_of_servers_without_servers_are_refused(plugged):

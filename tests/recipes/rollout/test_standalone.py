@@ -63,7 +63,7 @@ def test_a_request_is_told_what_the_agent_loop_tells(servers):
         **{"temperature": 0.7, "top_p": 0.9, "top_k": 20, "repetition_penalty": 1.0, "logprobs": True},
         **{"max_tokens": 48, "seed": RANGE - 1},
     }
-    assert made.differences(settings) == [
+    assert made.differences(0.7, 48) == [
         "temperature 0.7: medgrpo_gpu trains with 1.0",
         "max_new_tokens 48: medgrpo_gpu trains with 1024",
     ]
@@ -113,23 +113,25 @@ def test_the_servers_answer_as_the_engine_does(servers, qwen2_5_vl, tmp_path):
     import ray
 
     from recipes.medgrpo.files import read_json_lines
-    from recipes.medgrpo.inference.scored_samples import partial_of, sample_and_score
+    from recipes.medgrpo.inference.answer_log import partial_of
+    from recipes.medgrpo.inference.local_engines import InProcess, Rollout
+    from recipes.medgrpo.inference.scored_samples import sample_and_score
     from recipes.medgrpo.reward_options import signal_settings
     from recipes.medgrpo.rollout.transformers_engine import Request, SamplingSettings
 
     made = servers.RolloutServers(str(qwen2_5_vl.path), "medgrpo_cpu")
+    served = Rollout(made, 1.0)
 
     def sampled(file, engine):
         return sample_and_score(
-            str(qwen2_5_vl.path),
             str(qwen2_5_vl.data / "val.parquet"),
             file,
+            engine=engine,
             samples=3,
             rows_per_pair=1,
             max_new_tokens=6,
             batch_size=4,
             tasks=["tal"],
-            servers=engine,
             scoring=signal_settings(),
         )
 
@@ -137,7 +139,7 @@ def test_the_servers_answer_as_the_engine_does(servers, qwen2_5_vl, tmp_path):
     requests = [qwen2_5_vl.request(row, seed) for row in (0, 3) for seed in (5, RANGE - 1)]
     expected = qwen2_5_vl.engine.generate(requests, settings)
     assert len({tuple(answer.token_ids) for answer in expected}) > 1
-    alone = sampled(tmp_path / "alone.jsonl", None)
+    alone = sampled(tmp_path / "alone.jsonl", InProcess(str(qwen2_5_vl.path), "cpu", 1.0))
 
     with made as engine:
         answers = engine.generate(requests, settings)
@@ -160,16 +162,16 @@ def test_the_servers_answer_as_the_engine_does(servers, qwen2_5_vl, tmp_path):
         # Answers of another engine are not taken over.
         file = tmp_path / "served.jsonl"
         header, *records = read_json_lines(tmp_path / "alone.jsonl")
-        assert "engine" not in header["header"]["settings"]
+        assert header["header"]["settings"]["engine"] == {"name": "transformers", "dtype": "float32"}
         write(partial_of(file), [header, *({**record, "answer": "of another engine"} for record in records)])
-        assert sampled(file, made) == alone
+        assert sampled(file, served) == alone
         header = read_json_lines(file)[0]
-        assert header["header"]["settings"]["engine"] == made.described
+        assert header["header"]["settings"]["engine"] == {"name": "rollout", **made.described}
 
         # Killed in the middle of a row's three samples: the third is the draw that was due.
         file.unlink()
         write(partial_of(file), [header, *records[:2]])
-        assert sampled(file, made) == alone
+        assert sampled(file, served) == alone
         assert not partial_of(file).exists()
         assert ray.is_initialized()
     assert not ray.is_initialized()
