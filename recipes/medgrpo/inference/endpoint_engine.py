@@ -18,17 +18,17 @@ The client of the openai package retries what may pass (429, 5xx, broken connect
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from recipes.medgrpo.inference.jobs import WHOLE, Failure, InferenceError, Job, Reply, in_place, read_clips
+from recipes.medgrpo.inference.jobs import WHOLE, Failure, InferenceError, Job, Reply
 from reward_score.conventions import convention_of
 
 KEYS = ("MEDGRPO_ENDPOINT_API_KEY", "OPENAI_API_KEY")
@@ -56,9 +56,9 @@ def thinned(count: int, most: int | None) -> list[int]:
     return np.linspace(0, count - 1, most).round().astype(int).tolist() if most > 1 else [count // 2]
 
 
-def chat(job: Job, clips: Sequence[tuple[Any, dict]], most: int | None, quality: int) -> tuple[list[dict], int | None]:
+def chat(job: Job, most: int | None, quality: int) -> tuple[list[dict], int | None]:
     """(messages of the API, how many images they show where not all frames are shown)."""
-    left, shown, dropped, size = iter(clips), 0, 0, None
+    left, shown, dropped, size = iter(job.clips), 0, 0, None
     messages = []
     for message in job.messages:
         parts: list[dict] = []
@@ -75,10 +75,13 @@ def chat(job: Job, clips: Sequence[tuple[Any, dict]], most: int | None, quality:
             for pick in picks:
                 seconds = metadata["frames_indices"][pick] / metadata["fps"]
                 parts += [{"type": "text", "text": f"{seconds:.1f} seconds:"}, picture(frames[pick], quality)]
-        messages.append({"role": message["role"], "content": _plain(parts)})
+        messages.append({"role": message["role"], "content": parts})
     if job.task == "stg" and size is not None:
-        said = {"type": "text", "text": boxes_said(job.family, size)}
-        messages[-1]["content"] = [*_listed(messages[-1]["content"]), said]
+        messages[-1]["content"].append({"type": "text", "text": boxes_said(job.family, size)})
+    for message in messages:
+        # Text alone as a string: not every endpoint takes parts in system and assistant turns.
+        if all(part["type"] == "text" for part in message["content"]):
+            message["content"] = "".join(part["text"] for part in message["content"])
     return messages, shown if dropped else None
 
 
@@ -93,15 +96,6 @@ def boxes_said(family: str, size: tuple[int, int]) -> str:
     if side is None:
         return f"Box coordinates are pixels of the given images, which are {size[0]} pixels wide and {size[1]} high."
     return f"Box coordinates run from 0 to {side:g} across the images' width and height."
-
-
-def _plain(parts: list[dict]) -> str | list[dict]:
-    """Text alone as a string: not every endpoint takes parts in system and assistant turns."""
-    return parts if any(part["type"] != "text" for part in parts) else "".join(part["text"] for part in parts)
-
-
-def _listed(content: str | list[dict]) -> list[dict]:
-    return content if isinstance(content, list) else [{"type": "text", "text": content}]
 
 
 class Endpoint:
@@ -133,58 +127,43 @@ class Endpoint:
         self.identity = {"endpoint": base_url, "model": model}
         self.described = {"name": "endpoint", "max_images": max_images, "jpeg_quality": quality}
         self.prompt_tokens = self.completion_tokens = self.asked = self.thinned_rows = 0
-        self._client = self._runner = None
+        self._client: Any = None
+        self._stopped: InferenceError | None = None
 
     def __enter__(self) -> Endpoint:
-        from openai import AsyncOpenAI
+        from openai import OpenAI
 
-        self._runner = asyncio.Runner()
-        self._client = AsyncOpenAI(
-            base_url=self.base_url, api_key=api_key(), max_retries=self.retries, timeout=self.timeout
-        )
+        self._client = OpenAI(base_url=self.base_url, api_key=api_key(), max_retries=self.retries, timeout=self.timeout)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._runner is not None:
-            self._runner.run(self._client.close())
-            self._runner.close()
-        self._client = self._runner = None
+        self._client.close()
 
     def answers(self, jobs: Sequence[Job]) -> list[Reply | Failure]:
-        clips = read_clips(jobs)
-        failed = {number: found for number, found in enumerate(clips) if isinstance(found, Failure)}
-        asked = [(job, clips[number]) for number, job in enumerate(jobs) if number not in failed]
+        with ThreadPoolExecutor(self.concurrency) as pool:
+            return [asked if isinstance(asked, Failure) else self._read(*asked) for asked in pool.map(self._ask, jobs)]
+
+    def _ask(self, job: Job) -> tuple[Any, int | None] | Failure:
+        """(the endpoint's reply, how many images it was shown where not all), or why there is none."""
+        from openai import APIStatusError, AuthenticationError, OpenAIError, PermissionDeniedError
+
+        if self._stopped:
+            raise self._stopped
+        messages, images = chat(job, None if job.task == "rc" else self.max_images, self.quality)
+        request = {"model": self.model, "messages": messages, "temperature": self.temperature}
+        request[self.tokens_field] = job.budget
+        if self.temperature:
+            request["seed"] = job.seed
         try:
-            return in_place(jobs, failed, self._runner.run(self._ask_all(asked)))
-        except ExceptionGroup as group:
-            raise group.exceptions[0] from None
-
-    async def _ask_all(self, asked: Sequence[tuple[Job, list]]) -> list[Reply | Failure]:
-        room = asyncio.Semaphore(self.concurrency)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._ask(job, clips, room)) for job, clips in asked]
-        return [task.result() for task in tasks]
-
-    async def _ask(self, job: Job, clips: list, room: asyncio.Semaphore) -> Reply | Failure:
-        from openai import APIConnectionError, APIStatusError, AuthenticationError, OpenAIError, PermissionDeniedError
-
-        async with room:
-            most = None if job.task == "rc" else self.max_images
-            messages, images = await asyncio.to_thread(chat, job, clips, most, self.quality)
-            request = {"model": self.model, "messages": messages, "temperature": self.temperature}
-            request[self.tokens_field] = job.budget
-            if self.temperature:
-                request["seed"] = job.seed
-            try:
-                reply = await self._client.chat.completions.create(**request)
-            except (AuthenticationError, PermissionDeniedError) as error:
-                expected = f"a key in {' or '.join(KEYS)}"
-                raise InferenceError(f"{self.base_url}: status {error.status_code}: expected {expected}") from error
-            except APIStatusError as error:
-                return Failure(f"{self.base_url}: status {error.status_code}: {_line(error)}")
-            except (APIConnectionError, OpenAIError, ValueError) as error:
-                return Failure(f"{self.base_url}: {type(error).__name__}: {_line(error)}")
-        return self._read(reply, images)
+            return self._client.chat.completions.create(**request), images
+        except (AuthenticationError, PermissionDeniedError) as error:
+            expected = f"a key in {' or '.join(KEYS)}"
+            self._stopped = InferenceError(f"{self.base_url}: status {error.status_code}: expected {expected}")
+            raise self._stopped from error
+        except APIStatusError as error:
+            return Failure(f"{self.base_url}: status {error.status_code}: {_line(error)}")
+        except (OpenAIError, ValueError) as error:
+            return Failure(f"{self.base_url}: {type(error).__name__}: {_line(error)}")
 
     def _read(self, reply: Any, images: int | None) -> Reply | Failure:
         usage = getattr(reply, "usage", None)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -152,9 +151,6 @@ def make(args: argparse.Namespace, engine: str) -> Engine:
             gpu_memory_utilization=args.gpu_memory_utilization,
             max_model_len=args.max_model_len,
         )
-    if shutil.which("nvidia-smi") is None:
-        # As the scripts say it: without a GPU, torchvision may only be importable through the CPU platform.
-        os.environ.setdefault("VERL_PLATFORM", "cpu")
     from recipes.medgrpo.inference.local_engines import InProcess, Rollout
 
     if engine == "rollout":

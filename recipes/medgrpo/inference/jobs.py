@@ -5,10 +5,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
+
+if shutil.which("nvidia-smi") is None:
+    # As the scripts say it: without a GPU, torchvision may only be importable through the CPU platform.
+    os.environ.setdefault("VERL_PLATFORM", "cpu")
+
+import recipes.medgrpo.plugin  # noqa: F401  isort: skip  before anything imports transformers
 
 from recipes.medgrpo.data.video import ClipCache, FrameReadError, clips_of
 from recipes.medgrpo.files import RecipeError
@@ -26,7 +34,8 @@ class Job:
     """One answer to get.
 
     `place` is the row's number in its parquet, `messages` its chat in parts (`dataset.split_content`), `budget` the
-    most tokens that the answer may take, `task` and `family` the row's.
+    most tokens that the answer may take, `task` and `family` the row's, `clips` the chat's (frames, metadata) in order,
+    see `with_clips`.
     """
 
     place: int
@@ -36,6 +45,7 @@ class Job:
     seed: int
     task: str = ""
     family: str = ""
+    clips: Sequence[tuple[Any, dict]] = ()
 
 
 @dataclass(frozen=True)
@@ -73,19 +83,19 @@ class Engine(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
     def answers(self, jobs: Sequence[Job]) -> list[Reply | Failure]:
-        """One for each job, in their order. Raises `InferenceError` for what concerns them all."""
+        """One for each job, in their order; each has its clips. Raises `InferenceError` for what concerns them all."""
 
     def notes(self) -> list[str]:
         """What is worth knowing at the end, a line each."""
 
 
-def read_clips(jobs: Sequence[Job], threads: int = 8) -> list[list | Failure]:
-    """The clips of each job's chat, each decoded once; a `Failure` for a job whose frames cannot be read."""
+def with_clips(jobs: Sequence[Job], threads: int = 8) -> list[Job | Failure]:
+    """The jobs with their clips, each decoded once; a `Failure` in place of a job whose frames cannot be read."""
     cache = ClipCache(capacity=2 * len(jobs) + 1)
 
-    def read(job: Job) -> list | Failure:
+    def read(job: Job) -> Job | Failure:
         try:
-            return clips_of(job.messages, cache)
+            return replace(job, clips=clips_of(job.messages, cache))
         except FrameReadError as error:
             return Failure(str(error))
 
@@ -99,12 +109,5 @@ def check_family(jobs: Sequence[Job], name: str) -> None:
         if job.family != name:
             raise InferenceError(
                 f"row in place {job.place}: extra_info.model_family: expected {name}, the model's, found "
-                f"{job.family or 'none'}: "
-                f"preprocess again with --model-family {name}"
+                f"{job.family or 'none'}: preprocess again with --model-family {name}"
             )
-
-
-def in_place(jobs: Sequence[Job], failed: dict[int, Failure], replies: Sequence[Reply | Failure]) -> list:
-    """Replies to the jobs that are not in `failed`, put among the failures by number."""
-    rest = iter(replies)
-    return [failed[number] if number in failed else next(rest) for number in range(len(jobs))]

@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import recipes.medgrpo.plugin  # noqa: F401  isort: skip
-
 from recipes.medgrpo.data.families import family_of
 from recipes.medgrpo.files import model_fingerprint
-from recipes.medgrpo.inference.jobs import Failure, InferenceError, Job, Reply, check_family, in_place, read_clips
+from recipes.medgrpo.inference.jobs import Failure, InferenceError, Job, Reply, check_family
 from recipes.medgrpo.rollout.standalone import RolloutError, RolloutServers
 from recipes.medgrpo.rollout.transformers_engine import Request, SamplingSettings, TransformersEngine
 
@@ -45,28 +43,22 @@ class _Requests:
 
     def answers(self, jobs: Sequence[Job]) -> list[Reply | Failure]:
         check_family(jobs, family_of(self.engine.processor).name)
-        clips = read_clips(jobs)
-        failed = {number: found for number, found in enumerate(clips) if isinstance(found, Failure)}
         ids: dict[int, list[int]] = {}
         # An engine's call has one budget.
         by_budget: dict[int, list[int]] = defaultdict(list)
         for number, job in enumerate(jobs):
-            if number not in failed:
-                by_budget[job.budget].append(number)
-                if job.place not in ids:
-                    ids[job.place] = self.engine.prompt_ids(job.messages, clips[number])
+            by_budget[job.budget].append(number)
+            if job.place not in ids:
+                ids[job.place] = self.engine.prompt_ids(job.messages, job.clips)
         found: dict[int, Reply] = {}
         for budget, numbers in by_budget.items():
             settings = SamplingSettings(budget, self.temperature, **self.truncation)
-            requests = [
-                Request(ids[jobs[number].place], clips[number], jobs[number].seed, key=str(jobs[number].place))
-                for number in numbers
-            ]
-            decode = self.engine.processor.tokenizer.decode
+            asked = [jobs[number] for number in numbers]
+            requests = [Request(ids[job.place], job.clips, job.seed, key=str(job.place)) for job in asked]
             for number, answer in zip(numbers, self.engine.generate(requests, settings), strict=True):
-                text = decode(answer.token_ids, skip_special_tokens=True)
+                text = self.engine.processor.tokenizer.decode(answer.token_ids, skip_special_tokens=True)
                 found[number] = Reply(text, answer.truncated, len(answer.token_ids))
-        return in_place(jobs, failed, [found[number] for number in sorted(found)])
+        return [found[number] for number in range(len(jobs))]
 
     def notes(self) -> list[str]:
         return []

@@ -16,7 +16,7 @@ from recipes.medgrpo.data.dataset import chat_of
 from recipes.medgrpo.data.rows import DataError, Rows
 from recipes.medgrpo.inference.answer_log import AnswerLog, Key
 from recipes.medgrpo.inference.budgets import budget_of
-from recipes.medgrpo.inference.jobs import Engine, Failure, InferenceError, Job, Reply
+from recipes.medgrpo.inference.jobs import Engine, Failure, InferenceError, Job, Reply, with_clips
 from recipes.medgrpo.inference.one_shot import Examples
 from recipes.medgrpo.terminal import progress
 
@@ -107,7 +107,10 @@ def answer(
                 break
             asked = keys[start : start + size]
             rows = {place: work.rows.row(place) for place in {place for place, _ in asked}}
-            replies = engine.answers([work.job(rows[key[0]], key) for key in asked])
+            replies: list = with_clips([work.job(rows[key[0]], key) for key in asked])
+            ready = [at for at, job in enumerate(replies) if isinstance(job, Job)]
+            for at, reply in zip(ready, engine.answers([replies[at] for at in ready]) if ready else (), strict=True):
+                replies[at] = reply
             found = list(zip(asked, replies, strict=True))
             failed += [(key, reply.reason) for key, reply in found if isinstance(reply, Failure)]
             add(score(rows, [record_of(rows[key[0]], key, reply) for key, reply in found if isinstance(reply, Reply)]))

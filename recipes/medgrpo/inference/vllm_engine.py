@@ -14,19 +14,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import recipes.medgrpo.plugin  # noqa: F401  isort: skip
-
 from recipes.medgrpo.data.families import family_of
-from recipes.medgrpo.inference.jobs import (
-    WHOLE,
-    Failure,
-    InferenceError,
-    Job,
-    Reply,
-    check_family,
-    in_place,
-    read_clips,
-)
+from recipes.medgrpo.inference.jobs import WHOLE, Failure, InferenceError, Job, Reply, check_family
 from recipes.medgrpo.inference.local_engines import identity_of
 from recipes.medgrpo.rollout.transformers_engine import TransformersEngine
 
@@ -160,21 +149,19 @@ class Offline:
 
     def answers(self, jobs: Sequence[Job]) -> list[Reply | Failure]:
         check_family(jobs, self._family.name)
-        clips = read_clips(jobs)
-        failed = {number: found for number, found in enumerate(clips) if isinstance(found, Failure)}
+        found: list[Reply | Failure | None] = []
         prompts, parameters = [], []
-        for number, job in enumerate(jobs):
-            if number in failed:
-                continue
-            prompt = self.prompt(job.messages, clips[number])
+        for job in jobs:
+            prompt = self.prompt(job.messages, job.clips)
             if (length := self._length(prompt, job)) + job.budget > self._room:
                 wanted = f"room for {job.budget} more in {self._room} (--max-model-len)"
-                failed[number] = Failure(f"prompt of {length} tokens: expected {wanted}", of_row=True)
+                found.append(Failure(f"prompt of {length} tokens: expected {wanted}", of_row=True))
                 continue
+            found.append(None)
             prompts.append(prompt)
             parameters.append(self._parameters(job))
-        outputs = self._llm.generate(prompts, parameters, use_tqdm=False) if prompts else []
-        return in_place(jobs, failed, [self._reply(output.outputs[0]) for output in outputs])
+        outputs = iter(self._llm.generate(prompts, parameters, use_tqdm=False) if prompts else ())
+        return [failure or self._reply(next(outputs).outputs[0]) for failure in found]
 
     def _reply(self, out: Any) -> Reply | Failure:
         if out.finish_reason not in WHOLE:

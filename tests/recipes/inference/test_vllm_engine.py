@@ -29,8 +29,7 @@ def test_vllm_answers_as_transformers_do(family, sharp, monkeypatch, capsys):
     vLLM makes the prompts that the processor makes, token by token, the times of Qwen3-VL included.
     """
     from recipes.medgrpo.data.rows import Rows
-    from recipes.medgrpo.data.video import clips_of
-    from recipes.medgrpo.inference.jobs import Failure
+    from recipes.medgrpo.inference.jobs import Failure, with_clips
     from recipes.medgrpo.inference.local_engines import InProcess
     from recipes.medgrpo.inference.one_shot import Examples
     from recipes.medgrpo.inference.run import Work
@@ -43,12 +42,12 @@ def test_vllm_answers_as_transformers_do(family, sharp, monkeypatch, capsys):
     budgets = dict.fromkeys(set(rows.column("ability")), 16)
     plain = Work(rows, budgets, seed=0)
     shown = Work(rows, budgets, seed=0, examples=Examples(str(family.data / "train.parquet"), seed=0))
-    jobs = [plain.job(rows.row(place), (place, 0)) for place in range(len(rows))]
-    with_examples = [shown.job(rows.row(place), (place, 0)) for place in range(6)]
+    jobs = with_clips([plain.job(rows.row(place), (place, 0)) for place in range(len(rows))])
+    with_examples = with_clips([shown.job(rows.row(place), (place, 0)) for place in range(6)])
 
     with Offline(str(sharp), temperature=0.0, dtype="float32", clips=2) as engine:
         found = [engine.answers(asked) for asked in (jobs, with_examples)]
-        prompts = [(job, clips_of(job.messages)) for job in (*jobs, *with_examples)]
+        prompts = [(job, job.clips) for job in (*jobs, *with_examples)]
         made = [engine.prompt(job.messages, clips) for job, clips in prompts]
         expected = [engine.prompt_ids(job.messages, clips) for job, clips in prompts]
         lengths = [engine._length(prompt, job) for prompt, (job, _) in zip(made, prompts, strict=True)]
