@@ -25,33 +25,17 @@ RUNNING = (
 """Settings of a judge that say how it is asked: a verdict is the same whatever they are."""
 
 
-def signal_settings(
-    judge: str = "offline",
-    base_url: str | None = None,
-    model: str | None = None,
-    encoder: str | None = None,
-    **judge_settings: Any,
-) -> dict:
+def signal_settings(judge: str = "offline", encoder: str | None = None, **judge_settings: Any) -> dict:
     """The reward settings that define a raw signal; calibration, evaluation and training must agree in them.
 
     Args:
-        judge: one of `reward_score.settings.JUDGES`. base_url, model: of its endpoint.
+        judge: one of `reward_score.settings.JUDGES`. **judge_settings: of it, see `reward_score.judge.make_judge`.
         encoder: of sentence similarity; None: the packaged one.
-        **judge_settings: more settings of the judge; None leaves a setting to the judge. ``second``: those of a
-            second one, see `reward_score.judge.make_judge`.
     """
     settings: dict = {"judge": judge, "dvc_captions": True}
     if encoder is not None:
         settings["encoder"] = encoder
-    if judge != "offline":
-        more = {name: value for name, value in judge_settings.items() if value is not None}
-        if second := {name: value for name, value in more.pop("second", {}).items() if value is not None}:
-            more["second"] = second
-        if more.get("prompt") == PROMPT:
-            del more["prompt"]
-        where = {"base_url": base_url} if judge == "openai" else {}
-        settings["judge_settings"] = {**where, "model": model, **more}
-    return settings
+    return settings if judge == "offline" else settings | {"judge_settings": judge_settings}
 
 
 def defining(settings: Mapping[str, Any]) -> dict:
@@ -60,11 +44,15 @@ def defining(settings: Mapping[str, Any]) -> dict:
     if "judge_settings" in found:
         from reward_score.judge.prompting import load_prompt
 
-        judge = {name: value for name, value in found["judge_settings"].items() if name not in RUNNING}
+        judge = _without(found["judge_settings"], RUNNING)
         if "second" in judge:
-            judge["second"] = {name: value for name, value in judge["second"].items() if name not in RUNNING}
+            judge["second"] = _without(judge["second"], RUNNING)
         found["judge_settings"] = judge | {"prompt_sha256": load_prompt(judge.get("prompt", PROMPT)).digest}
     return found
+
+
+def _without(settings: Mapping[str, Any], names: Sequence[str]) -> dict:
+    return {name: value for name, value in settings.items() if name not in names}
 
 
 def judge_label(
@@ -131,7 +119,7 @@ def add_judge_arguments(parser: argparse.ArgumentParser, judges: Sequence[str] =
     )
     add("--judge-requests-per-min", type=positive, help="most requests a minute, over all users of the store")
     add("--judge-tokens-per-min", type=positive, help="most tokens a minute, likewise")
-    add("--judge-in-flight", type=whole(1), help="most requests at once, likewise")
+    add("--judge-in-flight", type=whole(1), dest="judge_max_in_flight", help="most requests at once, likewise")
     for tokens in ("prompt", "completion"):
         add(
             f"--judge-{tokens}-price",
@@ -147,32 +135,29 @@ def add_judge_arguments(parser: argparse.ArgumentParser, judges: Sequence[str] =
     add("--encoder", metavar="NAME", help=f"sentence encoder: folder, hub name or server address (default: {ENCODER})")
 
 
+_FIRST = (
+    *("prompt", "store", "budget_usd", "requests_per_min", "tokens_per_min", "max_in_flight"),
+    *("prompt_price", "completion_price"),
+)
+_SECOND = ("model", "base_url", "key_variable", "prompt_price", "completion_price")
+
+
 def signal_settings_of(args: argparse.Namespace) -> dict:
-    """`signal_settings` of parsed arguments."""
-    return signal_settings(
-        args.judge,
-        args.judge_base_url,
-        args.judge_model,
-        args.encoder,
-        second=_second_of(args),
-        prompt=args.judge_prompt,
-        store=args.judge_store,
-        budget_usd=args.judge_budget_usd,
-        requests_per_min=args.judge_requests_per_min,
-        tokens_per_min=args.judge_tokens_per_min,
-        max_in_flight=args.judge_in_flight,
-        prompt_price=args.judge_prompt_price,
-        completion_price=args.judge_completion_price,
-    )
+    """`signal_settings` of parsed arguments; what is not given is left to the judge."""
+
+    def given(prefix: str, names: Sequence[str]) -> dict:
+        return {name: value for name in names if (value := getattr(args, f"{prefix}_{name}")) is not None}
+
+    judge = {"base_url": args.judge_base_url, "model": args.judge_model, **given("judge", _FIRST)}
+    if args.judge == "router":
+        del judge["base_url"]
+    if judge.get("prompt") == PROMPT:
+        del judge["prompt"]
+    if args.judge_second_model is not None:
+        judge["second"] = given("judge_second", _SECOND)
+    return signal_settings(args.judge, args.encoder, **judge)
 
 
 def label_of_args(args: argparse.Namespace) -> str:
     """`judge_label` of parsed arguments."""
-    return judge_label(args.judge, args.judge_model, args.judge_prompt, args.judge_second_model)
-
-
-def _second_of(args: argparse.Namespace) -> dict:
-    if args.judge_second_model is None:
-        return {}
-    names = ("model", "base_url", "key_variable", "prompt_price", "completion_price")
-    return {name: getattr(args, f"judge_second_{name}") for name in names}
+    return label_of(signal_settings_of(args))

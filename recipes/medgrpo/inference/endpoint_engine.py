@@ -76,8 +76,10 @@ def chat(job: Job, most: int | None, quality: int) -> tuple[list[dict], int | No
                 seconds = metadata["frames_indices"][pick] / metadata["fps"]
                 parts += [{"type": "text", "text": f"{seconds:.1f} seconds:"}, picture(frames[pick], quality)]
         messages.append({"role": message["role"], "content": parts})
-    if job.task == "stg" and size is not None:
-        messages[-1]["content"].append({"type": "text", "text": boxes_said(job.family, size)})
+    if job.row["ability"] == "stg" and size is not None:
+        messages[-1]["content"].append(
+            {"type": "text", "text": boxes_said(job.row["extra_info"]["model_family"], size)}
+        )
     for message in messages:
         # Text alone as a string: not every endpoint takes parts in system and assistant turns.
         if all(part["type"] == "text" for part in message["content"]):
@@ -149,7 +151,7 @@ class Endpoint:
 
         if self._stopped:
             raise self._stopped
-        messages, images = chat(job, None if job.task == "rc" else self.max_images, self.quality)
+        messages, images = chat(job, None if job.row["ability"] == "rc" else self.max_images, self.quality)
         request = {"model": self.model, "messages": messages, "temperature": self.temperature}
         request[self.tokens_field] = job.budget
         if self.temperature:

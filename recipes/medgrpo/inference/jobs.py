@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -33,18 +33,16 @@ class InferenceError(RecipeError, RuntimeError):
 class Job:
     """One answer to get.
 
-    `place` is the row's number in its parquet, `messages` its chat in parts (`dataset.split_content`), `budget` the
-    most tokens that the answer may take, `task` and `family` the row's, `clips` the chat's (frames, metadata) in order,
-    see `with_clips`.
+    `place` is the row's number in its parquet, `row` the row, `messages` its chat in parts (`dataset.split_content`),
+    `budget` the most tokens that the answer may take, `clips` the chat's (frames, metadata) in order, see `with_clips`.
     """
 
     place: int
     sample: int
+    row: Mapping[str, Any]
     messages: list[dict]
     budget: int
     seed: int
-    task: str = ""
-    family: str = ""
     clips: Sequence[tuple[Any, dict]] = ()
 
 
@@ -101,13 +99,3 @@ def with_clips(jobs: Sequence[Job], threads: int = 8) -> list[Job | Failure]:
 
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(read, jobs))
-
-
-def check_family(jobs: Sequence[Job], name: str) -> None:
-    """Raises `InferenceError` where a row's boxes and times were written for another model family than `name`."""
-    for job in jobs:
-        if job.family != name:
-            raise InferenceError(
-                f"row in place {job.place}: extra_info.model_family: expected {name}, the model's, found "
-                f"{job.family or 'none'}: preprocess again with --model-family {name}"
-            )

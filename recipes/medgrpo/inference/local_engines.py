@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from recipes.medgrpo.data.families import family_of
+from recipes.medgrpo.data.dataset import check_shown
 from recipes.medgrpo.files import model_fingerprint
-from recipes.medgrpo.inference.jobs import Failure, InferenceError, Job, Reply, check_family
+from recipes.medgrpo.inference.jobs import Failure, InferenceError, Job, Reply
 from recipes.medgrpo.rollout.standalone import RolloutError, RolloutServers
 from recipes.medgrpo.rollout.transformers_engine import Request, SamplingSettings, TransformersEngine
 
@@ -42,7 +42,8 @@ class _Requests:
         self.engine = None
 
     def answers(self, jobs: Sequence[Job]) -> list[Reply | Failure]:
-        check_family(jobs, family_of(self.engine.processor).name)
+        for job in jobs:
+            check_shown(job.row, self.engine.processor)
         ids: dict[int, list[int]] = {}
         # An engine's call has one budget.
         by_budget: dict[int, list[int]] = defaultdict(list)

@@ -56,11 +56,10 @@ class Work:
         return Job(
             place,
             sample,
+            row,
             chat_of(row) if self.examples is None else self.examples.messages(row),
             budget_of(row, self.budgets),
             row_seed(self.seed, extra["index"], sample, extra.get("file")),
-            row["ability"],
-            extra.get("model_family") or "",
         )
 
 

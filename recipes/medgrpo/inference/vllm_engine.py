@@ -14,8 +14,9 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from recipes.medgrpo.data.dataset import check_shown
 from recipes.medgrpo.data.families import family_of
-from recipes.medgrpo.inference.jobs import WHOLE, Failure, InferenceError, Job, Reply, check_family
+from recipes.medgrpo.inference.jobs import WHOLE, Failure, InferenceError, Job, Reply
 from recipes.medgrpo.inference.local_engines import identity_of
 from recipes.medgrpo.rollout.transformers_engine import TransformersEngine
 
@@ -79,7 +80,8 @@ class Offline:
 
         self.processor = AutoProcessor.from_pretrained(self.model)
         config = AutoConfig.from_pretrained(self.model)
-        self._family = family_of(config)
+        # As verl does: it tells families with the same processor apart.
+        self.processor.config = config
         self._never = dict.fromkeys(get_vision_placeholder_token_ids(self.processor) or (), _NEVER)
         longest = get_max_position_embeddings(config)
         self._room = min(self.max_model_len or MAX_MODEL_LEN, longest)
@@ -116,7 +118,9 @@ class Offline:
     def prompt(self, messages: list[dict], videos: Sequence[Any]) -> dict[str, Any]:
         """A chat as vLLM takes it. Raises `ValueError` where the processor would resize its clips."""
         for frames, _ in videos:
-            self._family.check_size(self.processor.video_processor, len(frames), (frames.shape[3], frames.shape[2]))
+            family_of(self.processor).check_size(
+                self.processor.video_processor, len(frames), (frames.shape[3], frames.shape[2])
+            )
         text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         return {"prompt_token_ids": ids, "multi_modal_data": {"video": list(videos)}}
@@ -148,7 +152,8 @@ class Offline:
         )
 
     def answers(self, jobs: Sequence[Job]) -> list[Reply | Failure]:
-        check_family(jobs, self._family.name)
+        for job in jobs:
+            check_shown(job.row, self.processor)
         found: list[Reply | Failure | None] = []
         prompts, parameters = [], []
         for job in jobs:

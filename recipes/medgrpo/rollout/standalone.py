@@ -96,8 +96,8 @@ def sampling_parameters(rollout: Mapping[str, Any], settings: SamplingSettings, 
 class RolloutServers:
     """Rollout servers of a training configuration, from `with` to its end.
 
-    Making one reads the configuration; entering it starts Ray, unless this process has it already, and the servers.
-    Leaving it stops what it started, after an error too. Inside it may be entered again: the outermost `with` counts.
+    Making one reads the configuration. Entering it starts Ray and the servers; leaving it stops both, after an error
+    too.
 
     Args:
         model: checkpoint folder in HF format.
@@ -115,8 +115,6 @@ class RolloutServers:
         self.config = compose_config(self.config_name, overrides, self.model)
         self.rollout = self.config.actor_rollout_ref.rollout
         self._processor = self._manager = self._client = self._runner = None
-        self._own_ray = False
-        self._entered = 0
 
     @property
     def truncation(self) -> dict[str, Any]:
@@ -152,9 +150,10 @@ class RolloutServers:
     def processor(self) -> Any:
         """The checkpoint's processor."""
         if self._processor is None:
-            from transformers import AutoProcessor
+            from transformers import AutoConfig, AutoProcessor
 
             self._processor = AutoProcessor.from_pretrained(self.model)
+            self._processor.config = AutoConfig.from_pretrained(self.model)
         return self._processor
 
     def prompt_ids(self, messages: list[dict], videos: Sequence[tuple[Any, dict]]) -> list[int]:
@@ -164,17 +163,6 @@ class RolloutServers:
         return TransformersEngine.prompt_ids(self, messages, videos)
 
     def __enter__(self) -> RolloutServers:
-        if not self._entered:
-            self._start()
-        self._entered += 1
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._entered -= 1
-        if not self._entered:
-            self._stop()
-
-    def _start(self) -> None:
         import recipes.medgrpo.plugin  # noqa: F401  isort: skip
         from verl.workers.rollout.llm_server import LLMServerManager
 
@@ -193,6 +181,10 @@ class RolloutServers:
             if not isinstance(error, Exception):
                 raise
             raise RolloutError(f"the rollout servers ({self.rollout.name}) did not start: {_reason(error)}") from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
 
     def _start_ray(self) -> None:
         """As `verl.trainer.main_ppo` does, with what the recipes' scripts put into the environment."""
@@ -200,8 +192,6 @@ class RolloutServers:
         from omegaconf import OmegaConf
         from verl.trainer.constants_ppo import get_ppo_ray_runtime_env
 
-        if ray.is_initialized():
-            return
         path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
         ours = {"VERL_USE_EXTERNAL_MODULES": PLUGIN, "PYTHONPATH": path}
         if platform := os.environ.get("VERL_PLATFORM"):
@@ -210,26 +200,15 @@ class RolloutServers:
         environment = OmegaConf.merge(
             get_ppo_ray_runtime_env(self.config), {"env_vars": ours}, settings.get("runtime_env") or {}
         )
-        self._own_ray = True
         ray.init(**{**settings, "runtime_env": OmegaConf.to_container(environment)})
 
     def _stop(self) -> None:
         import ray
 
-        manager, runner = self._manager, self._runner
+        if self._runner is not None:
+            self._runner.close()
         self._manager = self._client = self._runner = None
-        if runner is not None:
-            runner.close()
-        if self._own_ray:
-            self._own_ray = False
-            ray.shutdown()
-        elif manager is not None:
-            for replica in manager.get_replicas():
-                for actor in (*replica.servers, *replica.workers):
-                    ray.kill(actor)
-                if replica.resource_pool is not None:
-                    for group in replica.resource_pool.get_placement_groups():
-                        ray.util.remove_placement_group(group)
+        ray.shutdown()
 
     def generate(self, requests: Sequence[Request], settings: SamplingSettings) -> list[Answer]:
         """Answers in the order of `requests`; all of them, or a `RolloutError`."""

@@ -335,7 +335,7 @@ def test_a_frame_that_is_gone_leaves_its_row_open(infer, qwen2_5_vl, tmp_path, c
 def test_rows_of_another_family_are_refused(infer, synthetic_data, capsys):
     status, released, lines = infer("--limit", "2", data=synthetic_data["qwen3_vl"] / "val.parquet")
     assert (status, released, lines) == (2, None, [])
-    assert "model_family: expected qwen2_5_vl, the model's, found qwen3_vl" in capsys.readouterr().err
+    assert "made for qwen3_vl, the model is qwen2_5_vl: preprocess again" in capsys.readouterr().err
 
 
 def test_rows_of_two_files_need_lines(infer, qwen2_5_vl, tmp_path, capsys):

@@ -120,7 +120,18 @@ def test_the_servers_answer_as_the_engine_does(servers, qwen2_5_vl, tmp_path):
     from recipes.medgrpo.rollout.transformers_engine import Request, SamplingSettings
 
     made = servers.RolloutServers(str(qwen2_5_vl.path), "medgrpo_cpu")
-    served = Rollout(made, 1.0)
+
+    class Running(Rollout):
+        """On the servers that the test has started."""
+
+        def __enter__(self):
+            self.engine = self.servers
+            return self
+
+        def __exit__(self, *_):
+            self.engine = None
+
+    served = Running(made, 1.0)
 
     def sampled(file, engine):
         return sample_and_score(
