@@ -19,10 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
+from recipes.medgrpo.data.rows import DataError, read_columns
 from recipes.medgrpo.files import code_fingerprint
 from recipes.medgrpo.planning.machine import (
     check_disk,
@@ -53,18 +50,17 @@ def check_data(folder: Path, tasks: list[str] | None, family: str | None) -> tup
     for split in ("train", "val"):
         file = folder / f"{split}.parquet"
         try:
-            with pq.ParquetFile(file) as parquet:
-                table = parquet.read(columns=["data_source", "ability", "extra_info.model_family"])
-        except (OSError, pa.ArrowInvalid) as error:
-            problems.append(f"{file}: cannot be read as parquet: {str(error).splitlines()[0]}")
+            table = read_columns(file, "data_source", "ability", "extra_info.model_family")
+        except DataError as error:
+            problems.append(str(error))
             continue
         pairs = set(zip(table["data_source"].to_pylist(), table["ability"].to_pylist(), strict=True))
         sources |= {source for source, task in pairs if tasks is None or task in tasks}
         # Boxes are written in the model's own space: those of another family are wrong without an error.
-        families = set(pc.struct_field(table["extra_info"], "model_family").unique().to_pylist())
+        families = set(table["model_family"].unique().to_pylist())
         if family is not None and families != {family}:
             problems.append(
-                f"{file}: made for {' and '.join(sorted(families))}, the model is {family}: preprocess again"
+                f"{file}: made for {' and '.join(sorted(map(str, families)))}, the model is {family}: preprocess again"
             )
     if not problems and not sources:
         problems.append(f"{folder}: no row of the tasks {' '.join(tasks or [])}")
@@ -77,12 +73,9 @@ def check_lengths(folder: Path) -> list[str]:
     for split in ("train", "val"):
         file = folder / f"{split}.parquet"
         try:
-            with pq.ParquetFile(file) as parquet:
-                rows, table = parquet.metadata.num_rows, parquet.read(columns=["extra_info.prompt_tokens"])
-        except (OSError, pa.ArrowInvalid):
+            rows = read_columns(file, "extra_info.prompt_tokens")["prompt_tokens"].null_count
+        except DataError:
             continue  # check_data says so
-        if table.num_columns:
-            rows = pc.struct_field(table["extra_info"], "prompt_tokens").null_count
         if rows:
             problems.append(f"{file}: {rows} rows without extra_info.prompt_tokens: preprocess with --tokenizer")
     return problems

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from recipes.medgrpo.data.families import FAMILIES, family_of
-from recipes.medgrpo.files import InputError
+from recipes.medgrpo.data.rows import read_columns
 from recipes.medgrpo.terminal import Parser, command, whole
 
 if TYPE_CHECKING:
@@ -59,17 +59,10 @@ HEAD_DIM = 32
 
 def corpus(files: Iterable[str]) -> Iterator[str]:
     """Prompts and reference answers of the preprocessor's parquet files. Raises InputError for another file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     for file in files:
-        try:
-            rows = pq.read_table(file, columns=["prompt", "extra_info"]).to_pylist()
-        except (OSError, pa.ArrowInvalid) as error:
-            raise InputError(f"{file}: cannot be read as parquet: {str(error).splitlines()[0]}") from error
-        for row in rows:
+        for row in read_columns(file, "prompt", "extra_info.answer").to_pylist():
             yield from (message["content"] for message in row["prompt"])
-            yield row["extra_info"]["answer"]
+            yield row["answer"]
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2TokenizerFast:

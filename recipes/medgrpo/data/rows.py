@@ -35,6 +35,33 @@ class DataError(InputError):
     """A parquet file or one of its rows is not what the preprocessor writes."""
 
 
+def read_columns(file: str | os.PathLike, *names: str) -> pa.Table:
+    """Columns of the preprocessor's parquet side by side, under their last names: `extra_info.file` as `file`.
+
+    A field that the file's rows do not have is all null.
+
+    Raises:
+        DataError: the file cannot be read, or lacks a column.
+    """
+    try:
+        with pq.ParquetFile(file) as opened:
+            table, rows, there = opened.read(columns=list(names)), opened.metadata.num_rows, opened.schema_arrow.names
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{file}: cannot be read as parquet: {str(error).splitlines()[0]}") from error
+    found = {}
+    for name in names:
+        column, _, field = name.partition(".")
+        if column not in there:
+            raise DataError(f"{file}: no column {column}; expected the preprocessor's parquet")
+        if not field:
+            found[column] = table[column]
+        elif column in table.column_names and table[column].type.get_field_index(field) >= 0:
+            found[field] = pc.struct_field(table[column], field)
+        else:
+            found[field] = pa.nulls(rows)
+    return pa.table(found)
+
+
 class _Groups:
     """Row groups of some files, opened anew in every process: a file handle is neither pickled nor shared."""
 
@@ -117,14 +144,7 @@ class Rows:
         """All rows of `files`, one file after the other. Raises `DataError` for a file that is no parquet of ours."""
         sizes, places, parts = [], [], []
         for at, name in enumerate(files):
-            try:
-                with pq.ParquetFile(name) as file:
-                    metadata = file.metadata
-                    table = file.read(columns=list(LIGHT))
-            except (OSError, pa.ArrowInvalid) as error:
-                raise DataError(f"{name}: cannot read this parquet: {error}") from error
-            if missing := {"data_source", "ability", "extra_info"} - set(table.column_names):
-                raise DataError(f"{name}: no column {', '.join(sorted(missing))}; expected the preprocessor's parquet")
+            table, metadata = read_columns(name, *LIGHT), pq.read_metadata(name)
             sizes += [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
             places += [(at, group) for group in range(metadata.num_row_groups)]
             parts.append(_flat(table))
@@ -189,11 +209,6 @@ def _indices(block: pa.DictionaryArray) -> np.ndarray:
 
 
 def _flat(table: pa.Table) -> pa.Table:
-    """The light columns side by side, absent ones as null."""
-    extra = table["extra_info"]
-    columns = {name: table[name].dictionary_encode() for name in ("data_source", "ability")}
-    for name, kind in (("split", pa.string()), ("prompt_tokens", pa.int64())):
-        known = extra.type.get_field_index(name) >= 0
-        columns[name] = pc.struct_field(extra, name).cast(kind) if known else pa.nulls(table.num_rows, kind)
-    columns["split"] = columns["split"].dictionary_encode()
-    return pa.table(columns)
+    """The light columns, texts as places in a dictionary."""
+    texts = {name: table[name].cast(pa.string()).dictionary_encode() for name in ("data_source", "ability", "split")}
+    return pa.table({**texts, "prompt_tokens": table["prompt_tokens"].cast(pa.int64())})

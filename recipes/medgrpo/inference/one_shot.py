@@ -13,16 +13,14 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from data_preprocess.splits import group_of
 from recipes.medgrpo.data.dataset import chat_of
-from recipes.medgrpo.data.rows import DataError, Rows
+from recipes.medgrpo.data.rows import DataError, Rows, read_columns
 
 
 class Examples:
-    """The rows of a training parquet by pair, of which `turn` draws.
+    """The rows of a training parquet by pair, of which `draw` takes one.
 
     Raises:
         DataError: no parquet of the preprocessor.
@@ -33,16 +31,10 @@ class Examples:
         self.rows = Rows.open([file])
         self._pairs: dict[str, list[int]] = defaultdict(list)
         self._groups = []
-        columns = ["data_source", "extra_info.source", "extra_info.video_id"]
-        try:
-            for batch in pq.ParquetFile(file).iter_batches(columns=columns):
-                for pair, extra in zip(
-                    *(batch[name].to_pylist() for name in ("data_source", "extra_info")), strict=True
-                ):
-                    self._pairs[pair].append(len(self._groups))
-                    self._groups.append(group_of(extra["source"], str(extra["video_id"])))
-        except (KeyError, OSError, pa.ArrowException) as error:
-            raise DataError(f"{file}: expected the preprocessor's parquet: {error}") from error
+        said = read_columns(file, "data_source", "extra_info.source", "extra_info.video_id")
+        for pair, source, video in zip(*(column.to_pylist() for column in said.columns), strict=True):
+            self._pairs[pair].append(len(self._groups))
+            self._groups.append(group_of(source, str(video)))
 
     def draw(self, row: Mapping) -> int:
         """The place of a row's example: the same whenever it is asked for.

@@ -14,19 +14,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from recipes.medgrpo.answers.box_text import boxes_on_canvas
 from recipes.medgrpo.answers.questions import TIMED_SOURCE, parquet_row
-from recipes.medgrpo.data.rows import DataError
+from recipes.medgrpo.data.rows import DataError, read_columns
 
 
 def check_one_file(parquet: str) -> None:
     """Raises `DataError` for the rows of several annotation files: they number their rows alike."""
-    with pq.ParquetFile(parquet) as opened:
-        table = opened.read(columns=["extra_info.file"])
-    files = sorted(map(str, pc.unique(pc.struct_field(table["extra_info"].combine_chunks(), "file")).to_pylist()))
+    files = sorted(map(str, read_columns(parquet, "extra_info.file")["file"].unique().to_pylist()))
     if len(files) > 1:
         raise DataError(f"{parquet}: rows of {', '.join(files)}: expected those of one file, or a .jsonl output")
 

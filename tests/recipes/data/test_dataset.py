@@ -135,7 +135,7 @@ def test_qwen2_5_vl_is_not_given_times_that_it_cannot_be_told(dataset):
 def test_a_file_that_is_no_parquet_of_ours_is_named(dataset, tmp_path):
     (tmp_path / "text.parquet").write_text("not a parquet")
     pq.write_table(pa.table({"x": [1]}), tmp_path / "other.parquet")
-    for name, words in (("absent", "cannot read"), ("text", "cannot read"), ("other", "data_source")):
+    for name, words in (("absent", "cannot be read"), ("text", "cannot be read"), ("other", "data_source")):
         with pytest.raises(dataset.DataError, match=rf"{name}\.parquet: .*{words}"):
             dataset.read_rows(str(tmp_path / f"{name}.parquet"))
 
