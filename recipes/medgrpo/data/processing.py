@@ -17,12 +17,11 @@ from __future__ import annotations
 import copy
 import os
 import threading
-import weakref
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from recipes.medgrpo.data.families import FAMILIES
 
@@ -30,64 +29,50 @@ _LIMIT = int(float(os.environ.get("MEDGRPO_PROCESSOR_CACHE_GIB", "4")) * (1 << 3
 
 
 class _Slot:
-    """One result, made by the first who asks for it; `clips` are weak references to the frames that it is of."""
+    """One result, made by the first who asks for it."""
 
-    def __init__(self, clips: list[weakref.ref]):
+    def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.clips = clips
         self.result: Any = None
         self.bytes = 0
 
 
 class VisionCache:
-    """Results of a video processor by the identity of the frames, at most `limit` bytes of them, latest used kept."""
+    """Results of a video processor for a clip, kept while its frames live, at most `limit` bytes of those used last."""
 
     def __init__(self, limit: int = _LIMIT):
         self.limit = limit
         self.runs = 0
-        # Re-entrant: a clip may be collected, and its result dropped, while this thread holds the lock.
-        self._lock = threading.RLock()
-        self._slots: OrderedDict[tuple, _Slot] = OrderedDict()
+        self._lock = threading.Lock()
+        # By the frames themselves, not by what is in them; the frames used last are the last.
+        self._slots = WeakTensorKeyDictionary()
 
-    def get(self, process: Callable[[], Any], processor: Any, videos: list[torch.Tensor], settings: dict) -> Any:
+    def get(self, process: Callable[[], Any], processor: Any, frames: torch.Tensor, settings: dict) -> Any:
         """`process()`, or an earlier result of it for the same processor, frames and settings.
 
         Everything in a result is the caller's own but the pixels, which all callers share and nobody writes to.
         """
-        key = (id(processor), *(id(video) for video in videos), repr(sorted(settings.items())))
         with self._lock:
-            slot = self._slots.get(key)
-            # An id is used again when its object is gone: only the very same frames count.
-            if slot is None or any(ref() is not video for ref, video in zip(slot.clips[1:], videos, strict=True)):
-                drop = weakref.WeakMethod(self._drop)
-                gone = lambda _: (method := drop()) and method(key)  # noqa: E731
-                slot = self._slots[key] = _Slot([weakref.ref(item, gone) for item in (processor, *videos)])
-            self._slots.move_to_end(key)
+            self._slots[frames] = slots = self._slots.pop(frames, {})
+            slot = slots.setdefault((processor, repr(sorted(settings.items()))), _Slot())
         with slot.lock:
             if slot.result is None:
                 # Whoever asks next may want gradients: inference mode would leave tensors that allow none.
                 with torch.inference_mode(False):
-                    result = process()
+                    slot.result = process()
+                slot.bytes = sum(value.nbytes for value in slot.result.values() if isinstance(value, torch.Tensor))
                 with self._lock:
                     self.runs += 1
-                    slot.result = result
-                    slot.bytes = sum(value.nbytes for value in result.values() if isinstance(value, torch.Tensor))
-                    self._shrink(key)
+                    self._shrink(frames)
             return _own(slot.result)
 
-    def _drop(self, key: tuple) -> None:
-        with self._lock:
-            slot = self._slots.get(key)
-            if slot is not None and any(ref() is None for ref in slot.clips):
-                del self._slots[key]
-
-    def _shrink(self, kept: tuple) -> None:
-        total = sum(slot.bytes for slot in self._slots.values())
-        for key in list(self._slots):
-            if total <= self.limit:
-                break
-            if key != kept and self._slots[key].result is not None:
-                total -= self._slots.pop(key).bytes
+    def _shrink(self, kept: torch.Tensor) -> None:
+        sizes = [(frames, sum(slot.bytes for slot in slots.values())) for frames, slots in self._slots.items()]
+        total = sum(size for _, size in sizes)
+        for frames, size in sizes:
+            if total > self.limit and size and frames is not kept:
+                del self._slots[frames]
+                total -= size
 
 
 def _own(result: Any) -> Any:
@@ -100,12 +85,12 @@ CACHE = VisionCache()
 
 
 def remembering(call: Callable, cache: VisionCache) -> Callable:
-    """A video processor's `__call__` that asks `cache` first, where the clips are tensors."""
+    """A video processor's `__call__` that asks `cache` first, where it is called with one clip, a tensor."""
 
     def remembered(self, videos=None, **kwargs):
-        if not isinstance(videos, list | tuple) or not all(isinstance(video, torch.Tensor) for video in videos):
+        if not isinstance(videos, list | tuple) or len(videos) != 1 or not isinstance(videos[0], torch.Tensor):
             return call(self, videos, **kwargs)
-        return cache.get(lambda: call(self, videos, **kwargs), self, list(videos), kwargs)
+        return cache.get(lambda: call(self, videos, **kwargs), self, videos[0], kwargs)
 
     remembered.original = call
     return remembered

@@ -128,7 +128,7 @@ def test_other_times_of_the_same_frames_are_another_result(qwen2_5_vl, fresh):
 
 
 def small(cache, processor, frames):
-    return cache.get(lambda: {"pixel_values_videos": frames.float()}, processor, [frames], {})
+    return cache.get(lambda: {"pixel_values_videos": frames.float()}, processor, frames, {})
 
 
 def test_a_result_goes_with_its_frames(plugged):
@@ -173,7 +173,7 @@ def test_a_failure_is_not_remembered(plugged):
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        cache.get(broken, processor, [frames], {})
+        cache.get(broken, processor, frames, {})
     assert small(cache, processor, frames)["pixel_values_videos"].shape == (4,)
 
 
@@ -207,8 +207,8 @@ def test_what_is_remembered_in_inference_mode_still_allows_gradients(plugged):
 
     cache, clip, processor = VisionCache(), torch.zeros(2, 3, 4, 4), type("Processor", (), {})()
     with torch.inference_mode():
-        cache.get(lambda: {"pixel_values_videos": clip + 1}, processor, [clip], {})
-    pixels = cache.get(lambda: None, processor, [clip], {})["pixel_values_videos"]
+        cache.get(lambda: {"pixel_values_videos": clip + 1}, processor, clip, {})
+    pixels = cache.get(lambda: None, processor, clip, {})["pixel_values_videos"]
     weight = torch.ones((), requires_grad=True)
     (weight * pixels).sum().backward()
     assert cache.runs == 1 and weight.grad == pixels.sum()
