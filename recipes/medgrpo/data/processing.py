@@ -4,10 +4,11 @@
 """One run of the video processor per prompt, not three per rollout.
 
 verl 0.9.1 hands the same clip to the processor for the prompt's ids, for the reward's inputs and for the actor's
-(`verl/experimental/agent_loop/agent_loop.py`: `ct_build_initial_tokens`, twice `_compute_multi_modal_inputs`), and all
-of this for every rollout. What depends on the clip alone is the same each time. `install` makes the video processors
-of all model families remember their results for as long as a clip's frames live: `recipes.medgrpo.data.video` gives all
-rollouts of a prompt the same tensor. Texts are tokenised each time, as an answer's text differs from the prompt's.
+(`verl/experimental/agent_loop/agent_loop.py`: `ct_build_initial_tokens`, twice `_compute_multi_modal_inputs`), and does
+so for every rollout. The part that depends on the clip alone is the same each time. `install` makes the video
+processors of all model families remember the results of calls with one clip, for as long as the clip's frames live:
+`recipes.medgrpo.data.video` gives all rollouts of a prompt the same tensor. Texts are tokenised each time, as the text of
+an answer differs from the prompt's.
 
 A rollout server with a process of its own (vLLM) has its own processor, which this does not reach.
 """

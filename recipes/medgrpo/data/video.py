@@ -3,8 +3,8 @@
 
 """From a row's `videos` entry to the pair (frames, metadata) that verl and the processors expect.
 
-The frame files come resized from the preprocessor, so reading is decoding alone. The n rollouts of a prompt ask
-for the same clip at the same moment: one of them decodes, the others wait for it and share the result.
+The preprocessor has resized the frame files, so that reading a clip only means decoding it. The n rollouts of a prompt
+ask for the same clip at the same moment: one of them decodes it, the others wait and share the result.
 """
 
 from __future__ import annotations

@@ -3,17 +3,17 @@
 
 """Any OpenAI-compatible endpoint: frames go as images, each behind its time in words.
 
-So the rows of other models are made (GPT-4.1, Gemini), and those of a checkpoint behind `vllm serve`. Of the latter
-note that a clip is then a list of images with times in the text: the positions and timestamp tokens that the model
-learnt its times from in training are not there. The vLLM engine has them.
+This engine makes the answers of other models (GPT-4.1, Gemini) and of a checkpoint behind `vllm serve`. Such a
+checkpoint then sees a list of images with times in the text, without the positions and timestamp tokens from which it
+learnt times in training. The vLLM engine has them.
 
-Frames go as the preprocessor stored them, JPEG in base64, and boxes are asked for, and read, in the space of the
-parquet's model family: pixels of these very images, or 0 to 1000. Clips of `rc` rows are
-never thinned: one of their frames, it is not written which, has the box on it that the question is about. Keys come
-from the environment, MEDGRPO_ENDPOINT_API_KEY or else OPENAI_API_KEY, and are written nowhere.
+Frames are sent as JPEG in base64, in the size that the preprocessor stored. Boxes are asked for and read in the space
+of the parquet's model family: pixels of these images, or 0 to 1000. Clips of `rc` rows are never thinned: one of their
+frames has the box that the question is about, and the row does not say which. The key comes from the environment
+(MEDGRPO_ENDPOINT_API_KEY, else OPENAI_API_KEY) and is written nowhere.
 
-The client of the openai package retries what may pass (429, 5xx, broken connections), with growing pauses or those that
-`Retry-After` asks for. What fails for good is no answer: its row stays open.
+The client of the openai package repeats requests that may succeed later (429, 5xx, broken connections), with growing
+pauses or those that `Retry-After` asks for. A request that fails for good is no answer: its row stays open.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 
 """One solved example before the question: a training row of the same pair, about another surgery.
 
-The example's clip, its question and its reference answer stand as an earlier turn between the system message, if the
-row has one, and the row's question. Boxes of the answer are in the model's space, as SFT's targets are.
+The example's clip, question and reference answer become an earlier turn of the chat. It stands after the system
+message, if the row has one, and before the row's question. Boxes in the answer are in the model's space, as in SFT.
 """
 
 from __future__ import annotations

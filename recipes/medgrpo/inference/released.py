@@ -1,12 +1,12 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""The released inference format, made of our records, so that the official tools read it.
+"""Our records in the format of the released inference code, which the official tools read.
 
-A dict by row number of `metadata`, `qa_type`, `struc_info`, `question`, `answer`, `data_source`, as the paper's
-`vllm_infer.py` writes it for test rows; `truncated` and, for boxes, `box_space` come on top. The official tools compare
-boxes as they stand with pixels of the annotation canvas, so they are brought there; the JSON lines beside keep the
-answer as the model said it. Reference answers are left out (`struc_info` is null): they stay in the ground truth.
+The file is a dict by row number of `metadata`, `qa_type`, `struc_info`, `question`, `answer`, `data_source`, as the
+paper's `vllm_infer.py` writes it for test rows. We add `truncated` and, for boxes, `box_space`. The official tools
+compare boxes with pixels of the annotation canvas, so boxes are converted to the canvas; the JSON lines beside the file
+keep the answer as the model said it. Reference answers are left out (`struc_info` is null).
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ def devices(processes: int, each: int, gpus: Sequence[str]) -> list[str | None]:
 def run_workers(argv: Sequence[str], processes: int, each: int, gpus: Sequence[str]) -> list[int]:
     """Runs the command again as worker 0 to `processes` - 1 and waits: their exit statuses.
 
-    Whatever ends this process ends the workers: they look after it before every batch, and are told to where it can.
+    The workers end with this process: it terminates them, and they look before every batch whether it is still there.
     """
     workers: list[subprocess.Popen] = []
     try:

@@ -38,7 +38,7 @@ PAIR = (
 
 
 def check_store(where: str | None) -> list[str]:
-    """What is wrong with the folder of a store."""
+    """Problems of a store's folder."""
     if where is None:
         return []
     folder = place = folder_of(where)
@@ -64,14 +64,14 @@ def spent_usd(folder: Path) -> float:
 
 
 def shown_key(settings: Mapping[str, Any]) -> list[str]:
-    """A key among the settings, which verl prints and logs, is wrong."""
+    """A problem if the settings hold a key: verl prints and logs them."""
     if any("api_key" in one for one in (settings, settings.get("second") or {})):
         return ["judge_settings hold an api_key, and are logged: set MEDGRPO_JUDGE_API_KEY or name a key_variable"]
     return []
 
 
 def check_judge(judge: str, settings: Mapping[str, Any]) -> list[str]:
-    """What is wrong with a judge's settings: key, address, model, limits, price, store, budget. Asks no endpoint.
+    """Problems of a judge's settings: key, address, model, limits, price, store, budget. Asks no endpoint.
 
     Args:
         judge: one of `JUDGES`. settings: as in ``judge_settings``.
@@ -97,7 +97,7 @@ def check_judge(judge: str, settings: Mapping[str, Any]) -> list[str]:
 
 
 def ping(judge: str, settings: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """One judgement of a fixed pair, not from the cache: (what is wrong, what is to be said of it)."""
+    """Have a fixed pair judged, without the cache: (problems, remarks)."""
     if judge != "openai":
         return [], [f"--judge-ping: {judge}: there is no endpoint before the run"]
 

@@ -3,8 +3,9 @@
 
 """The judge as the training's driver sees it: what a step's judging took, and when it must end the run.
 
-The reward workers count what they do in the judge's store; nobody but the driver sees them all. A failing judge costs
-rollouts without stopping verl, and refused answers score as wrong ones: both would train on noise.
+The reward workers count what they do in the judge's store. Only the driver sees the counts of all workers. A judge that
+fails costs rollouts and does not stop verl; a caption that the judge refuses scores as a wrong one. Both would train on
+noise.
 """
 
 from __future__ import annotations
@@ -144,17 +145,17 @@ def step_metrics(by_lane: Mapping[str, Mapping[str, float]]) -> dict[str, float]
 
 
 FEWEST = 8
-"""Fewer bad judgements than this are no reason to end a run, whatever their share."""
+"""A run goes on with fewer bad judgements than this, whatever their share is."""
 
 
 class JudgeStops:
     """When the judge ends a run.
 
     Args:
-        budget: dollars over the life of the store, from the judge's own `budget_usd`; None: no end.
-        max_refused_share: of the judgements of some steps that were refused or malformed ...
+        budget: dollars over the life of the store, from the judge's own `budget_usd`; None: no limit.
+        max_refused_share: greatest share of refused or malformed judgements ...
         window: ... over this many steps.
-        max_failed_share: of one step's judgements that failed for the infrastructure's sake.
+        max_failed_share: greatest share of one step's judgements that the infrastructure may fail.
     """
 
     def __init__(
@@ -175,7 +176,7 @@ class JudgeStops:
         return {"refused": refused, "dearest": dict(self.dearest)}
 
     def forget(self) -> None:
-        """A stop was told: who starts again has seen to it, and is judged by what comes then."""
+        """Drop the steps that led to a stop: the next attempt is judged by its own steps."""
         self.refused.clear()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -186,7 +187,7 @@ class JudgeStops:
         self.dearest = {str(lane): float(usd) for lane, usd in state["dearest"].items()}
 
     def check_step(self, step: int, by_lane: Mapping[str, Mapping[str, float]]) -> None:
-        """After a step's judging. Raises JudgeStop where its scores must not be trained on."""
+        """Checks a step once its answers are judged. Raises JudgeStop if they must not be trained on."""
         if not by_lane:
             return
         for lane, counts in by_lane.items():
@@ -229,7 +230,7 @@ class JudgeStops:
             )
 
     def too_dear(self, spent_usd: float) -> str | None:
-        """Why no other step fits the budget, None where one does. `spent_usd`: so far."""
+        """The reason why the budget has no room for another step, None if it has. `spent_usd`: spent so far."""
         dearest = sum(self.dearest.values())
         if self.budget is None or not dearest or spent_usd + dearest <= self.budget:
             return None

@@ -1,17 +1,17 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""What stands between rollout and update: counters, curves, limits, and what needs the whole batch to be computed.
+"""The step between rollout and update: counters, curves, limits, and rewards that need the whole batch.
 
-verl 0.9.1 leaves a failed rollout out of its group without a word, trains a lone survivor on its raw reward, drops
-an empty group and never stops. Its training metrics know nothing of the parts of a reward, and its advantage
-estimators nothing of the data source. This sampler (`trainer.v1.sampler.custom_sampler`) runs in the driver between
-the two; what it returns joins the step's metrics.
+verl 0.9.1 leaves a failed rollout out of its group and does not say so. It trains a lone survivor on its raw reward,
+drops an empty group, and never stops. Its training metrics do not have the parts of a reward, and its advantage
+estimators do not see the data source. This sampler (`trainer.v1.sampler.custom_sampler`) runs in the driver between
+rollout and update; the metrics that it returns join those of the step.
 
-Advantages other than GRPO's are finished here and written where the reward stood: they are centred in their groups,
-so that verl's estimator, told not to divide (`algorithm.norm_adv_by_std_in_grpo=False`), subtracts a mean that is 0
-already. verl's own `critic/score` and `critic/rewards` then show advantages; `medgrpo/.../reward` is the reward as it
-was scored, in every case. With the normaliser `adaptive` the reward trained on is another too: see `_train_on`.
+Advantages other than GRPO's are computed here and written in the place of the reward. They are centred in their groups,
+so verl's estimator subtracts a mean that is 0; `algorithm.norm_adv_by_std_in_grpo=False` keeps it from dividing.
+verl's own `critic/score` and `critic/rewards` then show advantages. `medgrpo/.../reward` always is the reward as it was
+scored. The normaliser `adaptive` replaces the reward that is trained on as well: see `_train_on`.
 
 Settings under `trainer.v1.sampler.sampler_kwargs`:
 
@@ -177,7 +177,7 @@ class MedGRPOSampler(ReplayBuffer):
         except RuntimeError as error:
             if "no materializable trajectories" not in str(error):
                 raise
-            # Where it is the judge's doing, that says more.
+            # If the judge is the cause, its stop says more.
             self.judge_stops.check_step(step, self.judge_watch.step())
             raise RolloutFailure(f"step {step}: every rollout failed, see their errors above") from error
         judged = self.judge_watch.step()
@@ -271,11 +271,12 @@ class MedGRPOSampler(ReplayBuffer):
         return f"advantage={self.advantage_name}" if self.advantage.state_dict() else None
 
     def _save(self, step: int, metrics: Mapping[str, float] = MappingProxyType({})) -> None:
-        """The state after this step, and no more old ones than are needed.
+        """Write the state after this step, and remove old states that no run can need.
 
-        verl tells a sampler nothing of its checkpoints, so every step is written: the newest two are kept, as the
-        checkpoint of the last may not be there yet, those whose checkpoint is, and those that the run once went on
-        from: verl logs a step after its checkpoint, and what a kill between the two took is in the state.
+        verl does not tell a sampler when it saves a checkpoint, so every step's state is written. Three kinds are kept:
+        the newest two, because the checkpoint of the last step may still come; those with a checkpoint; and those that
+        an attempt resumed from. verl logs a step after its checkpoint: a kill between the two loses the metrics of the
+        step, and the state has them.
         """
         if self.state_dir is None:
             return
@@ -297,7 +298,7 @@ class MedGRPOSampler(ReplayBuffer):
                 file.unlink(missing_ok=True)
 
     def _forget(self, step: int) -> None:
-        """A stop empties the windows that led to it: restored, they would stop every later attempt at once."""
+        """Empty the windows that led to a stop: if they were restored, they would stop every later attempt at once."""
         self.failed_shares.clear()
         self.judge_stops.forget()
         file = None if self.state_dir is None else self.state_dir / f"step_{step}.json"
@@ -309,9 +310,9 @@ class MedGRPOSampler(ReplayBuffer):
     def _restore(self, step: int) -> None:
         """Go on from the state after `step`; 0 is the start of a run.
 
-        A run whose advantage or normaliser learns from its answers would be another run without what was learnt, so
-        that is an error. The others only lose the failure window. Recorded answers of later steps are of an attempt
-        that this one takes the place of: they go.
+        If the advantage or the normaliser learns from answers, a missing state is an error: without what it had
+        learnt, the run would be another one. Other runs only lose the failure window. Recorded answers of later steps
+        are of an earlier attempt, which this one replaces, and are removed.
         """
         self._restored = True
         if self.record_dir is not None:

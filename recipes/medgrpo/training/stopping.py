@@ -3,9 +3,9 @@
 
 """Why a training run ends early, and the checkpoint that it leaves behind.
 
-verl saves at the end of a step. The sampler finds out in the next one, between rollout and update, that a run must
-not go on; the weights are then still those of the step before. So it remembers where the dataloader stood at the end
-of every step, and has verl's trainer save what that step left.
+verl saves a checkpoint at the end of a step. The sampler finds that a run must not go on in the next step, between
+rollout and update. The weights are then still those of the step before. So the sampler remembers where the dataloader
+stood at the end of every step, and verl's trainer saves the weights and that state.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class JudgeStop(TrainingStop):
 
 
 class _DataState:
-    """Stands for the trainer's dataloader while a checkpoint is written: one that has handed out one batch less."""
+    """Takes the dataloader's place while a checkpoint is written, with the state that it had one batch earlier."""
 
     def __init__(self, state: Any) -> None:
         self._state = state
@@ -54,7 +54,7 @@ class LastStep:
 
     def __init__(self, refill_fn: Callable | None) -> None:
         trainer = getattr(refill_fn, "__self__", None)
-        # In the other modes batches are under way that no checkpoint of the step before knows of.
+        # In verl's other modes the checkpoint of a step leaves out batches that are already on their way.
         self.trainer = trainer if getattr(trainer, "trainer_mode", None) == "sync" else None
         self.step: int | None = None
         self._since = time.time()
@@ -79,14 +79,14 @@ class LastStep:
             self.trainer.config.trainer.save_freq = 1
 
     def save(self) -> str:
-        """Save the last step unless that is done; returns what to say of it. Never raises.
+        """Save the last step unless that is done; returns a sentence about it. Never raises.
 
-        The data of the running step has been handed out already. The checkpoint must not know that, at no moment of
-        its being written: after a kill in the middle, a run that goes on from it would leave the batch out.
+        The dataloader has handed out the batch of the running step already. The checkpoint must have the state before
+        that from the first byte on: a run that resumes from it, after a kill in the middle too, would skip the batch.
         """
         if self.folder is None:
             return "nothing was trained since the checkpoint that it went on from, or since the start"
-        # A folder of that name may be of an attempt that this one, resumed from an earlier step, takes the place of.
+        # An earlier attempt, which went further than the step that this one resumed from, may have left this folder.
         if is_complete(self.folder) and (self.folder / "data.pt").stat().st_mtime >= self._since:
             return f"the checkpoint is {self.folder}"
         trainer = self.trainer
