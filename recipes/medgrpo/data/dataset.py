@@ -46,12 +46,7 @@ def read_rows(files: str | Iterable[str], tasks: Iterable[str] | None = None, ma
     is read from its file when it is asked for.
     """
     files = [files] if isinstance(files, str) else list(files)
-    rows = Rows.open(files)
-    if tasks is not None:
-        tasks = [str(task) for task in tasks]
-        if unknown := sorted(set(tasks) - set(rows.column("ability"))):
-            raise DataError(f"{', '.join(files)}: no row of the task {', '.join(unknown)}")
-    rows = rows.within(tasks, max_tokens)
+    rows = Rows.open(files).within(tasks, max_tokens)
     if not len(rows):
         raise DataError(f"{', '.join(files)}: no row left (tasks {tasks}, at most {max_tokens} tokens)")
     return rows

@@ -7,8 +7,8 @@ verl 0.9.1 hands the same clip to the processor for the prompt's ids, for the re
 (`verl/experimental/agent_loop/agent_loop.py`: `ct_build_initial_tokens`, twice `_compute_multi_modal_inputs`), and does
 so for every rollout. The part that depends on the clip alone is the same each time. `install` makes the video
 processors of all model families remember the results of calls with one clip, for as long as the clip's frames live:
-`recipes.medgrpo.data.video` gives all rollouts of a prompt the same tensor. Texts are tokenised each time, as the text of
-an answer differs from the prompt's.
+`recipes.medgrpo.data.video` gives all rollouts of a prompt the same tensor. Texts are tokenised each time, as answers
+differ.
 
 A rollout server with a process of its own (vLLM) has its own processor, which this does not reach.
 """

@@ -159,6 +159,11 @@ class Rows:
     def num_rows(self) -> int:
         return len(self._numbers)
 
+    @property
+    def numbers(self) -> list[int]:
+        """The rows' places, counted over all files."""
+        return self._numbers.tolist()
+
     def column(self, name: str) -> list[Any]:
         """The values of `data_source`, `ability`, `split` or `prompt_tokens` (None where a file has none)."""
         column = self._light[name]
@@ -187,10 +192,17 @@ class Rows:
         return self.take(np.flatnonzero(np.asarray(mask)))
 
     def within(self, tasks: Iterable[str] | None, max_tokens: int | None) -> Rows:
-        """The rows of the named tasks whose prompt is known to have at most `max_tokens` tokens, or not known."""
+        """The rows of the named tasks whose prompt is known to have at most `max_tokens` tokens, or not known.
+
+        Raises:
+            DataError: a task without a row.
+        """
         rows = self
         if tasks is not None:
-            rows = rows.where(pc.is_in(rows._light["ability"].cast(pa.string()), value_set=pa.array(list(tasks))))
+            tasks = [str(task) for task in tasks]
+            if unknown := sorted(set(tasks) - set(self.column("ability"))):
+                raise DataError(f"{', '.join(self._groups.files)}: no row of the task {', '.join(unknown)}")
+            rows = rows.where(pc.is_in(rows._light["ability"].cast(pa.string()), value_set=pa.array(tasks)))
         if max_tokens is not None:
             rows = rows.where(pc.less_equal(pc.fill_null(rows._light["prompt_tokens"], 0), max_tokens))
         return rows

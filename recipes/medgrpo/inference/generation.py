@@ -19,7 +19,7 @@ from recipes.medgrpo.inference.answer_log import AnswerLog, Key, header_of
 from recipes.medgrpo.inference.jobs import Engine, InferenceError
 from recipes.medgrpo.inference.one_shot import Examples
 from recipes.medgrpo.inference.released import check_one_file, released_record
-from recipes.medgrpo.inference.run import Work, answer, places_of
+from recipes.medgrpo.inference.run import Work, answer
 
 
 def truncation(keys: Sequence[Key], log: AnswerLog, tasks: Sequence[str]) -> list[str]:
@@ -64,7 +64,7 @@ def generate(args: argparse.Namespace, argv: Sequence[str]) -> int:
     engines.check(args, name)
     rows = Rows.open([args.data])
     engine = engines.make(args, name)
-    places = places_of(rows, args.data, args.tasks)[: args.limit]
+    places = rows.within(args.tasks, None).numbers[: args.limit]
     keys = [(place, sample) for place in places for sample in range(args.samples)]
     work = Work(rows, args.budgets, args.seed, Examples(args.one_shot, args.seed) if args.one_shot else None)
     if args.worker:

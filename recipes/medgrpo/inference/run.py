@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from recipes.medgrpo.data.dataset import chat_of
-from recipes.medgrpo.data.rows import DataError, Rows
+from recipes.medgrpo.data.rows import Rows
 from recipes.medgrpo.inference.answer_log import AnswerLog, Key
 from recipes.medgrpo.inference.budgets import budget_of
 from recipes.medgrpo.inference.jobs import Engine, Failure, InferenceError, Job, Reply, with_clips
@@ -30,14 +30,6 @@ def row_seed(seed: int, index: int, sample: int, file: str | None = None) -> int
     if file:
         words.append(int.from_bytes(hashlib.blake2b(file.encode(), digest_size=8).digest(), "big"))
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> 1)
-
-
-def places_of(rows: Rows, data: str, tasks: Sequence[str] | None) -> list[int]:
-    """The places of the rows of some tasks, None: of all. Raises `DataError` for a task without a row."""
-    found = rows.column("ability")
-    if odd := sorted(set(tasks or ()) - set(found)):
-        raise DataError(f"{data}: no row of the task {', '.join(odd)}")
-    return [place for place, task in enumerate(found) if not tasks or task in tasks]
 
 
 @dataclass(frozen=True)

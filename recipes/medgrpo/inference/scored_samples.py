@@ -18,7 +18,7 @@ from recipes.medgrpo.data.schedule import choose_rows
 from recipes.medgrpo.files import code_fingerprint
 from recipes.medgrpo.inference.answer_log import AnswerLog, header_of
 from recipes.medgrpo.inference.jobs import Engine, InferenceError
-from recipes.medgrpo.inference.run import Work, answer, places_of
+from recipes.medgrpo.inference.run import Work, answer
 from recipes.medgrpo.reward_options import defining
 from reward_score.medgrpo import score_many
 from reward_score.tasks import TASKS
@@ -66,9 +66,9 @@ def sample_and_score(
     header = header_of(engine, data, {**named, "seed": seed, "tasks": tasks})
     log = AnswerLog(output, {**header, "scoring": defining(scoring), "code": code_fingerprint()})
     rows = Rows.open([data])
-    places, pairs = places_of(rows, data, tasks), rows.column("data_source")
-    chosen = choose_rows([pairs[place] for place in places], rows_per_pair, seed)
-    keys = [(places[number], sample) for number in chosen for sample in range(samples)]
+    asked = rows.within(tasks, None)
+    chosen = asked.take(choose_rows(asked.column("data_source"), rows_per_pair, seed))
+    keys = [(place, sample) for place in chosen.numbers for sample in range(samples)]
     work = Work(rows, dict.fromkeys(TASKS, max_new_tokens), seed)
     failed = []
     with log.locked():
