@@ -30,7 +30,7 @@ from recipes.medgrpo.terminal import Parser, command, table
 from reward_score.statistics import DEFAULT_MIN_IQR, DEFAULT_MIN_SAMPLES, FORMAT, check_degenerate
 
 
-def sampled(args: argparse.Namespace) -> tuple[list[dict], dict[str, Any]]:
+def sampled(args: argparse.Namespace) -> tuple[Sequence[Mapping[str, Any]], dict[str, Any]]:
     """(answers, where they come from) of a model on the rows of a parquet file."""
     from recipes.medgrpo.inference.scored_samples import sample_and_score
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -88,7 +88,7 @@ def chat_of(row: dict) -> list[dict]:
     return split_content(row["prompt"], row["videos"])
 
 
-def check_shown(row: dict, processor: Any) -> None:
+def check_shown(row: Mapping[str, Any], processor: Any) -> None:
     """Raises `DataError` where a processor shows a row's clips otherwise than the row was made for.
 
     Boxes are written in the space of one model family and, for Qwen2.5-VL, of one frame size.

@@ -73,10 +73,12 @@ class Engine(Protocol):
 
     batch: int
     temperature: float
-    identity: Any
     described: dict[str, Any]
 
-    def __enter__(self) -> Engine: ...
+    @property
+    def identity(self) -> Any: ...
+
+    def __enter__(self) -> Any: ...
 
     def __exit__(self, *_: object) -> None: ...
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from recipes.medgrpo.files import InputError
 from recipes.medgrpo.inference import engines
@@ -31,7 +32,7 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
 def sampling_of(args: argparse.Namespace) -> dict:
     """What `sample_and_score` takes of parsed arguments. InputError: arguments or a judge that cannot be used."""
     engines.check(args, args.engine)
-    engine = engines.make(args, args.engine)
+    engine: Any = engines.make(args, args.engine)
     if args.engine == "rollout":
         for line in engine.servers.differences(args.temperature, args.max_new_tokens):
             print(f"--engine rollout: {line}")

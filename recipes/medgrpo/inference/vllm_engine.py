@@ -55,7 +55,8 @@ class Offline:
         self.tensor_parallel_size, self.gpu_memory_utilization = tensor_parallel_size, gpu_memory_utilization
         self.max_model_len = max_model_len
         self.described = {"name": "vllm", "dtype": dtype}
-        self._llm = self.processor = None
+        self._llm: Any = None
+        self.processor: Any = None
 
     @property
     def identity(self) -> str:
