@@ -25,11 +25,10 @@ from recipes.medgrpo.answers.formats import SPACES
 from recipes.medgrpo.answers.questions import problem
 from recipes.medgrpo.evaluation import blind
 from recipes.medgrpo.evaluation import tables as report
-from recipes.medgrpo.evaluation.columns import score_leaderboard
 from recipes.medgrpo.evaluation.comparison import ComparisonError, compare
 from recipes.medgrpo.evaluation.inputs import Graded, Inputs, read_graded
 from recipes.medgrpo.evaluation.intervals import Evaluation
-from recipes.medgrpo.evaluation.judged_columns import JUDGED_TASKS, Judged, pairs_of
+from recipes.medgrpo.evaluation.leaderboard import JUDGED_TASKS, judged, score_leaderboard
 from recipes.medgrpo.evaluation.published import published
 from recipes.medgrpo.evaluation.strict import overall, pair_scores, score_strict
 from recipes.medgrpo.files import code_fingerprint, write_json
@@ -102,9 +101,9 @@ def score(args: argparse.Namespace, rows: Sequence[Graded], notes: list[str]) ->
     if args.judge is None:
         return score_leaderboard(rows, **drawn)
     judge = make_judge(args.judge, signal_settings_of(args).get("judge_settings", {}))
-    judged = Judged(judge, pairs_of(rows))
-    notes += judged.notes()
-    return score_leaderboard(rows, judge=judged, **drawn)
+    look_up, more = judged(judge, rows)
+    notes += more
+    return score_leaderboard(rows, judge=look_up, **drawn)
 
 
 def note_judged_columns(args: argparse.Namespace, inputs: Inputs) -> None:

@@ -24,8 +24,9 @@ from typing import Any
 
 import numpy as np
 
-from recipes.medgrpo.evaluation import columns, strict
-from recipes.medgrpo.evaluation.intervals import Additive, Evaluation, groups_of
+from recipes.medgrpo.evaluation.columns import Figures, layout_of
+from recipes.medgrpo.evaluation.intervals import Evaluation, groups_of
+from recipes.medgrpo.evaluation.strict import parts_of
 from recipes.medgrpo.files import InputError
 from reward_score.bootstrap import RESAMPLES, Bootstrap, finite, interval
 
@@ -159,7 +160,7 @@ def _exchanges(videos: int, flips: int, seed: int) -> tuple[np.ndarray, bool]:
 
 
 def _p_values(
-    figures: Additive, first: np.ndarray, second: np.ndarray, observed: np.ndarray, flips: int, seed: int
+    figures: Figures, first: np.ndarray, second: np.ndarray, observed: np.ndarray, flips: int, seed: int
 ) -> tuple[np.ndarray, bool]:
     """p of every figure; `first` and `second` are cells by video."""
     change = second - first
@@ -188,7 +189,7 @@ def _effects(differences: np.ndarray) -> np.ndarray:
 
 
 def _differences(
-    figures: Additive, first: np.ndarray, second: np.ndarray, drawn: np.ndarray, flips: int, seed: int
+    figures: Figures, first: np.ndarray, second: np.ndarray, drawn: np.ndarray, flips: int, seed: int
 ) -> dict[str, Difference]:
     """Every figure with rows behind it; `first` and `second` are cells by video, array (videos, cells)."""
     behind = np.minimum(figures.support(first), figures.support(second))
@@ -200,7 +201,7 @@ def _differences(
     p, exact = _p_values(figures, first, second, observed, flips, seed)
     effects = _effects(figures.values(second) - figures.values(first))
     found = {}
-    for column, name in enumerate(figures.figures):
+    for column, name in enumerate(figures.names):
         rows, videos = round(behind[:, column].sum()), int((behind[:, column] > 0).sum())
         if not rows:
             continue
@@ -245,9 +246,8 @@ def compare(
         ComparisonError: no shared row, a row twice, or different references for a row.
     """
     here, there, named = _match(first, second)
-    module = strict if first.mode == "strict" else columns
-    cells_of = module.layout_of(first.measured, second.measured)
-    sides = [module.additive(side.measured, cells_of) for side in (first, second)]
+    layouts = layout_of(first.parts, second.parts)
+    sides = [Figures(side.parts, layouts) for side in (first, second)]
     cells = sides[0].cells[here], sides[1].cells[there]
     rows = [first.rows[number] for number in here]
     videos = np.array([row.video for row in rows], dtype=object)
@@ -262,16 +262,14 @@ def compare(
             scores[level][group] = _differences(sides[0], *by_video, bootstrap.drawn, flips, seed)
         members = list(scores[level].values())
         if level == "overall":
-            _corrected([[(group, name) for name in sides[0].figures] for group in members])
+            _corrected([[(group, name) for name in sides[0].names] for group in members])
         else:
-            _corrected([[(group, name) for group in members] for name in sides[0].figures])
+            _corrected([[(group, name) for group in members] for name in sides[0].names])
     return replace(named, scores=scores)
 
 
-def _changes(
-    before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]
-) -> tuple[strict.Answers, list[str]]:
-    """The change in accuracy of every answer, and its video."""
+def _changes(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> tuple[Figures, list[str]]:
+    """The figure of every answer's change in accuracy, and the answers' videos."""
 
     def keyed(records: Sequence[Mapping[str, Any]]) -> dict[tuple, Mapping[str, Any]]:
         # Two annotation files number their rows alike.
@@ -287,7 +285,7 @@ def _changes(
         )
     keys = sorted(first)
     changes = [{"acc": second[key]["acc"] - first[key]["acc"]} for key in keys]
-    return strict.Answers([key[0] for key in keys], changes), [first[key]["video"] for key in keys]
+    return Figures(parts_of([key[0] for key in keys], changes)), [first[key]["video"] for key in keys]
 
 
 def paired_difference(
@@ -314,11 +312,11 @@ def paired_difference(
     """
     changed = [_changes(before, after) for before, after in runs]
     bootstrap = Bootstrap([video for _, videos in changed for video in videos], resamples, seed)
-    values, draws = [], []
-    for answers, videos in changed:
-        figures = strict.additive(answers)
-        values.append(figures.at()[0])
-        draws.append(figures.values(bootstrap.drawn @ bootstrap.sums(figures.cells, videos))[:, 0])
+    by_video = [(figures, bootstrap.sums(figures.cells, videos)) for figures, videos in changed]
+    change, drawn = (
+        np.mean([figures.values(weights @ cells)[..., 0] for figures, cells in by_video], axis=0)
+        for weights in (np.ones(bootstrap.drawn.shape[1]), bootstrap.drawn)
+    )
     videos = bootstrap.drawn.shape[1]
-    low, high, _ = interval(np.mean(draws, axis=0), videos)
-    return {"acc_change": float(np.mean(values)), "low": low, "high": high, "runs": len(runs), "videos": videos}
+    low, high, _ = interval(drawn, videos)
+    return {"acc_change": float(change), "low": low, "high": high, "runs": len(runs), "videos": videos}

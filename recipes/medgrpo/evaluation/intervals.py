@@ -1,46 +1,25 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Figures that are functions of sums over rows, and their 95 % intervals by bootstrap over videos.
+"""A file of answers, measured: every figure of every group of its rows, with a 95 % interval by bootstrap over videos.
 
-A mean, a macro mean over datasets, a mean over pairs: each is a function of a few sums. With one matrix of *cells*
-(what each row adds to each sum) any resample of the videos is a product of matrices. Rows of one video are not
-independent, so whole videos are drawn, over all sources together: within a source that has a few videos only, the
-spread would come out too small.
+Rows of one video are not independent, so whole videos are drawn, over all sources together: within a source that has a
+few videos only, the spread would come out too small.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recipes.medgrpo.evaluation.columns import Figures, record_numbers
 from reward_score.bootstrap import RESAMPLES, Bootstrap, finite, interval
+from reward_score.leaderboard.contributions import Loss, Parts
 
 if TYPE_CHECKING:
     from recipes.medgrpo.evaluation.inputs import Graded
-
-
-@dataclass(frozen=True)
-class Additive:
-    """Figures of a set of rows.
-
-    Attributes:
-        cells: array (rows, cells), finite: what a row adds to each sum.
-        figures: names of the figures.
-        values: sums, array (..., cells), to figures, array (..., figures); nan where a figure is undefined.
-        support: sums to the number of rows that stand behind each figure, array (..., figures).
-    """
-
-    cells: np.ndarray
-    figures: tuple[str, ...]
-    values: Callable[[np.ndarray], np.ndarray]
-    support: Callable[[np.ndarray], np.ndarray]
-
-    def at(self, weights: np.ndarray | None = None) -> np.ndarray:
-        """The figures, array (figures,); with weights (rows,) or (resamples, rows), array (..., figures)."""
-        return self.values(self.cells.sum(0) if weights is None else np.asarray(weights, dtype=float) @ self.cells)
 
 
 @dataclass(frozen=True)
@@ -65,44 +44,29 @@ class Estimate:
         return asdict(self)
 
 
-def estimates(additive: Additive, videos: np.ndarray, bootstrap: Bootstrap, rows: np.ndarray) -> dict[str, Estimate]:
+def estimates(figures: Figures, videos: np.ndarray, bootstrap: Bootstrap, rows: np.ndarray) -> dict[str, Estimate]:
     """Every figure with rows behind it, with its interval.
 
     Args:
-        additive: the figures.
+        figures: of the file.
         videos: each row's video, array (rows,).
         bootstrap: over the videos of the whole file.
         rows: mask of the rows to look at.
     """
-    by_video = bootstrap.sums(additive.cells[rows], videos[rows])
-    behind = additive.support(by_video) > 0
+    by_video = bootstrap.sums(figures.cells[rows], videos[rows])
+    behind = figures.support(by_video) > 0
     used = by_video.any(axis=1)
-    resampled = additive.values(bootstrap.drawn[:, used] @ by_video[used])
+    resampled = figures.values(bootstrap.drawn[:, used] @ by_video[used])
     totals = by_video.sum(0)
-    value, support = additive.values(totals), additive.support(totals)
+    value, support = figures.values(totals), figures.support(totals)
     found = {}
-    for column, figure in enumerate(additive.figures):
+    for column, name in enumerate(figures.names):
         if not support[column]:
             continue
         seen = int(behind[:, column].sum())
         low, high, undefined = interval(resampled[:, column], seen)
-        found[figure] = Estimate(finite(value[column]), low, high, round(support[column]), seen, undefined)
+        found[name] = Estimate(finite(value[column]), low, high, round(support[column]), seen, undefined)
     return found
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """A row that some figures lack.
-
-    Attributes:
-        row: position among the rows of the evaluation.
-        figures: which ones; empty: all of them.
-        reason: one line.
-    """
-
-    row: int
-    figures: tuple[str, ...]
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -112,29 +76,37 @@ class Evaluation:
     Attributes:
         mode: ``leaderboard`` or ``strict``.
         rows: what was evaluated, in the order of the input.
-        records: of every row its own numbers.
-        measured: what the figures are made of: `contributions.Parts` or `strict.Answers`.
+        parts: what each row gives to each figure.
         scores: by level (``overall``, ``tasks``, ``sources``, ``pairs``) and group the figures. ``overall`` has the
             one group ``all``.
-        left_out: rows that figures lack.
-        official: by column what the official evaluator would show (`contributions.Parts.official`); empty in strict
-            mode.
         resamples, seed: of the bootstrap.
     """
 
     mode: str
     rows: Sequence[Graded]
-    records: list[dict[str, float]]
-    measured: Any
+    parts: Parts
     scores: dict[str, dict[str, dict[str, Estimate]]]
-    left_out: list[LeftOut]
-    official: dict[str, str]
     resamples: int
     seed: int
 
     @property
     def overall(self) -> dict[str, Estimate]:
         return self.scores["overall"]["all"]
+
+    @property
+    def records(self) -> list[dict[str, float]]:
+        """Of every row its own numbers."""
+        return record_numbers(self.parts)
+
+    @property
+    def left_out(self) -> list[Loss]:
+        """Rows that figures lack, and why; a row that lacks all of strict mode's names none."""
+        return self.parts.losses
+
+    @property
+    def official(self) -> dict[str, str]:
+        """By column what the official evaluator would show (`Parts.official`); empty in strict mode."""
+        return self.parts.official
 
 
 def groups_of(rows: Sequence[Graded]) -> dict[str, dict[str, np.ndarray]]:
@@ -152,14 +124,16 @@ def groups_of(rows: Sequence[Graded]) -> dict[str, dict[str, np.ndarray]]:
     }
 
 
-def breakdown(
-    additive: Additive, rows: Sequence[Graded], *, resamples: int = RESAMPLES, seed: int = 0
-) -> dict[str, dict[str, dict[str, Estimate]]]:
-    """By level and group every figure with its interval."""
+def evaluated(
+    mode: str, rows: Sequence[Graded], parts: Parts, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Evaluation:
+    """By level and group every figure of the rows, with its interval; `parts` is what each row gives to them."""
+    figures = Figures(parts)
     videos = np.array([row.video for row in rows], dtype=object)
     bootstrap = Bootstrap(videos, resamples, seed)
     groups = groups_of(rows) | ({} if len(rows) else {"overall": {"all": np.zeros(0, dtype=bool)}})
-    return {
-        level: {group: estimates(additive, videos, bootstrap, mask) for group, mask in found.items()}
+    scores = {
+        level: {group: estimates(figures, videos, bootstrap, mask) for group, mask in found.items()}
         for level, found in groups.items()
     }
+    return Evaluation(mode, rows, parts, scores, resamples, seed)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from recipes.medgrpo.evaluation.intervals import Additive, Evaluation, LeftOut, breakdown
+from recipes.medgrpo.evaluation.intervals import Evaluation, evaluated
 from reward_score.bootstrap import RESAMPLES
 from reward_score.errors import BadGroundTruth, UnknownTask
+from reward_score.leaderboard.contributions import Entry, Loss, Parts
 from reward_score.medgrpo import score_many
 from reward_score.tasks import find_task, read_gold
 
@@ -24,56 +24,13 @@ if TYPE_CHECKING:
     from recipes.medgrpo.evaluation.inputs import Graded
 
 
-@dataclass(frozen=True)
-class Answers:
-    """The pair and the numbers of every answer; an answer that could not be scored has none."""
-
-    pairs: Sequence[str]
-    numbers: Sequence[Mapping[str, float]]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Which cells there are: sums (pairs x figures), then counts (the same)."""
-
-    pairs: tuple[str, ...]
-    figures: tuple[str, ...]
-
-
-def layout_of(*files: Answers) -> Layout:
-    """The cells that hold every answer of these files; ``acc`` and ``format`` first."""
-    pairs = sorted({pair for file in files for pair in file.pairs})
-    names = {name for file in files for numbers in file.numbers for name in numbers}
-    return Layout(tuple(pairs), tuple(sorted(names, key=lambda name: (name.startswith("raw_"), name))))
-
-
-def additive(answers: Answers, cells_of: Layout | None = None) -> Additive:
-    """The figures of a file; `cells_of` is for two files that have to share their cells."""
-    chosen = layout_of(answers) if cells_of is None else cells_of
-    shape = (len(chosen.pairs), len(chosen.figures))
-    pairs = {pair: number for number, pair in enumerate(chosen.pairs)}
-    figures = {name: number for number, name in enumerate(chosen.figures)}
-    cells = np.zeros((len(answers.numbers), 2, *shape))
-    for line, pair, numbers in zip(cells, answers.pairs, answers.numbers, strict=True):
-        for name, value in numbers.items():
-            line[:, pairs[pair], figures[name]] = value, 1.0
-
-    def split(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        both = sums.reshape(*sums.shape[:-1], 2, *shape)
-        return both[..., 0, :, :], both[..., 1, :, :]
-
-    def values(sums: np.ndarray) -> np.ndarray:
-        totals, counts = split(sums)
-        known = counts > 0
-        means = np.divide(totals, counts, out=np.zeros_like(totals), where=known)
-        number = known.sum(-2)
-        # A pair that a resample did not draw is left out of its mean.
-        return np.divide(means.sum(-2), number, out=np.full(number.shape, np.nan), where=number > 0)
-
-    def support(sums: np.ndarray) -> np.ndarray:
-        return split(sums)[1].sum(-2)
-
-    return Additive(cells.reshape(len(cells), 2 * shape[0] * shape[1]), chosen.figures, values, support)
+def parts_of(pairs: Sequence[str], numbers: Sequence[Mapping[str, float]]) -> Parts:
+    """Answers to these pairs with their numbers, as parts of figures; one that could not be scored has no numbers."""
+    parts = Parts(len(pairs))
+    for row, (pair, found) in enumerate(zip(pairs, numbers, strict=True)):
+        for name, value in found.items():
+            parts.entries.setdefault(name, []).append(Entry(row, pair, {"": (value, 1.0)}))
+    return parts
 
 
 def unscorable(row: Graded) -> str | None:
@@ -110,18 +67,9 @@ def score_strict(
     for number, result in zip(kept, results, strict=True):
         # The reward depends on statistics of a training run, and is none of the file's.
         numbers[number] = {name: value for name, value in result.items() if name != "score"}
-    answers = Answers([row.data_source for row in rows], numbers)
-    return Evaluation(
-        mode="strict",
-        rows=rows,
-        records=numbers,
-        measured=answers,
-        scores=breakdown(additive(answers), rows, resamples=resamples, seed=seed),
-        left_out=[LeftOut(number, (), reason) for number, reason in enumerate(reasons) if reason is not None],
-        official={},
-        resamples=resamples,
-        seed=seed,
-    )
+    parts = parts_of([row.data_source for row in rows], numbers)
+    parts.losses += [Loss(number, (), reason) for number, reason in enumerate(reasons) if reason is not None]
+    return evaluated("strict", rows, parts, resamples=resamples, seed=seed)
 
 
 def pair_scores(records: Sequence[dict]) -> dict[str, dict[str, float]]:

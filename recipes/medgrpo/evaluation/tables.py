@@ -10,11 +10,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from recipes.medgrpo.evaluation.columns import ordered
 from recipes.medgrpo.evaluation.comparison import Comparison, Difference
 from recipes.medgrpo.evaluation.intervals import Estimate, Evaluation
 from recipes.medgrpo.files import write_atomic, write_json, write_json_lines
 from recipes.medgrpo.terminal import number, table
-from reward_score.leaderboard import COLUMNS
 from reward_score.leaderboard.contributions import LOST, NAN, SAME, UNJUDGED
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def build(
     """The report of one evaluation, as JSON.
 
     Args:
-        evaluation: from `columns.score_leaderboard` or `strict.score_strict`.
+        evaluation: from `leaderboard.score_leaderboard` or `strict.score_strict`.
         dropped, notes: what the reading of the files had to say.
         inexact: columns that these records cannot give as the official evaluator would, with the reason
             (`inputs.Inputs`).
@@ -90,7 +90,7 @@ def build(
         scores[level] = {}
         for group, figures in groups.items():
             if level == "overall":  # a column all of whose records are lost is still to be named
-                figures = {name: figures.get(name, missing) for name in _ordered({*figures, *evaluation.official})}
+                figures = {name: figures.get(name, missing) for name in ordered({*figures, *evaluation.official})}
             scores[level][group] = {name: estimate.as_dict() for name, estimate in figures.items()}
             for name, entry in scores[level][group].items():
                 if (value := _blind_value(blind, level, group, name)) is not None:
@@ -113,11 +113,6 @@ def build(
         "left_out": group_reasons(reasons),
         "notes": [*notes, *(f"{name}: {reason}" for name, reason in (inexact or {}).items())],
     }
-
-
-def _ordered(figures: Iterable[str]) -> list[str]:
-    """Columns in the leaderboard's order; other figures: accuracy, format, then the signals."""
-    return sorted(figures, key=lambda name: (COLUMNS.index(name) if name in COLUMNS else name.startswith("raw_"), name))
 
 
 def _interval(entry: Mapping[str, Any], form: str = ".3f") -> str:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.medgrpo.evaluation.columns import columns, record_numbers, score_leaderboard
+from recipes.medgrpo.evaluation.columns import columns, record_numbers
 from recipes.medgrpo.evaluation.inputs import Graded
+from recipes.medgrpo.evaluation.leaderboard import score_leaderboard
 from reward_score.bootstrap import draw, interval
 from reward_score.errors import EmbeddingUnavailable
 from reward_score.leaderboard import COLUMNS

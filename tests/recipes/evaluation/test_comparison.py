@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.medgrpo.evaluation.columns import score_leaderboard
 from recipes.medgrpo.evaluation.comparison import ComparisonError, compare, holm
 from recipes.medgrpo.evaluation.inputs import Graded
+from recipes.medgrpo.evaluation.leaderboard import score_leaderboard
 from recipes.medgrpo.evaluation.strict import score_strict
 from recipes.medgrpo.reward_options import signal_settings
 

@@ -7,8 +7,9 @@ import json
 import numpy as np
 import pytest
 
+from recipes.medgrpo.evaluation.columns import Figures
 from recipes.medgrpo.evaluation.inputs import Graded
-from recipes.medgrpo.evaluation.strict import Answers, additive, score_strict
+from recipes.medgrpo.evaluation.strict import parts_of, score_strict
 from recipes.medgrpo.reward_options import signal_settings
 from reward_score.bootstrap import Bootstrap
 from reward_score.errors import EmbeddingUnavailable
@@ -102,7 +103,7 @@ def test_the_interval_is_the_bootstrap_written_out():
     pairs = ["a/tal", "a/tal", "a/vs", "a/vs", "a/tal", "a/vs", "a/tal"]
     videos = ["a/1", "a/2", "a/2", "a/3", "a/4", "a/5", "a/5"]
     acc = rng.random(7)
-    figures = additive(Answers(pairs, [{"acc": x} for x in acc]))
+    figures = Figures(parts_of(pairs, [{"acc": x} for x in acc]))
     bootstrap = Bootstrap(videos, 200, seed=5)
     fast = figures.values(bootstrap.drawn @ bootstrap.sums(figures.cells, videos))[:, 0]
     numbers = [sorted(set(videos)).index(video) for video in videos]

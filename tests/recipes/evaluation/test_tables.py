@@ -7,9 +7,9 @@ import json
 import pytest
 
 from recipes.medgrpo.evaluation import tables as report
-from recipes.medgrpo.evaluation.columns import score_leaderboard
 from recipes.medgrpo.evaluation.comparison import compare
 from recipes.medgrpo.evaluation.inputs import Dropped, Graded
+from recipes.medgrpo.evaluation.leaderboard import score_leaderboard
 from recipes.medgrpo.evaluation.published import UnknownModel, published
 from recipes.medgrpo.evaluation.strict import score_strict
 from recipes.medgrpo.reward_options import signal_settings

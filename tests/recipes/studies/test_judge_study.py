@@ -3,7 +3,6 @@
 
 """The study of a judge: its figures beside other people's formulas, its probes, its files, and what it refuses."""
 
-import asyncio
 import csv
 import json
 import math
@@ -19,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mock_judge_server import MockJudge, Reply, honest  # noqa: E402
 
 from recipes.medgrpo.answers.questions import InputError  # noqa: E402
+from recipes.medgrpo.evaluation.verdicts import ask  # noqa: E402
 from recipes.medgrpo.studies.judge import agreement  # noqa: E402
 from recipes.medgrpo.studies.judge import edits as wording
-from recipes.medgrpo.studies.judge.asking import ask  # noqa: E402
 from recipes.medgrpo.studies.judge.command import main  # noqa: E402
 from recipes.medgrpo.studies.judge.expectations import EXPECTATIONS, holds  # noqa: E402
 from recipes.medgrpo.studies.judge.probes import ORDERINGS, PAGE_SPECIFIC, PAGE_VAGUE, PROBES, built  # noqa: E402
@@ -308,7 +307,7 @@ def test_a_judge_that_knows_the_truth_agrees_better_than_its_raters(tmp_path):
     by_source = report["judge_against_humans"]["sources"]
     assert sum(found["pooled"]["n"] for found in by_source.values()) == 200 and set(by_source) == {"A", "B"}
     assert set(report["humans_against_humans"]["pairs"]) == {"r0 - r1"}
-    assert not (out / "judged.jsonl").exists()  # the file's own scores cost no call
+    assert not (out / "judge").exists()  # the file's own scores cost no call
 
 
 def test_the_offline_judge_beside_ratings_and_again(tmp_path):
@@ -319,10 +318,8 @@ def test_the_offline_judge_beside_ratings_and_again(tmp_path):
     first = tables(out, "agreement")
     assert first["judge"] == OfflineJudge.name and first["judged"] == 40 and first["failures"] == {}
     assert first["humans_against_humans"] is None
-    kept = (out / "judged.jsonl").read_text()
-    assert len(kept.splitlines()) == 40
     assert main(command) == 0
-    assert tables(out, "agreement") == first and (out / "judged.jsonl").read_text() == kept
+    assert tables(out, "agreement") == first
 
 
 def test_a_blank_rating_is_left_out_of_its_dimension_and_of_the_means(tmp_path):
@@ -344,15 +341,11 @@ def items(count: int) -> list[Item]:
     return [Item(f"v{n}", "A", "rc", "The grasper lifts the gallbladder.", f"Prediction {n}.") for n in range(count)]
 
 
-def asked(server: MockJudge, kept: Path, wanted, **changes):
-    async def run():
-        judge = Judge(server.base_url, "key", "m", backoff_s=0.001, max_attempts=1, timeout_s=5)
-        try:
-            return await ask(judge, wanted, kept, **changes)
-        finally:
-            await judge.aclose()
-
-    return asyncio.run(run())
+def asked(server: MockJudge, store: Path, wanted, at_once=32, **settings):
+    judge = Judge(
+        server.base_url, "key", "m", store=str(store), backoff_s=0.001, max_attempts=1, timeout_s=5, **settings
+    )
+    return ask(judge, [item.asked for item in wanted], patient=True, at_once=at_once)
 
 
 @pytest.fixture(autouse=True)
@@ -362,7 +355,7 @@ def loopback(monkeypatch):
 
 
 def test_failures_are_counted_and_asked_again_and_nothing_is_judged_twice(tmp_path):
-    kept, wanted = tmp_path / "judged.jsonl", items(12)
+    kept, wanted = tmp_path / "judge", items(12)
     down = {"Prediction 3.", "Prediction 7."}
 
     def behave(request):
@@ -374,65 +367,35 @@ def test_failures_are_counted_and_asked_again_and_nothing_is_judged_twice(tmp_pa
     with MockJudge(behave) as server:
         first = asked(server, kept, wanted)
         assert first.failures == {"JudgeUnavailable": 2, "JudgeMalformed": 1}
-        assert "JudgeUnavailable 2" in first.incomplete and "Malformed" not in first.incomplete
-        assert first.of(wanted[3]) is None and first.of(wanted[0]) == dict.fromkeys(DIMENSIONS, 4)
+        assert first.broken == {"JudgeUnavailable"}
+        assert wanted[3].asked not in first.scores
+        assert first.scores[wanted[0].asked] == dict.fromkeys(DIMENSIONS, 4)
         assert len(first.scores) == 9
         down.clear()
         before = len(server.requests)
         second = asked(server, kept, wanted)
         again = sorted(request.between("CANDIDATE") for request in server.requests[before:])
     assert again == ["Prediction 3.", "Prediction 5.", "Prediction 7."]
-    assert len(second.scores) == 11 and second.incomplete is None
-
-
-def test_a_line_that_a_kill_cut_short_costs_that_verdict_alone(tmp_path):
-    kept, wanted = tmp_path / "judged.jsonl", items(3)
-    with MockJudge(lambda request: Reply(content=honest(request, 2))) as server:
-        asked(server, kept, wanted)
-        kept.write_text(kept.read_text()[:-20])
-        assert len(asked(server, kept, wanted).scores) == 3
-        assert len(server.requests) == 4
-        assert len(asked(server, kept, wanted).scores) == 3
-        assert len(server.requests) == 4
-
-
-def test_a_verdict_is_in_the_file_before_the_next_one_is_asked_for(tmp_path):
-    kept, lines = tmp_path / "judged.jsonl", []
-
-    def behave(request):
-        lines.append(len(kept.read_text().splitlines()))
-        return Reply(content=honest(request, 2))
-
-    with MockJudge(behave) as server:
-        asked(server, kept, items(4), at_once=1)
-    assert lines == [0, 1, 2, 3]
+    assert len(second.scores) == 11 and not second.broken
 
 
 def test_what_is_asked_differently_is_asked_anew(tmp_path):
-    kept, (one,) = tmp_path / "judged.jsonl", items(1)
+    kept, (one,) = tmp_path / "judge", items(1)
     with MockJudge(lambda request: Reply(content=honest(request, 2))) as server:
         asked(server, kept, [one])
         asked(server, kept, [Item(**{**vars(one), "video": "another"})])
         assert len(server.requests) == 1
         asked(server, kept, [Item(**{**vars(one), "question": "What happens?"})])
         asked(server, kept, [Item(**{**vars(one), "task": "vs"})])
-        asked(server, kept, [one], about="another prompt")
+        asked(server, kept, [one], prompt="rubric")
         assert len(server.requests) == 4
 
 
 def test_a_rejected_key_ends_the_study(tmp_path):
     with MockJudge(lambda request: Reply(status=401)) as server:
         with pytest.raises(JudgeSettingsError):
-            asked(server, tmp_path / "judged.jsonl", items(50), at_once=2)
+            asked(server, tmp_path / "judge", items(50), at_once=2)
         assert len(server.requests) < 10
-
-
-def test_another_file_under_the_name_of_the_verdicts_is_not_overwritten(tmp_path):
-    kept = tmp_path / "judged.jsonl"
-    kept.write_text('{"something": "else"}\n')
-    with pytest.raises(ValueError, match="expected verdicts of an earlier run"):
-        asyncio.run(ask(OfflineJudge(), items(1), kept))
-    assert kept.read_text() == '{"something": "else"}\n'
 
 
 # The commands with an endpoint
@@ -457,9 +420,9 @@ def test_agreement_with_an_endpoint(tmp_path, endpoint):
         assert main(command) == 0
         assert len(server.requests) == 40
     report = tables(out, "agreement")
-    assert report["judge"].startswith("m/") and report["usage"]["requests"] == 40
+    assert report["judge"].startswith("m/") and report["judged"] == 40
     assert "constant ratings: judge" in report["judge_against_humans"]["overall"]["pooled"]["pearson"]["why"]
-    assert not any("sk-secret" in file.read_text() for file in out.iterdir())
+    assert not any(b"sk-secret" in file.read_bytes() for file in out.rglob("*") if file.is_file())
 
 
 def test_repeat_asks_as_often_as_told_past_the_cache(tmp_path, endpoint):

@@ -24,11 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from recipes.medgrpo.answers.formats import decoded, own_rollouts
-from recipes.medgrpo.evaluation.columns import score_leaderboard
 from recipes.medgrpo.evaluation.comparison import Comparison, compare
 from recipes.medgrpo.evaluation.inputs import Graded, read_graded
 from recipes.medgrpo.evaluation.intervals import Evaluation
-from recipes.medgrpo.evaluation.judged_columns import Judged, pairs_of
+from recipes.medgrpo.evaluation.leaderboard import judged, score_leaderboard
 from recipes.medgrpo.evaluation.strict import score_strict
 from recipes.medgrpo.evaluation.tables import printable
 from recipes.medgrpo.files import InputError, code_fingerprint, read_json, write_atomic, write_json
@@ -121,10 +120,10 @@ def measure(files: Mapping[Path, Path], truths: Mapping[Path, Path], scoring: Ma
     settings = dict(scoring.get("judge_settings", {}))
     if settings:
         settings.setdefault("prompt", LEADERBOARD_PROMPT)
-    judged = Judged(make_judge(scoring["judge"], settings), pairs_of(rows))
-    columns = score_leaderboard(rows, judge=judged, **drawn)
+    look_up, unjudged = judged(make_judge(scoring["judge"], settings), rows)
+    columns = score_leaderboard(rows, judge=look_up, **drawn)
     rows, more = read_answers(files, truths, strict=True)
-    notes += [*judged.notes(), *more]
+    notes += [*unjudged, *more]
     return Line(columns, score_strict(rows, scoring=scoring, **drawn), list(dict.fromkeys(notes)))
 
 

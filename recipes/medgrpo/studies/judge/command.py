@@ -10,15 +10,16 @@
 `agreement` reads ratings of people (columns `video, source, task, reference, prediction`, the five dimensions, and
 perhaps `rater`, `question`, or the judge's own scores as `judge_<dimension>`), `repeat` pairs (the same columns without
 ratings, or JSON lines) and `probes` references (the preprocessor's parquet, or JSON lines without a prediction). Each
-writes `<study>.json` and `<study>.md`. Verdicts are kept in DIR/judged.jsonl: started again, no pair is judged twice.
+writes `<study>.json` and `<study>.md`. An endpoint's verdicts are kept in --judge-store (default: DIR/judge): started
+again, no pair is judged twice.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import random
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -27,8 +28,9 @@ from typing import Any
 import numpy as np
 
 from recipes.medgrpo.evaluation.tables import printable
+from recipes.medgrpo.evaluation.verdicts import Verdicts, ask
 from recipes.medgrpo.files import write_atomic, write_json
-from recipes.medgrpo.reward_options import add_judge_arguments, label_of_args, signal_settings_of
+from recipes.medgrpo.reward_options import add_judge_arguments, signal_settings_of
 from recipes.medgrpo.studies.judge.agreement import (
     MEAN,
     estimate,
@@ -36,7 +38,6 @@ from recipes.medgrpo.studies.judge.agreement import (
     judge_against_humans,
     repeatability,
 )
-from recipes.medgrpo.studies.judge.asking import AT_ONCE, Verdicts, ask
 from recipes.medgrpo.studies.judge.expectations import measured
 from recipes.medgrpo.studies.judge.probes import PAGE_SPECIFIC, PAGE_VAGUE, built
 from recipes.medgrpo.studies.judge.ratings import Item, read_pairs, read_ratings, read_references
@@ -44,62 +45,59 @@ from recipes.medgrpo.studies.judge.text import markdown
 from recipes.medgrpo.terminal import Parser, command, whole
 from reward_score.bootstrap import RESAMPLES, Bootstrap
 from reward_score.errors import EmbeddingUnavailable
-from reward_score.judge import DIMENSIONS, make_judge
+from reward_score.judge import DIMENSIONS, Judge, make_judge
 
 
-def judged(args: argparse.Namespace, items: Sequence[Item], turns: int = 1, **changes: Any) -> tuple[str, Verdicts]:
-    """The judge's name and its verdicts on all items; `changes` are settings for an endpoint's judge."""
-    settings = signal_settings_of(args)
-
-    async def run() -> tuple[str, Verdicts]:
-        offline = settings["judge"] == "offline"
-        judge = make_judge(settings["judge"], {} if offline else {**settings["judge_settings"], **changes})
-        try:
-            return judge.name, await ask(
-                judge, items, args.output / "judged.jsonl", turns=turns, about=label_of_args(args), at_once=args.at_once
-            )
-        finally:
-            await judge.aclose()
-            if not offline:
-                spent, price = judge.usage, f", ${judge.cost_usd:.4f}" if judge.price_known else ""
-                tokens = f"{spent.prompt_tokens} prompt and {spent.completion_tokens} completion tokens"
-                print(f"judge_study: this run: {spent.requests} requests, {tokens}{price}", file=sys.stderr)
-
-    return asyncio.run(run())
+def judged(args: argparse.Namespace, items: Sequence[Item], turns: int = 1) -> tuple[str, list[Verdicts]]:
+    """The judge's name, and its verdicts on all items, once for each turn."""
+    settings, found = signal_settings_of(args), []
+    if settings["judge"] != "offline":
+        settings["judge_settings"].setdefault("store", str(args.output / "judge"))
+    for turn in range(turns):
+        judge = make_judge(settings["judge"], settings.get("judge_settings", {}))
+        for member in getattr(judge, "judges", [judge]):
+            if turn and isinstance(member, Judge):
+                # The store then takes it for another question, and asks.
+                member.asks = [*member.asks, f"turn {turn}"]
+        found.append(ask(judge, (item.asked for item in items), patient=True, at_once=args.at_once))
+        if usage := getattr(judge, "usage", None):
+            price = f", ${judge.cost_usd:.4f}" if judge.price_known else ""
+            tokens = f"{usage.prompt_tokens} prompt and {usage.completion_tokens} completion tokens"
+            print(f"judge_study: this run: {usage.requests} requests, {tokens}{price}", file=sys.stderr)
+    return judge.name, found
 
 
-def header(study: str, judge: str, items: Sequence[Item], verdicts: Verdicts) -> dict[str, Any]:
-    """What every report begins with."""
+def header(study: str, judge: str, items: Sequence[Item], verdicts: Sequence[Verdicts] = ()) -> dict[str, Any]:
+    """What every report begins with; without verdicts nothing was asked."""
+    failures = sum((one.failures for one in verdicts), Counter())
+    broken = sorted({kind for one in verdicts for kind in one.broken})
+    told = f"pairs without a verdict: {', '.join(f'{kind} {failures[kind]}' for kind in broken)}"
     return {
         "format": 1,
         "study": study,
         "judge": judge,
         "items": len(items),
         "videos": len({item.cluster for item in items}),
-        "judged": len(verdicts.scores),
-        "failures": dict(sorted(verdicts.failures.items())),
-        "usage": vars(verdicts.usage),
-        "incomplete": verdicts.incomplete,
+        "judged": sum(item.asked in one.scores for one in verdicts for item in items) if verdicts else len(items),
+        "failures": dict(sorted(failures.items())),
+        "incomplete": f"{told}; what was judged is kept: run again" if broken else None,
     }
 
 
-def table_of(verdicts: Verdicts, items: Sequence[Item], turn: int = 0) -> np.ndarray:
+def table_of(verdicts: Verdicts, items: Sequence[Item]) -> np.ndarray:
     """(items, 5) scores, nan where there is no verdict."""
     nothing = dict.fromkeys(DIMENSIONS, np.nan)
-    found = [verdicts.of(item, turn) or nothing for item in items]
+    found = [verdicts.scores.get(item.asked, nothing) for item in items]
     return np.array([[scores[name] for name in DIMENSIONS] for scores in found], dtype=float)
 
 
 def agreement(args: argparse.Namespace) -> dict[str, Any]:
     """The judge beside human ratings."""
     ratings = read_ratings(args.ratings)
-    if ratings.judge is None:
+    name, verdicts, scores = "the files' own columns", [], ratings.judge
+    if scores is None:
         name, verdicts = judged(args, ratings.items)
-        scores = table_of(verdicts, ratings.items)
-    else:
-        name, scores = "the files' own columns", ratings.judge
-        given = zip(ratings.items, scores.tolist(), strict=True)
-        verdicts = Verdicts({(item, 0): dict(zip(DIMENSIONS, row, strict=True)) for item, row in given})
+        scores = table_of(verdicts[0], ratings.items)
     bootstrap = Bootstrap(ratings.clusters, args.resamples, args.seed)
     return {
         **header("agreement", name, ratings.items, verdicts),
@@ -111,11 +109,11 @@ def agreement(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def repeat(args: argparse.Namespace) -> dict[str, Any]:
-    """The judge beside itself, asked several times without its cache."""
+    """The judge beside itself, asked several times."""
     items = read_pairs(args.pairs)
-    name, verdicts = judged(args, items, args.times, cache=False)
+    name, verdicts = judged(args, items, args.times)
     # (items, 5 and their mean, turns) of the items that have all their verdicts.
-    scores = np.stack([table_of(verdicts, items, turn) for turn in range(args.times)], axis=-1)
+    scores = np.stack([table_of(one, items) for one in verdicts], axis=-1)
     complete = ~np.isnan(scores).any(axis=(1, 2))
     scores = np.concatenate([scores, scores.mean(axis=1, keepdims=True)], axis=1)[complete]
     clusters = [item.cluster for item, kept in zip(items, complete, strict=True) if kept]
@@ -140,14 +138,15 @@ def probes(args: argparse.Namespace) -> dict[str, Any]:
     texts = built(references, args.seed)
     page = [Item("page", "page", "rc", *pair) for pair in product((PAGE_SPECIFIC, PAGE_VAGUE), repeat=2)]
     wanted = [item for made in texts.values() for item in made.values() if item is not None]
-    name, verdicts = judged(args, list(dict.fromkeys([*wanted, *page])))
+    name, verdicts = judged(args, [*wanted, *page])
+    scores = verdicts[0].scores
     bootstrap = Bootstrap([item.cluster for item in references], args.resamples, args.seed)
     return {
         **header("probes", name, references, verdicts),
-        **measured(bootstrap, texts, verdicts.of),
+        **measured(bootstrap, texts, lambda item: scores.get(item.asked)),
         "page_pair": {
             "judged": [
-                {"candidate": item.prediction, "reference": item.reference, "scores": verdicts.of(item)}
+                {"candidate": item.prediction, "reference": item.reference, "scores": scores.get(item.asked)}
                 for item in page
             ],
             "cosine": cosine(PAGE_VAGUE, PAGE_SPECIFIC),
@@ -169,7 +168,7 @@ def _arguments() -> Parser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--output", required=True, type=Path, help="folder")
     add_judge_arguments(common)
-    common.add_argument("--at-once", type=whole(1), default=AT_ONCE, help="judgements under way at once")
+    common.add_argument("--at-once", type=whole(1), default=32, help="judgements under way at once")
     common.add_argument("--resamples", type=whole(1), default=RESAMPLES, help="of the bootstrap over videos")
     common.add_argument("--seed", type=whole(0), default=0, help="of the bootstrap, and of what probes draw")
     parser = Parser("judge_study", __doc__)

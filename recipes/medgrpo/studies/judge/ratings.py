@@ -18,6 +18,7 @@ import numpy as np
 
 from data_preprocess.wording import short
 from recipes.medgrpo.answers.questions import InputError, is_parquet, read_parquet
+from recipes.medgrpo.evaluation.verdicts import Asked
 from reward_score.judge import DIMENSIONS
 
 TASKS = ("vs", "rc", "dvc", "image")
@@ -42,6 +43,11 @@ class Item:
     def cluster(self) -> str:
         """The video, which a bootstrap draws whole: two sources may name theirs alike."""
         return f"{self.source}/{self.video}"
+
+    @property
+    def asked(self) -> Asked:
+        """What a judge is asked about it."""
+        return Asked(self.prediction, self.reference, self.task, self.question)
 
 
 @dataclass(frozen=True)

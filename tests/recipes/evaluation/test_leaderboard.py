@@ -12,9 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mock_judge_server import MockJudge, Reply, honest  # noqa: E402
 
 from recipes.medgrpo.evaluate import note_judged_columns, origin, parse, score
-from recipes.medgrpo.evaluation.columns import score_leaderboard
 from recipes.medgrpo.evaluation.inputs import Graded, Inputs
-from recipes.medgrpo.evaluation.judged_columns import Judged, pairs_of
+from recipes.medgrpo.evaluation.leaderboard import judged, pairs_of, score_leaderboard
 from reward_score.judge import JudgeRefused, JudgeUnavailable, OfflineJudge
 from reward_score.judge.prompting import load_prompt
 
@@ -48,13 +47,16 @@ def captions():
 def test_the_judged_columns_by_a_judge_of_ours():
     pairs = pairs_of(captions())
     # Each text once, though three rows say the first.
-    assert pairs == {(LIFTS, LIFTS): "vs", ("The hook cuts.", LIFTS): "rc"}
-    judge = Judged(OfflineJudge(), pairs)
+    assert {pair: asked.task for pair, asked in pairs.items()} == {
+        (LIFTS, LIFTS): "vs",
+        ("The hook cuts.", LIFTS): "rc",
+    }
+    judge, notes = judged(OfflineJudge(), captions())
     columns = {name: found.value for name, found in score_leaderboard(captions(), judge=judge).overall.items()}
     # Said word for word, and said of something else.
     assert columns["vs_llm"] == columns["dvc_llm"] == 5
     assert 1 <= columns["rc_llm"] < 2.5
-    assert judge.notes() == []
+    assert notes == []
 
 
 class Refusing:
@@ -73,15 +75,15 @@ class Refusing:
 
 
 def test_a_refused_text_is_left_out_and_counted():
-    judge = Judged(Refusing(JudgeRefused("not a word about that")), pairs_of(captions()))
+    judge, notes = judged(Refusing(JudgeRefused("not a word about that")), captions())
     found = score_leaderboard(captions(), judge=judge)
     assert found.overall["vs_llm"].value == 5 and found.official["rc_llm"] == "unjudged"
-    assert judge.notes() == ["captions without a judgement: 1 of 2 (JudgeRefused 1)"]
+    assert notes == ["captions without a judgement: 1 of 2 (JudgeRefused 1)"]
 
 
 def test_a_judge_that_is_down_gives_no_column():
     with pytest.raises(JudgeUnavailable):
-        Judged(Refusing(JudgeUnavailable("connection refused")), pairs_of(captions()))
+        judged(Refusing(JudgeUnavailable("connection refused")), captions())
 
 
 @pytest.mark.parametrize(
