@@ -34,7 +34,11 @@ main() {
   done
   use_environment cpu report
   python -m recipes.medgrpo normalizers --recorded "$BASE/raw_signals.jsonl" \
-    --statistics "$BASE/statistics.json" --runs "$BASE" "${runs[@]}" --output "$BASE/normalizers"
+    --statistics "$BASE/statistics.json" --output "$BASE/normalizers"
+  for run in "$BASE" "${runs[@]}"; do
+    printf '\n==== %s\n' "$run"
+    python -m recipes.medgrpo summary --show "$run"
+  done
 }
 
 main "$@"; exit

@@ -145,11 +145,10 @@ def scored(args: argparse.Namespace) -> None:
     evaluation = score(args, inputs.graded, notes)
     if learnt:
         baseline = score(args, learnt.answered(inputs.graded), [])
-        shared = blind.overlap(learnt.rows, inputs.graded)
-        if shared["of_videos"]:
+        if shared := blind.overlap(learnt.rows, inputs.graded):
             notes.append(
-                f"the blind baseline learnt on {shared['rows']} of the {shared['evaluated']} evaluated rows and on "
-                f"{shared['videos']} of their videos: it is too good there"
+                f"the blind baseline learnt on the videos of {shared} of the {len(inputs.graded)} evaluated rows: it "
+                "is too good there"
             )
         described = learnt.describe()
         about["blind_baseline"] = f"learnt on {args.blind_baseline}, see blind_baseline.json"

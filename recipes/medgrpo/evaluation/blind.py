@@ -26,7 +26,8 @@ import numpy as np
 from recipes.medgrpo.evaluation.columns import columns
 from recipes.medgrpo.evaluation.constant_answers import CANDIDATES, FINALISTS, Constant, commonest, some
 from recipes.medgrpo.evaluation.inputs import Graded
-from recipes.medgrpo.evaluation.training_rows import TrainingRow, asked_times, clip_seconds, read_training_rows
+from recipes.medgrpo.evaluation.training_rows import asked_times, read_training_rows
+from recipes.medgrpo.evaluation.truths import Truth, clip_seconds
 from reward_score.answers import MAX_CHARS
 from reward_score.leaderboard.actions import Encoder, classes_of, needs_peers, real_encoder, restructure
 from reward_score.leaderboard.contributions import read_parts
@@ -77,16 +78,16 @@ class Learnt:
     score: float
 
 
-def _learn_pair(rows: Sequence[TrainingRow], mode: str, encoder: Encoder | None) -> Learnt:
+def _learn_pair(rows: Sequence[Truth], mode: str, encoder: Encoder | None) -> Learnt:
     """The best constant answer to rows of one task."""
-    task, seconds = rows[0].task, median([row.seconds for row in rows if row.seconds] or [60.0])
+    task, seconds = rows[0].row.task, median([row.seconds for row in rows if row.seconds] or [60.0])
     if task in ("vs", "rc"):
         text, score = _caption([row.ground["text"] for row in rows], encoder)
         return Learnt(Constant(text), len(rows), seconds, score)
     constants = CANDIDATES[task](rows)
     sample = rows if task == "nap" else some(rows, SAMPLE)  # labels are quick to compare
 
-    def scored(constant: Constant, rows: Sequence[TrainingRow]) -> float:
+    def scored(constant: Constant, rows: Sequence[Truth]) -> float:
         return _mean_score(constant, rows, mode, seconds)
 
     if len(constants) > FINALISTS:
@@ -101,7 +102,7 @@ def _learn_pair(rows: Sequence[TrainingRow], mode: str, encoder: Encoder | None)
     return Learnt(constant, len(rows), seconds, scores[best])
 
 
-def _mean_score(constant: Constant, rows: Sequence[TrainingRow], mode: str, seconds: float) -> float:
+def _mean_score(constant: Constant, rows: Sequence[Truth], mode: str, seconds: float) -> float:
     """Mean score of a constant's answers to training rows, by the mode's own scoring of their text."""
     answers = [
         constant.answer(
@@ -111,7 +112,7 @@ def _mean_score(constant: Constant, rows: Sequence[TrainingRow], mode: str, seco
     ]
     if mode == "leaderboard":
         records = [{**row.record, "answer": answer} for row, answer in zip(rows, answers, strict=True)]
-        found = _same_labels(records) if rows[0].task == "nap" else columns(read_parts(records)).values()
+        found = _same_labels(records) if rows[0].row.task == "nap" else columns(read_parts(records)).values()
         return fmean(found or [0.0])
     scored = score_many(
         [(row.data_source, answer, row.ground_truth, row.extra) for row, answer in zip(rows, answers, strict=True)],
@@ -133,26 +134,24 @@ class Blind:
 
     mode: str
     train: str
-    rows: list[TrainingRow]
+    rows: list[Truth]
     skipped: Counter[str]
     pairs: dict[str, Learnt]
-    encoder: Encoder | None
-    fallbacks: dict[str, Learnt] = field(default_factory=dict)
     unknown: Counter[str] = field(default_factory=Counter)
 
     def answer(self, data_source: str, question: Any, metadata: Any, stated: Any = None) -> str | None:
-        """The blind answer to a row; None where no training row has its task.
+        """The blind answer to a row; None where no training row has its pair.
 
         Args:
-            data_source: ``medvidbench/<source>/<task>``. A pair without training rows gets its task's best answer over
-                all pairs, which `describe` says.
+            data_source: ``medvidbench/<source>/<task>``.
             question: the row's question; stg answers at the times that it asks for.
             metadata: of the row: the clip's bounds.
             stated: `start`, `end` and `stride` of an stg question, for one whose words do not say them. Nothing else
                 of it is looked at.
         """
-        learnt = self.pairs.get(data_source) or self._fallback(data_source)
+        learnt = self.pairs.get(data_source)
         if learnt is None:
+            self.unknown[data_source] += 1
             return None
         _, source, task = data_source.split("/")
         times = asked_times(question, stated) if task == "stg" else []
@@ -167,7 +166,7 @@ class Blind:
     def answered(self, rows: Iterable[Graded]) -> list[Graded]:
         """The evaluated rows with the blind answers in place of theirs, to be scored as those are.
 
-        Rows whose task has no training row are left out.
+        Rows whose pair has no training row are left out.
         """
         pairs = [(row, self.answer_to(row)) for row in rows]
         return [
@@ -176,36 +175,22 @@ class Blind:
             if answer is not None
         ]
 
-    def _fallback(self, data_source: str) -> Learnt | None:
-        task = data_source.split("/")[-1]
-        self.unknown[data_source] += 1
-        if task not in self.fallbacks and (rows := [row for row in self.rows if row.task == task]):
-            self.fallbacks[task] = _learn_pair(rows, self.mode, self.encoder)
-        return self.fallbacks.get(task)
-
     def describe(self) -> dict[str, Any]:
         """What was learnt, as JSON: by pair the answer, its score on the training rows and their number."""
 
-        def entries(learnt: Mapping[str, Learnt]) -> dict[str, Any]:
-            return {
-                name: {"answer": one.constant.describe(), "score_on_training": one.score, "rows": one.rows}
-                for name, one in sorted(learnt.items())
-            }
-
-        notes = [
-            f"{pair}: no training row; {count} rows got the best answer of {task} over all pairs"
-            if (task := pair.split("/")[-1]) in self.fallbacks
-            else f"{pair}: no training row of the task; {count} rows have no blind answer"
-            for pair, count in sorted(self.unknown.items())
-        ]
         return {
             "mode": self.mode,
             "train": self.train,
             "rows": len(self.rows),
             "skipped": dict(self.skipped),
-            "pairs": entries(self.pairs),
-            "fallbacks": entries(self.fallbacks),
-            "notes": notes,
+            "pairs": {
+                name: {"answer": one.constant.describe(), "score_on_training": one.score, "rows": one.rows}
+                for name, one in sorted(self.pairs.items())
+            },
+            "notes": [
+                f"{pair}: no training row; {count} rows have no blind answer"
+                for pair, count in sorted(self.unknown.items())
+            ],
         }
 
 
@@ -236,29 +221,14 @@ def learn(train: Path, mode: str, *, captions: bool = True, encoder: Encoder | N
         raise ValueError(f"mode {mode!r}: expected one of {', '.join(MODES)}")
     encoder = (encoder or (lambda texts: real_encoder()(texts))) if captions else None
     rows, skipped = read_training_rows(train)
-    groups: dict[str, list[TrainingRow]] = {}
+    groups: dict[str, list[Truth]] = {}
     for row in rows:
         groups.setdefault(row.data_source, []).append(row)
     pairs = {pair: _learn_pair(members, mode, encoder) for pair, members in sorted(groups.items())}
-    return Blind(mode, Path(train).name, rows, skipped, pairs, encoder)
+    return Blind(mode, Path(train).name, rows, skipped, pairs)
 
 
-def overlap(rows: Iterable[TrainingRow], graded: Iterable[Graded]) -> dict[str, int]:
-    """How many evaluated rows a baseline has learnt from: a baseline learnt on the test rows is a leak.
-
-    Returns:
-        ``rows``: evaluated rows that are training rows (file, number and video are the same); ``of_videos``: those
-        whose video has a training row, the former included; ``videos``: how many videos that are; ``evaluated``: all.
-    """
-    keys, videos = set(), set()
-    for row in rows:
-        keys.add((row.file, row.index, row.video))
-        videos.add(row.video)
-    graded = list(graded)
-    shared = [item for item in graded if item.video in videos]
-    return {
-        "rows": sum((item.file, item.index, item.video) in keys for item in graded),
-        "of_videos": len(shared),
-        "videos": len({item.video for item in shared}),
-        "evaluated": len(graded),
-    }
+def overlap(rows: Iterable[Truth], graded: Iterable[Graded]) -> int:
+    """How many evaluated rows are about a video that a baseline has learnt from: such a baseline is too good."""
+    videos = {row.video for row in rows}
+    return sum(item.video in videos for item in graded)

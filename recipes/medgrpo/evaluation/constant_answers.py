@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from recipes.medgrpo.evaluation.training_rows import TrainingRow
+from recipes.medgrpo.evaluation.truths import Truth
 from reward_score.answers import (
     ASPECTS,
     CVS_COMPONENTS,
@@ -125,7 +125,7 @@ def _parts(count: int) -> tuple[Piece, ...]:
     return tuple(Piece(k / count, (k + 1) / count) for k in range(count))
 
 
-def _spans(rows: Sequence[TrainingRow]) -> list[Constant]:
+def _spans(rows: Sequence[Truth]) -> list[Constant]:
     """Single spans first, then lists: training spans in groups of like place or length, of each group one."""
     given = some([(row.seconds, *span) for row in rows for span in row.ground["spans"] if span[1] > span[0]], LOOKED_AT)
     fractions = [(start / seconds, end / seconds) for seconds, start, end in given if seconds]
@@ -142,7 +142,7 @@ def _spans(rows: Sequence[TrainingRow]) -> list[Constant]:
     return [Constant(pieces=pieces) for pieces in dict.fromkeys([*singles, *lists])]
 
 
-def _boxes(rows: Sequence[TrainingRow]) -> list[Constant]:
+def _boxes(rows: Sequence[Truth]) -> list[Constant]:
     given = [(1 / len(row.ground["boxes"]), *box) for row in rows for box in row.ground["boxes"].values()]
     weights, boxes = np.split(np.array(some(given, LOOKED_AT)), [1], axis=1)
     quantiles = np.array(list(product(*np.quantile(boxes, [0.1, 0.3, 0.5, 0.7, 0.9], axis=0).T)))
@@ -150,7 +150,7 @@ def _boxes(rows: Sequence[TrainingRow]) -> list[Constant]:
     return [Constant(box=box) for box in list(dict.fromkeys(map(tuple, best.tolist())))[:FINALISTS]]
 
 
-def _events(rows: Sequence[TrainingRow]) -> list[Constant]:
+def _events(rows: Sequence[Truth]) -> list[Constant]:
     lists = [_parts(count) for count in range(1, MOST_EVENTS + 1)]
     for row in some([row for row in rows if row.seconds], TRAINING_ANSWERS):
         bounds = [(event["start"], event["end"]) for event in row.ground["events"][:MOST_EVENTS]]
@@ -159,16 +159,16 @@ def _events(rows: Sequence[TrainingRow]) -> list[Constant]:
     return [Constant(pieces=pieces, caption="event") for pieces in dict.fromkeys(lists)]
 
 
-def _scores(rows: Sequence[TrainingRow]) -> list[Constant]:
-    names, render = (CVS_COMPONENTS, render_cvs) if rows[0].task == "cvs" else (ASPECTS, render_sa)
+def _scores(rows: Sequence[Truth]) -> list[Constant]:
+    names, render = (CVS_COMPONENTS, render_cvs) if rows[0].row.task == "cvs" else (ASPECTS, render_sa)
     return [Constant(render({name: commonest((row.ground["scores"][name] for row in rows), 1)[0] for name in names}))]
 
 
-def _labels(rows: Sequence[TrainingRow]) -> list[Constant]:
+def _labels(rows: Sequence[Truth]) -> list[Constant]:
     return [Constant(text) for text in commonest((row.ground["label"].strip() for row in rows), FINALISTS)]
 
 
-CANDIDATES: dict[str, Callable[[Sequence[TrainingRow]], list[Constant]]] = {
+CANDIDATES: dict[str, Callable[[Sequence[Truth]], list[Constant]]] = {
     "tal": _spans,
     "stg": _boxes,
     "dvc": _events,

@@ -18,6 +18,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ import orjson
 from data_preprocess.annotations import QA_TYPES, SOURCES, RecordError, decode_row, parse_record
 from data_preprocess.ground_truth import GROUND, ShapeError
 from data_preprocess.json_stream import read_rows
+from data_preprocess.timeline import NATIVE_RATES
 from data_preprocess.wording import short
 from recipes.medgrpo.answers.questions import (
     TIMED_SOURCE,
@@ -46,6 +48,7 @@ PARQUET_CAPTIONS = (
 """Why the leaderboard's dvc_llm is not exact for rows of a parquet."""
 
 
+_METADATA_BOUNDS = ("input_video_{}_time", "input_video_{}_frame", "{}_frame")
 NO_ANSWER = "no reference answer in the ground truth"
 
 
@@ -70,6 +73,16 @@ class Truth:
         """The dataset-task pair as verl's `data_source`."""
         return f"medvidbench/{self._source}/{self.row.task}"
 
+    @cached_property
+    def ground(self) -> Mapping[str, Any]:
+        """`ground_truth`, decoded. Times are clip seconds, boxes canvas pixels."""
+        return json.loads(self.ground_truth)
+
+    @cached_property
+    def seconds(self) -> float | None:
+        """The clip's length by its bounds, None where they do not say."""
+        return clip_seconds(self.row.source, self.record.get("metadata"))
+
     @property
     def video(self) -> str:
         """The source video; rows about one are not independent of each other."""
@@ -78,6 +91,25 @@ class Truth:
     @property
     def _source(self) -> str:
         return self.row.source.replace("/", "_") or "Unknown"
+
+
+def clip_seconds(source: str, metadata: Any) -> float | None:
+    """A clip's length by the bounds in its row's `metadata`, in seconds; None where they do not say.
+
+    Bounds in frames are native frame numbers and need the source's native rate.
+    """
+    if not isinstance(metadata, Mapping):
+        return None
+    for pattern in _METADATA_BOUNDS:
+        start, end = (metadata.get(pattern.format(side)) for side in ("start", "end"))
+        if start is not None and end is not None:
+            rate = 1.0 if pattern.endswith("time") else NATIVE_RATES.get(source)
+            try:
+                length = float(end) - float(start)
+            except (TypeError, ValueError):
+                return None
+            return length / rate if rate and math.isfinite(length) and length > 0 else None
+    return None
 
 
 @dataclass

@@ -309,29 +309,3 @@ def test_true_gradients_are_shared_by_their_norms(compared):
     assert {pair: row["share"] for pair, row in found["pairs"].items()} == pytest.approx({EASY: 0.8, HARD: 0.2})
     assert found["pairs"][EASY]["norm"] == pytest.approx(0.4 / 4)
     assert found["summary"]["easy_pearson"]["value"] == pytest.approx(1)
-
-
-def test_finished_runs_stand_side_by_side(tmp_path, capsys):
-    change = {"acc_change": 0.02, "low": -0.01, "high": 0.05, "videos": 9, "runs": 1}
-    summary = {"status": "complete", "steps": 20, "sft": {"acc": 0.4}, "medgrpo": {"acc": 0.42}, "acc_change": change}
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/summary.json").write_text(json.dumps(summary | {"reward_first5": 0.5, "reward_last5": 0.6}))
-    assert command(tmp_path, TWO_PAIRS, "--runs", str(tmp_path / "run")) == 0
-    assert "| complete | 20 | 0.400 | 0.420 | +0.020 (-0.010..+0.050) | 0.500 | 0.600 | - |" in " ".join(
-        capsys.readouterr().out.split()
-    )
-    rollouts = [
-        {"step": 1, "group": source, "data_source": source, "format": 1.0, "score": 0.5, "raw_iou": iou, "tokens": 4}
-        | {"advantage": pull}
-        for source, iou, pull in ((EASY, 0.9, 0.75), (HARD, 0.1, -0.25))
-    ]
-    (tmp_path / "run/grpo/rollouts").mkdir(parents=True)
-    step = tmp_path / "run/grpo/rollouts/step_000001.jsonl"
-    step.write_text("".join(json.dumps(line) + "\n" for line in rollouts))
-    assert command(tmp_path, TWO_PAIRS, "--runs", str(tmp_path / "run")) == 0
-    result = json.loads((tmp_path / "out/comparison.json").read_text())
-    found = result["runs"][str(tmp_path / "run")]["gradient_share"]
-    assert found["pairs"] == {EASY: 0.75, HARD: 0.25}
-    assert found["summary"]["easy_over_hard"] == pytest.approx(3)
-    assert command(tmp_path, TWO_PAIRS, "--runs", str(tmp_path / "gone")) == 2
-    assert "gone: summary.json" in capsys.readouterr().err

@@ -13,8 +13,7 @@ and `comparison.md`, the tables. Formulas: `effects`, `training.advantages` and 
 A whole run (5,000 steps of 256 answers, `--resamples 200`) took some 6 minutes on one core and 0.8 GB; `drpo`, which
 clusters every step anew, would take an hour and more on top: choose with `--advantages`.
 
-With a checkpoint and its data the true norm of each pair's policy gradient is measured too (`gradients`); with
-`--runs` the finished runs of several settings stand side by side.
+With a checkpoint and its data the true norm of each pair's policy gradient is measured too (`gradients`).
 """
 
 from __future__ import annotations
@@ -29,7 +28,6 @@ import numpy as np
 
 from recipes.medgrpo.files import InputError, write_atomic, write_json
 from recipes.medgrpo.studies.normalizers import effects as study
-from recipes.medgrpo.studies.normalizers.finished_runs import run_rows
 from recipes.medgrpo.studies.normalizers.text import markdown
 from recipes.medgrpo.studies.recorded import Recorded, read_recorded
 from recipes.medgrpo.terminal import Parser, command, real, whole
@@ -233,8 +231,7 @@ def main(argv: list[str] | None = None) -> int:
 
         products = gradient_products(recorded, args.model, args.data, most=args.gradient_answers, device=args.device)
         add_true_gradients(result, vectors, products, **drawn)
-    runs = run_rows(args.runs)
-    result = _header(args, recorded, notes) | result | ({"runs": runs} if runs else {})
+    result = _header(args, recorded, notes) | result
     table = markdown(result)
     write_json(args.output / "comparison.json", result)
     write_atomic(args.output / "comparison.md", table)
@@ -283,7 +280,6 @@ def _arguments() -> Parser:
         "--gradient-answers", type=whole(1), default=32, help="answers of each pair that are differentiated"
     )
     parser.add_argument("--device", default="cpu", help="of the true gradients: cpu or cuda")
-    parser.add_argument("--runs", nargs="+", type=Path, default=[], help="finished runs to put side by side")
     return parser
 
 

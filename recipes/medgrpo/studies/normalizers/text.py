@@ -64,8 +64,6 @@ def markdown(result: Mapping[str, Any]) -> str:
         parts += ["## True norm of the policy gradient", table(SUMMARY_HEAD, lines)]
         for advantage, cells in result["cells"].items():
             parts += [f"Share in %, `{advantage}`:", _by_pair(result, cells, _true_share)]
-    if result.get("runs"):
-        parts += ["## Runs", _runs(result["runs"])]
     return "\n\n".join(parts) + "\n"
 
 
@@ -154,16 +152,3 @@ def _by_pair(result: Mapping[str, Any], cells: Mapping[str, Any], share: Callabl
 
 def _true_share(cell: Mapping[str, Any], pair: str) -> float | None:
     return cell["true_gradient"]["pairs"].get(pair, {}).get("share")
-
-
-def _runs(runs: Mapping[str, Mapping[str, Any]]) -> str:
-    lines = []
-    for run, row in runs.items():
-        change, shares = row["acc_change"] or {}, row["gradient_share"]
-        told = number(change.get("acc_change"), "+.3f")
-        told += f" ({change['low']:+.3f}..{change['high']:+.3f})" if change.get("low") is not None else ""
-        values = [number(row[key]) for key in ("acc_before", "acc_after", "reward_first5", "reward_last5")]
-        pull = "-" if shares is None else number(shares["summary"]["effective_pairs"], ".1f")
-        lines.append([run, row["status"], str(row["steps"]), *values[:2], told, *values[2:], pull])
-    head = ("run", "status", "steps", "acc SFT", "acc after", "change (95 %)", "reward first 5", "reward last 5")
-    return table((*head, "effective pairs"), lines)
