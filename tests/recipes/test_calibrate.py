@@ -238,7 +238,7 @@ def test_the_same_answer_twice_is_refused(tmp_path, capsys):
         ([{"header": HEADER}], "no answers"),
         ([{"header": HEADER}, SPREAD[0], SPREAD[1] | {"raw_iou": None}], "line 3: raw_iou: expected a finite number"),
         ([{"header": HEADER}, SPREAD[0] | {"format": float("nan")}], "line 2: format: expected a finite number"),
-        ([{"header": HEADER}, {"data_source": TAL}], "line 2: video: expected str"),
+        ([{"header": HEADER}, {"data_source": TAL}], "line 2: video: missing, expected str"),
         ([{"header": HEADER}, [1]], "line 2: expected one JSON object"),
         ([{"header": HEADER}, SPREAD[0] | {"raw_iou": 7}], "line 2: raw_iou: expected a finite number, 0 to 1, got 7"),
         ([{"header": HEADER}, SPREAD[0] | {"raw_iou": 10**400}], "line 2: raw_iou: expected a finite number"),

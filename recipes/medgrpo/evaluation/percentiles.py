@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from recipes.medgrpo.answers.recorded import SAMPLED, numbers_of
 from recipes.medgrpo.files import InputError, read_json_lines, write_atomic
 from reward_score.bootstrap import Bootstrap, interval, quantiles
 from reward_score.errors import UnknownTask
@@ -168,7 +169,10 @@ def read_run(file: Path) -> Run:
     signals: dict[str, set[str]] = {}
     for number, record in enumerate(lines[1:], 2):
         place = f"{file}: line {number}"
-        _check_record(record, place)
+        try:
+            numbers_of(record, {"video": str, **SAMPLED}, {"format": (0, 1)})
+        except (ValueError, UnknownTask) as error:
+            raise CalibrationError(f"{place}: {error}") from None
         mine = {key for key in record if key.startswith("raw_")}
         expected = signals.setdefault(find_task(record["data_source"])[0].name, mine)
         if mine != expected or not mine:
@@ -177,26 +181,6 @@ def read_run(file: Path) -> Run:
                 f"answer, got {', '.join(sorted(mine)) or 'none'}"
             )
     return Run(file, header, lines[1:])
-
-
-def _check_record(record: Any, place: str) -> None:
-    if not isinstance(record, dict):
-        raise CalibrationError(f"{place}: expected one JSON object")
-    for key, kind in (("data_source", str), ("video", str), ("index", int), ("sample", int)):
-        if not isinstance(record.get(key), kind):
-            raise CalibrationError(f"{place}: {key}: expected {kind.__name__}, got {record.get(key)!r}")
-    try:
-        find_task(record["data_source"])
-    except UnknownTask as error:
-        raise CalibrationError(f"{place}: {error}") from None
-    for key, value in record.items():
-        if (key == "format" or key.startswith("raw_")) and (
-            # What is not finite is not within 0 to 1 either.
-            isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1
-        ):
-            raise CalibrationError(f"{place}: {key}: expected a finite number, 0 to 1, got {value!r:.40}")
-    if "format" not in record:
-        raise CalibrationError(f"{place}: format: expected a number, it is missing")
 
 
 def merge(runs: Sequence[Run]) -> list[Mapping[str, Any]]:

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from recipes.medgrpo.answers.recorded import Recorded, read_recorded
 from recipes.medgrpo.files import write_json
 from recipes.medgrpo.studies.normalizers import effects as study
-from recipes.medgrpo.studies.recorded import Recorded, read_recorded
 from recipes.medgrpo.terminal import Parser, command, real
 from reward_score.bootstrap import finite
 from reward_score.normalization import DEFAULT_K, Normalizer, saturated

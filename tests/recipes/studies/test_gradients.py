@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from recipes.medgrpo.answers.recorded import RecordedError, Text, read_recorded
 from recipes.medgrpo.files import data_fingerprint, model_fingerprint
 from recipes.medgrpo.rollout.transformers_engine import SamplingSettings, TransformersEngine
-from recipes.medgrpo.studies.recorded import RecordedError, Text, read_recorded
 
 
 def answers_of(family, pairs: int = 2, rows: int = 2) -> list[dict]:

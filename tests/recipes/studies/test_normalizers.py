@@ -8,9 +8,9 @@ import json
 import numpy as np
 import pytest
 
+from recipes.medgrpo.answers.recorded import RecordedError, read_recorded
 from recipes.medgrpo.studies.normalizers import effects as study
 from recipes.medgrpo.studies.normalizers.command import add_true_gradients, compare, main, normalizers_of
-from recipes.medgrpo.studies.recorded import RecordedError, read_recorded
 from reward_score.normalization import Normalizer
 from reward_score.reward import get_scorer
 from reward_score.statistics import Statistics, summarize

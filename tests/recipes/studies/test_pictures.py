@@ -9,8 +9,8 @@ import sys
 import numpy as np
 import pytest
 
+from recipes.medgrpo.answers.recorded import read_recorded
 from recipes.medgrpo.studies import pictures
-from recipes.medgrpo.studies.recorded import read_recorded
 from reward_score.statistics import summarize
 
 TAL, NAP = "medvidbench/AVOS/tal", "medvidbench/CoPESD/nap"

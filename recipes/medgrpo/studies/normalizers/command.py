@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from recipes.medgrpo.answers.recorded import Recorded, read_recorded
 from recipes.medgrpo.files import InputError, write_atomic, write_json
 from recipes.medgrpo.studies.normalizers import effects as study
 from recipes.medgrpo.studies.normalizers.text import markdown
-from recipes.medgrpo.studies.recorded import Recorded, read_recorded
 from recipes.medgrpo.terminal import Parser, command, real, whole
 from recipes.medgrpo.training.advantages import ADVANTAGES, TIE
 from reward_score.normalization import DEFAULT_K, NORMALIZERS, Normalizer, saturated

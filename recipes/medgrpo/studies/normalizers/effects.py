@@ -29,7 +29,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import rankdata
 
-from recipes.medgrpo.studies.recorded import Recorded, RecordedError
+from recipes.medgrpo.answers.recorded import Recorded, RecordedError
 from recipes.medgrpo.training.advantages import TIE, make_advantage
 from reward_score.bootstrap import draw, finite, interval
 from reward_score.normalization import Normalizer

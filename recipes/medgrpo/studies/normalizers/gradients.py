@@ -34,12 +34,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from recipes.medgrpo.answers.recorded import Recorded, RecordedError, Text
 from recipes.medgrpo.data.dataset import chat_of, read_rows
 from recipes.medgrpo.data.rows import Rows
 from recipes.medgrpo.data.video import clips_of
 from recipes.medgrpo.files import data_fingerprint, model_fingerprint
 from recipes.medgrpo.rollout.transformers_engine import TransformersEngine
-from recipes.medgrpo.studies.recorded import Recorded, RecordedError, Text
 from reward_score.bootstrap import draw
 
 

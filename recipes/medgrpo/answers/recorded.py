@@ -13,14 +13,14 @@ The files of one call stay apart: the same row in two files makes two groups.
 from __future__ import annotations
 
 import sys
-from array import array
-from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from recipes.medgrpo.files import InputError, read_json_lines
 from reward_score.errors import RewardError
@@ -31,6 +31,8 @@ RAW = "raw_"
 NUMBERS = {"format": (0, 1), "score": (-np.inf, np.inf)}
 """Fields that every answer has, with the least and the greatest value."""
 OPTIONAL = {"tokens": (1, np.inf), "step": (0, np.inf), "advantage": (-np.inf, np.inf)}
+SAMPLED, ROLLED_OUT = {"index": int, "sample": int}, {"step": int, "group": str}
+"""By field of a sampled answer, and of one of a training step: its type."""
 
 
 class RecordedError(InputError):
@@ -132,7 +134,7 @@ def read_recorded(paths: Iterable[str | Path]) -> Recorded:
     Raises:
         RecordedError: what is wrong with each bad file, one line a file.
     """
-    columns, problems = _Columns(), []
+    frames, headers, problems = [], [], []
     for number, path in enumerate(paths):
         try:
             files = files_of(Path(path))
@@ -141,91 +143,88 @@ def read_recorded(paths: Iterable[str | Path]) -> Recorded:
             continue
         for file in files:
             try:
-                columns.add(read_json_lines(file), f"{number}:")
+                records = read_json_lines(file)
+                if headed := bool(records) and isinstance(records[0], dict) and "header" in records[0]:
+                    headers.append(records.pop(0)["header"])
+                frames.append(_frame(records, headed, f"{number}:"))
             except (OSError, ValueError, RecursionError) as error:
                 problems.append(str(error) if str(file) in str(error) else f"{file}: {error}")
     if problems:
         raise RecordedError("\n".join(problems))
-    if not columns.texts:
+    if not frames:
         raise RecordedError("no recorded answers: no file was named")
-    return columns.recorded()
+    table = pd.concat(frames, ignore_index=True)
+    known = {name: table[name].to_numpy() for name in OPTIONAL if name in table and table[name].notna().all()}
+    if "step" in known:
+        known["step"] = known["step"].astype(int)
+    return Recorded(
+        **{name: table[name].to_numpy() for name in ("data_source", "group", *NUMBERS)},
+        raw={name[len(RAW) :]: table[name].to_numpy() for name in sorted(table) if name.startswith(RAW)},
+        **known,
+        texts=table["text"].tolist() if "text" in table and table["text"].notna().all() else None,
+        headers=headers,
+    )
 
 
-class _Columns:
-    """Columns that grow file by file: as objects, the answers of a long run take ten times as much memory."""
+def _frame(records: list[Any], headed: bool, prefix: str) -> pd.DataFrame:
+    """A file's answers as columns, `prefix` before their groups' names: as objects they take ten times as much memory.
 
-    def __init__(self) -> None:
-        self.sources: list[str] = []
-        self.groups: list[str] = []
-        self.texts: list[Text | None] = []
-        self.headers: list[dict] = []
-        self.numbers: dict[str, array] = defaultdict(lambda: array("d"))
-
-    def add(self, records: list[Any], prefix: str) -> None:
-        """The answers of one file, `prefix` before their groups' names. Raises ValueError, with the record's number."""
-        headed = bool(records) and isinstance(records[0], dict) and "header" in records[0]
-        if headed:
-            self.headers.append(records.pop(0)["header"])
-        if not records:
-            raise ValueError("no answers in this file")
-        for number, record in enumerate(records, 1):
-            try:
-                _check(record, headed)
-                self._add(record, headed, prefix)
-            except (ValueError, RewardError) as error:
-                raise ValueError(f"answer {number}: {error}") from error
-        if headed:
-            named = Counter((r["data_source"], r.get("file"), r["index"], r["sample"]) for r in records)
-            (source, name, index, sample), times = named.most_common(1)[0]
-            if times > 1:
-                raise ValueError(f"sample {sample} of row {index} of {name or source} is there {times} times")
-
-    def _add(self, record: dict, headed: bool, prefix: str) -> None:
-        values = {name: _number(record, name, *bounds) for name, bounds in NUMBERS.items()}
-        given = {name: bounds for name, bounds in OPTIONAL.items() if record.get(name) is not None}
-        values |= {name: _number(record, name, *bounds) for name, bounds in given.items()}
-        values |= {name: _number(record, name, 0, 1) for name in record if name.startswith(RAW)}
-        for name in values.keys() | self.numbers.keys():
-            # A signal that comes up late was absent before.
-            missing = len(self.sources) - len(self.numbers[name])
-            self.numbers[name].extend([np.nan] * missing + [values.get(name, np.nan)])
-        first, second = (record.get("file") or "", "index") if headed else (record["step"], "group")
-        # One text for all answers of a pair or a group: a long run has a million of them.
-        self.sources.append(sys.intern(record["data_source"]))
-        self.groups.append(sys.intern(f"{prefix}{first}:{record[second]}"))
-        said = headed and isinstance(record.get("answer"), str)
-        about = (record.get("file"), record.get("index"), record.get("answer"), bool(record.get("truncated")))
-        self.texts.append(Text(*about) if said else None)
-
-    def recorded(self) -> Recorded:
-        whole = {name: np.array(column) for name, column in self.numbers.items()}
-        optional = {name: whole.get(name, np.array([np.nan])) for name in OPTIONAL}
-        known = {name: None if np.isnan(column).any() else column for name, column in optional.items()}
-        if known["step"] is not None:
-            known["step"] = known["step"].astype(int)
-        return Recorded(
-            data_source=np.array(self.sources, dtype=object),
-            group=np.array(self.groups, dtype=object),
-            **{name: whole[name] for name in NUMBERS},
-            raw={name[len(RAW) :]: whole[name] for name in sorted(whole) if name.startswith(RAW)},
-            **known,
-            texts=None if None in self.texts else self.texts,
-            headers=self.headers,
-        )
+    Raises:
+        ValueError: what is wrong, with the line.
+    """
+    if not records:
+        raise ValueError("no answers in this file")
+    numbers = []
+    for line, record in enumerate(records, 1 + headed):
+        try:
+            numbers.append(numbers_of(record, SAMPLED if headed else ROLLED_OUT, NUMBERS))
+        except (ValueError, RewardError) as error:
+            raise ValueError(f"line {line}: {error}") from error
+    if headed:
+        named = Counter((r["data_source"], r.get("file"), r["index"], r["sample"]) for r in records)
+        (source, name, index, sample), times = named.most_common(1)[0]
+        if times > 1:
+            raise ValueError(f"sample {sample} of row {index} of {name or source} is there {times} times")
+    groups = [(r.get("file") or "", r["index"]) if headed else (r["step"], r["group"]) for r in records]
+    # One text for all answers of a pair or a group: a long run has a million of them.
+    columns = {
+        "data_source": [sys.intern(r["data_source"]) for r in records],
+        "group": [sys.intern(f"{prefix}{first}:{second}") for first, second in groups],
+        **({"text": [_text(r) for r in records]} if headed else {}),
+    }
+    return pd.DataFrame(numbers, dtype=float).assign(
+        **{name: pd.Series(column, dtype=object) for name, column in columns.items()}
+    )
 
 
-def _check(record: Any, headed: bool) -> None:
-    """Raises ValueError with the field that is no answer's, and what was expected."""
+def _text(record: dict) -> Text | None:
+    if not isinstance(record.get("answer"), str):
+        return None
+    return Text(record.get("file"), record["index"], record["answer"], bool(record.get("truncated")))
+
+
+def numbers_of(record: Any, fields: Mapping[str, type], needed: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """The numbers of a scored answer: those that are `needed`, with their bounds, its signals, and what is optional.
+
+    Args:
+        record: of a file.
+        fields: what it has beside `data_source` and its numbers, see `SAMPLED`.
+        needed: by field its least and greatest value.
+
+    Raises:
+        ValueError, UnknownTask: it is no answer; names the field and what was expected there.
+    """
     if not isinstance(record, dict):
-        raise ValueError(f"expected an object, got {type(record).__name__}")
-    if not isinstance(record.get("data_source"), str):
-        raise ValueError(f"data_source: expected str, got {record.get('data_source')!r:.40}")
-    find_task(record["data_source"])
-    for name, kind in ({"index": int, "sample": int} if headed else {"step": int, "group": str}).items():
+        raise ValueError(f"expected one JSON object, got {type(record).__name__}")
+    for name, kind in {"data_source": str, **fields}.items():
         if name not in record:
-            raise ValueError(f"{name}: missing; expected one of {'a sampled answer' if headed else 'a rollout'}")
+            raise ValueError(f"{name}: missing, expected {kind.__name__}")
         if not isinstance(record[name], kind):
             raise ValueError(f"{name}: expected {kind.__name__}, got {record[name]!r:.40}")
+    find_task(record["data_source"])
+    bounds = needed | {name: pair for name, pair in OPTIONAL.items() if record.get(name) is not None}
+    bounds |= {name: (0, 1) for name in record if name.startswith(RAW)}
+    return {name: _number(record, name, *pair) for name, pair in bounds.items()}
 
 
 def _number(record: dict, name: str, low: float, high: float) -> float:
@@ -234,5 +233,5 @@ def _number(record: dict, name: str, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not -1e308 < value < 1e308:
         raise ValueError(f"{name}: expected a finite number, got {value!r:.40}")
     if not low <= value <= high:
-        raise ValueError(f"{name}: expected {low:g} to {high:g}, got {value!r}")
+        raise ValueError(f"{name}: expected a finite number, {low:g} to {high:g}, got {value!r}")
     return float(value)

@@ -9,7 +9,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from recipes.medgrpo.studies.recorded import RecordedError, read_recorded
+from recipes.medgrpo.answers.recorded import RecordedError, read_recorded
 
 TAL, VS = "medvidbench/AVOS/tal", "medvidbench/CoPESD/vs"
 
@@ -96,15 +96,15 @@ def test_some_answers_can_be_taken(tmp_path):
 
 
 BAD = {
-    "format": (sampled(7, 0, format=1.5), "answer 1: format: expected 0 to 1, got 1.5"),
-    "score": (sampled(7, 0, score=None), "answer 1: score: expected a finite number, got None"),
-    "signal": (sampled(7, 0, raw_iou="0.5"), "answer 1: raw_iou: expected a finite number, got '0.5'"),
-    "source": (sampled(7, 0, data_source="AVOS"), "answer 1: data_source 'AVOS'"),
-    "sources": (sampled(7, 0, data_source=[TAL]), "answer 1: data_source: expected str, got ['medvid"),
-    "list": ([1, 2], "answer 1: expected an object, got list"),
-    "index": (sampled([7], 0), "answer 1: index: expected int, got [7]"),
-    "sample": (sampled(7, {}), "answer 1: sample: expected int, got {}"),
-    "huge": (sampled(7, 0, raw_iou=10**400), "answer 1: raw_iou: expected a finite number, got 1000"),
+    "format": (sampled(7, 0, format=1.5), "line 2: format: expected a finite number, 0 to 1, got 1.5"),
+    "score": (sampled(7, 0, score=None), "line 2: score: expected a finite number, got None"),
+    "signal": (sampled(7, 0, raw_iou="0.5"), "line 2: raw_iou: expected a finite number, got '0.5'"),
+    "source": (sampled(7, 0, data_source="AVOS"), "line 2: data_source 'AVOS'"),
+    "sources": (sampled(7, 0, data_source=[TAL]), "line 2: data_source: expected str, got ['medvid"),
+    "list": ([1, 2], "line 2: expected one JSON object, got list"),
+    "index": (sampled([7], 0), "line 2: index: expected int, got [7]"),
+    "sample": (sampled(7, {}), "line 2: sample: expected int, got {}"),
+    "huge": (sampled(7, 0, raw_iou=10**400), "line 2: raw_iou: expected a finite number, got 1000"),
 }
 
 
