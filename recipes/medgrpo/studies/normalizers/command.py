@@ -97,10 +97,7 @@ def compare(
     easy = layout.pair_mean(formed["none"])
     result: dict = {
         "pairs": _pair_rows(recorded, layout, formed["none"]),
-        "rewards": {
-            name: _reward_rows(recorded, layout, formed[name], unformed[name], tasks, formed["none"])
-            for name in normalizers
-        },
+        "rewards": {name: _reward_rows(recorded, layout, formed[name], unformed[name]) for name in normalizers},
         "cells": {},
         "parts": {},
     }
@@ -138,18 +135,15 @@ def _pair_rows(recorded: Recorded, layout: study.Layout, raw: np.ndarray) -> dic
     return rows
 
 
-def _reward_rows(recorded, layout, rewards, unformed, tasks, raw) -> dict:
-    """Per pair and in all the saturated, dead and faint shares; per task how the order of a group's answers changes."""
+def _reward_rows(recorded, layout, rewards, unformed) -> dict:
+    """Per pair mean and std, the saturated share and that of groups without spread; of all answers the two shares."""
     beyond, parsed = saturated(unformed), recorded.format > 0
     dead = layout.spread(rewards) < TIE
-    faint = (layout.group_std(rewards) < study.FAINT) & ~dead
-    changes = study.rank_changes(rewards, raw, layout)
 
     def shares(mine: np.ndarray, groups: np.ndarray) -> dict:
         return {
             "saturated": float(beyond[mine & parsed].mean()) if (mine & parsed).any() else None,
             "dead_groups": float(dead[groups].mean()),
-            "faint_groups": float(faint[groups].mean()),
         }
 
     pairs = {}
@@ -157,15 +151,7 @@ def _reward_rows(recorded, layout, rewards, unformed, tasks, raw) -> dict:
         mine = layout.pair == number
         about = {"mean": float(rewards[mine].mean()), "std": float(rewards[mine].std())}
         pairs[pair] = about | shares(mine, layout.group_pair == number)
-    groups_of = {task: np.unique(layout.group[rows]) for task, rows in tasks.items()}
-    return {
-        "pairs": pairs,
-        **shares(tasks["all"], groups_of["all"]),
-        "groups_against_none": {
-            task: {name: float(changed[groups].mean()) for name, changed in changes.items()}
-            for task, groups in groups_of.items()
-        },
-    }
+    return {"pairs": pairs, **shares(np.ones(len(rewards), dtype=bool), np.ones(layout.groups, dtype=bool))}
 
 
 def _cell(advantages, layout, weights, easy, resamples, seed) -> dict:

@@ -10,11 +10,10 @@ token-mean loss counts every token alike, else 1):
                                 It says how hard the advantages ask, not how long the answers' gradients are nor how
                                 far they pull together: `gradients.py` has the true norms.
     effective pairs             exp(-sum s log s) of the shares s: as many pairs as if all pulled alike
-    max over min, Gini          of the shares
     easy over hard              share of the easier half of the pairs, by mean raw reward, over the harder half's
                                 (the middle one of an odd number is in neither)
-    easy (Pearson, Spearman)    correlation over pairs of mean raw reward and gradient share: above 0, easy pairs
-                                pull harder
+    easy (Spearman)             rank correlation over pairs of mean raw reward and gradient share: above 0, easy
+                                pairs pull harder
     left of a against b         1 - cos(A^a, A^b): 0 where both give one direction, whatever the step size
 
 A group of one answer has no advantage: leave it out before.
@@ -30,14 +29,11 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from recipes.medgrpo.answers.recorded import Recorded, RecordedError
-from recipes.medgrpo.training.advantages import TIE, make_advantage
+from recipes.medgrpo.training.advantages import make_advantage
 from reward_score.bootstrap import draw, finite, interval
 from reward_score.normalization import Normalizer
 from reward_score.reward import Scorer
 from reward_score.statistics import used_rows
-
-FAINT = 1e-4
-"""Where a group's std is below this, GRPO's epsilon of 1e-6 takes more than a hundredth of its advantages."""
 
 Normalized = Callable[[str, str, float], float]
 
@@ -144,26 +140,21 @@ class Layout:
 
 
 def share_summary(shares: np.ndarray, easy: np.ndarray) -> dict[str, np.ndarray]:
-    """Summary numbers of gradient shares (..., P): largest, smallest, effective pairs, ratio, Gini and three of "easy".
+    """Summary numbers of gradient shares (..., P): largest, smallest, effective pairs and two of "easy".
 
-    A number that is not defined (all shares 0, the least 0, no spread to correlate) is NaN.
+    A number that is not defined (all shares 0, none of the hard half, no spread to correlate) is NaN.
     """
     pulled = shares.sum(-1) > 0
     size = shares.shape[-1]
-    ascending = np.sort(shares, axis=-1)
     by_ease = shares[..., np.argsort(easy, kind="stable")]
     hard, soft = by_ease[..., : size // 2].sum(-1), by_ease[..., size - size // 2 :].sum(-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         entropy = -np.where(shares > 0, shares * np.log(np.where(shares > 0, shares, 1)), 0).sum(-1)
-        least = ascending[..., 0]
         return {
-            "largest": ascending[..., -1],
-            "smallest": least,
+            "largest": shares.max(-1),
+            "smallest": shares.min(-1),
             "effective_pairs": np.where(pulled, np.exp(entropy), np.nan),
-            "max_over_min": np.where(least > 0, ascending[..., -1] / least, np.nan),
-            "gini": np.where(pulled, (ascending * (2 * np.arange(1, size + 1) - size - 1)).sum(-1) / size, np.nan),
             "easy_over_hard": np.where(hard > 0, soft / hard, np.nan),
-            "easy_pearson": _correlation(shares, easy),
             "easy_spearman": _correlation(rankdata(shares, axis=-1), rankdata(easy)),
         }
 
@@ -224,25 +215,6 @@ def one_minus_cosine(a: np.ndarray, b: np.ndarray) -> float:
         return 0.0 if size_a == size_b else 1.0
     # Half the squared distance of the unit vectors: 1 - a.b loses what lies below 1e-16, this does not.
     return float(0.5 * ((a / size_a - b / size_b) ** 2).sum())
-
-
-def rank_changes(a: np.ndarray, b: np.ndarray, layout: Layout) -> dict[str, np.ndarray]:
-    """By group (G,): `reordered`, some two answers swap; `tied`, some two differ under one and tie under the other.
-
-    `died` and `revived`: without any spread under `a` and not under `b`, and the other way round.
-    """
-    reordered, tied = np.zeros(layout.groups, dtype=bool), np.zeros(layout.groups, dtype=bool)
-    for number, rows in enumerate(layout.members):
-        first, second = _signs(a[rows]), _signs(b[rows])
-        reordered[number] = (first * second < 0).any()
-        tied[number] = ((first == 0) != (second == 0)).any()
-    dead_a, dead_b = layout.spread(a) < TIE, layout.spread(b) < TIE
-    return {"reordered": reordered, "tied": tied, "died": dead_a & ~dead_b, "revived": ~dead_a & dead_b}
-
-
-def _signs(values: np.ndarray) -> np.ndarray:
-    gaps = values[:, None] - values[None, :]
-    return np.sign(np.where(np.abs(gaps) < TIE, 0, gaps))
 
 
 def left(a: np.ndarray, b: np.ndarray, layout: Layout, rows: np.ndarray) -> dict[str, float]:

@@ -12,15 +12,11 @@ from recipes.medgrpo.terminal import number, table
 
 SUMMARY = {
     "easy_over_hard": ("easy half over hard half", 2),
-    "easy_pearson": ("easy (Pearson)", 2),
     "easy_spearman": ("easy (Spearman)", 2),
     "effective_pairs": ("effective pairs", 1),
-    "max_over_min": ("max/min", 1),
-    "gini": ("Gini", 2),
 }
 """By summary number of the shares: its title and its decimals."""
 SUMMARY_HEAD = ("normaliser, advantage", *(title for title, _ in SUMMARY.values()))
-CHANGES = {"reordered": "reordered", "tied": "ties change", "died": "died", "revived": "revived"}
 CAUSES = ("curvature", "mixture", "epsilon", "format")
 
 
@@ -33,8 +29,8 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"share of a pair: its part of the sum of |advantage| over {counted}. Brackets: 95 % bootstrap over groups.",
         *result["notes"],
         "## Do easy pairs pull harder?",
-        "What the easier half of the pairs pulls, over the harder half (by mean raw reward), and the correlation over "
-        "pairs of mean raw reward and gradient share. `none` is the ablation without normalisation.",
+        "What the easier half of the pairs pulls, over the harder half (by mean raw reward), and the rank correlation "
+        "over pairs of mean raw reward and gradient share. `none` is the ablation without normalisation.",
         table((*SUMMARY_HEAD, "largest, %", "smallest, %"), (_shares_summary(*each) for each in _each(result))),
         "## What is left of each normaliser against `none`",
         "1 - cosine of the advantages, 0 where both train alike: over all answers, and the mean of the pairs' own "
@@ -42,13 +38,12 @@ def markdown(result: Mapping[str, Any]) -> str:
         _left(result, "left_of_none"),
         "The same with every format set to 1, so that no format factor is left:",
         _left(result, "left_of_none_formats_1"),
-        "Groups whose answers change order or tie, and groups without spread, against `none`:",
-        _groups(result),
         "Where the logistic's effect comes from, one cause at a time (mean of the pairs' own 1 - cosine; in brackets "
         "over all answers):",
         _causes(result),
         "## Rewards",
-        "Mean ± std, and the saturated share of the answers that parse.",
+        "Mean ± std, and the saturated share of the answers that parse. Below, the share of groups without spread, "
+        "which train nothing.",
         _rewards(result),
     ]
     for advantage, cells in result["cells"].items():
@@ -114,14 +109,6 @@ def _left_by_task(cells: Mapping[str, Any]) -> str:
     return table(["normaliser", *tasks], lines)
 
 
-def _groups(result: Mapping[str, Any]) -> str:
-    lines = []
-    for name, rewards in result["rewards"].items():
-        shares = [rewards["groups_against_none"]["all"][key] for key in CHANGES]
-        lines.append([name, *map(_small, [*shares, rewards["dead_groups"], rewards["faint_groups"]])])
-    return table(("normaliser", *CHANGES.values(), "dead", "std below 1e-4"), lines)
-
-
 def _causes(result: Mapping[str, Any]) -> str:
     lines = []
     for advantage, causes in result["parts"].items():
@@ -136,6 +123,8 @@ def _rewards(result: Mapping[str, Any]) -> str:
         cells = [rewards["pairs"][pair] for rewards in result["rewards"].values()]
         texts = [f"{c['mean']:.2f} ± {c['std']:.2f}, {100 * (c['saturated'] or 0):.0f} %" for c in cells]
         lines.append([_short(pair), row["answers"], *texts])
+    dead = [f"{100 * rewards['dead_groups']:.0f} %" for rewards in result["rewards"].values()]
+    lines.append(["groups without spread", sum(row["groups"] for row in result["pairs"].values()), *dead])
     return table(("pair", "answers", *result["rewards"]), lines)
 
 
