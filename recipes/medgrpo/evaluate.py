@@ -8,8 +8,7 @@
         --mode leaderboard --blind-baseline train.json --published --output eval/leaderboard
     python -m recipes.medgrpo evaluate compare A.jsonl B.jsonl --ground-truth val.parquet --output eval/a_or_b
 
-`evaluate sample --help`, `evaluate score --help` and `evaluate compare --help` say what each of them does. The forms
-of version 0.1 without a subcommand (--model ..., --results ..., --compare A B ...) still work.
+`evaluate sample --help`, `evaluate score --help` and `evaluate compare --help` say what each of them does.
 """
 
 from __future__ import annotations
@@ -192,23 +191,8 @@ def compared(args: argparse.Namespace) -> None:
             print(f"{file}: {note}")
 
 
-FORMER = {"--model": "sample", "--results": "score", "--compare": "compare"}
-"""The option by which version 0.1 told what to do, and the subcommand that does it now."""
-
-
-def translated(argv: Sequence[str]) -> list[str]:
-    """The arguments with a subcommand, where they are in the form of version 0.1."""
-    argv = list(argv)
-    if not argv or argv[0] in FORMER.values():
-        return argv
-    for at, word in enumerate(argv):
-        option, _, value = word.partition("=")
-        if option == "--compare" and not value:
-            # The two files become the first arguments: no option before them can take them for its own.
-            return ["compare", *argv[at + 1 : at + 3], *argv[:at], *argv[at + 3 :]]
-        if option in FORMER:
-            return [FORMER[option], *argv]
-    return argv
+FORMER = {"--model": "sample --model ...", "--results": "score --results ...", "--compare": "compare A B ..."}
+"""The option by which version 0.1 told what to do, and how that is written now."""
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -239,7 +223,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     score.add_argument("--published", nargs="*", metavar="MODEL", help="show published figures (none named: of all)")
     for one in (sample, score, compare):
         one.add_argument("--output", required=True, type=Path, help="folder to write to")
-    args = parser.parse_args(translated(argv))
+    former = [FORMER[word] for word in (given.partition("=")[0] for given in argv) if word in FORMER]
+    if former and argv[0] not in uses.choices:
+        parser.error(f"expected a subcommand: evaluate {former[0]}")
+    args = parser.parse_args(argv)
     if args.use == "sample":
         return args
     if args.use == "score" and args.published is not None and args.mode == "strict":

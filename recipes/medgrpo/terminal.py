@@ -140,6 +140,12 @@ def number(value: float | None, form: str = ".3f") -> str:
     return "-" if value is None else format(value, form)
 
 
+def span(found: Mapping[str, Any], form: str = ".3f", value: str | None = "value") -> str:
+    """A figure and its interval, `value [low, high]`, without what is None; with `value=None` the interval alone."""
+    bounds = "" if found["low"] is None else f"[{found['low']:{form}}, {found['high']:{form}}]"
+    return bounds or "-" if value is None else f"{number(found[value], form)} {bounds}".rstrip()
+
+
 def fields(values: Mapping[str, Any]) -> str:
     """One line for each named value, the values below each other."""
     width = max(map(len, values), default=0)

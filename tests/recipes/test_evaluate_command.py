@@ -76,7 +76,8 @@ def run(place, tmp_path, capsys):
 
     def command(use, *contents, options=(), truth="annotations"):
         ground = {"annotations": place.annotations, "parquet": place.parquet, "none": None}.get(truth, truth)
-        arguments = [use, *map(file, contents), *(["--ground-truth", file(ground)] if ground else [])]
+        flag = ["--results"] if use == "score" and contents else []
+        arguments = [use, *flag, *map(file, contents), *(["--ground-truth", file(ground)] if ground else [])]
         arguments += ["--output", tmp_path / "out", "--resamples", "50", *options]
         try:
             status = main([*map(str, arguments)])
@@ -101,7 +102,7 @@ LEADERBOARD = ("--mode", "leaderboard")
 
 
 def test_the_leaderboards_columns_are_those_of_the_official_records(place, run):
-    found = run("--results", place.released, options=[*LEADERBOARD, "--per-record"])
+    found = run("score", place.released, options=[*LEADERBOARD, "--per-record"])
     records = [
         {
             **{key: record[key] for key in ("metadata", "qa_type", "answer", "data_source")},
@@ -121,7 +122,7 @@ def test_the_leaderboards_columns_are_those_of_the_official_records(place, run):
 
 
 def test_a_judge_that_is_named_fills_the_judged_columns_as_not_the_leaderboards(place, run):
-    found = run("--results", place.released, options=[*LEADERBOARD, "--judge", "offline"])
+    found = run("score", place.released, options=[*LEADERBOARD, "--judge", "offline"])
     overall = found.report["scores"]["overall"]["all"]
     assert overall.keys() == RULES | {"dvc_llm", "vs_llm", "rc_llm"}
     assert all(1 <= overall[name]["value"] <= 5 for name in ("dvc_llm", "vs_llm", "rc_llm"))
@@ -132,8 +133,8 @@ def test_a_judge_that_is_named_fills_the_judged_columns_as_not_the_leaderboards(
 
 
 def test_strictly_a_missing_answer_is_a_wrong_one(place, run):
-    whole = run("--results", rules(place), options=RULE_TASKS)
-    half = run("--results", {k: v for k, v in rules(place).items() if int(k) % 2}, options=RULE_TASKS)
+    whole = run("score", rules(place), options=RULE_TASKS)
+    half = run("score", {k: v for k, v in rules(place).items() if int(k) % 2}, options=RULE_TASKS)
     acc = [found.report["scores"]["overall"]["all"]["acc"] for found in (whole, half)]
     assert acc[0]["rows"] == acc[1]["rows"] and acc[1]["value"] < acc[0]["value"]
     assert any("each counts as an empty answer" in note for note in half.report["notes"])
@@ -142,7 +143,7 @@ def test_strictly_a_missing_answer_is_a_wrong_one(place, run):
 
 def test_the_blind_baseline_stands_beside_and_says_what_it_was_learnt_on(place, run):
     for options in (LEADERBOARD, RULE_TASKS):
-        found = run("--results", rules(place), options=[*options, "--blind-baseline", place.parquet])
+        found = run("score", rules(place), options=[*options, "--blind-baseline", place.parquet])
         assert found.status == 0, found.err
         assert all("blind" in entry for entry in found.report["scores"]["overall"]["all"].values())
         assert any("it is too good there" in note for note in found.report["notes"])
@@ -150,22 +151,22 @@ def test_the_blind_baseline_stands_beside_and_says_what_it_was_learnt_on(place, 
 
 
 def test_published_rows_stand_beside_on_request(place, run):
-    found = run("--results", rules(place), options=[*LEADERBOARD, "--published", "gpt-4.1"])
+    found = run("score", rules(place), options=[*LEADERBOARD, "--published", "gpt-4.1"])
     assert list(found.report["published"]) == ["GPT-4.1"]
-    assert run("--results", rules(place), options=["--published"]).status == 2
-    unknown = run("--results", rules(place), options=[*LEADERBOARD, "--published", "nobody"])
+    assert run("score", rules(place), options=["--published"]).status == 2
+    unknown = run("score", rules(place), options=[*LEADERBOARD, "--published", "nobody"])
     assert unknown.status == 2 and "no model 'nobody': expected some of GPT-4.1" in unknown.err
 
 
 def test_an_option_may_be_joined_to_its_value(place, run, tmp_path):
     path = tmp_path / "answers.json"
     path.write_text(json.dumps(rules(place)))
-    found = run(f"--results={path}", options=[*LEADERBOARD, "--per-record"])
+    found = run("score", options=[f"--results={path}", *LEADERBOARD, "--per-record"])
     assert found.status == 0 and "records.jsonl" in found.files
 
 
 def test_zipped_results_are_read(place, run):
-    found = run("--results", gzip.compress(json.dumps(rules(place)).encode()), options=LEADERBOARD)
+    found = run("score", gzip.compress(json.dumps(rules(place)).encode()), options=LEADERBOARD)
     assert found.status == 0 and found.report["rows"] == len(rules(place))
 
 
@@ -180,8 +181,8 @@ def test_one_bad_answer_costs_that_answer(place, run, answer, mode):
     results = copy.deepcopy(rules(place))
     bad = next(key for key, record in results.items() if record["qa_type"] == "tal")
     results[bad]["answer"] = answer
-    found = run("--results", results, options=mode)
-    good = run("--results", {key: v for key, v in results.items() if key != bad}, options=mode)
+    found = run("score", results, options=mode)
+    good = run("score", {key: v for key, v in results.items() if key != bad}, options=mode)
     assert found.status == good.status == 0
     pairs = [one.report["scores"]["pairs"] for one in (found, good)]
     wrong = "medvidbench/" + results[bad]["data_source"] + "/tal"
@@ -195,13 +196,13 @@ def test_one_bad_answer_costs_that_answer(place, run, answer, mode):
 def test_a_number_of_ten_thousand_digits_costs_its_record(place, run):
     text = json.dumps(rules(place)).encode()
     results = text[:-1] + b', "100000": {"answer": ' + b"9" * 10_000 + b"}}"
-    found = run("--results", results, options=LEADERBOARD)
+    found = run("score", results, options=LEADERBOARD)
     assert found.status == 0 and 100000 in [row for group in found.report["left_out"] for row in group["rows"]]
 
 
 def test_all_rows_that_are_left_out_stand_in_the_report(place, run):
     some = {key: record for key, record in rules(place).items() if int(key) % 2}
-    found = run("--results", some, options=LEADERBOARD)
+    found = run("score", some, options=LEADERBOARD)
     named = [row for group in found.report["left_out"] for row in group["rows"]]
     assert sorted(named) == [n for n in range(COUNT) if str(n) not in some] and len(named) > 10
     note = "what the leaderboard shows is said of a file that holds the rows evaluated here and no others"
@@ -214,16 +215,16 @@ def test_all_rows_that_are_left_out_stand_in_the_report(place, run):
 def test_a_file_compared_with_itself_and_with_worse_answers(place, run):
     worse = {key: {**record, "answer": "I do not know."} for key, record in rules(place).items()}
     for mode, figure in ((LEADERBOARD, "tag_miou_05"), (RULE_TASKS, "acc")):
-        same = run("--compare", rules(place), rules(place), options=mode).comparison["scores"]["overall"]["all"]
+        same = run("compare", rules(place), rules(place), options=mode).comparison["scores"]["overall"]["all"]
         assert (same[figure]["difference"], same[figure]["p"]) == (0, 1)
-        found = run("--compare", rules(place), worse, options=mode).comparison["scores"]["overall"]["all"][figure]
+        found = run("compare", rules(place), worse, options=mode).comparison["scores"]["overall"]["all"][figure]
         assert found["difference"] < 0 and found["high"] < 0 and found["p"] < 0.05
 
 
 def test_rows_that_neither_file_answers_are_not_compared(place, run):
     some = {key: record for key, record in rules(place).items() if int(key) % 2}
     blank = {key: {**record, "answer": ""} for key, record in some.items()}
-    found = run("--compare", some, blank, options=RULE_TASKS)
+    found = run("compare", some, blank, options=RULE_TASKS)
     assert found.comparison["rows"] == len(some)
     assert f"rows that neither file answers: {len(rules(place)) - len(some)}, left out" in found.out
 
@@ -231,7 +232,7 @@ def test_rows_that_neither_file_answers_are_not_compared(place, run):
 @pytest.mark.parametrize("mode", [LEADERBOARD, RULE_TASKS])
 def test_files_that_answer_different_rows_cannot_be_compared(place, run, mode):
     halves = [{key: r for key, r in rules(place).items() if int(key) % 2 == side} for side in (0, 1)]
-    found = run("--compare", *halves, options=mode)
+    found = run("compare", *halves, options=mode)
     assert found.status == 2 and "row" in found.err and found.err.count("\n") == 1
 
 
@@ -264,7 +265,7 @@ def damaged_parquet(place, path, **columns):
     ],
 )
 def test_results_of_another_kind(run, content, line):
-    found = run("--results", content, options=LEADERBOARD)
+    found = run("score", content, options=LEADERBOARD)
     assert found.status == 2 and found.err.startswith("evaluate: error: ") and found.err.count("\n") == 1
     assert line in found.err
 
@@ -285,23 +286,23 @@ def test_a_parquet_that_is_not_the_preprocessors(place, run, tmp_path, option, c
     path = damaged_parquet(place, tmp_path / "damaged.parquet", **columns)
     truth = {"truth": path} if option == "--ground-truth" else {}
     options = [*LEADERBOARD, *([] if truth else [option, path])]
-    found = run("--results", rules(place), options=options, **truth)
+    found = run("score", rules(place), options=options, **truth)
     assert found.status == 2 and found.err.startswith(f"evaluate: error: {path}: ") and found.err.count("\n") == 1
     assert line in found.err
 
 
 def test_a_parquet_without_rows_and_a_folder(place, run, tmp_path):
     pq.write_table(pq.read_table(place.parquet).slice(0, 0), tmp_path / "none.parquet")
-    found = run("--results", rules(place), truth=tmp_path / "none.parquet")
+    found = run("score", rules(place), truth=tmp_path / "none.parquet")
     assert found.status == 2 and found.err.endswith("found no rows\n")
-    for found in (run("--results", tmp_path), run("--results", rules(place), truth=tmp_path)):
+    for found in (run("score", tmp_path), run("score", rules(place), truth=tmp_path)):
         assert found.status == 2 and "expected a readable file, found Is a directory" in found.err
 
 
 @pytest.mark.parametrize("split", [LEADERBOARD, RULE_TASKS])
 def test_the_ground_truth_of_another_split(place, run, split):
     other = [{**row, "metadata": {**row["metadata"], "video_id": f"x{n}"}} for n, row in enumerate(place.rows)]
-    found = run("--results", rules(place), truth=json.dumps(other).encode(), options=split)
+    found = run("score", rules(place), truth=json.dumps(other).encode(), options=split)
     assert found.status == 2 and "ground truth of another split?" in found.err and found.err.count("\n") == 1
 
 
@@ -318,7 +319,7 @@ def test_the_ground_truth_of_another_split(place, run, split):
     ],
 )
 def test_arguments_that_fit_nothing(place, run, options, line):
-    found = run("--results", rules(place), options=options)
+    found = run("score", rules(place), options=options)
     assert found.status == 2 and line in found.err and "Traceback" not in found.err
 
 
@@ -327,15 +328,15 @@ def test_a_sample_that_no_row_has_is_no_wrong_answer(place, run):
     for number, record in rules(place).items():
         lines.append({"index": int(number), "sample": 0, "answer": record["answer"], "box_space": "canvas"})
     text = "".join(json.dumps(line) + "\n" for line in lines).encode()
-    assert run("--results", text, options=[*RULE_TASKS, "--sample", "0"]).status == 0
-    found = run("--results", text, options=[*RULE_TASKS, "--sample", "7"])
+    assert run("score", text, options=[*RULE_TASKS, "--sample", "0"]).status == 0
+    found = run("score", text, options=[*RULE_TASKS, "--sample", "7"])
     assert found.status == 2 and "sample: expected number 7, found only 0" in found.err
 
 
 def test_an_output_that_cannot_be_written_is_found_first(place, run, tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file/below"):
-        found = run("--results", tmp_path / "absent", options=["--output", folder])
+        found = run("score", tmp_path / "absent", options=["--output", folder])
         assert found.status == 2 and f"{folder}: expected a folder to write to, found" in found.err
 
 
@@ -347,7 +348,14 @@ def test_the_help_tells_of_every_option_of_a_results_file(capsys):
 
 
 def test_a_checkpoint_that_is_not_there_is_named(place, tmp_path, capsys):
-    arguments = [f"--model={tmp_path}/absent", "--data", str(place.parquet), "--output", str(tmp_path / "out")]
+    arguments = [
+        "sample",
+        f"--model={tmp_path}/absent",
+        "--data",
+        str(place.parquet),
+        "--output",
+        str(tmp_path / "out"),
+    ]
     assert main(arguments) == 2
     assert capsys.readouterr().err == (
         f"evaluate: error: {tmp_path}/absent: no *.safetensors here, expected a checkpoint in HF format\n"
@@ -365,13 +373,13 @@ def test_half_a_surrogate_pair_in_a_name_can_be_printed(place, tmp_path):
     row = place.rows[int(number)]
     merged = record | {"struc_info": row["struc_info"], "gnd": "", "data_source": "Sur\ud800gical"}
     (tmp_path / "merged.json").write_text(json.dumps({"0": merged}))
-    done = shell("--results", tmp_path / "merged.json", *LEADERBOARD, "--output", tmp_path / "out")
+    done = shell("score", "--results", tmp_path / "merged.json", *LEADERBOARD, "--output", tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert "medvidbench/Sur\\ud800gical/tal" in done.stdout
 
 
 def test_the_command_ends_with_status_2_and_one_line(tmp_path):
-    done = shell("--results", tmp_path / "absent", "--output", tmp_path / "out")
+    done = shell("score", "--results", tmp_path / "absent", "--output", tmp_path / "out")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
         f"evaluate: error: {tmp_path}/absent: expected a readable file, found No such file or directory\n"

@@ -22,6 +22,7 @@ from reward_score.tasks import find_task, read_gold
 
 if TYPE_CHECKING:
     from recipes.medgrpo.evaluation.inputs import Graded
+    from recipes.medgrpo.evaluation.truths import Truth
 
 
 def parts_of(pairs: Sequence[str], numbers: Sequence[Mapping[str, float]]) -> Parts:
@@ -33,7 +34,7 @@ def parts_of(pairs: Sequence[str], numbers: Sequence[Mapping[str, float]]) -> Pa
     return parts
 
 
-def unscorable(row: Graded) -> str | None:
+def unscorable(row: Graded | Truth) -> str | None:
     """Why a row's reference cannot be scored against, None where it can."""
     if row.ground_truth is None:
         return "the row has no reference that strict scoring can read"

@@ -14,7 +14,7 @@ from recipes.medgrpo.evaluation.columns import ordered
 from recipes.medgrpo.evaluation.comparison import Comparison, Difference
 from recipes.medgrpo.evaluation.intervals import Estimate, Evaluation
 from recipes.medgrpo.files import write_atomic, write_json, write_json_lines
-from recipes.medgrpo.terminal import number, table
+from recipes.medgrpo.terminal import number, span, table
 from reward_score.leaderboard.contributions import LOST, NAN, SAME, UNJUDGED
 
 if TYPE_CHECKING:
@@ -115,52 +115,36 @@ def build(
     }
 
 
-def _interval(entry: Mapping[str, Any], form: str = ".3f") -> str:
-    if entry["low"] is None:
-        return "-"
-    return f"[{entry['low']:{form}}, {entry['high']:{form}}]"
-
-
 def _cell(text: Any) -> str:
     return " ".join(str(text).split()).replace("|", "\\|")
 
 
-def _overall_table(report: Mapping[str, Any]) -> str:
-    entries = report["scores"]["overall"]["all"]
-    leaderboard = report["mode"] == "leaderboard"
-    models = list(report["published"]) if leaderboard else []
-    header = ["column" if leaderboard else "figure", "value", "95 % interval", "rows", "videos", "blind"]
+def _figures_table(report: Mapping[str, Any], level: str) -> str:
+    """A line per figure of each group; of the whole file with what the leaderboard shows and published figures."""
+    whole, leaderboard = level == "overall", report["mode"] == "leaderboard"
+    models = list(report["published"]) if whole and leaderboard else []
     lines = []
-    for name, entry in entries.items():
-        line = [name, entry["value"], _interval(entry), entry["rows"], entry["videos"]]
-        line.append(entry.get("blind"))
-        if leaderboard:
-            line += [entry["leaderboard"], OFFICIAL[entry["official"]]]
-            line += [report["published"][model].get(name) for model in models]
-        lines.append(line)
-    extra = ["leaderboard shows", "official evaluator", *models] if leaderboard else []
-    return table(header + extra, lines)
+    for group, figures in report["scores"][level].items():
+        for name, entry in figures.items():
+            line = [] if whole else [group]
+            line += [name, entry["value"], span(entry, value=None), entry["rows"], entry["videos"], entry.get("blind")]
+            line += [entry["leaderboard"], OFFICIAL[entry["official"]]] if whole and leaderboard else []
+            lines.append([*line, *(report["published"][model].get(name) for model in models)])
+    header = [] if whole else [level[:-1]]
+    header += ["column" if leaderboard else "figure", "value", "95 % interval", "rows", "videos", "blind"]
+    header += ["leaderboard shows", "official evaluator"] if whole and leaderboard else []
+    return table([*header, *models], lines)
 
 
-def _columns_table(level: str, groups: Mapping[str, Mapping[str, Any]]) -> str:
-    """Leaderboard mode: a line per group and column."""
-    lines = [
-        [group, name, entry["value"], _interval(entry), entry["rows"], entry["videos"]] + [entry.get("blind")]
-        for group, figures in groups.items()
-        for name, entry in figures.items()
-    ]
-    return table([level[:-1], "column", "value", "95 % interval", "rows", "videos", "blind"], lines)
-
-
-def _signals_table(level: str, groups: Mapping[str, Mapping[str, Any]]) -> str:
+def _signals_table(report: Mapping[str, Any], level: str) -> str:
     """Strict mode: a line per group."""
     lines = []
-    for group, figures in groups.items():
+    for group, figures in report["scores"][level].items():
         if not figures:
             continue
         acc, form = figures["acc"], figures["format"]
         signals = [f"{name[4:]} {number(entry['value'])}" for name, entry in figures.items() if name[:4] == "raw_"]
-        line = [group, acc["rows"], acc["videos"], acc["value"], _interval(acc)]
+        line = [group, acc["rows"], acc["videos"], acc["value"], span(acc, value=None)]
         lines.append([*line, acc.get("blind"), form["value"], ", ".join(signals)])
     return table([level[:-1], "rows", "videos", "acc", "95 % interval", "blind", "format", "raw signals"], lines)
 
@@ -175,12 +159,12 @@ def markdown(report: Mapping[str, Any]) -> str:
     ]
     if "about" in report:
         blocks.append("\n".join(f"- {_cell(name)}: {_cell(value)}" for name, value in report["about"].items()))
-    blocks.append(_overall_table(report))
-    inner = _columns_table if mode == "leaderboard" else _signals_table
+    blocks.append(_figures_table(report, "overall"))
+    inner = _figures_table if mode == "leaderboard" else _signals_table
     for level in ("pairs", "sources") if mode == "leaderboard" else ("pairs", "tasks", "sources"):
         if report["scores"].get(level):
             blocks += [f"## By {_LEVELS[level]}"]
-            blocks.append(inner(level, report["scores"][level]))
+            blocks.append(inner(report, level))
     if report["left_out"]:
         blocks.append("## Left out")
         lines = []
@@ -206,7 +190,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         sides = [found.first, found.second, number(found.difference, "+.3f")]
         p = "-" if found.p is None else f"{found.p:.4f}{'' if found.exact else ' ~'}"
         tail = [p, number(found.p_holm, ".4f"), number(found.effect, "+.2f"), found.rows, found.videos]
-        return [name, *sides, _interval(found.as_dict(), "+.3f"), *tail]
+        return [name, *sides, span(found.as_dict(), "+.3f", None), *tail]
 
     header = ["figure", "first", "second", "difference", "95 % interval", "p", "p Holm", "d", "rows", "videos"]
     blocks = [

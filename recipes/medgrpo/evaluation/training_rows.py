@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from recipes.medgrpo.answers.questions import problem
+from recipes.medgrpo.evaluation.strict import unscorable
 from recipes.medgrpo.evaluation.truths import Truth, each_truth
 from reward_score.answers import MAX_ITEMS
-from reward_score.errors import RewardError
-from reward_score.tasks import find_task, read_gold
 
 _NUMBER = r"([0-9]{1,6}(?:\.[0-9]{1,4})?)"
 _UNIT = r"\s{0,2}(?:seconds?|secs?|s)?"
@@ -37,7 +36,7 @@ def read_training_rows(path: Path) -> tuple[list[Truth], Counter[str]]:
     skipped: Counter[str] = Counter()
     rows = []
     for _, truth in each_truth(Path(path)):
-        if reason := truth if isinstance(truth, str) else _unreadable(truth):
+        if reason := truth if isinstance(truth, str) else truth.unscored or unscorable(truth):
             skipped[reason[:120]] += 1
         else:
             rows.append(truth)
@@ -45,16 +44,6 @@ def read_training_rows(path: Path) -> tuple[list[Truth], Counter[str]]:
         reasons = "; ".join(f"{count} rows: {reason}" for reason, count in skipped.most_common(3)) or "no row"
         raise problem(path, None, "", "training rows with answers", reasons)
     return rows, skipped
-
-
-def _unreadable(truth: Truth) -> str | None:
-    if truth.ground_truth is None:
-        return truth.unscored
-    try:
-        read_gold(find_task(truth.data_source)[0].name, truth.ground_truth)
-    except RewardError as error:
-        return f"{type(error).__name__}: {error}"
-    return None
 
 
 def asked_times(question: Any, stated: Any = None) -> list[float]:

@@ -99,7 +99,9 @@ def test_a_model_is_asked_as_the_mode_asks(tmp_path, monkeypatch, mode, more, pr
     with MockJudge(lambda request: Reply(content=honest(request, score=4))) as server:
         asked = ("--judge", "openai", "--judge-model", "m", "--judge-base-url", server.base_url)
         store = ("--judge-store", str(tmp_path / "judge"))
-        args = parse(["--results", "r", "--output", "o", "--mode", mode, "--resamples", "10", *asked, *store, *more])
+        args = parse(
+            ["score", "--results", "r", "--output", "o", "--mode", mode, "--resamples", "10", *asked, *store, *more]
+        )
         rows = [replace(row, ground_truth=json.dumps({"text": LIFTS})) for row in captions()[:3]]
         for _ in range(2):  # the second time from the store
             found = score(args, rows, [])

@@ -85,7 +85,7 @@ def test_evaluation_and_submission_take_the_file_as_it_is(infer, qwen2_5_vl, tmp
     assert status == 0 and len(released) == len(rows)
     for number, name in enumerate(("answers.json", "answers.jsonl")):
         output = tmp_path / f"eval{number}"
-        given = ["--results", tmp_path / name, "--ground-truth", data, "--output", output, "--mode", "strict"]
+        given = ["score", "--results", tmp_path / name, "--ground-truth", data, "--output", output, "--mode", "strict"]
         assert evaluate.main([*map(str, given), "--resamples", "10"]) == 0, capsys.readouterr()
         tasks = json.loads((output / "report.json").read_text())["scores"]["tasks"]
         assert tasks["tal"]["acc"]["value"] == 1.0 and tasks["stg"]["acc"]["value"] > 0.97

@@ -164,7 +164,13 @@ def test_lines_are_sft_and_the_rows_that_are_done(table):
 
 
 def test_figures_are_those_of_the_evaluate_command(run, table, tmp_path):
-    results = ["--results", str(run / "eval/sft/answers.jsonl"), "--ground-truth", str(run / "data/val.parquet")]
+    results = [
+        "score",
+        "--results",
+        str(run / "eval/sft/answers.jsonl"),
+        "--ground-truth",
+        str(run / "data/val.parquet"),
+    ]
     for mode in ("leaderboard", "strict"):
         options = ["--mode", mode, "--judge", "offline", "--resamples", "20", "--output", str(tmp_path / mode)]
         assert evaluate([*results, *options]) == 0

@@ -247,7 +247,7 @@ def test_the_command_writes_numbers_and_tables(tmp_path, capsys):
     assert set(result["cells"]["grpo"]) == {"none", "logistic", "zscore", "percentile_rank", "minmax", "affine"}
     assert shares(result, "dr_grpo", "none") == pytest.approx({EASY: 0.8, HARD: 0.2})
     table = (tmp_path / "out/comparison.md").read_text()
-    assert "| none, dr_grpo | 4.00 (4.00..4.00) | 1.00 (1.00..1.00) | 1.6 (1.6..1.6) |" in " ".join(table.split())
+    assert "| none, dr_grpo | 4.00 [4.00, 4.00] | 1.00 [1.00, 1.00] | 1.6 [1.6, 1.6] |" in " ".join(table.split())
     assert table in capsys.readouterr().out
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from recipes.medgrpo.studies.ablation.variants import ABLATED, MODELS, PUBLISHED_ROWS, published_lines
+from recipes.medgrpo.terminal import span
 from recipes.medgrpo.terminal import table as text_table
 from reward_score.leaderboard import COLUMNS
 from reward_score.tasks import TASKS
@@ -20,10 +21,7 @@ def difference_cell(entry: Mapping[str, Any] | None) -> str:
     """A difference with its interval; a star where the interval leaves 0 out."""
     if entry is None or entry["difference"] is None:
         return "-"
-    said = f"{entry['difference']:+.3f}"
-    if entry["low"] is None:
-        return said
-    return f"{said} [{entry['low']:+.3f}, {entry['high']:+.3f}]{' *' if leaves_zero(entry) else ''}"
+    return span(entry, "+.3f", "difference") + (" *" if leaves_zero(entry) else "")
 
 
 def leaves_zero(entry: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from recipes.medgrpo.studies.judge.expectations import EXPECTATIONS
-from recipes.medgrpo.terminal import number, table
+from recipes.medgrpo.terminal import number, span, table
 from reward_score.judge import DIMENSIONS
 
 SHORT = [name.split("_")[0] for name in DIMENSIONS]
@@ -52,7 +52,9 @@ def _parts(parts: Mapping[str, Mapping[str, Any]]) -> Iterable[str]:
 def _figures(rows: Mapping[str, Mapping[str, Any]]) -> str:
     """A line per row of figures, and below why some have no value."""
     names = [name for name in next(iter(rows.values())) if name not in ("n", "videos")]
-    lines = [[row, found["n"], found["videos"], *(_span(found[name]) for name in names)] for row, found in rows.items()]
+    lines = [
+        [row, found["n"], found["videos"], *(span(found[name], ".2f") for name in names)] for row, found in rows.items()
+    ]
     why = [
         f"{row}, {name}: {found[name]['why']}" for row, found in rows.items() for name in names if found[name]["why"]
     ]
@@ -76,11 +78,11 @@ def _probes(report: Mapping[str, Any]) -> Iterable[str]:
     lines = []
     for name, found in report["probes"].items():
         means = [number(value, ".2f") for value in found["means"].values()]
-        lines.append([name, found["n"], found["skipped"], *means, _expected(found), _span(found["holds"])])
+        lines.append([name, found["n"], found["skipped"], *means, _expected(found), span(found["holds"], ".2f")])
     yield table(["probe", "n", "skipped", *SHORT, "mean", "expected", "holds"], lines)
     yield "## A true paraphrase against a false near-copy"
     ordered = [
-        [one["better"], one["worse"], _names(one["touches"]), one["holds"]["n"], _span(one["holds"])]
+        [one["better"], one["worse"], _names(one["touches"]), one["holds"]["n"], span(one["holds"], ".2f")]
         for one in report["orderings"]
     ]
     yield table(["must score higher", "than", "in", "n", "holds"], ordered)
@@ -107,8 +109,3 @@ def _names(touches: Sequence[str]) -> str:
     if not touches:
         return "mean"
     return "all" if len(touches) == len(DIMENSIONS) else ", ".join(touches)
-
-
-def _span(found: Mapping[str, Any]) -> str:
-    bounds = "" if found["low"] is None else f" [{found['low']:.2f}, {found['high']:.2f}]"
-    return number(found["value"], ".2f") + bounds

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from recipes.medgrpo.terminal import number, table
+from recipes.medgrpo.terminal import number, span, table
 
 SUMMARY = {
     "easy_over_hard": ("easy half over hard half", 2),
@@ -67,13 +67,6 @@ def _small(value: float | None) -> str:
     return number(value, ".0e" if value and abs(value) < 1e-3 else ".3f")
 
 
-def _span(row: Mapping[str, float | None], digits: int) -> str:
-    """`value (low..high)`."""
-    form = f".{digits}f"
-    bounds = "" if row["low"] is None else f" ({row['low']:{form}}..{row['high']:{form}})"
-    return number(row["value"], form) + bounds
-
-
 def _short(pair: str) -> str:
     return pair.removeprefix("medvidbench/")
 
@@ -85,7 +78,7 @@ def _each(result: Mapping[str, Any]) -> Iterable[tuple[str, str, dict]]:
 
 
 def _summary(found: Mapping[str, Any]) -> list[str]:
-    return [_span(found["summary"][key], digits) for key, (_, digits) in SUMMARY.items()]
+    return [span(found["summary"][key], f".{digits}f") for key, (_, digits) in SUMMARY.items()]
 
 
 def _shares_summary(advantage: str, name: str, cell: Mapping[str, Any]) -> list[str]:
