@@ -354,24 +354,34 @@ def _time(value: float) -> str:
     return _number(value, 1 if abs(round(value, 1) - value) < 1e-6 else 2)
 
 
-def render_tal(spans: Iterable[Span]) -> str:
-    """Spans in clip seconds as the grammar writes them, one decimal."""
-    return ", ".join(f"{_number(start, 1)}-{_number(end, 1)}" for start, end in spans) + " seconds."
+def _bounds(start: float, end: float, decimals: int) -> str:
+    """``start-end``; with more decimals where the given ones would leave a span without its length."""
+    while start < end and decimals < 6 and _number(start, decimals) == _number(end, decimals):
+        decimals += 1
+    return f"{_number(start, decimals)}-{_number(end, decimals)}"
 
 
-def render_stg(boxes: Mapping[float, Box], decimals: int = 2) -> str:
-    """Boxes by time (clip seconds) as the grammar writes them, in order of time; coordinates with ``decimals``."""
+def render_tal(spans: Iterable[Span], decimals: int = 1) -> str:
+    """Spans in clip seconds as the grammar writes them."""
+    return ", ".join(_bounds(start, end, decimals) for start, end in spans) + " seconds."
+
+
+def render_stg(boxes: Mapping[float, Box], decimals: int = 2, time_decimals: int | None = None) -> str:
+    """Boxes by time (clip seconds) as the grammar writes them, in order of time; coordinates with ``decimals``.
+
+    Times have ``time_decimals``, by default one, or two where one would move the time.
+    """
     return " ".join(
-        f"{_time(time)} seconds: [{', '.join(_number(value, decimals) for value in boxes[time])}]"
+        f"{_time(time) if time_decimals is None else _number(time, time_decimals)} seconds: "
+        f"[{', '.join(_number(value, decimals) for value in boxes[time])}]"
         for time in sorted(boxes)
     )
 
 
-def render_dvc(events: Iterable[Event]) -> str:
+def render_dvc(events: Iterable[Event], decimals: int = 1) -> str:
     """Events as the grammar writes them, one a line; white space inside a caption becomes single blanks."""
     return "\n".join(
-        f"{_number(event.start, 1)}-{_number(event.end, 1)} seconds: {' '.join(event.caption.split())}"
-        for event in events
+        f"{_bounds(event.start, event.end, decimals)} seconds: {' '.join(event.caption.split())}" for event in events
     )
 
 

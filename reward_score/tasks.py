@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import isfinite
+from numbers import Real
 from typing import Any
 
-from . import answers
+from . import answers, references
 from .answers import Event, Parsed
-from .boxes import Box, to_canvas
+from .boxes import Box, to_canvas, to_model
 from .captions import CaptionPairs, event_pairs, text_pair
 from .errors import BadGroundTruth, UnknownTask
 from .ordinal import closeness, exact_share
@@ -40,17 +41,31 @@ class Context:
     def interval(self) -> float:
         """Seconds between sampled frames, `DEFAULT_INTERVAL` where the sample does not say."""
         value = self.extra.get("sample_interval")
-        return DEFAULT_INTERVAL if value is None else float(value)
+        if value is None:
+            return DEFAULT_INTERVAL
+        if isinstance(value, bool) or not isinstance(value, Real) or not isfinite(value) or value <= 0:
+            raise BadGroundTruth(f"extra_info: sample_interval: expected a positive number of seconds, got {value!r}")
+        return float(value)
 
     def to_canvas(self, boxes: Mapping[float, Box]) -> Mapping[float, Box]:
         """Boxes of an answer in canvas pixels; without a model family they are on the canvas already."""
+        return self._moved(boxes, to_canvas)
+
+    def to_model(self, boxes: Mapping[float, Box]) -> Mapping[float, Box]:
+        """Boxes of the canvas in the space that answers are in."""
+        return self._moved(boxes, to_model)
+
+    def _moved(self, boxes: Mapping[float, Box], move: Callable[..., Box]) -> Mapping[float, Box]:
         family = self.extra.get("model_family")
         if family is None:
             return boxes
         canvas, size = self.extra.get("canvas"), self.extra.get("processed_size")
         if canvas is None or size is None:
             raise BadGroundTruth("extra_info: expected canvas and processed_size beside model_family")
-        return {time: to_canvas(box, canvas, size, family) for time, box in boxes.items()}
+        try:
+            return {time: move(box, canvas, size, family) for time, box in boxes.items()}
+        except (TypeError, ValueError, IndexError) as error:
+            raise BadGroundTruth(f"extra_info: canvas and processed_size: {error}") from error
 
 
 def _no_signals(value: Any, gold: Any, context: Context) -> dict[str, float]:
@@ -82,73 +97,6 @@ class Task:
     acc: Mapping[str, float]
     measure: Callable[[Any, Any, Context], dict[str, float]] = _no_signals
     pairs: Callable[[Any, Any, Context], CaptionPairs] = _no_pairs
-
-
-def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-        raise BadGroundTruth(f"ground_truth: {name}: expected a finite number, got {value!r}")
-    return float(value)
-
-
-def _items(ground_truth: Mapping[str, Any], key: str, kind: type) -> Any:
-    value = ground_truth.get(key)
-    if not isinstance(value, kind) or not value:
-        raise BadGroundTruth(f"ground_truth: {key}: expected a non-empty {kind.__name__}, got {value!r}")
-    return value
-
-
-def _gold_spans(ground_truth: Mapping[str, Any]) -> list[answers.Span]:
-    spans = []
-    for span in _items(ground_truth, "spans", list):
-        if not isinstance(span, list) or len(span) != 2:
-            raise BadGroundTruth(f"ground_truth: spans: expected [start, end], got {span!r}")
-        spans.append((_number(span[0], "spans"), _number(span[1], "spans")))
-    return spans
-
-
-def _gold_boxes(ground_truth: Mapping[str, Any]) -> tuple[dict[float, Box], float | None]:
-    boxes: dict[float, Box] = {}
-    for key, box in _items(ground_truth, "boxes", dict).items():
-        try:
-            time = _number(float(key), "boxes")
-        except ValueError:
-            raise BadGroundTruth(f"ground_truth: boxes: expected seconds, got {key!r}") from None
-        if not isinstance(box, list) or len(box) != 4:
-            raise BadGroundTruth(f"ground_truth: boxes: {key}: expected four numbers, got {box!r}")
-        x1, y1, x2, y2 = (_number(value, f"boxes: {key}") for value in box)
-        boxes[time] = (x1, y1, x2, y2)
-    stride = ground_truth.get("stride")
-    return boxes, None if stride is None else _number(stride, "stride")
-
-
-def _gold_events(ground_truth: Mapping[str, Any]) -> list[Event]:
-    events = []
-    for event in _items(ground_truth, "events", list):
-        if not isinstance(event, dict) or not isinstance(event.get("caption"), str):
-            raise BadGroundTruth(f"ground_truth: events: expected start, end and caption, got {event!r}")
-        events.append(Event(_number(event.get("start"), "start"), _number(event.get("end"), "end"), event["caption"]))
-    return events
-
-
-def _gold_text(key: str) -> Callable[[Mapping[str, Any]], str]:
-    def gold(ground_truth: Mapping[str, Any]) -> str:
-        text = _items(ground_truth, key, str)
-        if not text.strip():
-            raise BadGroundTruth(f"ground_truth: {key}: expected text, got a blank")
-        return text
-
-    return gold
-
-
-def _gold_scores(low: int, high: int) -> Callable[[Mapping[str, Any]], dict[str, int]]:
-    def gold(ground_truth: Mapping[str, Any]) -> dict[str, int]:
-        scores = _items(ground_truth, "scores", dict)
-        for name, score in scores.items():
-            if isinstance(score, bool) or not isinstance(score, int) or not low <= score <= high:
-                raise BadGroundTruth(f"ground_truth: scores: {name}: expected {low} to {high}, got {score!r}")
-        return scores
-
-    return gold
 
 
 def _measure_tal(value: list[answers.Span], gold: list[answers.Span], context: Context) -> dict[str, float]:
@@ -194,14 +142,14 @@ _CVS, _SA = answers.CVS_RANGE, answers.SA_RANGE
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task("tal", answers.parse_tal, _gold_spans, _IOU, _IOU, _measure_tal),
-        Task("stg", answers.parse_stg, _gold_boxes, _IOU, _IOU, _measure_stg),
-        Task("dvc", answers.parse_dvc, _gold_events, _DENSE, _F1, _measure_dvc, _dvc_pairs),
-        Task("nap", answers.parse_nap, _gold_text("label"), _EXACT, _EXACT, _measure_nap),
-        Task("vs", answers.parse_caption, _gold_text("text"), _CAPTION, _CAPTION, pairs=_text_pairs),
-        Task("rc", answers.parse_caption, _gold_text("text"), _CAPTION, _CAPTION, pairs=_text_pairs),
-        Task("sa", answers.parse_sa, _gold_scores(*_SA), _ORDINAL, _EXACT, _measure_scores(*_SA)),
-        Task("cvs", answers.parse_cvs, _gold_scores(*_CVS), _ORDINAL, _EXACT, _measure_scores(*_CVS)),
+        Task("tal", answers.parse_tal, references.spans, _IOU, _IOU, _measure_tal),
+        Task("stg", answers.parse_stg, references.boxes, _IOU, _IOU, _measure_stg),
+        Task("dvc", answers.parse_dvc, references.events, _DENSE, _F1, _measure_dvc, _dvc_pairs),
+        Task("nap", answers.parse_nap, references.label, _EXACT, _EXACT, _measure_nap),
+        Task("vs", answers.parse_caption, references.text, _CAPTION, _CAPTION, pairs=_text_pairs),
+        Task("rc", answers.parse_caption, references.text, _CAPTION, _CAPTION, pairs=_text_pairs),
+        Task("sa", answers.parse_sa, references.skill_scores, _ORDINAL, _EXACT, _measure_scores(*_SA)),
+        Task("cvs", answers.parse_cvs, references.cvs_scores, _ORDINAL, _EXACT, _measure_scores(*_CVS)),
     )
 }
 """The table. Names as in ``data_source``."""
@@ -225,12 +173,51 @@ def read_gold(task_name: str, ground_truth: str) -> Any:
     """The reference of a task from its JSON string. Cached: all rollouts of a prompt share one; do not change it.
 
     Raises:
-        BadGroundTruth: not JSON, empty, or a field missing or out of range.
+        BadGroundTruth: not JSON, empty, a field missing or out of range, or a reference that no answer can satisfy.
     """
     try:
         content = json.loads(ground_truth)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise BadGroundTruth(f"ground_truth: expected a JSON object: {error}") from error
-    if not isinstance(content, dict):
-        raise BadGroundTruth(f"ground_truth: expected a JSON object, got {type(content).__name__}")
-    return TASKS[task_name].gold(content)
+    return check_reference(task_name, content)
+
+
+def check_reference(task_name: str, ground_truth: Any) -> Any:
+    """The reference of a task, read from its decoded ``ground_truth``, after a check that an answer can satisfy it.
+
+    Raises:
+        BadGroundTruth: the message begins with the field: ``ground_truth: spans: ...``. Beside missing fields and
+            values out of range: a span or event that ends before it starts or starts before 0, a box without area
+            or with exchanged corners, an unknown component, a label or caption that the answer's grammar cannot say.
+    """
+    if not isinstance(ground_truth, Mapping):
+        raise BadGroundTruth(f"ground_truth: expected a JSON object, got {type(ground_truth).__name__}")
+    return TASKS[task_name].gold(ground_truth)
+
+
+def check_target(data_source: str, target: str, ground_truth: Any, extra_info: Any = None) -> None:
+    """Check that the answer which a row is trained on is read back whole, as the ground truth of that row.
+
+    Times may differ by what an answer's one decimal loses, boxes by what whole numbers of the model's space lose.
+
+    Args:
+        data_source: ``medvidbench/<source>/<task>``.
+        target: the answer to learn, in the space of the model.
+        ground_truth: the decoded reference, as `check_reference` takes it.
+        extra_info: of the sample, as `medgrpo.compute_score` takes it.
+
+    Raises:
+        BadGroundTruth: the reference fails `check_reference`, or the message begins with ``target:``.
+        UnknownTask: of the data source.
+    """
+    task, source = find_task(data_source)
+    gold = check_reference(task.name, ground_truth)
+    parsed = task.parse(target)
+    if parsed.format != 1:
+        raise BadGroundTruth(f"target: expected the grammar of {task.name} and nothing else, got {target[:200]!r}")
+    context = Context(source, extra_info if isinstance(extra_info, Mapping) else {})
+    said = parsed.value
+    if task.name == "stg":
+        gold = context.to_model(gold[0])
+    if not references.SAME[task.name](said, gold, source):
+        raise BadGroundTruth(f"target: expected what the ground truth says, got {target[:200]!r}")
