@@ -2,13 +2,18 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Raw signals in time: spans against spans, events against events. Times are clip seconds.
 
-A span whose end lies before its start was predicted and counts, but overlaps nothing. A span of zero length stands
-for one sampled frame and is widened to one sampling interval around it, in predictions and in golds alike: without
-that, a right answer to a zero-length gold would score 0.
+A span whose end lies before its start was predicted and counts, but overlaps nothing. Nor does a predicted span of zero
+length overlap a reference that has a length: the shorter a prediction inside a reference, the less it earns, down to 0.
+
+A *reference* of zero length stands for one sampled frame, and is widened to one sampling interval around it. A
+prediction shorter than that interval shows the same frame as the interval around its own middle, and is compared as
+such, with this reference only. So the right answer to it scores 1, and no answer can ask for a tolerance that its
+reference does not need.
 
 A span said again counts as predicted and matches nothing: otherwise one span, repeated, could match two golds that
 overlap it. Spans whose starts and whose ends lie less than half a sampling interval apart show the same frames, and
-are copies of each other. A prediction that is exactly a gold span is no copy, as often as the gold itself holds it.
+are copies of each other. The one that overlaps a gold most stays. A prediction that is exactly a gold span is no copy,
+as often as the gold itself holds it.
 """
 
 from __future__ import annotations
@@ -45,6 +50,17 @@ def widen(span: Span, interval: float) -> Span:
     return (start - interval / 2, end + interval / 2) if start == end else span
 
 
+def gold_iou(predicted: Span, gold: Span, interval: float) -> float:
+    """IoU of a prediction with a gold span, 0 to 1; with a gold span of zero length, both are at least one interval."""
+    if gold[0] != gold[1]:
+        return span_iou(predicted, gold)
+    start, end = predicted
+    if start <= end < start + interval:
+        middle = (start + end) / 2
+        predicted = (middle, middle)
+    return span_iou(widen(predicted, interval), widen(gold, interval))
+
+
 def assign(matrix: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
     """The one-to-one assignment of rows to columns with the greatest sum, as (row, column) pairs of positive value."""
     if not matrix or not matrix[0]:
@@ -72,10 +88,20 @@ def _assign_large(matrix: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
-def originals(predicted: Sequence[Span], gold: Sequence[Span], interval: float) -> list[int]:
+def _rows(predicted: Sequence[Span], gold: Sequence[Span], interval: float) -> list[tuple[int, list[float]]]:
+    """For every prediction that is no copy: its number, and its IoU with every gold span."""
+    if not gold:
+        raise BadGroundTruth("the reference has no span: expected at least one")
+    rows = [[gold_iou(span, other, interval) for other in gold] for span in predicted]
+    return [(number, rows[number]) for number in _originals(predicted, gold, interval, rows)]
+
+
+def _originals(
+    predicted: Sequence[Span], gold: Sequence[Span], interval: float, rows: Sequence[Sequence[float]]
+) -> list[int]:
     """Numbers of the predicted spans that are no copies, ascending; which copy stays does not depend on the order.
 
-    Both lists hold widened spans. See the module's text for what a copy is.
+    `rows` holds the IoU of every prediction with every gold span. See the module's text for what a copy is.
     """
     if len(predicted) < 2:
         return list(range(len(predicted)))
@@ -89,7 +115,7 @@ def originals(predicted: Sequence[Span], gold: Sequence[Span], interval: float) 
         else:
             others.append(number)
     reach = interval / 2
-    for number in sorted(others, key=predicted.__getitem__):
+    for number in sorted(others, key=lambda number: (-max(rows[number]), predicted[number])):
         start, end = span = predicted[number]
         for other in kept:
             a, b = predicted[other]
@@ -98,18 +124,6 @@ def originals(predicted: Sequence[Span], gold: Sequence[Span], interval: float) 
         else:
             kept.append(number)
     return sorted(kept)
-
-
-def _rows(predicted: Sequence[Span], gold: Sequence[Span], interval: float) -> list[tuple[int, list[float]]]:
-    """For every prediction that is no copy: its number, and its IoU with every gold span."""
-    if not gold:
-        raise BadGroundTruth("the reference has no span: expected at least one")
-    gold = [widen(span, interval) for span in gold]
-    predicted = [widen(span, interval) for span in predicted]
-    return [
-        (number, [span_iou(predicted[number], other) for other in gold])
-        for number in originals(predicted, gold, interval)
-    ]
 
 
 def tal_iou(predicted: Sequence[Span], gold: Sequence[Span], interval: float = DEFAULT_INTERVAL) -> float:

@@ -56,7 +56,8 @@ HACKS = [
     ("tal", "a span twice", "22.0-78.0, 22.0-78.0, 89.0-94.0 seconds.", 1, 2 / 3),
     ("tal", "a span twice, other digits", "22.0-78.0, 22.00001-78.0, 89.0-94.0 seconds.", 1, 2 / 3),
     ("tal", "everything twice", TAL + " " + TAL, 0.5, 2 / 4),
-    ("tal", "an instant", "22.0-22.0 seconds.", 1, 0.5 / 56.5 / 2),  # widened to 21.5-22.5
+    ("tal", "an instant", "22.0-22.0 seconds.", 1, 0),
+    ("tal", "the middle of each span", "50.0-50.0, 91.5-91.5 seconds.", 1, 0),
     ("tal", "nan", "nan-78.0, 89.0-94.0 seconds.", 0.5, 1 / 2),
     ("tal", "inf", "22.0-inf, 89.0-94.0 seconds.", 0.5, 1 / 2),
     ("tal", "exponents", "2.2e1-7.8e1, 89.0-94.0 seconds.", 0.5, 1 / 2),
@@ -94,6 +95,7 @@ HACKS = [
     # Halves of the first: IoU 0.5 each, so 2, 2 and 1 are found of 3 said.
     ("dvc", "halves", "0.0-44.0 seconds: a\n44.0-88.0 seconds: b\n90.0-95.0 seconds: c", 1, 2 * 5 / 5 / 3),
     ("dvc", "ends first", "88.0-0.0 seconds: cut\n95.0-90.0 seconds: tie", 1, 0),
+    ("dvc", "the middle of each event", "44.0-44.0 seconds: cut\n92.5-92.5 seconds: tie", 1, 0),
     ("dvc", "no caption", "0.0-88.0 seconds: ", 0, 0),
     ("dvc", "one caption blank", "0.0-88.0 seconds: cut\n90.0-95.0 seconds: ", 0.5, 2 / 4),
     ("dvc", "one caption dots", "0.0-88.0 seconds: ...\n90.0-95.0 seconds: tie", 0.5, 2 / 4),

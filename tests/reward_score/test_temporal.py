@@ -44,6 +44,63 @@ def test_tal_iou(predicted, gold, value):
     assert tal_iou(predicted, gold, interval=2.0) == pytest.approx(value)
 
 
+@pytest.mark.parametrize(
+    ("predicted", "gold", "value"),
+    [
+        ((5, 5), (4, 6), 0),
+        ((5, 5.1), (4, 6), 0.05),
+        ((5, 5), (5, 5), 1),
+        ((4.9, 5.1), (5, 5), 1),
+        ((4.5, 5.5), (5, 5), 1),
+        ((5.5, 5.5), (5, 5), 1.5 / 2.5),
+        ((3, 7), (5, 5), 0.5),
+        ((7, 7), (5, 5), 0),
+        ((5.1, 4.9), (5, 5), 0),
+    ],
+)
+def test_only_a_reference_without_length_is_widened(predicted, gold, value):
+    assert tal_iou([predicted], [gold], interval=2.0) == pytest.approx(value)
+    assert temporal_f1(events(predicted), events(gold), 2.0) == pytest.approx(
+        sum(value >= threshold for threshold in (0.3, 0.5, 0.7)) / 3
+    )
+
+
+LENGTH = st.tuples(TENTHS, st.integers(1, 300).map(lambda n: n / 10)).map(lambda pair: (pair[0], pair[0] + pair[1]))
+INTERVALS = st.sampled_from([0.2, 0.5, 1.0, 2.0, 8.0, 60.0])
+
+
+@settings(max_examples=200, deadline=None)
+@given(LENGTH, st.lists(st.floats(0, 1), min_size=4, max_size=4).map(sorted), INTERVALS)
+def test_a_prediction_that_grows_inside_its_reference_never_loses(gold, shares, interval):
+    start, end = gold
+    a, b, c, d = (start + (end - start) * share for share in shares)
+    outer, inner, nothing = (a, d), (b, c), (b, b)
+    far = (900.0, 901.0)
+    for score in (
+        lambda span: tal_iou([span], [gold], interval),
+        lambda span: tal_iou([span, far], [gold, (950.0, 960.0)], interval),
+        lambda span: temporal_f1(events(span), events(gold), interval),
+    ):
+        assert score(nothing) == 0
+        assert score(nothing) <= score(inner) <= score(outer) + 1e-12
+        assert score(outer) <= score(gold) + 1e-12
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(SPAN, min_size=1, max_size=3), st.lists(LENGTH, min_size=1, max_size=3, unique=True), INTERVALS)
+def test_strict_never_pays_for_what_overlaps_nothing_on_the_leaderboard(said, gold, interval):
+    shared = [min(b, d) - max(a, c) for a, b in said for c, d in gold]
+    if max(shared) <= 0 or all(a == b for a, b in said):
+        assert tal_iou(said, gold, interval) == 0
+        assert temporal_f1(events(*said), events(*gold), interval) == 0
+        assert matched_events(events(*said), events(*gold), interval) == []
+
+
+def test_of_two_copies_the_better_one_stays():
+    assert tal_iou([(0, 9.6), (0, 10)], [(0, 10.3)]) == pytest.approx(10 / 10.3 / 2)
+    assert tal_iou([(0, 10), (0, 9.6)], [(0, 10.3)]) == pytest.approx(10 / 10.3 / 2)
+
+
 def test_the_matching_is_the_best_one_not_the_first():
     predicted = [(0, 10), (8, 18)]
     gold = [(4, 14), (0, 6)]
@@ -97,7 +154,7 @@ def test_bounded_and_one_only_when_right(predicted, gold):
     value = tal_iou(predicted, gold)
     assert 0 <= value <= 1
     if value > 1 - 1e-12:
-        # A zero-length span and the interval around it are the same span.
+        # A zero-length reference and the interval around it are the same span.
         assert len(predicted) == len(gold)
     assert tal_iou(gold, gold) == pytest.approx(1)
 
