@@ -8,18 +8,23 @@ task's grammar. 1 is the grammar itself and nothing else; 0.5 is an answer that 
 read, and its value is empty. Parsers never raise.
 
 Numbers are ASCII digits with an optional decimal part. Full-width digits, ``nan``, ``inf`` and exponents are not
-numbers. Every pattern is bounded, so that parsing is linear in the text, and an answer longer than `MAX_CHARS` or
-with more than `MAX_ITEMS` spans, boxes or events is no answer.
+numbers, nor is a part of a longer number, and another unit is no second (`seconds`). What stands around an answer is
+taken off first (`wrappers`). Every pattern is bounded, so that parsing is linear in the text, and an answer longer
+than `MAX_CHARS` or with more than `MAX_ITEMS` spans, boxes or events is no answer.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from .boxes import Box
+from .seconds import NOT_AFTER, NUMBER, TO, UNIT, find_spans, is_part, masked, may_be_seconds
+from .wrappers import unwrapped, visible
 
 T = TypeVar("T")
 Span = tuple[float, float]
@@ -71,77 +76,76 @@ class Parsed(Generic[T]):
     format: float
 
 
-_NUM = r"[0-9]{1,7}(?:\.[0-9]{1,6})?"
-# A number that is part of something else (a date, a clock time, a longer or a foreign numeral) is not read.
-_NOT_AFTER = r"(?<![\w.:/–-])"
-_NOT_BEFORE = r"(?![\w:/]|[.–-]\d)"
-_UNIT = r"(?:\s{0,2}(?:seconds?|secs?|s)(?!\w))"
-_TO = r"\s{0,3}(?:-|–|—|−|~|to|until)\s{0,3}"
-_COORD = r"(-?" + _NUM + r")"
+_COORD = rf"(-?{NUMBER})"
 _COMMA = r"(?:\s{0,3}[,;]\s{0,3}|\s{1,3})"
 
-_TAL = re.compile(rf"{_NUM}-{_NUM}(?:, {_NUM}-{_NUM})* seconds\.")
-_TAL_ITEM = re.compile(rf"({_NUM})-({_NUM})")
-_TAL_LOOSE = re.compile(
-    rf"{_NOT_AFTER}({_NUM}){_UNIT}?{_TO}({_NUM}){_UNIT}?{_NOT_BEFORE}"
-    rf"|between\s{{1,3}}({_NUM}){_UNIT}?\s{{1,3}}and\s{{1,3}}({_NUM}){_UNIT}?{_NOT_BEFORE}",
-    re.IGNORECASE,
-)
+_TAL = re.compile(rf"{NUMBER}-{NUMBER}(?:, {NUMBER}-{NUMBER})* seconds\.")
+_TAL_ITEM = re.compile(rf"({NUMBER})-({NUMBER})")
 
-_STG_BOX = rf"{_NUM} seconds: \[-?{_NUM}, -?{_NUM}, -?{_NUM}, -?{_NUM}\]"
+_STG_BOX = rf"{NUMBER} seconds: \[-?{NUMBER}, -?{NUMBER}, -?{NUMBER}, -?{NUMBER}\]"
 _STG = re.compile(rf"{_STG_BOX}(?: {_STG_BOX})*")
-_STG_ITEM = re.compile(rf"({_NUM}) seconds: \[{_COORD}, {_COORD}, {_COORD}, {_COORD}\]")
+_STG_ITEM = re.compile(rf"({NUMBER}) seconds: \[{_COORD}, {_COORD}, {_COORD}, {_COORD}\]")
 _STG_LOOSE = re.compile(
-    rf"{_NOT_AFTER}({_NUM})[\"']?{_UNIT}?\s{{0,3}}[:,=]?\*{{0,2}}\s{{0,3}}[\[(]{{1,2}}\s{{0,3}}"
+    rf"{NOT_AFTER}({NUMBER})[\"']?({UNIT})?[\"']?\s{{0,3}}[:,=]?\s{{0,3}}[\[(]{{1,2}}\s{{0,3}}"
     rf"{_COORD}{_COMMA}{_COORD}{_COMMA}{_COORD}{_COMMA}{_COORD}\s{{0,3}}[\])]",
     re.IGNORECASE,
 )
 
-_DVC_LINE = re.compile(rf"({_NUM})-({_NUM}) seconds: (\S[^\n]*)")
+_DVC_LINE = re.compile(rf"({NUMBER})-({NUMBER}) seconds: (\S[^\n]*)")
 _DVC_HEAD = re.compile(
-    rf"{_NOT_AFTER}({_NUM}){_UNIT}?{_TO}({_NUM}){_UNIT}[\])]?\*{{0,2}}(?:\s{{0,2}}:|\s{{1,2}}[-–—](?=\s))",
+    rf"{NOT_AFTER}({NUMBER}){UNIT}?{TO}({NUMBER}){UNIT}[\])]?(?:\s{{0,2}}:|\s{{1,2}}[-–—](?=\s))",
     re.IGNORECASE,
 )
 _DVC_HEAD_NO_UNIT = re.compile(
-    rf"^[ \t*•\[(>-]{{0,6}}(?:[0-9]{{1,3}}[.)][ \t]{{1,2}})?({_NUM}){_TO}({_NUM})"
-    r"[\])]?\*{0,2}(?:\s{0,2}:|\s{1,2}[-–—](?=\s))",
+    rf"^[ \t•\[(>-]{{0,6}}(?:[0-9]{{1,3}}[.)][ \t]{{1,2}})?({NUMBER}){TO}({NUMBER})"
+    r"[\])]?(?:\s{0,2}:|\s{1,2}[-–—](?=\s))",
     re.MULTILINE,
 )
-_LIST_NUMBER = re.compile(r"\n\s{0,4}[0-9]{1,3}[.)]\s{0,4}$")
+_LIST_NUMBER = re.compile(
+    r"(?:^|\n)\s{0,4}(?:\(?[0-9]{1,3}[.)]|(?:event|segment|step)\s{1,2}[0-9]{1,3}\s?[:.)-]?|from|between)\s{0,4}$",
+    re.IGNORECASE,
+)
 _DIGIT = re.compile(r"[0-9]")
 _WORD = re.compile(r"[^\W_]")
 
-_LABEL = re.compile(r"[A-Za-z][A-Za-z0-9 \-/&'(),]*[A-Za-z0-9)]")
+_LABEL = re.compile(r"[^\W_](?:(?:[\w \-/&(),+|]|(?<=\w)'(?=\w))*[\w)+])?")
 _LABEL_PREFIX = re.compile(
-    r"(?:(?:the\s)?(?:most\slikely\s)?next\s(?:surgical\s|nursing\s)?(?:action|step|phase)(?:\s(?:is|will\sbe)|:)"
-    r"|(?:the\s)?(?:answer|action|prediction)(?:\sis|:))\s{0,3}:?\s{0,3}",
+    r"(?:(?:the\s)?(?:most\slikely\s|predicted\s)?next\s(?:surgical\s|nursing\s)?(?:action|step|phase)"
+    r"(?:\s(?:is|will\sbe|would\sbe)|:)|next:|it\s(?:is|will\sbe)\s"
+    r"|(?:(?:the|my)\s)?(?:final\s|correct\s|predicted\s)?(?:answer|action|prediction|label)(?:\sis|:|\s?\n|\s[-–]\s))"
+    r"\s{0,3}:?\s{0,3}",
     re.IGNORECASE,
 )
-_LABEL_EDGES = " \t\r\n\"'`*.,;:!“”‘’"
+_LABEL_EDGES = " \t\r\n\"'`*.,;:!?…。！“”‘’[]{}<>"
+_BULLET = re.compile(r"(?:[-=]?>|[-–—*•·+→⇒]|#{1,6}|[(\[]?(?:[0-9]{1,2}|[A-Ha-h])[.)\]])\s{1,4}")
+_PLAIN = str.maketrans("–—−‐‑\u00a0", "----- ")
 
 _CVS = re.compile(r"Two structures: ([0-2]), Cystic plate: ([0-2]), Hepatocystic triangle: ([0-2])")
-# The score is taken as one word and judged as a whole: 1.5, 12/50 or a foreign numeral is no score.
-_NAMED_SCORE = r"[*_\"']{0,3}\s{0,3}[:=][*_\"']{0,3}\s{0,3}([^\s,;]{1,16}(?:,[0-9])?)"
-_CVS_LOOSE = re.compile(
-    r"(two\sstructures?|cystic\splate|hepatocystic\striangle)" + _NAMED_SCORE, re.IGNORECASE | re.ASCII
-)
 _SA = re.compile(", ".join(re.escape(aspect) + r": ([1-5])/5" for aspect in ASPECTS))
-_SA_LOOSE = re.compile(
-    "(" + "|".join(re.escape(aspect).replace(r"\ ", r"\s") for aspect in ASPECTS) + ")" + _NAMED_SCORE,
-    re.IGNORECASE | re.ASCII,
+# A whole number, out of the highest score or alone: no part of 1.5, 12/50, 1-2, 2 mm or a foreign numeral.
+_SCORE = (
+    r"(?<![-+−.,/<>≤≥~≈±$0-9])(0|[1-9][0-9]{0,2})(?:\s{0,2}(?:/|(?:out\s)?of\s)\s{0,2}([0-9]{1,3}))?"
+    r"(?![\w%°]|[.,:][0-9]|\s{0,2}(?:[-–—−~/]|(?:to|or|of)\s)\s{0,2}[0-9]|\s(?:%|percent|[cm]m\b|s\b|sec|min))"
 )
-_SCORE = re.compile(r"([0-9]{1,3})(?:/([0-9]{1,3}))?")
+_SCORE_MARK = r"[^\w\n,;]{0,6}[:=|→][^\w\n,;.+−-]{0,6}"
+_SCORE_GAP = r"[^\w\n,;.]{1,8}"
 
-_CONTROL_TOKEN = re.compile(r"<\|[A-Za-z0-9_]{1,40}\|>|</?(?:think|answer|s|tool_call)>")
-_ROLE_MARK = re.compile(
-    r"^[ \t]{0,4}(?:(?:assistant|user|system|human|gpt)[ \t]{0,2}(?::[ \t]{0,4}|$))+", re.IGNORECASE | re.MULTILINE
-)
-_CONTROL_CHAR = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
-# What is not seen: soft hyphens, zero-width characters, marks of direction, variation selectors, tags, private use.
-_INVISIBLE = re.compile(
-    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
-    "\ue000-\uf8ff\ufe00-\ufe0f\ufeff\uffa0\U000e0000-\U000e0fff]"
-)
+
+def _name_words(name: str) -> list[str]:
+    """The words of a component's name without plurals and ``and``, by which its spellings differ."""
+    return [word.removesuffix("s") for word in re.findall("[a-z]+", name.lower()) if word != "and"]
+
+
+def _score_pattern(names: Iterable[str]) -> re.Pattern[str]:
+    """A name, and its score: a mark such as a colon says that a score is meant, be it readable or not."""
+    spelled = "|".join(r"[ \t\u00a0_/&-]{1,3}(?:and[ \u00a0_])?".join(_name_words(name)) + "s?" for name in names)
+    note = r"(?:\s?\([^()\n]{0,40}\))?(?:[ _]{1,3}(?:score|rating|is|scored|rated|at)(?![^\W_])){0,3}"
+    return re.compile(rf"(?<![A-Za-z])({spelled}){note}(?:{_SCORE_MARK}(?:{_SCORE})?|{_SCORE_GAP}{_SCORE})", re.I)
+
+
+_CVS_LOOSE = _score_pattern(CVS_NAMES.values())
+_SA_LOOSE = _score_pattern(ASPECTS)
+
 _LETTERS = re.compile(r"[A-Za-z]{2}")
 
 
@@ -158,12 +162,10 @@ def parse_tal(text: Any) -> Parsed[list[Span]]:
     """
     text = _stripped(text)
     if _TAL.fullmatch(text):
-        found, form = _TAL_ITEM.findall(text), 1.0
+        spans, form = [(float(start), float(end)) for start, end in _TAL_ITEM.findall(text)], 1.0
     else:
-        found, form = [(a or c, b or d) for a, b, c, d in _TAL_LOOSE.findall(text)], 0.5
-    if not found or len(found) > MAX_ITEMS:
-        return Parsed([], 0.0)
-    return Parsed([(float(start), float(end)) for start, end in found], form)
+        spans, form = find_spans(unwrapped(text), MAX_ITEMS), 0.5
+    return Parsed(spans, form) if 0 < len(spans) <= MAX_ITEMS else Parsed([], 0.0)
 
 
 def parse_stg(text: Any) -> Parsed[dict[float, Box]]:
@@ -176,7 +178,15 @@ def parse_stg(text: Any) -> Parsed[dict[float, Box]]:
     if _STG.fullmatch(text):
         found, form = _STG_ITEM.findall(text), 1.0
     else:
-        found, form = _STG_LOOSE.findall(text), 0.5
+        text, form = unwrapped(text), 0.5
+        matches = list(islice(_STG_LOOSE.finditer(text), MAX_ITEMS + 1))
+        found = [
+            match.group(1, 3, 4, 5, 6)
+            for match in matches
+            if not is_part(text, match.start()) and (match[2] or may_be_seconds(text, match.start()))
+        ]
+        if len(matches) > MAX_ITEMS:
+            found = []
     if not found or len(found) > MAX_ITEMS:
         return Parsed({}, 0.0)
     boxes: dict[float, Box] = {}
@@ -196,28 +206,37 @@ def parse_dvc(text: Any) -> Parsed[list[Event]]:
 
     Read with format 0.5: bullets and numbering, other dashes and units, several events on a line (an event inside a
     caption is an event, not a caption), captions over several lines, text before the first event, and what
-    `parse_caption` takes off a text. An event whose caption has no letter or digit stays, with an empty caption: it
+    `wrappers.unwrapped` takes off. An event whose caption has no letter or digit stays, with an empty caption: it
     was predicted, and counts as an event that is not there. With no other event there is no answer.
     """
     text = _stripped(text)
-    clean = _visible(text)
-    events = _strict_events(clean)
+    events = _strict_events(text) if visible(text) == text else None
     if events is not None:
-        form = 1.0 if clean == text else 0.5
-        return Parsed(events, form) if len(events) <= MAX_ITEMS else Parsed([], 0.0)
-    heads = list(_DVC_HEAD.finditer(clean)) or list(_DVC_HEAD_NO_UNIT.finditer(clean))
+        return Parsed(events, 1.0) if len(events) <= MAX_ITEMS else Parsed([], 0.0)
+    clean = unwrapped(text)
+    heads = _event_heads(clean)
     if not heads or len(heads) > MAX_ITEMS:
         return Parsed([], 0.0)
     events = []
     ends = [head.start() for head in heads[1:]] + [len(clean)]
     for head, end in zip(heads, ends, strict=True):
         caption = clean[head.end() : end]
-        numbering = _LIST_NUMBER.search(caption, max(0, len(caption) - 16))
+        numbering = _LIST_NUMBER.search(caption, max(0, len(caption) - 24))
         if numbering:
             caption = caption[: numbering.start()]
-        caption = " ".join(caption.split()).strip(" *•-–([>")
+        caption = visible(" ".join(caption.split()).strip(" *•-–([>|#"))
         events.append(Event(float(head[1]), float(head[2]), caption if _WORD.search(caption) else ""))
     return Parsed(events, 0.5) if any(event.caption for event in events) else Parsed([], 0.0)
+
+
+def _event_heads(text: str) -> list[re.Match[str]]:
+    """Where events begin in a free text, at most one more than are read; those with a unit if there are any."""
+    numbers = masked(text)
+    for pattern in (_DVC_HEAD, _DVC_HEAD_NO_UNIT):
+        heads = list(islice(pattern.finditer(numbers), MAX_ITEMS + 1))
+        if heads := [head for head in heads if not is_part(numbers, head.start(1))]:
+            return heads
+    return []
 
 
 def _strict_events(text: str) -> list[Event] | None:
@@ -228,7 +247,11 @@ def _strict_events(text: str) -> list[Event] | None:
         if match is None:
             return None
         caption = match[3].rstrip()
-        if _WORD.search(caption) is None or (_DIGIT.search(caption) and _DVC_HEAD.search(caption)):
+        if (
+            _WORD.search(caption) is None
+            or visible(caption) != caption
+            or (_DIGIT.search(caption) and _DVC_HEAD.search(caption))
+        ):
             return None
         events.append(Event(float(match[1]), float(match[2]), caption))
     return events
@@ -237,54 +260,64 @@ def _strict_events(text: str) -> list[Event] | None:
 def parse_nap(text: Any) -> Parsed[str]:
     """Next action: the label alone, on one line. Whether it is a known label is not the grammar's business.
 
-    Read with format 0.5: quotes, a final dot, ``The next action is ...`` and its like; they are taken off the value.
+    Read with format 0.5: quotes, brackets, bullets, a final dot, ``The next action is ...`` and its like; they are
+    taken off the value.
     """
     text = _stripped(text)
-    if len(text) > 2 * MAX_LABEL_CHARS:
-        return Parsed("", 0.0)
-    if len(text) <= MAX_LABEL_CHARS and _LABEL.fullmatch(text) and not _LABEL_PREFIX.match(text):
-        return Parsed(text, 1.0)
-    label = text.strip(_LABEL_EDGES)
-    prefix = _LABEL_PREFIX.match(label)
-    if prefix:
-        label = label[prefix.end() :].strip(_LABEL_EDGES)
-    if len(label) <= MAX_LABEL_CHARS and _LABEL.fullmatch(label):
-        return Parsed(label, 0.5)
-    return Parsed("", 0.0)
+    if _is_label(text) and not _LABEL_PREFIX.match(text) and not _BULLET.match(text):
+        return Parsed(unicodedata.normalize("NFC", text), 1.0)
+    label = unwrapped(text).translate(_PLAIN)
+    for _ in range(3):
+        if len(label) > 4 * MAX_LABEL_CHARS:
+            break
+        for part in (_BULLET, _LABEL_PREFIX):
+            if match := part.match(label):
+                label = label[match.end() :]
+        label = label.strip(_LABEL_EDGES)
+        if label.startswith("(") and label.endswith(")"):
+            label = label[1:-1]
+    return Parsed(unicodedata.normalize("NFC", label), 0.5) if _is_label(label) else Parsed("", 0.0)
 
 
-def _scores(found: Iterable[tuple[str, str]], keys: Mapping[str, str], low: int, high: int) -> dict[str, int]:
-    """Scores by key from (name, word) pairs; a score that is unreadable, out of range or ambiguous is left out."""
-    scores: dict[str, int] = {}
-    dropped: set[str] = set()
-    for name, word in found:
-        key = keys[" ".join(name.lower().split())]
-        match = _SCORE.fullmatch(word.strip("*_\"'.()[]|"))
-        score = int(match[1]) if match and match[2] in (None, str(high)) else -1
-        if not low <= score <= high or scores.get(key, score) != score:
-            dropped.add(key)
-        scores[key] = score
-    return {key: score for key, score in scores.items() if key not in dropped}
+def _is_label(text: str) -> bool:
+    """Whether a text may be a label: short, one line, a letter in it, no full-width or other variants of letters."""
+    if len(text) > MAX_LABEL_CHARS or not _LABEL.fullmatch(text):
+        return False
+    return any(map(str.isalpha, text)) and (
+        text.isascii() or unicodedata.is_normalized("NFKC", unicodedata.normalize("NFC", text))
+    )
 
 
 def _parse_scores(
     text: Any,
     grammar: re.Pattern[str],
-    names: tuple[str, ...],
     loose: re.Pattern[str],
     keys: Mapping[str, str],
     limits: tuple[int, int],
 ) -> Parsed[dict[str, int]]:
-    """Scores by name: `grammar` has a group for each of `names`, `loose` finds (name, word) pairs that `keys` maps."""
+    """Scores by name: `grammar` has a group for each of `keys`, `loose` finds a name, its score and the highest one.
+
+    A score that is unreadable, out of range or ambiguous is left out.
+    """
     text = _stripped(text)
     if match := grammar.fullmatch(text):
-        return Parsed(dict(zip(names, map(int, match.groups()), strict=True)), 1.0)
-    scores = _scores(loose.findall(text), keys, *limits)
-    return Parsed(scores, 0.5 if scores else 0.0)
+        return Parsed(dict(zip(keys.values(), map(int, match.groups()), strict=True)), 1.0)
+    low, high = limits
+    scores: dict[str, int] = {}
+    dropped: set[str] = set()
+    for name, *found in loose.findall(unwrapped(text)):
+        number, most = found[:2] if found[0] else found[2:]
+        key = keys[" ".join(_name_words(name))]
+        score = int(number) if number and most in ("", str(high)) else -1
+        if not low <= score <= high or scores.get(key, score) != score:
+            dropped.add(key)
+        scores[key] = score
+    kept = {key: score for key, score in scores.items() if key not in dropped}
+    return Parsed(kept, 0.5 if kept else 0.0)
 
 
-_CVS_KEYS = {name.lower(): key for key, name in CVS_NAMES.items()} | {"two structure": "two_structures"}
-_SA_KEYS = {aspect.lower(): aspect for aspect in ASPECTS}
+_CVS_KEYS = {" ".join(_name_words(name)): key for key, name in CVS_NAMES.items()}
+_SA_KEYS = {" ".join(_name_words(aspect)): aspect for aspect in ASPECTS}
 
 
 def parse_cvs(text: Any) -> Parsed[dict[str, int]]:
@@ -293,7 +326,7 @@ def parse_cvs(text: Any) -> Parsed[dict[str, int]]:
     Keys are `CVS_COMPONENTS`. Read with format 0.5: ``=``, other separators, other order, ``/2``, text around,
     missing components. A score out of range, not whole, or given twice with different values is a missing component.
     """
-    return _parse_scores(text, _CVS, CVS_COMPONENTS, _CVS_LOOSE, _CVS_KEYS, CVS_RANGE)
+    return _parse_scores(text, _CVS, _CVS_LOOSE, _CVS_KEYS, CVS_RANGE)
 
 
 def parse_sa(text: Any) -> Parsed[dict[str, int]]:
@@ -301,28 +334,17 @@ def parse_sa(text: Any) -> Parsed[dict[str, int]]:
 
     Keys are `ASPECTS`. Deviations as in `parse_cvs`; ``/5`` may be missing at format 0.5.
     """
-    return _parse_scores(text, _SA, ASPECTS, _SA_LOOSE, _SA_KEYS, SA_RANGE)
-
-
-def _visible(text: str) -> str:
-    """A text without control tokens, role marks, control characters and characters that are not seen."""
-    if text.isascii() and text.isprintable() and "<" not in text and not _ROLE_MARK.match(text):
-        return text  # one line of plain characters, the common case
-    # Unseen characters first: without them what is left may be a control token.
-    clean = text if text.isascii() else _INVISIBLE.sub("", text)
-    clean = _CONTROL_TOKEN.sub(" ", clean) if "<" in clean else clean
-    return _CONTROL_CHAR.sub(" ", _ROLE_MARK.sub(" ", clean)).strip()
+    return _parse_scores(text, _SA, _SA_LOOSE, _SA_KEYS, SA_RANGE)
 
 
 def parse_caption(text: Any) -> Parsed[str]:
     """Summaries and region captions: plain text.
 
-    Read with format 0.5: control tokens and role marks, control characters and characters that are not seen (all
-    taken off the value), more than `MAX_CAPTION_CHARS` characters (the value is cut there). Text without two letters
-    in a row is no caption.
+    Read with format 0.5: what `wrappers.visible` takes off, more than `MAX_CAPTION_CHARS` characters (the value is
+    cut there). Text without two letters in a row is no caption.
     """
     plain = _stripped(text)
-    clean = _visible(plain)
+    clean = visible(plain)
     if _LETTERS.search(clean) is None:
         return Parsed("", 0.0)
     if clean == plain and len(clean) <= MAX_CAPTION_CHARS:

@@ -96,7 +96,10 @@ def _tal(source: random.Random) -> tuple[str, dict[str, Any]]:
 
 def _stg(source: random.Random) -> tuple[str, dict[str, Any]]:
     start = source.randint(0, 60)
-    gold = {float(start + 8 * n): [source.uniform(0, 800) for _ in range(4)] for n in range(source.randint(3, 8))}
+    gold = {}
+    for n in range(source.randint(3, 8)):
+        (x1, x2), (y1, y2) = (sorted(source.uniform(0, 800) for _ in range(2)) for _ in range(2))
+        gold[float(start + 8 * n)] = [x1, y1, x2, y2]
     said = {t: tuple(round(v + source.gauss(0, 9), 2) for v in box) for t, box in gold.items()}
     return render_stg(said), {"boxes": {str(t): box for t, box in gold.items()}, "stride": 8}
 

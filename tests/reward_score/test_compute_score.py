@@ -120,7 +120,7 @@ def test_no_answer_is_exactly_nothing_even_where_the_median_is_nothing(task, ans
 def test_the_end_token_is_not_the_answers():
     for answer in ("tying<|im_end|>", "tying<|endoftext|>", "tying<|im_end|>\n"):
         assert score("nap", answer)["score"] == 1
-    assert score("nap", "tying<|im_end|><|im_end|>")["score"] == 0
+    assert score("nap", "tying<|im_end|><|im_end|>")["score"] == 0.5
 
 
 def test_boxes_come_back_from_the_models_space():

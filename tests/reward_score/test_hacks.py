@@ -114,7 +114,7 @@ HACKS = [
     ("nap", "a sentence", "The next action is tying.", 0.5, 1),
     ("nap", "a sentence with two", "The next action is tying or cutting.", 0.5, 0),
     ("nap", "full-width letters", "ｔｙｉｎｇ", 0, 0),
-    ("nap", "zero-width letters", "ty\u200bing", 0, 0),
+    ("nap", "zero-width letters", "ty\u200bing", 0.5, 1),
     # cvs (2, 1, 0) and sa (2, 1, 1, 2, 1, 3): closeness, then exact.
     ("cvs", "only the sure component", "Two structures: 2", 0.5, 1 / 3, 1 / 3),
     ("cvs", "the middle of everything", CVS.replace("2", "1").replace("0", "1"), 1, (0.5 + 1 + 0.5) / 3, 1 / 3),

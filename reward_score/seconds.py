@@ -1,0 +1,132 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Which numbers of a free text are clip seconds.
+
+Two rules. A number that is part of another one (``1,000``, ``2,5``, ``0:03``, ``1 200``, ``3 min 10``) is not read.
+A number of something else is no second: ``3-7 minutes``, ``frames 3 to 7``, ``a stone of 3-7 mm``. A number with a
+unit of seconds is one. A bare number is one only where no unknown noun stands right before or after it: the words that
+may are listed here, and what is not listed is taken for a unit. In a list, ``3-7, 8-9 minutes``, the unit counts for
+all of it.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+
+NUMBER = r"[0-9]{1,7}(?:\.[0-9]{1,6})?"
+"""ASCII digits with an optional decimal part."""
+NOT_AFTER = r"(?<![\w./#$€£^–−-])(?<![0-9][:,'’])"
+"""Before a number: nothing that it would be a part of."""
+NOT_BEFORE = r"(?![\w/]|[.,:'’–−-][0-9])"
+"""After a number: nothing that would make it a part."""
+UNIT = r"(?:\s{0,2}(?:seconds?|secs?|s)(?![\w/²]))"
+TO = r"\s{0,3}(?:-|–|—|−|~|to|until)\s{0,3}"
+
+_PAIR = re.compile(
+    rf"(?:(between\s{{1,3}})|{NOT_AFTER})({NUMBER})({UNIT})?(?(1)\s{{1,3}}and\s{{1,3}}|{TO})({NUMBER})({UNIT})?{NOT_BEFORE}",
+    re.IGNORECASE,
+)
+# A comma without a blank separates spans where it stands between two ranges, or between two decimals.
+_LIST_COMMA = re.compile(
+    rf"(?:(?<=\.[0-9])|(?<=\.[0-9][0-9])),(?=[0-9]{{1,7}}\.[0-9])|(?<=[-–])({NUMBER}),(?={NUMBER}\s?[-–])"
+)
+_GROUPED = re.compile(
+    "(?<![\\w.,])(?:[0-9]++(?:[,'’\u00a0\u2009\u202f][0-9]++)++(?:\\.[0-9]++)?+|[0-9]{1,3}+(?: [0-9]{3})++(?![\\w.]))"
+)
+_COMPOUND = re.compile(
+    r"[0-9]\s{0,2}(?:h|hrs?|hours?|m|mins?|minutes?)[.,]?\s{0,3}(?:and\s{1,3})?$|[0-9][ \u00a0\u2009\u202f]$",
+    re.IGNORECASE,
+)
+_COUNTED = re.compile(
+    r"\b(?:frames?|images?|pictures?|photos?|slides?|steps?|phases?|stages?|pages?|fig(?:ure)?s?|tables?|box(?:es)?"
+    r"|bbox(?:es)?|objects?|events?|items?|options?|cases?|patients?|minutes?|mins?|hours?|hrs?|days?|scores?|grades?"
+    r"|levels?|sizes?|lengths?|ages?|ids?|index|indices|numbers?|nos?|shots?|chapters?|parts?)\b"
+    r"(?:[\s:=#.(]{1,4}(?:from|between|range|interval|no|nos|number|numbers|index|indices|ids?|is|are|of)\b){0,2}"
+    r"[\s:=#.(\[\"']{0,4}$",
+    re.IGNORECASE,
+)
+_WORD_BEFORE = re.compile(r"([^\W\d_]+)[.,]?[ \t\u00a0]{1,3}[(\[\"']{0,3}$")
+_WORD_AFTER = re.compile(r"(?:-|[ \t\u00a0]{1,3})?([(\[]?)\s?([^\W\d_]+|[%°‰′″])")
+_LEADERS = frozenset(
+    "from between at is are was were during about around approximately approx roughly and or to within over only then"
+    " time times timestamp timestamps interval intervals range span spans segment segments window period moment moments"
+    " second seconds sec secs s t answer answers occurs occur happens happen appears starts visible seen performed"
+    " clip video action until by".split()
+)
+_FOLLOWERS = frozenset(
+    "and or then the a an is are was were when where while as during with to but there only if because since"
+    " second seconds sec secs s approximately approx respectively from between at".split()
+)
+_FOREIGN_UNITS = re.compile(
+    r"ms|milli\w*|micro\w*|min|mins|minutes?|h|hrs?|hours?|days?|weeks?|months?|years?|frames?|fps|steps?|mm|cm|m|km"
+    r"|ml|l|mg|g|kg|px|pixels?|percent|degrees?|[%°‰′]",
+    re.IGNORECASE,
+)
+_LINK = re.compile(
+    r"[\s,;&+|/\"'(){}\[\]*•-]{0,8}(?:(?:and|or|then|also|plus)\s{1,3})?(?:(?:from|between|at)\s{1,3})?"
+    r"(?:[0-9]{1,3}[.)]\s{1,3})?[\"'(\[]{0,2}",
+    re.IGNORECASE,
+)
+_CONTEXT = 48
+"""Characters before a number that are looked at."""
+
+
+def masked(text: str) -> str:
+    """The text, as long as before, with a mark for every digit of a number that has groups or a decimal comma."""
+    return _GROUPED.sub(lambda match: "#" * len(match[0]), text)
+
+
+def is_part(text: str, start: int) -> bool:
+    """Whether the number that begins at `start` is part of a longer quantity: ``3 min 10``, ``1 200``."""
+    return _COMPOUND.search(text[max(0, start - _CONTEXT) : start]) is not None
+
+
+def may_be_seconds(text: str, start: int) -> bool:
+    """Whether a bare number that begins at `start` may be seconds, as far as the words before it tell."""
+    before = text[max(0, start - _CONTEXT) : start]
+    if _COUNTED.search(before):
+        return False
+    word = _WORD_BEFORE.search(before)
+    return word is None or word[1].lower() in _LEADERS
+
+
+def _other_unit(text: str, end: int) -> bool:
+    """Whether the word after a bare number, which ends at `end`, may be a unit."""
+    word = _WORD_AFTER.match(text, end)
+    if word is None:
+        return False
+    if word[1]:
+        return _FOREIGN_UNITS.fullmatch(word[2]) is not None
+    return word[2].lower() not in _FOLLOWERS
+
+
+def find_spans(text: str, most: int) -> list[tuple[float, float]]:
+    """Every range of seconds in a free text, in its order; none where there are more than `most` ranges of anything."""
+    text = masked(_LIST_COMMA.sub(lambda match: (match[1] or "") + ", ", text))
+    found = list(islice(_PAIR.finditer(text), most + 1))
+    if len(found) > most:
+        return []
+    linked = [False] + [
+        after.start() - before.end() < _CONTEXT and _LINK.fullmatch(text, before.end(), after.start()) is not None
+        for before, after in zip(found, found[1:], strict=False)
+    ]
+    # Units count backwards through a list, nouns before it forwards.
+    unknown: list[bool] = [False] * len(found)
+    for number in range(len(found) - 1, -1, -1):
+        match = found[number]
+        if match[5]:
+            continue
+        unknown[number] = _other_unit(text, match.end())
+        if not unknown[number] and number + 1 < len(found) and linked[number + 1]:
+            unknown[number] = unknown[number + 1]
+    spans = []
+    named = False
+    for number, match in enumerate(found):
+        start = match.start(2)
+        lead = not match[1] and not may_be_seconds(text, start)
+        named = lead or (named and linked[number])
+        own = bool(match[5] or match[3])
+        if not unknown[number] and (own or not named) and not is_part(text, start):
+            spans.append((float(match[2]), float(match[4])))
+    return spans
