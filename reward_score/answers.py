@@ -125,7 +125,7 @@ _SA = re.compile(", ".join(re.escape(aspect) + r": ([1-5])/5" for aspect in ASPE
 # A whole number, out of the highest score or alone: no part of 1.5, 12/50, 1-2, 2 mm or a foreign numeral.
 _SCORE = (
     r"(?<![-+−.,/<>≤≥~≈±$0-9])(0|[1-9][0-9]{0,2})(?:\s{0,2}(?:/|(?:out\s)?of\s)\s{0,2}([0-9]{1,3}))?"
-    r"(?![\w%°]|[.,:][0-9]|\s{0,2}(?:[-–—−~/]|(?:to|or|of)\s)\s{0,2}[0-9]|\s(?:%|percent|[cm]m\b|s\b|sec|min))"
+    r"(?![\w%°]|[.,:][0-9]|\s{0,2}(?:[-–—−~/+×*^]|(?:to|or|of)\s)\s{0,2}[0-9]|\s(?:%|percent|[cm]m\b|s\b|sec|min))"
 )
 _SCORE_MARK = r"[^\w\n,;]{0,6}[:=|→][^\w\n,;.+−-]{0,6}"
 _SCORE_GAP = r"[^\w\n,;.]{1,8}"

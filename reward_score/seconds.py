@@ -35,7 +35,7 @@ _GROUPED = re.compile(
     "(?<![\\w.,])(?:[0-9]++(?:[,'’\u00a0\u2009\u202f][0-9]++)++(?:\\.[0-9]++)?+|[0-9]{1,3}+(?: [0-9]{3})++(?![\\w.]))"
 )
 _COMPOUND = re.compile(
-    r"[0-9]\s{0,2}(?:h|hrs?|hours?|m|mins?|minutes?)[.,]?\s{0,3}(?:and\s{1,3})?$|[0-9][ \u00a0\u2009\u202f]$",
+    r"[0-9]\s{0,2}(?:h|hrs?|hours?|m|mins?|minutes?)\s{0,3}(?:and\s{1,3})?$|[0-9][ \u00a0\u2009\u202f]$",
     re.IGNORECASE,
 )
 _COUNTED = re.compile(
@@ -68,6 +68,7 @@ _LINK = re.compile(
     r"(?:[0-9]{1,3}[.)]\s{1,3})?[\"'(\[]{0,2}",
     re.IGNORECASE,
 )
+_CLOSED = ("", *"]});,")
 _CONTEXT = 48
 """Characters before a number that are looked at."""
 
@@ -79,12 +80,16 @@ def masked(text: str) -> str:
 
 def is_part(text: str, start: int) -> bool:
     """Whether the number that begins at `start` is part of a longer quantity: ``3 min 10``, ``1 200``."""
-    return _COMPOUND.search(text[max(0, start - _CONTEXT) : start]) is not None
+    before = text[max(0, start - _CONTEXT) : start]
+    # Most numbers stand behind a bracket or another mark: no pattern has to look at those.
+    return before.rstrip()[-1:].isalnum() and _COMPOUND.search(before) is not None
 
 
 def may_be_seconds(text: str, start: int) -> bool:
     """Whether a bare number that begins at `start` may be seconds, as far as the words before it tell."""
     before = text[max(0, start - _CONTEXT) : start]
+    if before.rstrip()[-1:] in _CLOSED:
+        return True
     if _COUNTED.search(before):
         return False
     word = _WORD_BEFORE.search(before)

@@ -57,6 +57,7 @@ def visible(text: str) -> str:
     pair of quotes, brackets or marks of emphasis, JSON with a single text in it and a second mark at the end are taken
     off where they hold the whole text.
     """
+    text = _whole(text)
     if not text.isascii() or not text.isprintable() or _ODD.search(text):
         # Unseen characters first: without them what is left may be a control token.
         text = text if text.isascii() else _INVISIBLE.sub("", text)
@@ -69,6 +70,8 @@ def visible(text: str) -> str:
         text = _CONTROL_CHAR.sub(" ", _ROLE_MARK.sub(" ", text)).strip()
     elif _ROLE_MARK.match(text):
         text = _ROLE_MARK.sub(" ", text).strip()
+    else:
+        return text
     return _whole(text)
 
 
