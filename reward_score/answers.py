@@ -210,8 +210,8 @@ def parse_dvc(text: Any) -> Parsed[list[Event]]:
     was predicted, and counts as an event that is not there. With no other event there is no answer.
     """
     text = _stripped(text)
-    events = _strict_events(text) if visible(text) == text else None
-    if events is not None:
+    events = _strict_events(text)
+    if events is not None and visible(text) == text:
         return Parsed(events, 1.0) if len(events) <= MAX_ITEMS else Parsed([], 0.0)
     clean = unwrapped(text)
     heads = _event_heads(clean)

@@ -35,18 +35,18 @@ _GROUPED = re.compile(
     "(?<![\\w.,])(?:[0-9]++(?:[,'’\u00a0\u2009\u202f][0-9]++)++(?:\\.[0-9]++)?+|[0-9]{1,3}+(?: [0-9]{3})++(?![\\w.]))"
 )
 _COMPOUND = re.compile(
-    r"[0-9]\s{0,2}(?:h|hrs?|hours?|m|mins?|minutes?)\s{0,3}(?:and\s{1,3})?$|[0-9][ \u00a0\u2009\u202f]$",
+    r"[0-9]\s{0,2}(?:h|hrs?|hours?|m|mins?|minutes?)[.,]?\s{0,3}(?:and\s{1,3})?$|[0-9][ \u00a0\u2009\u202f]$",
     re.IGNORECASE,
 )
-_COUNTED = re.compile(
-    r"\b(?:frames?|images?|pictures?|photos?|slides?|steps?|phases?|stages?|pages?|fig(?:ure)?s?|tables?|box(?:es)?"
-    r"|bbox(?:es)?|objects?|events?|items?|options?|cases?|patients?|minutes?|mins?|hours?|hrs?|days?|scores?|grades?"
-    r"|levels?|sizes?|lengths?|ages?|ids?|index|indices|numbers?|nos?|shots?|chapters?|parts?)\b"
-    r"(?:[\s:=#.(]{1,4}(?:from|between|range|interval|no|nos|number|numbers|index|indices|ids?|is|are|of)\b){0,2}"
-    r"[\s:=#.(\[\"']{0,4}$",
-    re.IGNORECASE,
+_COUNTED = frozenset(
+    "frame image picture photo slide step phase stage page fig figure table box boxe bbox bboxe object event item"
+    " option case patient minute min hour hr day score grade level size length age id index indice number no shot"
+    " chapter part".split()
 )
-_WORD_BEFORE = re.compile(r"([^\W\d_]+)[.,]?[ \t\u00a0]{1,3}[(\[\"']{0,3}$")
+"""Nouns, without a plural's s, whose numbers are no seconds, whatever stands between: ``frames from 3``, ``box: 3``."""
+_BETWEEN = frozenset("from between range interval no nos number numbers index indices id ids is are of".split())
+_MARKS = " \t\n\u00a0:=#.,(['\""
+_WORDS = re.compile(r"[^\W\d_]+|[,;\n]")
 _WORD_AFTER = re.compile(r"(?:-|[ \t\u00a0]{1,3})?([(\[]?)\s?([^\W\d_]+|[%°‰′″])")
 _LEADERS = frozenset(
     "from between at is are was were during about around approximately approx roughly and or to within over only then"
@@ -68,8 +68,7 @@ _LINK = re.compile(
     r"(?:[0-9]{1,3}[.)]\s{1,3})?[\"'(\[]{0,2}",
     re.IGNORECASE,
 )
-_CLOSED = ("", *"]});,")
-_CONTEXT = 48
+_CONTEXT = 32
 """Characters before a number that are looked at."""
 
 
@@ -82,18 +81,23 @@ def is_part(text: str, start: int) -> bool:
     """Whether the number that begins at `start` is part of a longer quantity: ``3 min 10``, ``1 200``."""
     before = text[max(0, start - _CONTEXT) : start]
     # Most numbers stand behind a bracket or another mark: no pattern has to look at those.
-    return before.rstrip()[-1:].isalnum() and _COMPOUND.search(before) is not None
+    last = before.rstrip()[-1:]
+    return (last.isalnum() or last in (".", ",")) and _COMPOUND.search(before) is not None
 
 
 def may_be_seconds(text: str, start: int) -> bool:
     """Whether a bare number that begins at `start` may be seconds, as far as the words before it tell."""
     before = text[max(0, start - _CONTEXT) : start]
-    if before.rstrip()[-1:] in _CLOSED:
+    tail = before.rstrip(_MARKS)
+    if not tail[-1:].isalpha():
         return True
-    if _COUNTED.search(before):
-        return False
-    word = _WORD_BEFORE.search(before)
-    return word is None or word[1].lower() in _LEADERS
+    words = [word.lower() for word in _WORDS.findall(tail)[-3:]]
+    for word in reversed(words):
+        if word.removesuffix("s") in _COUNTED:
+            return False
+        if word not in _BETWEEN:
+            break
+    return words[-1] in _LEADERS or before[len(tail) :].strip(" \t\u00a0") != ""
 
 
 def _other_unit(text: str, end: int) -> bool:

@@ -46,7 +46,7 @@ _ESCAPE = re.compile("|".join(_ESCAPED))
 _MOST_LAYERS = 8
 """Wrappers in wrappers that are taken off."""
 _BULLETS = frozenset("-–—*•>·+#(0123456789")
-_ODD = re.compile(r"[<\[&\\]")
+_ODD = re.compile(r"[<&\\◁]|\[/?[A-Za-z]")
 _EMPHASIS = re.compile(r"(?<!\w)[*`]{1,3}|[*`]{1,3}(?!\w)|(?<!\w)_{1,3}(?=\w)|(?<=\w)_{1,3}(?!\w)")
 
 
