@@ -31,7 +31,8 @@ def _bad(field: str, expected: str, found: Any) -> BadGroundTruth:
     return BadGroundTruth(f"ground_truth: {field}: expected {expected}, got {found!r}")
 
 
-def _number(value: Any, field: str) -> float:
+def number(value: Any, field: str) -> float:
+    """A finite number of a reference; BadGroundTruth, with the field, for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         raise _bad(field, "a finite number", value)
     return float(value)
@@ -45,7 +46,7 @@ def _items(ground_truth: Mapping[str, Any], field: str, kind: type) -> Any:
 
 
 def _span(start: Any, end: Any, field: str) -> Span:
-    span = _number(start, field), _number(end, field)
+    span = number(start, field), number(end, field)
     if not 0 <= span[0] <= span[1]:
         raise _bad(field, "0 <= start <= end", list(span))
     return span
@@ -68,12 +69,12 @@ def boxes(ground_truth: Mapping[str, Any]) -> tuple[dict[float, Box], float | No
     gold: dict[float, Box] = {}
     for key, box in _items(ground_truth, "boxes", dict).items():
         try:
-            time = _number(float(key), "boxes")
+            time = number(float(key), "boxes")
         except ValueError:
             raise _bad("boxes", "seconds", key) from None
         if not isinstance(box, list) or len(box) != 4:
             raise _bad(f"boxes: {key}", "four numbers", box)
-        x1, y1, x2, y2 = (_number(value, f"boxes: {key}") for value in box)
+        x1, y1, x2, y2 = (number(value, f"boxes: {key}") for value in box)
         if not (x1 < x2 and y1 < y2):
             raise _bad(f"boxes: {key}", "x1 < x2 and y1 < y2", box)
         if time in gold:
@@ -83,7 +84,7 @@ def boxes(ground_truth: Mapping[str, Any]) -> tuple[dict[float, Box], float | No
     if not same_boxes(said, gold, tolerance=_NOISE):
         raise _bad("boxes", "boxes that an answer can give", gold)
     stride = ground_truth.get("stride")
-    return gold, None if stride is None else _number(stride, "stride")
+    return gold, None if stride is None else number(stride, "stride")
 
 
 def events(ground_truth: Mapping[str, Any]) -> list[Event]:
@@ -168,12 +169,18 @@ def same_boxes(
     )
 
 
+def same_value(said: Any, gold: Any, source: str) -> bool:
+    """Whether a target's value equals the reference."""
+    return bool(said == gold)
+
+
 def _same_caption(said: str, gold: str, source: str) -> bool:
     return said == gold.strip()
 
 
-def _same_scores(said: Mapping[str, int], gold: Mapping[str, int], source: str) -> bool:
-    return all(said.get(name) == score for name, score in gold.items())
+def same_numbers(said: Mapping[str, int], gold: Mapping[str, int], source: str) -> bool:
+    """Whether numbers by name are those of the reference; what the reference does not name does not matter."""
+    return all(said.get(name) == value for name, value in gold.items())
 
 
 SAME: dict[str, Callable[[Any, Any, str], bool]] = {
@@ -183,7 +190,8 @@ SAME: dict[str, Callable[[Any, Any, str], bool]] = {
     "nap": same_label,
     "vs": _same_caption,
     "rc": _same_caption,
-    "sa": _same_scores,
-    "cvs": _same_scores,
+    "sa": same_numbers,
+    "cvs": same_numbers,
 }
-"""By task: (what a target says, the reference, the source) to whether they are the same, rounding aside."""
+"""By task: (what a target says, the reference, the source) to whether they are the same, rounding aside; any other
+task has `same_value`."""
