@@ -16,9 +16,9 @@ from itertools import islice
 
 NUMBER = r"[0-9]{1,7}(?:\.[0-9]{1,6})?"
 """ASCII digits with an optional decimal part."""
-NOT_AFTER = r"(?<![\w./#$€£^–−-])(?<![0-9][:,'’])"
+NOT_AFTER = r"(?<![\w./#$€£^–−-])(?<![0-9][:,'’])(?<![0-9][.,:'’/][.,:'’/])"
 """Before a number: nothing that it would be a part of."""
-NOT_BEFORE = r"(?![\w/]|[.,:'’–−-][0-9])"
+NOT_BEFORE = r"(?![\w/]|[.,:'’–−-][0-9]|[.,:'’/]{2}[0-9])"
 """After a number: nothing that would make it a part."""
 UNIT = r"(?:\s{0,2}(?:seconds?|secs?|s)(?![\w/²]))"
 TO = r"\s{0,3}(?:-|–|—|−|~|to|until)\s{0,3}"
@@ -29,7 +29,7 @@ _PAIR = re.compile(
 )
 # A comma without a blank separates spans where it stands between two ranges, or between two decimals.
 _LIST_COMMA = re.compile(
-    rf"(?:(?<=\.[0-9])|(?<=\.[0-9][0-9])),(?=[0-9]{{1,7}}\.[0-9])|(?<=[-–])({NUMBER}),(?={NUMBER}\s?[-–])"
+    rf"(?:(?<=\.[0-9])|(?<=\.[0-9][0-9])),(?=[0-9]{{1,7}}\.[0-9])|(?<=[0-9][-–])({NUMBER}),(?={NUMBER}[-–][0-9])"
 )
 _GROUPED = re.compile(
     "(?<![\\w.,])(?:[0-9]++(?:[,'’\u00a0\u2009\u202f][0-9]++)++(?:\\.[0-9]++)?+|[0-9]{1,3}+(?: [0-9]{3})++(?![\\w.]))"
@@ -55,8 +55,8 @@ _LEADERS = frozenset(
     " clip video action until by".split()
 )
 _FOLLOWERS = frozenset(
-    "and or then the a an is are was were when where while as during with to but there only if because since"
-    " second seconds sec secs s approximately approx respectively from between at".split()
+    "and or then the a an is are was were when where while as during with to but there only if because since it this"
+    " that he she they we i surgeon nurse assistant approximately approx respectively from between at".split()
 )
 _FOREIGN_UNITS = re.compile(
     r"ms|milli\w*|micro\w*|min|mins|minutes?|h|hrs?|hours?|days?|weeks?|months?|years?|frames?|fps|steps?|mm|cm|m|km"

@@ -688,6 +688,19 @@ def test_a_number_in_groups_is_never_read_in_part(first, second, mark, to):
     assert not PARSERS["stg"](f"{start} seconds: [1, 2, 3, 4]").value
 
 
+MARKS = [",", ":", "'", "’", "/", "..", ".,", ",.", ":.", "./", "²", "½", "٣", "e", "_", "\u00a0"]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.sampled_from(MARKS), *[st.integers(1, 99)] * 3)
+def test_no_mark_inside_a_number_leaves_a_part_of_it(mark, whole, rest, other):
+    number = f"{whole}{mark}{rest}"
+    for text in (f"{number}-{other} seconds.", f"{other}-{number} seconds.", f"{number} to {number} s"):
+        assert not PARSERS["tal"](text).value, text
+    assert not PARSERS["stg"](f"{number} seconds: [1, 2, 3, 4]").value
+    assert not PARSERS["dvc"](f"{number}-{other} seconds: cut").value
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.integers(0, 2), st.sampled_from([*".,:/-–~+^²½٣%", " - ", " to ", " or ", " of "]), st.integers(0, 99))
 def test_a_score_is_a_whole_number_or_none(score, mark, rest):

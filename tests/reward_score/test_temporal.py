@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reward_score.answers import Event
+from reward_score.answers import Event, parse_tal
 from reward_score.errors import BadGroundTruth
+from reward_score.leaderboard import score_record
 from reward_score.temporal import assign, matched_events, span_iou, tal_iou, temporal_f1
 
 TENTHS = st.integers(0, 600).map(lambda n: n / 10)
@@ -94,6 +95,19 @@ def test_strict_never_pays_for_what_overlaps_nothing_on_the_leaderboard(said, go
         assert tal_iou(said, gold, interval) == 0
         assert temporal_f1(events(*said), events(*gold), interval) == 0
         assert matched_events(events(*said), events(*gold), interval) == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(SPAN, LENGTH, INTERVALS)
+def test_one_span_is_worth_on_the_leaderboard_what_it_is_worth_here(said, gold, interval):
+    answer = f"{said[0]:.1f}-{said[1]:.1f} seconds."
+    spans = [{"spans": [{"start": gold[0], "end": gold[1]}]}]
+    record = {"metadata": {"video_id": "v", "fps": 1.0}, "qa_type": "tal", "data_source": "AVOS", "question": "When?"}
+    column = score_record(record | {"struc_info": spans, "gnd": "", "answer": answer})
+    strict = tal_iou(parse_tal(answer).value, [gold], interval)
+    for threshold in (0.3, 0.5):
+        if abs(strict - threshold) > 1e-6:
+            assert column[f"meanIoU@{threshold}"] == pytest.approx(strict if strict > threshold else 0)
 
 
 def test_of_two_copies_the_better_one_stays():
