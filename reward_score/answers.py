@@ -211,7 +211,7 @@ def parse_dvc(text: Any) -> Parsed[list[Event]]:
     """
     text = _stripped(text)
     events = _strict_events(text)
-    if events is not None and visible(text) == text:
+    if events is not None:
         return Parsed(events, 1.0) if len(events) <= MAX_ITEMS else Parsed([], 0.0)
     clean = unwrapped(text)
     heads = _event_heads(clean)

@@ -58,7 +58,7 @@ def spans(ground_truth: Mapping[str, Any]) -> list[Span]:
     for span in _items(ground_truth, "spans", list):
         if not isinstance(span, list) or len(span) != 2:
             raise _bad("spans", "[start, end]", span)
-        gold.append(_span(*span, "spans"))
+        gold.append(_span(span[0], span[1], "spans"))
     if not same_spans(answers.parse_tal(answers.render_tal(gold, _DECIMALS)).value, gold, tolerance=_NOISE):
         raise _bad("spans", "spans that an answer can give", gold)
     return gold
@@ -149,9 +149,9 @@ def same_spans(said: list[Span], gold: list[Span], source: str = "", *, toleranc
 
 def same_events(said: list[Event], gold: list[Event], source: str = "", *, tolerance: float = TIME_ROUNDING) -> bool:
     """Whether events are those of the reference, white space in captions aside."""
-    times = [[(event.start, event.end) for event in side] for side in (said, gold)]
-    captions = [[" ".join(event.caption.split()) for event in side] for side in (said, gold)]
-    return captions[0] == captions[1] and same_spans(*times, tolerance=tolerance)
+    said_spans, gold_spans = ([(event.start, event.end) for event in side] for side in (said, gold))
+    said_captions, captions = ([event.caption.split() for event in side] for side in (said, gold))
+    return said_captions == captions and same_spans(said_spans, gold_spans, tolerance=tolerance)
 
 
 def same_boxes(

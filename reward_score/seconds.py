@@ -79,7 +79,7 @@ def masked(text: str) -> str:
 
 def is_part(text: str, start: int) -> bool:
     """Whether the number that begins at `start` is part of a longer quantity: ``3 min 10``, ``1 200``."""
-    before = text[max(0, start - _CONTEXT) : start]
+    before = text[max(0, start - _CONTEXT // 2) : start]
     # Most numbers stand behind a bracket or another mark: no pattern has to look at those.
     last = before.rstrip()[-1:]
     return (last.isalnum() or last in (".", ",")) and _COMPOUND.search(before) is not None
