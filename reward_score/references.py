@@ -111,7 +111,7 @@ def text(ground_truth: Mapping[str, Any]) -> str:
     """The caption of a summary or of a region."""
     gold: str = _items(ground_truth, "text", str)
     if not answers.parse_caption(gold).format:
-        raise _bad("text", "a caption that an answer can give", gold[:200])
+        raise _bad("text", "text that an answer can give", gold[:200])
     return gold
 
 
