@@ -2,14 +2,14 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 #
-# The CPU run once per normaliser and advantage, all from one SFT model and one calibration, and what each came to.
+# Train on the CPU once per normaliser and advantage, all from one SFT model and one calibration, and compare the runs.
 #
 #   bash examples/compare_normalizers.sh                          # seed 0, the variants below
 #   SEED=1 VARIANTS="logistic:grpo none:dr_grpo" bash examples/compare_normalizers.sh
 #
-# A variant is NORMALIZER:ADVANTAGE. The first run is `bash examples/run_medgrpo.sh` itself, made when missing; the
-# others share its data, model, SFT and statistics and train in OUTPUT_DIR/variants. Started again it skips what is done.
-# Arguments are hydra overrides for every variant but the first run.
+# A variant is NORMALIZER:ADVANTAGE. The first run is `bash examples/run_medgrpo.sh` itself. If it is missing, this
+# script makes it. The other variants use its data, model, SFT and statistics, and train in OUTPUT_DIR/variants. A
+# second call skips what is done. Arguments are hydra overrides for every variant but the first run.
 set -euo pipefail
 
 main() {

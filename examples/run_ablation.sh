@@ -2,22 +2,23 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 #
-# Rows of the ablation, each trained from the same SFT model and the same calibration, and their table. All rows:
-# recipes/medgrpo/studies/ablation/variants.txt.
+# Train rows of the ablation from the same SFT model and the same calibration, and make their table.
+# recipes/medgrpo/studies/ablation/variants.txt lists all rows.
 #
 #   bash examples/run_ablation.sh A B C D E       # the paper's rows, then the table
 #   bash examples/run_ablation.sh F               # all eight tasks rewarded
-#   bash examples/run_ablation.sh zscore drpo     # rivals of the normalisation
-#   bash examples/run_ablation.sh table           # the table of the rows that are done
+#   bash examples/run_ablation.sh zscore drpo     # alternatives to the paper's normalisation
+#   bash examples/run_ablation.sh table           # the table of the finished rows
 #   SEEDS="0 1 2" bash examples/run_ablation.sh A B                # on the CPU: several seeds, pooled in the table
 #   bash examples/run_ablation.sh --dry-run A E                    # print the commands instead
 #   bash examples/run_ablation.sh A E --cfg job --resolve          # print what hydra composes for the 8-GPU recipe
 #
-# With GPUs and MODEL_PATH (the SFT checkpoint) a row is the recipe of that model, then examples/run_evaluate.sh; with
-# the recipe's variables (DATA_DIR, STATISTICS, JUDGE..., N_GPUS, ...). Statistics serve every row: calibrate all tasks.
-# Otherwise a row is the CPU run in small: from `bash examples/run_medgrpo.sh`, made when missing, it takes data, model,
-# SFT and statistics. Either way all held-out tasks are evaluated, so that forgetting shows. A row is in
-# OUTPUT_DIR/rows/ROW, the table in OUTPUT_DIR/rows. What is done is skipped. Arguments with = are hydra overrides.
+# With GPUs and MODEL_PATH (the SFT checkpoint), a row is the recipe of that model and then examples/run_evaluate.sh.
+# It reads the recipe's variables (DATA_DIR, STATISTICS, JUDGE..., N_GPUS, ...). All rows use the same statistics, so
+# calibrate all tasks. Otherwise a row is a CPU run with the tiny model. It takes data, model, SFT and statistics from
+# `bash examples/run_medgrpo.sh`, which is run first if its output is missing. Every row is evaluated on all tasks, so
+# that forgetting shows. A row is in OUTPUT_DIR/rows/ROW, and the table is in OUTPUT_DIR/rows. A second call skips what
+# is done. Arguments with = are hydra overrides.
 set -euo pipefail
 
 main() {

@@ -2,18 +2,19 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 #
-# What the answers of an SFT checkpoint earn, per dataset, task and signal: the statistics that MedGRPO normalises with.
-# Sampled through the rollout servers of the training's own configuration.
+# Calibrate: sample answers of an SFT checkpoint, score them, and write percentiles per dataset, task and signal.
+# MedGRPO normalises rewards with these statistics. The rollout servers of the training's configuration write the
+# answers.
 #
 #   MODEL_PATH=sft/huggingface DATA_DIR=data STATISTICS=statistics.json \
 #     JUDGE_BASE_URL=http://judge:8000/v1 JUDGE_MODEL=NAME bash examples/run_calibrate.sh
 #   bash examples/run_calibrate.sh --dry-run                      # print the commands; needs no GPU
-#   bash examples/run_calibrate.sh --cfg job --resolve            # the configuration that the servers take theirs from
+#   bash examples/run_calibrate.sh --cfg job --resolve            # print the servers' configuration
 #
-# The judge is the training's; its key comes from MEDGRPO_JUDGE_API_KEY or OPENAI_API_KEY. Started again it goes on where
-# it was: raw_signals.jsonl beside STATISTICS has every answer. All eight tasks are calibrated, so that the same
-# statistics serve every row of the ablation. Arguments are hydra overrides of the servers' configuration. On GPUs this
-# has not been run; with the CPU's servers the same command has.
+# Use the judge of the training. Its key comes from MEDGRPO_JUDGE_API_KEY or OPENAI_API_KEY. An interrupted calibration
+# resumes: raw_signals.jsonl beside STATISTICS has every answer. All eight tasks are calibrated, so that every row of
+# the ablation can use the same statistics. Arguments are hydra overrides of the servers' configuration. This script has
+# not been run on GPUs. The same command has been run with the CPU's servers.
 set -xeuo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -2,19 +2,23 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 #
-# A checkpoint's answers to held-out rows, greedy, in the released format, and what they are worth.
+# Evaluate a checkpoint: write greedy answers to held-out rows in the released format, and score them.
 #
 #   MODEL_PATH=checkpoint/huggingface DATA_DIR=data OUTPUT_DIR=eval/medgrpo bash examples/run_evaluate.sh
-#   MODEL_PATH=... EVAL_DATA=data/test.parquet bash examples/run_evaluate.sh                    # a submission instead
+#   MODEL_PATH=... EVAL_DATA=data/test.parquet bash examples/run_evaluate.sh                    # makes a submission
 #   MODEL_PATH=... DATA_DIR=data COMPARE=eval/sft/answers.json bash examples/run_evaluate.sh
 #   bash examples/run_evaluate.sh --dry-run                       # print the commands; needs no GPU
 #
-# Writes OUTPUT_DIR/answers.json; with a ground truth leaderboard/ and strict/ (the columns of the public leaderboard and
-# the metrics of the reward, each with intervals and the blind baseline), with COMPARE compare_leaderboard/ and
-# compare_strict/ (this minus that, paired); without one submission.json, checked. The judge's key comes from
-# MEDGRPO_JUDGE_API_KEY or OPENAI_API_KEY. Started again it asks only for answers that are not there. Arguments go to
-# recipes.medgrpo.generate (--one-shot, --max-new-tokens, --tasks, --limit, ...); in strict mode a row that was left out
-# counts as wrong. On GPUs this has not been run; with ENGINE=transformers it has, on the CPU with a tiny model.
+# It writes to OUTPUT_DIR:
+#   answers.json                            always
+#   leaderboard/, strict/                   with a ground truth: the columns of the public leaderboard and the metrics of
+#                                           the reward, each with intervals and the blind baseline
+#   compare_leaderboard/, compare_strict/   with COMPARE: paired differences, this run minus COMPARE
+#   submission.json                         without a ground truth; it is checked
+# The judge's key comes from MEDGRPO_JUDGE_API_KEY or OPENAI_API_KEY. A second call asks only for missing answers.
+# Arguments go to recipes.medgrpo.generate (--one-shot, --max-new-tokens, --tasks, --limit, ...). In strict mode a row
+# that was left out counts as wrong. This script has not been run on GPUs. With ENGINE=transformers it has been run on
+# the CPU with a tiny model.
 set -xeuo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

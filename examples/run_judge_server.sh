@@ -2,17 +2,18 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 #
-# An open model as the judge of captions, under `vllm serve` on this machine: OpenAI-compatible, so that calibration,
-# training and evaluation ask it as they would ask any endpoint. Prints the settings to give them.
+# Serve an open model as the judge of captions with `vllm serve` on this machine. The server is OpenAI-compatible, so
+# calibration, training and evaluation use it like any endpoint. The script prints the settings for them.
 #
 #   JUDGE_MODEL_PATH=Qwen/Qwen3-30B-A3B-Instruct-2507 JUDGE_DEVICES=7 bash examples/run_judge_server.sh
 #   JUDGE_MODEL_PATH=folder JUDGE_DEVICES=4,5,6,7 JUDGE_TP=2 JUDGE_DP=2 bash examples/run_judge_server.sh
 #   bash examples/run_judge_server.sh --dry-run                   # print the command; needs no GPU
 #
-# Loopback only, unless JUDGE_HOST says otherwise: then MEDGRPO_JUDGE_API_KEY must be set, and the server asks for it.
-# Ready means that it has judged one pair. It serves until it is interrupted (Ctrl-C, SIGTERM), and ends with it. Its
-# GPUs must not be among those that train. Arguments go to `vllm serve`. On GPUs this has not been run; with
-# JUDGE_MACHINE=cpu it has, with vLLM 0.24 and a tiny model, which serves and judges as badly as it must.
+# The server listens on loopback only, unless JUDGE_HOST is set. Then MEDGRPO_JUDGE_API_KEY must be set too, and the
+# server asks for it. The script reports that the server is ready after it has judged one pair. It serves until you
+# interrupt the script (Ctrl-C, SIGTERM). Do not give it GPUs that train. Arguments go to `vllm serve`. This script has
+# not been run on GPUs. It has been run with JUDGE_MACHINE=cpu, vLLM 0.24 and a tiny model, whose judgements are
+# meaningless.
 set -xeuo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

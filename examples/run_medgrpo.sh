@@ -2,17 +2,17 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 #
-# MedGRPO from end to end on this machine: synthetic data, a tiny model, SFT, calibration, GRPO on verl's trainer,
-# evaluation. With GPUs and MODEL_PATH, the 8-GPU recipe of that model instead.
+# Run MedGRPO from end to end on this machine: synthetic data, a tiny model, SFT, calibration, GRPO on verl's trainer,
+# evaluation. With GPUs and MODEL_PATH, it runs the 8-GPU recipe of that model instead.
 #
 #   bash examples/run_medgrpo.sh                         # Qwen2.5-VL architecture, seed 0
 #   MODEL=qwen3_vl SEED=1 bash examples/run_medgrpo.sh
 #   bash examples/run_medgrpo.sh actor_rollout_ref.rollout.temperature=0.9     # more hydra overrides for GRPO
 #   JUDGE=openai JUDGE_BASE_URL=http://judge:8000/v1 JUDGE_MODEL=NAME bash examples/run_medgrpo.sh
 #   TASKS="tal stg vs rc" OUTPUT_DIR=outputs/four bash examples/run_medgrpo.sh # the paper's rewarded tasks
-#   bash examples/run_medgrpo.sh --dry-run               # say which of the two it would be, and why
+#   bash examples/run_medgrpo.sh --dry-run               # say which of the two it would run, and why
 #
-# Started again it skips what is done, and GRPO resumes at its last checkpoint.
+# A second call skips what is done, and GRPO resumes at its last checkpoint.
 set -euo pipefail
 
 # Read whole before anything runs: bash follows later changes of a running script line by line.

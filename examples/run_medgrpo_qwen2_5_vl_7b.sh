@@ -2,15 +2,15 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 #
-# MedGRPO for Qwen2.5-VL-7B on 8 GPUs with 80 GB: verl's own trainer, FSDP2 and vLLM, the paper's settings.
+# Train Qwen2.5-VL-7B with MedGRPO on 8 GPUs with 80 GB: verl's own trainer, FSDP2 and vLLM, the paper's settings.
 #
 #   MODEL_PATH=sft/huggingface DATA_DIR=data STATISTICS=statistics.json \
 #     JUDGE_BASE_URL=http://judge:8000/v1 JUDGE_MODEL=NAME bash examples/run_medgrpo_qwen2_5_vl_7b.sh
 #   bash examples/run_medgrpo_qwen2_5_vl_7b.sh --cfg job --resolve        # print the configuration; needs no GPU
 #
 # DATA_DIR comes from data_preprocess/medvidbench.py --model-family qwen2_5_vl --tokenizer MODEL_PATH. The judge's key
-# comes from MEDGRPO_JUDGE_API_KEY or OPENAI_API_KEY. Started again, it resumes at its last checkpoint. Every other
-# setting is in examples/lib/medgrpo_gpu.sh; arguments are hydra overrides and win over all of them.
+# comes from MEDGRPO_JUDGE_API_KEY or OPENAI_API_KEY. A second call resumes at the last checkpoint. All other
+# settings are in examples/lib/medgrpo_gpu.sh. Arguments are hydra overrides and win over all of them.
 set -xeuo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -2,15 +2,15 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 #
-# SFT of Qwen3-VL-4B-Instruct on 8 GPUs with 80 GB: verl's own SFT trainer, FSDP2, the paper's settings.
+# Train Qwen3-VL-4B-Instruct with SFT on 8 GPUs with 80 GB: verl's own SFT trainer, FSDP2, the paper's settings.
 #
 #   MODEL_PATH=models/Qwen3-VL-4B-Instruct DATA_DIR=data bash examples/run_sft_qwen3_vl_4b.sh
 #   bash examples/run_sft_qwen3_vl_4b.sh --cfg job --resolve        # print the configuration; needs no GPU
 #   N_GPUS=1 LORA_RANK=64 MODEL_PATH=... DATA_DIR=... bash examples/run_sft_qwen3_vl_4b.sh    # one card with 80 GB
 #
-# DATA_DIR comes from data_preprocess/medvidbench.py --model-family qwen3_vl --tokenizer MODEL_PATH. Started again, it
-# resumes at its last checkpoint. The model in HF format is OUTPUT_DIR/checkpoints/global_step_N/huggingface. All other
-# settings are in examples/lib/sft_gpu.sh; arguments are hydra overrides and win over all of them.
+# DATA_DIR comes from data_preprocess/medvidbench.py --model-family qwen3_vl --tokenizer MODEL_PATH. A second call
+# resumes at the last checkpoint. The model in HF format is OUTPUT_DIR/checkpoints/global_step_N/huggingface. All other
+# settings are in examples/lib/sft_gpu.sh. Arguments are hydra overrides and win over all of them.
 set -xeuo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -2,7 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 # shellcheck shell=bash
 #
-# Sourced by the scripts. Gives them a python that has verl and everything this checkout imports:
+# The scripts source this file. It gives them a python that has verl and everything that this checkout imports:
 #
 #   source examples/lib/environment.sh
 #   ensure_environment [cpu|gpu|auto] [EXTRA...]       # EXTRA: report, test (see pyproject.toml)
@@ -15,9 +15,9 @@
 #   PYTHON=/path/python   the interpreter that `.venv` is made with
 #
 # Packages come as pip is configured on the machine: PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS, PIP_CERT,
-# PIP_NO_INDEX, pip.conf. `torch` is asked for by its plain name: a CPU build comes where these settings offer one
-# (PyTorch's own index has them, or a folder of wheels), else the index's ordinary build, which is several GB larger
-# and runs on a CPU as well.
+# PIP_NO_INDEX, pip.conf. The requirement on `torch` names no build. If these settings offer a CPU build (from PyTorch's
+# own index, or a folder of wheels), pip installs it. Otherwise it installs the index's ordinary build, which is several
+# GB larger and also runs on a CPU.
 
 _ENVIRONMENT_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 _ENVIRONMENT_PYTHONS="3.11 3.12"      # as requires-python in pyproject.toml

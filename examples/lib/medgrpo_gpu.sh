@@ -2,10 +2,10 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 # shellcheck shell=bash
 #
-# What the GPU recipes of MedGRPO share, to be sourced: settings with their defaults, arrays of hydra overrides, and
-# `launch`. A recipe sets ROOT, NAME, MODEL_FAMILY, IMAGE_PATCH_SIZE and its own defaults before, and may append to the
-# arrays after. MODEL_PATH is the SFT checkpoint. More than one node: a Ray cluster is up and RAY_ADDRESS names it, see
-# examples/slurm/medgrpo.sbatch.
+# Source this file in a GPU recipe of MedGRPO. It has settings with their defaults, arrays of hydra overrides, and
+# `launch`. A recipe first sets ROOT, NAME, MODEL_FAMILY, IMAGE_PATCH_SIZE and its own defaults, and may then append to
+# the arrays. MODEL_PATH is the SFT checkpoint. More than one node needs a running Ray cluster whose address is in
+# RAY_ADDRESS, see examples/slurm/medgrpo.sbatch.
 
 # shellcheck source=examples/lib/recipe.sh
 source "$ROOT/examples/lib/recipe.sh"

@@ -2,10 +2,10 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 # shellcheck shell=bash
 #
-# What the GPU recipes of SFT share, to be sourced: settings with their defaults, arrays of hydra overrides, and
-# `launch`. A recipe sets ROOT, NAME, MODEL_FAMILY and its own defaults before, and may append to the arrays after.
-# MODEL_PATH is the model as published. More than one node: each runs the recipe with NODE_RANK and MASTER_ADDR, over
-# one file system, see examples/slurm/medgrpo.sbatch.
+# Source this file in a GPU recipe of SFT. It has settings with their defaults, arrays of hydra overrides, and `launch`.
+# A recipe first sets ROOT, NAME, MODEL_FAMILY and its own defaults, and may then append to the arrays. MODEL_PATH is
+# the published model. With more than one node, each node runs the recipe with NODE_RANK and MASTER_ADDR on a shared
+# file system, see examples/slurm/medgrpo.sbatch.
 
 # shellcheck source=examples/lib/recipe.sh
 source "$ROOT/examples/lib/recipe.sh"
