@@ -11,8 +11,8 @@
 #
 # It writes to OUTPUT_DIR:
 #   answers.json                            always
-#   leaderboard/, strict/                   with a ground truth: the columns of the public leaderboard and the metrics of
-#                                           the reward, each with intervals and the blind baseline
+#   leaderboard/, strict/                   with a ground truth: the columns of the public leaderboard and the metrics
+#                                           of the reward, each with intervals and the blind baseline
 #   compare_leaderboard/, compare_strict/   with COMPARE: paired differences, this run minus COMPARE
 #   submission.json                         without a ground truth; it is checked
 # The judge's key comes from MEDGRPO_JUDGE_API_KEY or OPENAI_API_KEY. A second call asks only for missing answers.
