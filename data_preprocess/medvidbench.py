@@ -8,9 +8,9 @@
     python data_preprocess/medvidbench.py inspect trainval.json     # keys, counts, one example per pair
     python data_preprocess/medvidbench.py leaks trainval.json       # do frame lists give answers away?
 
-Writes `train.parquet` and `val.parquet` (split by source video), `test.parquet` for rows without answers, `audit.json`
-with what was read, written, rejected and changed, and the resized frames. All files appear whole or not at all; an
-interrupted run goes on where it was, and one whose inputs and settings are those of the audit has nothing to do.
+Writes `train.parquet` and `val.parquet` (split by source video), `test.parquet` for rows without answers, the resized
+frames, and `audit.json`, which says what was read, written, rejected and changed. All files are written atomically. An
+interrupted run resumes. If inputs and settings equal those of the audit, the command does nothing.
 """
 
 from __future__ import annotations

@@ -54,69 +54,96 @@ def parse_arguments(arguments: Sequence[str], description: str | None) -> argpar
         "--model-family",
         choices=tuple(CONVENTIONS),
         default=default.model_family,
-        help="the model that reads them (%(default)s)",
+        help="family of the model that is trained (%(default)s)",
     )
-    model("--min-pixels", type=int, default=default.min_pixels, help="least pixels of a shown frame (%(default)s)")
-    model("--max-pixels", type=int, default=default.max_pixels, help="most pixels of a shown frame (%(default)s)")
+    model("--min-pixels", type=int, default=default.min_pixels, help="least pixels of a resized frame (%(default)s)")
+    model("--max-pixels", type=int, default=default.max_pixels, help="most pixels of a resized frame (%(default)s)")
     model("--tokenizer", default="", metavar="DIR", help="store each prompt's exact length, by this tokenizer")
     model(
         "--max-prompt-tokens", type=int, default=0, metavar="N", help="most prompt tokens (needs --tokenizer; 0: any)"
     )
-    model("--thin", choices=THIN_POLICIES, default=default.thin, help="what happens to a longer one (%(default)s)")
-    model("--system-prompt", choices=SYSTEM_MODES, default=default.system_prompt, help="state the answer's format")
-    model("--one-shot", action="store_true", help="with a solved example (cvs and sa: a new one for each row)")
+    model(
+        "--thin",
+        choices=THIN_POLICIES,
+        default=default.thin,
+        help="which frames to drop from longer prompts (%(default)s)",
+    )
+    model(
+        "--system-prompt",
+        choices=SYSTEM_MODES,
+        default=default.system_prompt,
+        help="which rows get one that states the format",
+    )
+    model("--one-shot", action="store_true", help="add a solved example (cvs and sa: another one for each row)")
     model(
         "--stg-decimals",
         type=int,
         choices=range(4),
         default=default.stg_decimals,
-        help="decimals of boxes (%(default)s)",
+        help="decimals of the boxes in stg targets (%(default)s)",
     )
-    model("--response-tokens", nargs="+", default=[], metavar="TASK=N", help=f"most answer tokens ({RESPONSE_TOKENS})")
+    model(
+        "--response-tokens",
+        nargs="+",
+        default=[],
+        metavar="TASK=N",
+        help=f"token budget of answers ({RESPONSE_TOKENS})",
+    )
 
     times = parser.add_argument_group("truth and time").add_argument
     times(
         "--truth",
         choices=("structure", "text"),
         default=default.truth,
-        help="what counts where the two differ (%(default)s)",
+        help="source of the truth if struc_info and answer text differ (%(default)s)",
     )
-    times("--clock", choices=CLOCKS, default=default.clock, help="seconds of a listed frame (%(default)s)")
-    times("--timeline", choices=("uniform", "exact"), default=default.timeline, help="exact: the frames' own times")
-    times("--max-growth", type=float, default=default.max_growth, help="most growth by filled holes (%(default)s)")
+    times("--clock", choices=CLOCKS, default=default.clock, help="which clock gives a frame's time (%(default)s)")
+    times(
+        "--timeline", choices=("uniform", "exact"), default=default.timeline, help="exact: keep the frames' own times"
+    )
+    times(
+        "--max-growth", type=float, default=default.max_growth, help="limit of a list's growth by holes (%(default)s)"
+    )
     times(
         "--tick-tolerance",
         type=float,
         default=default.tick_tolerance,
-        help="steps a time may be off before it counts as moved (%(default)s)",
+        help="a frame that is off by more than this share of a step counts as moved (%(default)s)",
     )
     times(
         "--outside-clip",
         choices=("reject", "keep"),
         default=default.outside_clip,
-        help="rows with times outside their clip (%(default)s)",
+        help="what to do with rows whose times lie outside their clip (%(default)s)",
     )
 
     frames = parser.add_argument_group("frames").add_argument
     frames(
-        "--verify", choices=("none", "exists", "decode"), help="check of listed frames (exists; decode if not stored)"
+        "--verify",
+        choices=("none", "exists", "decode"),
+        help="how to check listed frames (exists; decode without a store)",
     )
     frames("--frame-store", metavar="DIR", help="folder of resized frames (OUTPUT/frames; none with --verify none)")
-    frames("--no-frame-store", action="store_true", help="list the frames as they are")
-    frames("--frame-format", choices=FRAME_FORMATS, default=default.frame_format, help="of stored ones (%(default)s)")
+    frames("--no-frame-store", action="store_true", help="list the source frames and store none")
+    frames(
+        "--frame-format",
+        choices=FRAME_FORMATS,
+        default=default.frame_format,
+        help="file format of stored frames (%(default)s)",
+    )
     frames(
         "--absolute-frame-paths",
         action="store_true",
         help="list frames by absolute path, for verl's own dataset class; the output folder cannot be moved then",
     )
-    frames("--jpeg-draft", action="store_true", help="let the JPEG decoder scale down first: faster, less exact")
+    frames("--jpeg-draft", action="store_true", help="let the JPEG decoder scale down first: faster but less exact")
 
     way = parser.add_argument_group("how").add_argument
-    way("--workers", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
-    way("--engine", choices=("local", "ray"), default="local", help="ray: a Ray Data job (RAY_ADDRESS)")
-    way("--resume", action=argparse.BooleanOptionalAction, default=True, help="go on with an interrupted run")
-    way("--force", action="store_true", help="convert even when up to date")
-    way("--max-rejects", type=float, default=0.01, metavar="SHARE", help="of unusable rows, more end the run (0.01)")
+    way("--workers", type=int, default=os.cpu_count() or 1, help="number of processes (%(default)s)")
+    way("--engine", choices=("local", "ray"), default="local", help="ray: run as a Ray Data job (RAY_ADDRESS)")
+    way("--resume", action=argparse.BooleanOptionalAction, default=True, help="resume an interrupted run")
+    way("--force", action="store_true", help="convert even if the output is up to date")
+    way("--max-rejects", type=float, default=0.01, metavar="SHARE", help="largest share of unusable rows (0.01)")
     way("--strict", action="store_true", help="the same as --max-rejects 0")
     options = parser.parse_args(arguments)
     shares = (("val_fraction", 0, 0.999999), ("max_rejects", 0, 1), ("max_growth", 1, 1e9), ("tick_tolerance", 0, 1))
