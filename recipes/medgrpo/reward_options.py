@@ -109,13 +109,13 @@ def add_judge_arguments(parser: argparse.ArgumentParser, judges: Sequence[str] =
     add("--judge-base-url", metavar="URL", help="address of an OpenAI-compatible endpoint")
     add("--judge-model", metavar="NAME", help="the model's name there")
     add("--judge-prompt", type=_prompt, metavar="NAME", help=f"prompt, by name or file (default: {PROMPT})")
-    add("--judge-store", metavar="DIR", help="folder of verdicts and costs, for one command at a time")
+    add("--judge-store", metavar="DIR", help="folder that keeps verdicts and costs; one command at a time")
     add(
         "--judge-budget-usd",
         "--budget-usd",
         type=positive,
         metavar="USD",
-        help="most dollars over the life of the store",
+        help="limit of the cost in dollars, over the life of the store",
     )
     add("--judge-requests-per-min", type=positive, help="most requests a minute, over all users of the store")
     add("--judge-tokens-per-min", type=positive, help="most tokens a minute, likewise")
@@ -128,10 +128,10 @@ def add_judge_arguments(parser: argparse.ArgumentParser, judges: Sequence[str] =
             help=f"dollars per million {tokens} tokens (default: list price)",
         )
     add("--judge-second-model", metavar="NAME", help="a second model, whose scores are averaged with the first one's")
-    add("--judge-second-base-url", metavar="URL", help="its address (default: the first one's)")
-    add("--judge-second-key-variable", metavar="NAME", help="variable that holds its key (default: the first one's)")
+    add("--judge-second-base-url", metavar="URL", help="address of the second model (default: the first one's)")
+    add("--judge-second-key-variable", metavar="NAME", help="variable with its key (default: the first one's)")
     for tokens in ("prompt", "completion"):
-        add(f"--judge-second-{tokens}-price", type=real(0), metavar="USD", help="the same of the second model")
+        add(f"--judge-second-{tokens}-price", type=real(0), metavar="USD", help="the same for the second model")
     add("--encoder", metavar="NAME", help=f"sentence encoder: folder, hub name or server address (default: {ENCODER})")
 
 
