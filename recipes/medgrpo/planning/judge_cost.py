@@ -3,17 +3,17 @@
 
 """Estimate what the judge of a training is asked and what that costs.
 
-    python -m recipes.medgrpo judge_cost --data DIR --judge-model gpt-4.1 --steps 5000 --batch 32 --rollouts 8 \
+    python -m recipes.medgrpo judge_cost --data DIR --judge-model gpt-4.1 --steps 5000 --batch 32 --rollouts 8 \\
         --tasks tal stg vs rc [--requests-per-min 5000] [--cached-share 0.2] [--json]
 
-From the rows' references and questions, the prompt's own text and the schedule's mix of pairs. Assumed, since only the
-run can tell:
+The estimate uses the rows' references and questions, the text of the prompt, and the schedule's mix of pairs. It
+makes these assumptions, because only the run can tell:
 
-- Every answer can be read, so each is judged: of dense captioning once per reference event, its most. None of them is
-  blank, and none equals another: `--cached-share` says which share is known already.
-- A candidate is as long as its reference (low: half of it, high: twice). A token has 4.3 bytes (low: 5.0, high: 3.5),
-  of the verdict, which is JSON with a random code, 3.0 (3.5, 2.5).
-- No call is repeated: failures come on top. Prices are list prices, without the discount on prompts seen before.
+- Every answer can be read and is judged. In dense captioning it is judged once per reference event, which is the
+  maximum. No answer is blank, and no two are equal; `--cached-share` sets the share of known verdicts.
+- A candidate is as long as its reference (low: half as long, high: twice as long). A token has 4.3 bytes (low: 5.0,
+  high: 3.5). In the verdict, which is JSON with a random code, a token has 3.0 bytes (low: 3.5, high: 2.5).
+- No call is repeated; failures add to the cost. Prices are list prices, without a discount on cached prompts.
 """
 
 from __future__ import annotations
@@ -229,12 +229,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--batch", type=whole(1), default=32, help="prompts per training step")
     add("--rollouts", type=whole(1), default=8, help="answers per prompt")
     add("--tasks", nargs="+", choices=tuple(TASKS), help="tasks that are trained on (default: all)")
-    add("--mix", choices=("pairs", "tasks"), default="tasks", help="what counts alike in a batch, as data.medgrpo.mix")
+    add("--mix", choices=("pairs", "tasks"), default="tasks", help="what gets equal shares of a batch, as data.medgrpo.mix")
     add("--cached-share", type=real(0, 1), default=0.0, help="share of the calls whose verdict is known already")
-    add("--requests-per-min", type=amount, help="the endpoint's limit (default: none)")
-    add("--tokens-per-min", type=amount, help="the endpoint's limit (default: none)")
-    add("--latency-s", type=amount, default=1.0, metavar="SECONDS", help="how long one call takes")
-    add("--in-flight", type=whole(1), default=128, help="calls under way at once")
+    add("--requests-per-min", type=amount, help="the endpoint's limit of requests (default: none)")
+    add("--tokens-per-min", type=amount, help="the endpoint's limit of tokens (default: none)")
+    add("--latency-s", type=amount, default=1.0, metavar="SECONDS", help="time of one call")
+    add("--in-flight", type=whole(1), default=128, help="calls at once")
     for tokens in ("prompt", "completion"):
         add(
             f"--{tokens}-price",
