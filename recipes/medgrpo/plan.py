@@ -7,10 +7,10 @@
     python -m recipes.medgrpo plan --model Qwen3-VL-4B --gpus 1 --card h200 --lora-rank 64 --offload
     python -m recipes.medgrpo plan --model DIR --stage sft --data DATA
 
-Settings are those of recipes/medgrpo/config (medgrpo_gpu.yaml, sft_gpu.yaml) unless an option or --override says
-otherwise. The formulas stand in recipes/medgrpo/planning: `arithmetic.py`, `memory.py`, `steptime.py`. What is assumed,
-as the share of a card's peak that is reached, is an option or a named constant there. No figure has been measured on a
-GPU. Exits with 1 when the plan does not fit, with 2 for a wrong input.
+The settings are those of recipes/medgrpo/config (medgrpo_gpu.yaml, sft_gpu.yaml), unless an option or --override
+changes them. The formulas are in recipes/medgrpo/planning: `arithmetic.py`, `memory.py`, `steptime.py`. Every
+assumption, such as the share of a card's peak speed, is an option or a named constant there. No figure has been
+measured on a GPU. Exit status 1: the plan does not fit. 2: the input is wrong.
 """
 
 from __future__ import annotations
