@@ -6,20 +6,21 @@
     python -m recipes.medgrpo submission --results answers.jsonl --test DATA/test.parquet --output submission.json
     python -m recipes.medgrpo submission --check submission.json --test cleaned_test_data.json
 
-The server pairs answers and rows by their place in the list and by nothing else, so that another order is never
-noticed there, and one answer that is no text loses a whole column. Here each of these is an error that names file,
-row and field. `--test` is the test file itself or the parquet made from it.
+The server matches answers and rows only by their position in the list. It does not notice another order, and one
+answer that is not a text loses a whole column. Here each of these is an error that names file, row and field. `--test`
+is the test file itself or the parquet made from it.
 
 Results are one of:
 
-    our rollouts     JSON lines of `generate` and `evaluate`; several samples of a row: `--sample`
-    released output  a dict by row number, from the paper's inference code. Its merge of several GPUs' parts numbers
-                     the rows anew, in another order: `--merged-parts N` undoes that
-    a list           of answers in test order, keys as in either of the above, or a submission file
+    our rollouts     JSON lines of `generate` and `evaluate`; `--sample` chooses among several samples of a row
+    released output  a dict by row number, from the paper's inference code. When that code merges the parts of several
+                     GPUs, it numbers the rows in another order; `--merged-parts N` restores the order
+    a list           answers in test order, with the keys of either form above, or a submission file
 
-Boxes have to be pixels of the annotation canvas. Our rollouts have them in the model's own space and say how they come
-back (older ones need the parquet for it); the released model was trained on canvas pixels and its output is taken as
-it is. A record's `box_space` ("model" or "canvas") says otherwise, and `--box-space` decides where no record does.
+A submission needs boxes in pixels of the annotation canvas. Our rollouts have boxes in the model's own space and
+contain what the conversion needs (older files need the parquet). The released model was trained on canvas pixels, so
+its boxes are not converted. A record's `box_space` ("model" or "canvas") overrides this, and `--box-space` decides for
+records without one.
 """
 
 from __future__ import annotations
