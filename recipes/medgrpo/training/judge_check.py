@@ -5,7 +5,7 @@
 
     python -m recipes.medgrpo judge_check --judge openai --judge-base-url URL --judge-model NAME [--judge-ping]
 
-Exit status 2, and a line for everything that is wrong.
+Prints one line per problem. Exit status 2: there are problems.
 """
 
 from __future__ import annotations
