@@ -6,10 +6,10 @@
     python -m recipes.medgrpo preflight --data DATA --statistics statistics.json --checkpoints CKPT [--tasks tal stg]
         [--normalizer logistic] [--rewarded-tasks tal stg vs rc] [--judge openai --judge-model NAME ... [--judge-ping]]
     python -m recipes.medgrpo preflight --stage sft --data DATA --checkpoints CKPT [--tasks tal stg]
-    ... --machine gpu [--model DIR] [--gpus 8] [--gpu-gib 79] [--host-gib 128]    # of a machine with GPUs, both stages
+    ... --machine gpu [--model DIR] [--gpus 8] [--gpu-gib 79] [--host-gib 128]    # on a machine with GPUs, both stages
 
-Also repairs a broken checkpoint tracker. Prints the step that training will resume from (0: from the start).
-Exit status 2 when anything is wrong.
+It also repairs a broken checkpoint tracker, and prints the step from which training will resume (0: from the start).
+Exit status 2: there are problems.
 """
 
 from __future__ import annotations
@@ -155,14 +155,14 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--statistics", type=Path, help="statistics.json of the calibration")
     add("--checkpoints", required=True, type=Path, help="folder that training writes checkpoints to")
     add("--tasks", nargs="+", metavar="TASK", help="tasks that are trained on (default: all)")
-    add("--normalizer", choices=(*NORMALIZERS, ADAPTIVE), default="logistic", help="as in the training's reward_kwargs")
-    add("--advantage", choices=ADVANTAGES, default="grpo", help="as in the sampler's settings")
+    add("--normalizer", choices=(*NORMALIZERS, ADAPTIVE), default="logistic", help="the training's normaliser")
+    add("--advantage", choices=ADVANTAGES, default="grpo", help="the training's advantage")
     add("--rewarded-tasks", nargs="+", choices=tuple(TASKS), help="tasks that earn a reward (default: all)")
     add("--model-family", metavar="NAME", help="model family that the data must be made for (default: not checked)")
     add_check_arguments(parser)
     add("--no-judge", action="store_true", help="captions are rewarded for their similarity alone")
     add("--free-gib", type=real(0), default=1.0, metavar="GIB", help="free disk space in GiB that checkpoints need")
-    add("--machine", choices=("any", "gpu"), default="any", help="gpu: also packages, prompt lengths, GPUs, memory")
+    add("--machine", choices=("any", "gpu"), default="any", help="gpu: also check packages, prompt lengths, GPUs, memory")
     add("--model", type=Path, help="the model that training starts from, in Hugging Face format")
     add("--gpus", type=whole(0), help="GPUs that this machine must have (default: not checked)")
     add("--gpu-gib", type=real(0), default=79.0, metavar="GIB", help="memory in GiB that each GPU must have")
