@@ -50,18 +50,18 @@ SCORE = """Score a file of answers: our rollouts, the released inference output,
 Merged records hold their references; all others need --ground-truth. `--mode strict` gives the metrics of the reward,
 `--mode leaderboard` the columns of the public leaderboard, its quirks included. Writes `report.json` and `report.md`:
 every figure with a 95 % interval by bootstrap over videos, per pair, task and source, and which rows were left out
-and why. With --blind-baseline the best answer without a look at a frame stands beside each figure, learnt on training
-rows (`blind_baseline.json`). --per-record adds `records.jsonl`.
+and why. --blind-baseline adds to each figure the score of the best constant answer, which is chosen on training rows
+without their frames (`blind_baseline.json`). --per-record adds `records.jsonl`.
 
-The leaderboard's three judged columns are left out unless --judge names a judge. They are computed as the leaderboard
-does, by another judge than its own, and the report says so. In leaderboard mode the judge is asked how good a text is
-(`--judge-prompt rubric`); in strict mode how close the text is to the reference, as the reward asks.
+The leaderboard's three judged columns need --judge. They are computed as the leaderboard does, but by another judge,
+and the report says so. In leaderboard mode the judge is asked how good a text is (`--judge-prompt rubric`). In strict
+mode it is asked how close the text is to the reference, as in the reward.
 """
 COMPARE = """Compare two files of answers row by row.
 
 Writes `comparison.json` and `comparison.md`: paired differences with 95 % intervals by bootstrap over videos, a
-permutation test over videos, and effect sizes. In leaderboard mode a row counts where both files answer it. In strict
-mode an answer that one of the two lacks is a wrong one, and rows that neither file answers are left out.
+permutation test over videos, and effect sizes. In leaderboard mode a row counts if both files answer it. In strict
+mode, if only one file answers a row, the missing answer counts as wrong. Rows that neither file answers are left out.
 """
 
 
@@ -219,8 +219,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         add_judge_arguments(one)
         one.set_defaults(judge=None)
     score.add_argument("--per-record", action="store_true", help="write every row's figures to records.jsonl")
-    score.add_argument("--blind-baseline", type=Path, metavar="TRAIN", help="training rows to learn a baseline on")
-    score.add_argument("--published", nargs="*", metavar="MODEL", help="show published figures (none named: of all)")
+    score.add_argument("--blind-baseline", type=Path, metavar="TRAIN", help="training rows to choose the blind baseline on")
+    score.add_argument("--published", nargs="*", metavar="MODEL", help="show published figures of these models (none named: all)")
     for one in (sample, score, compare):
         one.add_argument("--output", required=True, type=Path, help="folder to write to")
     former = [FORMER[word] for word in (given.partition("=")[0] for given in argv) if word in FORMER]
