@@ -7,8 +7,8 @@
     python -m reward_score.judge cache prune  --store FOLDER [--older-than DAYS] [--model NAME] [--prompt VERSION]
                                               [--max-mb SIZE] [--dry-run]
 
-The folder is the one named in the judge's setting ``store``. Verdicts are kept under a digest of what was judged; the
-judged texts are not in the store. `stats` and `export` may be used beside a run, `prune` between runs.
+FOLDER is the folder in the judge's setting ``store``. The store keeps each verdict under a digest of the judged texts
+and not the texts themselves. `stats` and `export` can be used during a run; `prune` only between runs.
 """
 
 from __future__ import annotations
@@ -81,20 +81,20 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    cache = parser.add_subparsers(dest="part", required=True).add_parser("cache", help="the store of verdicts")
+    cache = parser.add_subparsers(dest="part", required=True).add_parser("cache", help="work with the store of verdicts")
     uses = cache.add_subparsers(dest="use", required=True)
     folder = argparse.ArgumentParser(add_help=False)
     folder.add_argument("--store", required=True, type=Path, metavar="FOLDER", help="the store's folder")
-    stats = uses.add_parser("stats", parents=[folder], help="verdicts, bytes, ledger", allow_abbrev=False)
-    stats.add_argument("--json", action="store_true", help="as one JSON object")
-    export = uses.add_parser("export", parents=[folder], help="verdicts as JSON lines", allow_abbrev=False)
-    export.add_argument("--output", type=Path, help="a file; else standard output")
+    stats = uses.add_parser("stats", parents=[folder], help="show numbers of verdicts, bytes and costs", allow_abbrev=False)
+    stats.add_argument("--json", action="store_true", help="print one JSON object")
+    export = uses.add_parser("export", parents=[folder], help="write the verdicts as JSON lines", allow_abbrev=False)
+    export.add_argument("--output", type=Path, help="file to write (default: standard output)")
     prune = uses.add_parser("prune", parents=[folder], help="remove verdicts", allow_abbrev=False)
-    prune.add_argument("--older-than", type=positive, metavar="DAYS", help="not used for so many days")
-    prune.add_argument("--model", help="of this model only")
-    prune.add_argument("--prompt", help="of this prompt version only")
-    prune.add_argument("--max-mb", type=positive, help="then the least recently used, down to this size")
-    prune.add_argument("--dry-run", action="store_true", help="say how many, remove nothing")
+    prune.add_argument("--older-than", type=positive, metavar="DAYS", help="verdicts not used for this many days")
+    prune.add_argument("--model", help="only verdicts of this model")
+    prune.add_argument("--prompt", help="only verdicts of this prompt version")
+    prune.add_argument("--max-mb", type=positive, help="then remove the least recently used ones, down to this size")
+    prune.add_argument("--dry-run", action="store_true", help="say how many would be removed, and remove nothing")
     args = parser.parse_args(argv)
     if args.use == "prune" and (args.older_than, args.model, args.prompt, args.max_mb) == (None,) * 4:
         prune.error("expected at least one of --older-than, --model, --prompt, --max-mb")

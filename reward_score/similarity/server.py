@@ -4,13 +4,13 @@
 
     python -m reward_score.similarity.server --port 8080 [--host 127.0.0.1] [--encoder FOLDER_OR_NAME] [--device cuda:0]
 
-Workers then take ``http://host:8080/v1`` as their encoder and get the numbers that they would have got themselves.
+Workers then use ``http://host:8080/v1`` as their encoder. They get the same numbers as from an encoder of their own.
 
     POST /v1/embeddings   {"input": text or [texts], "model": optional, "encoding_format": "float" or "base64"}
     GET  /v1/models, /health
 
-What is asked at a time is embedded together (`Similarity`). If ``MEDGRPO_EMBEDDING_API_KEY`` is set, requests need it
-as their bearer token. SIGTERM ends the server after the requests under way, 5 seconds at most.
+Texts of requests that arrive together are embedded together (`Similarity`). If ``MEDGRPO_EMBEDDING_API_KEY`` is set,
+requests need it as their bearer token. SIGTERM ends the server after the requests in progress, in at most 5 seconds.
 """
 
 from __future__ import annotations
