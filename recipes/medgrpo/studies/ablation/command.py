@@ -1,18 +1,19 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""Make the ablation's table: what each row's training came to, beside its starting model.
+"""Make the ablation's table: the results of each row's training, and of the model that it started from.
 
     python -m recipes.medgrpo ablation --runs outputs/qwen2_5_vl_seed0 --output outputs/qwen2_5_vl_seed0/rows
     python -m recipes.medgrpo ablation --runs seed0 seed1 seed2 --output ablation       # several seeds, pooled
     python -m recipes.medgrpo ablation --runs RUN --ground-truth test_with_answers.json --judge openai ... --output DIR
 
 `examples/run_ablation.sh` makes the runs. A run holds the answers of the SFT model (`eval/sft/answers.jsonl` or
-`.json`) and of each row (`rows/ROW/eval/medgrpo/answers.jsonl` or `.json`); rows that are not done are named. Every row
-is scored here anew, all by the same judge: the leaderboard's ten columns (the three judged ones by `--judge`, which is
-not the leaderboard's judge) and the strict accuracy per task and as the mean over dataset-task pairs; and compared with
-row A on the same questions, with 95 % intervals by paired bootstrap over videos. The answers of several samples and of
-several seeds count as rows of one file; a seed's videos are its own. Writes `table.json` and `table.md`.
+`.json`) and of each row (`rows/ROW/eval/medgrpo/answers.jsonl` or `.json`). The command names rows that are not
+finished. It scores every row again with the same judge: the leaderboard's ten columns, and the strict accuracy per task
+and as the mean over dataset-task pairs. `--judge`, which is not the leaderboard's judge, gives the three judged
+columns. Each row is compared with row A on the same questions, with 95 % intervals by paired bootstrap over videos.
+Several samples and several seeds count as rows of one file, and every seed has its own videos. Writes `table.json` and
+`table.md`.
 """
 
 from __future__ import annotations
@@ -216,14 +217,16 @@ def build(
 @command("ablation")
 def main(argv: list[str] | None = None) -> int:
     parser = Parser("ablation", __doc__)
-    parser.add_argument("--runs", required=True, nargs="+", type=Path, help="folders with rows/, one a seed")
+    parser.add_argument("--runs", required=True, nargs="+", type=Path, help="folders of runs with rows/, one per seed")
     parser.add_argument("--output", required=True, type=Path, help="folder of table.json and table.md")
-    parser.add_argument("--ground-truth", type=Path, help="of the answers; default: each run's data/val.parquet")
     parser.add_argument(
-        "--model-family", choices=tuple(CONVENTIONS), help="whose published rows to show; default: theirs"
+        "--ground-truth", type=Path, help="annotations with answers (default: each run's data/val.parquet)"
     )
-    parser.add_argument("--resamples", type=whole(1), default=RESAMPLES, help="of the bootstrap")
-    parser.add_argument("--seed", type=whole(0), default=0, help="of the bootstrap")
+    parser.add_argument(
+        "--model-family", choices=tuple(CONVENTIONS), help="show this family's published rows (default: the runs')"
+    )
+    parser.add_argument("--resamples", type=whole(1), default=RESAMPLES, help="bootstrap resamples")
+    parser.add_argument("--seed", type=whole(0), default=0, help="seed of the bootstrap")
     add_judge_arguments(parser)
     args = parser.parse_args(argv)
     table = build(
