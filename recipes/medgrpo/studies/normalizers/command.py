@@ -6,12 +6,13 @@
     python -m recipes.medgrpo normalizers --recorded raw_signals.jsonl --statistics statistics.json \\
         --output outputs/normalizers [--model SFT --data train.parquet]
 
-Every per-answer normaliser, and `affine` (the logistic's tangent, a probe), under every advantage: `grpo` divides by
-the std of a group, `dr_grpo` does not, `per_task` and `drpo` are the rivals. Writes `comparison.json` with everything
-and `comparison.md`, the tables. Formulas: `effects`, `training.advantages` and `reward_score.normalization`.
+The command combines every per-answer normaliser, and `affine` (the logistic's tangent, as a reference), with every
+advantage: `grpo` divides by the std of a group, `dr_grpo` does not, and `per_task` and `drpo` are alternatives. It
+writes `comparison.json` with all figures and `comparison.md` with the tables. The formulas are in `effects`,
+`training.advantages` and `reward_score.normalization`.
 
-A whole run (5,000 steps of 256 answers, `--resamples 200`) took some 6 minutes on one core and 0.8 GB; `drpo`, which
-clusters every step anew, would take an hour and more on top: choose with `--advantages`.
+A whole run (5,000 steps of 256 answers, `--resamples 200`) took about 6 minutes on one core and 0.8 GB. `drpo`, which
+clusters every step again, would add more than an hour: choose with `--advantages`.
 
 With a checkpoint and its data the true norm of each pair's policy gradient is measured too (`gradients`).
 """
@@ -248,22 +249,17 @@ def _arguments() -> Parser:
     parser.add_argument(
         "--recorded", required=True, nargs="+", type=Path, help="raw_signals.jsonl, a run's folder, or step files"
     )
-    parser.add_argument("--statistics", type=Path, help="statistics.json; default: of the recorded answers themselves")
-    parser.add_argument("--output", required=True, type=Path, help="folder")
+    parser.add_argument("--statistics", type=Path, help="statistics.json (default: statistics of the recorded answers)")
+    parser.add_argument("--output", required=True, type=Path, help="folder to write to")
     parser.add_argument("--normalizers", nargs="+", choices=CHOICES, default=list(CHOICES), metavar="NAME")
     parser.add_argument("--advantages", nargs="+", choices=ADVANTAGES, default=list(ADVANTAGES), metavar="NAME")
     parser.add_argument("--k", type=real(0, above=True), default=DEFAULT_K, help="steepness of the logistic")
-    parser.add_argument("--min-iqr", type=real(0), help="its least spread; default: what the statistics file says")
-    parser.add_argument("--rewarded-tasks", nargs="+", metavar="TASK", help="default: all that are recorded")
+    parser.add_argument("--min-iqr", type=real(0), help="smallest IQR of the logistic (default: the statistics file's)")
+    parser.add_argument("--rewarded-tasks", nargs="+", metavar="TASK", help="tasks that earn a reward (default: all)")
     parser.add_argument("--dvc-captions", action="store_true", help="dense captioning is rewarded for its captions too")
     parser.add_argument("--without-judge", action="store_true", help="captions are rewarded for similarity alone")
-    parser.add_argument("--equal-pairs", action="store_true", help="every pair counts the same, however many answers")
-    parser.add_argument("--resamples", type=whole(1), default=1000, help="of the bootstrap over groups")
-    parser.add_argument("--seed", type=whole(0), default=0)
-    parser.add_argument("--model", help="the checkpoint that said the answers: measure true gradients")
-    parser.add_argument("--data", help="the parquet file that it was asked from")
     parser.add_argument(
-        "--gradient-answers", type=whole(1), default=32, help="answers of each pair that are differentiated"
+        "--equal-pairs", action="store_true", help="give every pair the same weight, whatever its number of answers"
     )
     parser.add_argument("--device", default="cpu", help="of the true gradients: cpu or cuda")
     return parser
