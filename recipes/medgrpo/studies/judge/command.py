@@ -166,21 +166,21 @@ def cosine(first: str, second: str) -> dict[str, Any]:
 
 def _arguments() -> Parser:
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument("--output", required=True, type=Path, help="folder")
+    common.add_argument("--output", required=True, type=Path, help="folder to write to")
     add_judge_arguments(common)
     common.add_argument("--at-once", type=whole(1), default=32, help="judgements under way at once")
     common.add_argument("--resamples", type=whole(1), default=RESAMPLES, help="of the bootstrap over videos")
     common.add_argument("--seed", type=whole(0), default=0, help="of the bootstrap, and of what probes draw")
     parser = Parser("judge_study", __doc__)
     studies = parser.add_subparsers(dest="study", required=True)
-    one = studies.add_parser("agreement", parents=[common], help="with human ratings")
-    one.add_argument("--ratings", required=True, nargs="+", type=Path, help="CSV files")
-    one = studies.add_parser("repeat", parents=[common], help="with itself")
-    one.add_argument("--pairs", required=True, type=Path, help="CSV or JSON lines")
+    one = studies.add_parser("agreement", parents=[common], help="compare the judge with human ratings")
+    one.add_argument("--ratings", required=True, nargs="+", type=Path, help="CSV files of ratings")
+    one = studies.add_parser("repeat", parents=[common], help="compare the judge with itself")
+    one.add_argument("--pairs", required=True, type=Path, help="pairs as CSV or JSON lines")
     one.add_argument("--times", type=whole(2), default=5, help="how often each pair is judged")
-    one = studies.add_parser("probes", parents=[common], help="with what must be true of edited references")
+    one = studies.add_parser("probes", parents=[common], help="check the judge's scores of edited references")
     one.add_argument("--references", required=True, type=Path, help="the preprocessor's parquet, or JSON lines")
-    one.add_argument("--limit", type=whole(1), help="so many references, drawn at random; default: all")
+    one.add_argument("--limit", type=whole(1), help="only N references, drawn at random (default: all)")
     return parser
 
 
