@@ -8,10 +8,11 @@
 
 Writes `histograms.json` (every number that is drawn), one `histograms_<task>.png` per task, `overview.png` (mean and
 spread of each pair before and after) and, from a training run, `gradient_share.png` (each pair's share over steps).
-"Before" is the reward without normalisation, after is the logistic's with `--statistics`, else the recorded reward.
+"Before" is the reward without normalisation. "After" is the logistic's reward with `--statistics`, or else the recorded
+reward.
 
-Without matplotlib the numbers are written all the same, a line says what is missing, and the exit status is 0: a
-script that draws at its end should not fail for want of a picture.
+Without matplotlib the command writes only the numbers, prints a line that says what is missing, and exits with 0, so
+that a script that draws at its end does not fail.
 """
 
 from __future__ import annotations
@@ -88,8 +89,8 @@ def shares_over_steps(recorded: Recorded) -> dict | None:
 def main(argv: list[str] | None = None) -> int:
     parser = Parser("pictures", __doc__)
     parser.add_argument("--recorded", required=True, nargs="+", type=Path, help="raw_signals.jsonl, or a run's folder")
-    parser.add_argument("--statistics", type=Path, help="compute the rewards after normalisation with these")
-    parser.add_argument("--output", required=True, type=Path, help="folder")
+    parser.add_argument("--statistics", type=Path, help="compute the rewards after normalisation with this file")
+    parser.add_argument("--output", required=True, type=Path, help="folder to write to")
     parser.add_argument("--k", type=real(0, above=True), default=DEFAULT_K, help="steepness of the logistic")
     parser.add_argument("--dvc-captions", action="store_true", help="dense captioning is rewarded for its captions too")
     parser.add_argument("--without-judge", action="store_true", help="captions are rewarded for similarity alone")
