@@ -11,7 +11,7 @@
 
 `answers.json` is a dict by row number, as the paper's `vllm_infer.py` writes it, with boxes in pixels of the
 annotation canvas. `evaluate`, `submission` and the official tools read it. `answers.jsonl` beside it has one line per
-answer, as the model said it. A run that is started again reads this file and asks only for the rows that have no
+answer, as the model wrote it. A restarted run reads this file and asks only for the rows that have no
 answer. A killed run loses only the batch that it was working on. Answers of another model, of other data or of other
 settings are renamed and kept. With an output that ends in `.jsonl`, only that file is written.
 
@@ -48,7 +48,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--max_new_tokens",
         nargs="+",
         metavar="[TASK=]N",
-        help="most tokens of an answer (default: the row's response_tokens)",
+        help="token budget of an answer (default: the row's response_tokens)",
     )
     add("--one-shot", metavar="PARQUET", help="show one solved training row of this file before each question")
     for bound in ("max", "min"):
