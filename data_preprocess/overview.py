@@ -1,6 +1,6 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""What is in an annotation file: keys, their types, rows per dataset-task pair, an example of each. Writes nothing."""
+"""Show what an annotation file holds: keys, types, rows and an example per dataset-task pair. Writes nothing."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = Parser("tiny_model", __doc__)
     add = parser.add_argument
     add("--family", choices=tuple(FAMILIES), required=True, help="architecture of the model")
-    add("--text", nargs="+", required=True, metavar="PARQUET", help="what the tokenizer is trained on")
+    add("--text", nargs="+", required=True, metavar="PARQUET", help="parquet files that the tokenizer is trained on")
     add("--output", required=True, type=Path, help="folder to write the model to")
     add("--vocab-size", type=whole(300), default=1024, help="number of tokens")
     add("--hidden", type=whole(32), default=128, help="hidden size, a multiple of 32")
