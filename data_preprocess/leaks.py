@@ -387,7 +387,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """`medvidbench.py leaks`: prints the report; returns the exit status."""
     parser = Parser("medvidbench leaks", (__doc__ or "").split("\n\n")[0])
     parser.add_argument("files", nargs="+", metavar="FILE", help="annotation files with answers")
-    parser.add_argument("--clock", choices=CLOCKS, default="native", help="which clock gives a frame's time (default native)")
+    parser.add_argument("--clock", choices=CLOCKS, default="native", help="clock of a frame's time (default native)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the random marks and of the bootstrap (default 0)")
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write the report to this file")
     options = parser.parse_args(arguments)

@@ -219,8 +219,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         add_judge_arguments(one)
         one.set_defaults(judge=None)
     score.add_argument("--per-record", action="store_true", help="write every row's figures to records.jsonl")
-    score.add_argument("--blind-baseline", type=Path, metavar="TRAIN", help="training rows to choose the blind baseline on")
-    score.add_argument("--published", nargs="*", metavar="MODEL", help="show published figures of these models (none named: all)")
+    score.add_argument("--blind-baseline", type=Path, metavar="TRAIN", help="training rows for the blind baseline")
+    score.add_argument("--published", nargs="*", metavar="MODEL", help="show published figures (default: all models)")
     for one in (sample, score, compare):
         one.add_argument("--output", required=True, type=Path, help="folder to write to")
     former = [FORMER[word] for word in (given.partition("=")[0] for given in argv) if word in FORMER]

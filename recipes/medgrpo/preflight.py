@@ -162,7 +162,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add_check_arguments(parser)
     add("--no-judge", action="store_true", help="captions are rewarded for their similarity alone")
     add("--free-gib", type=real(0), default=1.0, metavar="GIB", help="free disk space in GiB that checkpoints need")
-    add("--machine", choices=("any", "gpu"), default="any", help="gpu: also check packages, prompt lengths, GPUs, memory")
+    add("--machine", choices=("any", "gpu"), default="any", help="gpu: also packages, prompt lengths, GPUs, memory")
     add("--model", type=Path, help="the model that training starts from, in Hugging Face format")
     add("--gpus", type=whole(0), help="GPUs that this machine must have (default: not checked)")
     add("--gpu-gib", type=real(0), default=79.0, metavar="GIB", help="memory in GiB that each GPU must have")

@@ -81,11 +81,11 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    cache = parser.add_subparsers(dest="part", required=True).add_parser("cache", help="work with the store of verdicts")
+    cache = parser.add_subparsers(dest="part", required=True).add_parser("cache", help="manage the store of verdicts")
     uses = cache.add_subparsers(dest="use", required=True)
     folder = argparse.ArgumentParser(add_help=False)
     folder.add_argument("--store", required=True, type=Path, metavar="FOLDER", help="the store's folder")
-    stats = uses.add_parser("stats", parents=[folder], help="show numbers of verdicts, bytes and costs", allow_abbrev=False)
+    stats = uses.add_parser("stats", parents=[folder], help="count verdicts, bytes and costs", allow_abbrev=False)
     stats.add_argument("--json", action="store_true", help="print one JSON object")
     export = uses.add_parser("export", parents=[folder], help="write the verdicts as JSON lines", allow_abbrev=False)
     export.add_argument("--output", type=Path, help="file to write (default: standard output)")

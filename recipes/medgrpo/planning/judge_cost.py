@@ -229,7 +229,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--batch", type=whole(1), default=32, help="prompts per training step")
     add("--rollouts", type=whole(1), default=8, help="answers per prompt")
     add("--tasks", nargs="+", choices=tuple(TASKS), help="tasks that are trained on (default: all)")
-    add("--mix", choices=("pairs", "tasks"), default="tasks", help="what gets equal shares of a batch, as data.medgrpo.mix")
+    add("--mix", choices=("pairs", "tasks"), default="tasks", help="what has equal shares, as data.medgrpo.mix")
     add("--cached-share", type=real(0, 1), default=0.0, help="share of the calls whose verdict is known already")
     add("--requests-per-min", type=amount, help="the endpoint's limit of requests (default: none)")
     add("--tokens-per-min", type=amount, help="the endpoint's limit of tokens (default: none)")
