@@ -258,8 +258,13 @@ def _arguments() -> Parser:
     parser.add_argument("--rewarded-tasks", nargs="+", metavar="TASK", help="tasks that earn a reward (default: all)")
     parser.add_argument("--dvc-captions", action="store_true", help="dense captioning is rewarded for its captions too")
     parser.add_argument("--without-judge", action="store_true", help="captions are rewarded for similarity alone")
+    parser.add_argument("--equal-pairs", action="store_true", help="every pair counts the same, however many answers")
+    parser.add_argument("--resamples", type=whole(1), default=1000, help="bootstrap resamples over groups")
+    parser.add_argument("--seed", type=whole(0), default=0)
+    parser.add_argument("--model", help="the checkpoint that wrote the answers: measures true gradients")
+    parser.add_argument("--data", help="the parquet file with the rows of the answers")
     parser.add_argument(
-        "--equal-pairs", action="store_true", help="give every pair the same weight, whatever its number of answers"
+        "--gradient-answers", type=whole(1), default=32, help="answers of each pair that are differentiated"
     )
     parser.add_argument("--device", default="cpu", help="of the true gradients: cpu or cuda")
     return parser
