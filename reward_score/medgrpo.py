@@ -62,7 +62,8 @@ async def compute_score(
     Returns:
         ``score`` (the reward), ``acc`` (the strict metric, whatever the format short of no parse), ``format``, and
         ``raw_<signal>`` for each signal of the task, all within 0..1; where a judge is asked, ``attack``: 1 for an
-        answer that addresses the judge, which by default is no parse, else 0.
+        answer that addresses the judge, which by default is no parse, else 0. Only where the judge refused captions of
+        the answer or could make nothing of them, ``unjudged``: their share. They count as wrong.
 
     Raises:
         TypeError, ValueError: bad settings.
@@ -105,13 +106,23 @@ def score_many(rows: Iterable[tuple[str, Any, str, Any]], **settings: Any) -> li
 
 
 async def _compare_all(scorer: Scorer, samples: Sequence[Sample]) -> None:
+    from .judge import JudgeUnproven
+
     gate = asyncio.Semaphore(AT_ONCE)
+    early: list[Sample] = []
 
     async def one(sample: Sample) -> None:
         async with gate:
-            await scorer.compare(sample)
+            try:
+                await scorer.compare(sample)
+            except JudgeUnproven:
+                early.append(sample)
+                if len(early) == len(samples):
+                    raise
 
     try:
         await asyncio.gather(*map(one, samples))
+        # By now the judge has answered others, so that it can be told whose fault a reply is.
+        await asyncio.gather(*map(scorer.compare, early))
     finally:
         await scorer.close()

@@ -136,6 +136,7 @@ class Scorer:
         except JudgeError as error:
             if not error.answer_caused:
                 raise
+            sample.unjudged += 1
             return 0.0
         return judge_value(judgement.mean)
 
@@ -186,6 +187,8 @@ class Scorer:
         score = self.reward(sample.data_source, sample.format, raw)
         acc = sum(weight * raw[signal] for signal, weight in self._acc[name].items())
         result = {"score": score, "acc": acc, "format": sample.format} | {f"raw_{key}": raw[key] for key in raw}
+        if sample.unjudged:
+            result["unjudged"] = sample.unjudged / len(sample.pairs.pairs)
         return result | {"attack": float(sample.attack)} if "judge" in raw else result
 
 
@@ -196,6 +199,7 @@ class Sample:
     Attributes:
         attack: whether it addresses the judge instead of describing; asked only where there is a judge.
         still: whether what it describes is one picture.
+        unjudged: on how many of its captions the judge gave no verdict because of the text.
     """
 
     data_source: str
@@ -206,6 +210,7 @@ class Sample:
     question: str | None = None
     attack: bool = False
     still: bool = False
+    unjudged: int = 0
 
 
 def _is_attack(said: str | Sequence[Event], gold: str | Sequence[Event]) -> bool:

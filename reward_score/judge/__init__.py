@@ -19,6 +19,7 @@ from .errors import (
     JudgeSettingsError,
     JudgeTimeout,
     JudgeUnavailable,
+    JudgeUnproven,
 )
 from .judgement import DIMENSIONS, Judgement, Usage
 from .make import make_judge
@@ -37,6 +38,7 @@ __all__ = [
     "JudgeSettingsError",
     "JudgeTimeout",
     "JudgeUnavailable",
+    "JudgeUnproven",
     "Judgement",
     "OfflineJudge",
     "Usage",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .endpoint import Endpoint, Form, Reply, size_of
-from .errors import JudgeError
+from .errors import JudgeError, JudgeMalformed, JudgeUnavailable, JudgeUnproven
 from .failures import MAX_RETRY_AFTER_S, Failure
 from .judgement import Usage
 from .limits import Estimate, Limits
@@ -81,6 +81,10 @@ class Attempts:
         patience: when to give up.
         tariff: what it costs.
         count: told what happened: numbers by counter name, and the usage.
+
+    Attributes:
+        answered: whether this judge has given a verdict on any texts. Until then, a reply without one says nothing of
+            the answer.
     """
 
     def __init__(
@@ -97,6 +101,7 @@ class Attempts:
         self._endpoint, self._prompt = endpoint, prompt
         self._store, self._lane, self._limits = store, lane, limits
         self._patience, self._tariff, self._count = patience, tariff, count
+        self.answered = False
 
     async def ask(self, texts: dict[str, Any]) -> Outcome:
         """Scores of a candidate, or the error that ended the last attempt. Nothing of a judge is raised."""
@@ -116,6 +121,7 @@ class Attempts:
             spent += reply.usage
             scores, failure = _verdict(reply, nonce)
             if failure is None:
+                self.answered = True
                 self._count({}, answered=True)
                 return Outcome(scores, spent)
             simpler = self._endpoint.simpler(form, failure.complaint)
@@ -130,14 +136,23 @@ class Attempts:
                 or tried >= patience.max_attempts
                 or malformed >= patience.max_malformed_attempts
             ):
-                return self._over(failure.error, spent)
+                return self._over(self._whose(failure, texts), spent)
             # Jitter on top of what the endpoint asks for, so that all waiters do not come back at once.
             pause_s = failure.retry_after + random.uniform(0, patience.backoff_s * 2 ** (tried - 1))
             if pause_s >= left_s or pause_s > MAX_RETRY_AFTER_S:
-                return self._over(failure.error, spent)
+                return self._over(self._whose(failure, texts), spent)
             left_s -= pause_s
             self._count({"retries": 1})
             await asyncio.sleep(pause_s)
+
+    def _whose(self, failure: Failure, texts: dict[str, Any]) -> JudgeError:
+        """The failure's error, unless the answer is not known to have caused it."""
+        if failure.too_long and not (self.answered and len(texts["candidate"]) > len(texts["reference"])):
+            told = f"{failure.error}: the model's context is too short for the prompt, whatever the answer is"
+            return JudgeUnavailable(told)
+        if isinstance(failure.error, JudgeMalformed) and not self.answered:
+            return JudgeUnproven(f"{failure.error}; this judge has given no verdict on any text yet")
+        return failure.error
 
     def _over(self, error: JudgeError, spent: Usage) -> Outcome:
         # Without its context the error holds neither a request nor a key.

@@ -17,7 +17,7 @@ import hashlib
 import json
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ..errors import BadGroundTruth
@@ -70,6 +70,7 @@ class Judge:
         prompt_price, completion_price: dollars per million tokens; None: those of `prices`, if the model is there.
         backoff_s: first wait before trying again; doubles with every attempt, with full jitter.
         extra_body: more fields for the request, as the endpoint needs them.
+        filter_codes: codes by which this endpoint's content filter declines a text, besides those of `failures`.
 
     Attributes:
         name: model and prompt version, as in every `Judgement`.
@@ -115,6 +116,7 @@ class Judge:
         completion_price: float | None = None,
         backoff_s: float = 1.0,
         extra_body: Mapping[str, Any] | None = None,
+        filter_codes: Collection[str] = (),
     ) -> None:
         settings = {name: value for name, value in locals().items() if name not in ("self", "store", "max_mb")}
         self.base_url = checked_url(base_url)
@@ -134,6 +136,8 @@ class Judge:
             raise JudgeSettingsError(f"judge: structured is {structured!r}: expected True, False or 'auto'")
         if taken := OWN_FIELDS & set(extra_body or {}):
             raise JudgeSettingsError(f"judge: extra_body: {', '.join(sorted(taken))}: expected none of the judge's own")
+        if isinstance(filter_codes, str) or not all(isinstance(code, str) for code in filter_codes):
+            raise JudgeSettingsError(f"judge: filter_codes is {filter_codes!r}: expected a list of codes")
         key = find_key(api_key, key_variable)
         try:
             self._prompt = load_prompt(prompt)
@@ -166,6 +170,7 @@ class Judge:
             max_tokens=max_tokens,
             structured=structured,
             extra_body=extra_body,
+            filter_codes=filter_codes,
         )
         self._cache = cache
         self._settings = settings
@@ -273,7 +278,11 @@ class Judge:
     def _kept(self, key: str) -> Outcome | None:
         try:
             kept = self.store.get(key)
-            return None if kept is None else Outcome(_checked(kept), Usage(), CACHED)
+            if kept is None:
+                return None
+            outcome = Outcome(_checked(kept), Usage(), CACHED)
+            self._attempts.answered = True
+            return outcome
         except JudgeError as error:  # the store's own
             return Outcome(error, Usage())
 

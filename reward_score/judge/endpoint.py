@@ -10,15 +10,17 @@ are built, and what comes back has to be checked here anyway.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import re
 import sys
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from .errors import JudgeError, JudgeMalformed, JudgeRefused, JudgeSettingsError, JudgeTimeout, JudgeUnavailable
-from .failures import Failure, explain
+from .failures import Failure, by_report, explain, filtered, too_long
 from .flights import PerLoop
 from .judgement import Usage
 from .prompting import response_format
@@ -66,7 +68,7 @@ class Endpoint:
         base_url: ``http(s)://host[:port]/v1``.
         key: sent with every request, and shown nowhere.
         model: the model's name at the endpoint.
-        temperature, max_tokens, extra_body: as in `Judge`.
+        temperature, max_tokens, extra_body, filter_codes: as in `Judge`.
         structured: ask for a JSON schema: yes, no, or ``"auto"``: yes, unless the endpoint rejects it.
     """
 
@@ -80,9 +82,11 @@ class Endpoint:
         max_tokens: int | None,
         structured: bool | str,
         extra_body: Mapping[str, Any] | None,
+        filter_codes: Collection[str] = (),
     ) -> None:
         self._base_url, self._key = base_url, key
         self._max_tokens = max_tokens
+        self._filter_codes = {code.lower() for code in filter_codes}
         self._fields: dict[str, Any] = {"model": model}
         if temperature is not None:
             self._fields["temperature"] = temperature
@@ -137,12 +141,26 @@ class Endpoint:
         except TimeoutError:
             failure, replied = Failure(JudgeTimeout(f"judge: no complete reply within {timeout_s:.3g} s"), 0.0), False
         except Exception as error:  # whatever the client library raises is a failure of the judge, never a score
-            failure, replied = explain(error, self._key), hasattr(error, "status_code")
+            failure, replied = explain(error, self._key, self._filter_codes), hasattr(error, "status_code")
         else:
-            self._form, self._proven = form, True
-            return _read(completion, time.monotonic() - begun)
+            reply = self._read(completion, time.monotonic() - begun)
+            if reply.failure is None or reply.counted:
+                self._form, self._proven = form, True
+            return reply
         latency_s = time.monotonic() - begun if replied else None
         return Reply(None, Usage(requests=1), not failure.billed, failure, latency_s)
+
+    def _read(self, completion: Any, latency_s: float) -> Reply:
+        if isinstance(completion, str):  # JSON that the header calls something else
+            with contextlib.suppress(ValueError, RecursionError):
+                completion = json.loads(completion.lstrip("\ufeff"))
+        usage, counted = _tokens(completion)
+        try:
+            found = _content(completion, self._key, self._filter_codes)
+        except JudgeError as error:
+            found = Failure(error, 0.0)
+        text, failure = (None, found) if isinstance(found, Failure) else (found, None)
+        return Reply(text, usage, counted, failure, latency_s)
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop; a loop that ends in order closes its own."""
@@ -206,15 +224,6 @@ def size_of(body: dict[str, Any]) -> int:
     return len(json.dumps(body, ensure_ascii=False).encode())
 
 
-def _read(completion: Any, latency_s: float) -> Reply:
-    usage, counted = _tokens(completion)
-    try:
-        return Reply(_content(completion), usage, counted, None, latency_s)
-    except JudgeError as error:
-        failure = Failure(error, 0.0)
-    return Reply(None, usage, counted, failure, latency_s)
-
-
 def _tokens(completion: Any) -> tuple[Usage, bool]:
     """Tokens as the endpoint counted them, and whether it did; what is missing or no count is 0."""
     told = completion.get("usage") if isinstance(completion, dict) else None
@@ -224,18 +233,74 @@ def _tokens(completion: Any) -> tuple[Usage, bool]:
     return Usage(*(n if right else 0 for n, right in zip(counts, known, strict=True)), requests=1), all(known)
 
 
-def _content(completion: Any) -> str:
-    """The reply's text. Nobody has checked what was received, so nothing is taken for granted."""
+_BROKEN = re.compile(r"error|abort|cancel|fail|time_?out|interrupt|insufficient|overload", re.IGNORECASE)
+_CUT = re.compile(r"length|max(imum)?[_ -]?(output[_ -]?)?tokens", re.IGNORECASE)
+_CONTEXT = re.compile(r"context", re.IGNORECASE)
+_ENDS = frozenset({"", "none", "stop", "tool_calls", "function_call", "tool_use", "eos", "eos_token", "end_turn"})
+"""Why a model ended by itself, in lower case; what is none of the four is not known."""
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "reasoning_details")
+"""Fields of a message that hold what a model thought."""
+
+
+def _content(completion: Any, key: str, filter_codes: Collection[str]) -> str | Failure:
+    """The reply's text, or why there is none. Nobody has checked what was received: nothing is taken for granted.
+
+    Raises:
+        JudgeError: there is none.
+    """
     choices = completion.get("choices") if isinstance(completion, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        if isinstance(completion, dict) and completion:
+            report = by_report(200, completion, key, filter_codes)
+            if not isinstance(report.error, JudgeUnavailable):
+                return report
         raise JudgeUnavailable("judge: the response holds no choices: is base_url an OpenAI-compatible endpoint?")
-    message, reason = choices[0].get("message"), choices[0].get("finish_reason")
+    choice = choices[0]
+    if error := choice.get("error") or completion.get("error"):
+        return by_report(200, error, key, filter_codes)
+    message = choice.get("message")
     message = message if isinstance(message, dict) else {}
-    if message.get("refusal") or reason == "content_filter":
+    reasons = [str(choice.get(name) or "") for name in ("finish_reason", "native_finish_reason")]
+    codes = {reason.lower() for reason in reasons}
+    text, refusal = _text(message)
+    if refusal or filtered(200, codes, " ".join(reasons), filter_codes):
         raise JudgeRefused("judge: the model or its content filter declined to judge")
-    if reason == "length":
+    reason = reasons[0]
+    if _BROKEN.search(reason):
+        raise JudgeUnavailable("judge: the endpoint broke off the reply")
+    if _CONTEXT.search(reason):
+        return too_long("judge: the reply was cut")
+    said = text.rpartition("</think>")[2]
+    blank = not said.strip() or "<think>" in said
+    if _CUT.search(reason):
+        if blank:
+            told = "judge: the model's thoughts used up max_tokens: raise it, or have the model think less"
+            raise JudgeUnavailable(told)
         raise JudgeMalformed("judge: the reply was cut at max_tokens")
-    content = message.get("content")
-    if not isinstance(content, str) or not content.strip():
+    if reason.lower() not in _ENDS and "{" not in said:
+        raise JudgeUnavailable("judge: the reply ended without a verdict, for a reason that is not known")
+    if blank and any(message.get(name) for name in _THOUGHTS):
+        raise JudgeUnavailable("judge: the reply holds thoughts and no answer: check the server's reasoning parser")
+    if not text.strip():
         raise JudgeMalformed("judge: the reply is empty")
-    return content
+    return text
+
+
+def _text(message: Mapping[str, Any]) -> tuple[str, bool]:
+    """(text, whether it is a refusal) of a message: a text, parts of one, a JSON object, or a tool's arguments."""
+    content = message.get("content")
+    texts, refused = [], bool(message.get("refusal"))
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, dict) and "type" in part:
+            refused |= bool(part.get("refusal")) or part["type"] == "refusal"
+            part = part.get("text") if part["type"] in ("text", "output_text") else None
+        texts += [part if isinstance(part, str) else json.dumps(part)] if isinstance(part, str | dict) else []
+    text = "".join(texts)
+    if "{" not in text:
+        calls = message.get("tool_calls")
+        calls = [*(calls if isinstance(calls, list) else []), {"function": message.get("function_call")}]
+        tools = [call.get("function") for call in calls if isinstance(call, dict)]
+        given = [tool.get("arguments") for tool in tools if isinstance(tool, dict)]
+        given = [one if isinstance(one, str) else json.dumps(one) for one in given if isinstance(one, str | dict)]
+        text = "\n".join(given) or text
+    return text, refused

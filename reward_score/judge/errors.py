@@ -58,6 +58,10 @@ class JudgeRefused(JudgeError):
 
 
 class JudgeMalformed(JudgeError):
-    """The judge replied, but not with the one verdict that was asked for."""
+    """The judge replied, but not with the one verdict that was asked for. It has given verdicts on other texts."""
 
     answer_caused = True
+
+
+class JudgeUnproven(JudgeError):
+    """The judge replied without a verdict, and it has given none on any text yet. Its set-up is the likely cause."""

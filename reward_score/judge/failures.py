@@ -1,22 +1,66 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""From what the ``openai`` library raises to the errors of this room, without a key and without text of the answer."""
+"""From what an endpoint reports to the errors of this room, without a key and without text of the answer.
+
+Endpoints report the same things in many forms: as a status, or inside a reply of status 200; with a code, a number or
+a sentence. A content filter declines the text, so the answer is the likely cause. All else is the infrastructure's.
+"""
 
 from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import Any
 
 from .errors import JudgeError, JudgeRateLimited, JudgeRefused, JudgeSettingsError, JudgeTimeout, JudgeUnavailable
 
 MAX_RETRY_AFTER_S = 300.0
 """A longer wait is not waited for: the judgement fails at once."""
-_FILTER_CODES = frozenset({"content_filter", "content_policy_violation"})
+FILTER_CODES = frozenset(
+    (
+        *("content_filter", "content_policy_violation", "responsibleaipolicyviolation", "invalid_prompt"),
+        *("data_inspection_failed", "datainspectionfailed", "1301", "1026", "1027", "10013", "10014", "10019"),
+        *("safety", "refusal", "sensitive", "recitation", "blocklist", "spii", "prohibited_content", "error_toxic"),
+    )
+)
+"""Codes, in lower case, by which content filters of several providers decline a text. `Judge` takes more of them."""
+_FILTERED = re.compile(
+    r"content[\s_-]*(filter|policy|management|moderation|inspection|violat|blocked|censor|exists risk)"
+    r"|(inappropriate|sensitive|harmful|unsafe|prohibited|disallowed|objectionable|toxic)[\s_-]*(\w+[\s_-]+){0,2}"
+    r"(content|text|input|output|prompt|words|information)"
+    r"|content\w*[\s_-]+(is |was |be )?(unsafe|sensitive|prohibited)"
+    r"|(text|input|output|prompt|content)[\s_]*(text)?[\s_]*(new_)?sensitive|usage (polic|guideline)"
+    r"|\b(was|were|been|got|is) flagged|flagged (as|by|for)|flagged_|safety (system|polic|filter)"
+    r"|safety_check|moderation|guardrail|jailbreak|block_?reason|high risk|risk control"
+    r"|敏感|不安全|违规|违法|审核|风险",
+    re.IGNORECASE,
+)
+"""How endpoints say that a content filter declined a text."""
+_NOT_FILTERED = re.compile(
+    r"un(known|recogni[sz]ed|supported|expected|available)|not (supported|permitted|allowed to use|available|enabled)"
+    r"|extra (fields|inputs)|parameter|argument|\bfield|deactivated|suspended|account|organi[sz]ation|api[\s_-]?key"
+    r"|time[ds]?[\s_-]?out|overload|try again later|service (is )?(un|temp)|invalid json",
+    re.IGNORECASE,
+)
+"""A message that also says one of these complains about the request, the account or the filter itself."""
+_RATE = re.compile(
+    r"rate[\s_-]*limit|too[\s_-]*many[\s_-]*requests|throttl|\b[qr]pm\b|\btpm\b|quota|限流|频率", re.IGNORECASE
+)
+_FILTER_STATUS = frozenset({200, 400, 403, 406, 422, 451})
+_NAMES_OF_CODES = ("code", "type", "status", "reason")
+MOST_WORDS = 600
+"""Characters of an endpoint's message that are read for its meaning; a longer one quotes the request."""
 _NO_RETRY_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
-_TOO_LONG = ("context_length_exceeded", "context length", "maximum context", "max_model_len")
+_TOO_LONG = re.compile(
+    r"context[\s_-]*(length|window|size)|maximum context|max_model_len|max_seq_len|(prompt|input)s? (is|are) too long"
+    r"|too many (input )?tokens|(maximum )?(input|prompt) length|string_above_max_length|reduce the length"
+    r"|max_new_tokens\W+must be",
+    re.IGNORECASE,
+)
 """How endpoints say that a request has more tokens than the model reads."""
 _CODE = re.compile(r"[a-zA-Z_.-][\w.-]{0,59}", re.ASCII)
 _GATEWAY_GAVE_UP = frozenset({502, 504})
@@ -32,24 +76,27 @@ class Failure:
         billed: whether tokens may have been spent on it all the same.
         complaint: what the endpoint says is wrong with the request (HTTP 400 and 422), in lower case. It may quote
             anything, so it is searched and never shown.
+        too_long: whether the request has more tokens than the model reads.
     """
 
     error: JudgeError
     retry_after: float | None
     billed: bool = True
     complaint: str | None = None
+    too_long: bool = False
 
 
-def explain(error: Exception, key: str) -> Failure:
+def explain(error: Exception, key: str, filter_codes: Collection[str] = ()) -> Failure:
     """What an exception of the client library means.
 
     The endpoint's own message is left out of the error, since endpoints quote requests and keys in theirs; its short
-    code stays.
+    code stays. ``filter_codes`` are more codes of content filters than `FILTER_CODES`.
     """
     import openai
 
     if isinstance(error, openai.APIStatusError):
-        return _by_status(error, key)
+        code = str(error.code or error.type or "")
+        return by_report(error.status_code, error.body, key, filter_codes, code=code, headers=error.response.headers)
     if isinstance(error, openai.APITimeoutError) and not _broken(error):
         return Failure(JudgeTimeout("judge: the endpoint did not answer in time"), 0.0)
     if isinstance(error, openai.APIConnectionError):
@@ -90,12 +137,34 @@ def _refused(error: Exception) -> bool:
     return not names.isdisjoint({"ConnectError", "ClientConnectorError"})
 
 
-def _by_status(error: Any, key: str) -> Failure:
-    status, code = error.status_code, str(error.code or error.type or "")
+def by_report(
+    status: int,
+    body: Any,
+    key: str,
+    filter_codes: Collection[str] = (),
+    *,
+    code: str = "",
+    headers: Any = MappingProxyType({}),
+) -> Failure:
+    """What an endpoint's report of a failure means.
+
+    Args:
+        status: of HTTP. With 200 the report stands inside a reply, and its own code takes the status's place.
+        body: the report, whatever it holds.
+        key: never shown.
+        filter_codes: as in `explain`.
+        code: the report's code, where the client library has found it.
+        headers: of the response.
+    """
+    codes, words = _said(body, code)
+    code = code or next(iter(codes), "")
     shown = code[:60] if _CODE.fullmatch(code) and key not in code else ""
     told = f"judge: HTTP {status}" + (f" ({shown})" if shown else "")
-    if code in _FILTER_CODES:
+    if filtered(status, codes, words, filter_codes):
         return Failure(JudgeRefused(f"{told}: the content filter declined"), 0.0)
+    limited = status == 200 and (not codes.isdisjoint(_NO_RETRY_CODES) or _RATE.search(words) is not None)
+    if status == 200:
+        status = next((int(one) for one in sorted(codes) if re.fullmatch(r"[45]\d\d", one)), 429 if limited else 500)
     if status in (401, 403):
         return Failure(JudgeSettingsError(f"{told}: the endpoint rejects the key"), None, billed=False)
     if status == 404:
@@ -103,14 +172,44 @@ def _by_status(error: Any, key: str) -> Failure:
             JudgeSettingsError(f"{told}: the endpoint does not know the model or the path"), None, billed=False
         )
     if status == 429:
-        wait = None if code in _NO_RETRY_CODES else retry_after(error.response.headers)
+        wait = retry_after(headers) if codes.isdisjoint(_NO_RETRY_CODES) else None
         return Failure(JudgeRateLimited(f"{told}: too many requests"), wait, billed=False)
     if status in (408, 409) or status >= 500:
-        wait = retry_after(error.response.headers)
+        wait = retry_after(headers)
         return Failure(JudgeUnavailable(f"{told}: the endpoint failed"), wait, billed=status in _GATEWAY_GAVE_UP)
-    complaint = f"{error.message} {error.body}".lower() if status in (400, 422) else None
-    if complaint is not None and any(words in f"{code} {complaint}" for words in _TOO_LONG):
-        # Of all that is sent, only the candidate can be of any length.
-        return Failure(JudgeRefused(f"{told}: more tokens than the model reads"), None, billed=False)
+    if status in (400, 413, 422) and _TOO_LONG.search(words):
+        return replace(too_long(told), complaint=words.lower())
     rejected = JudgeUnavailable(f"{told}: the endpoint rejects the request")
-    return Failure(rejected, None, billed=False, complaint=complaint)
+    return Failure(rejected, None, billed=False, complaint=words.lower() if status in (400, 422) else None)
+
+
+def too_long(told: str) -> Failure:
+    """The request has more tokens than the model reads."""
+    return Failure(JudgeRefused(f"{told}: more tokens than the model reads"), None, billed=False, too_long=True)
+
+
+def filtered(status: int, codes: Collection[str], words: str, filter_codes: Collection[str] = ()) -> bool:
+    """Whether a content filter declined the text: by a code that is known, or by what the words mean."""
+    if not FILTER_CODES.union(filter_codes).isdisjoint(codes):
+        return True
+    words = words[:MOST_WORDS]
+    return status in _FILTER_STATUS and _FILTERED.search(words) is not None and _NOT_FILTERED.search(words) is None
+
+
+def _said(body: Any, code: str) -> tuple[set[str], str]:
+    """(codes in lower case, the names and texts one after the other) of a report."""
+    codes, words = {code.lower()} - {""}, [code]
+    for name, value in _leaves(body, ""):
+        words += [name, value]
+        if any(name.lower().endswith(one) for one in _NAMES_OF_CODES):
+            codes.add(value.lower())
+    return codes, " ".join(words)
+
+
+def _leaves(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, str]]:
+    """Each text and number with its name; of a deep report the upper parts."""
+    if isinstance(value, dict | list) and depth < 6:
+        for key, one in value.items() if isinstance(value, dict) else ((name, one) for one in value):
+            yield from _leaves(one, str(key), depth + 1)
+    elif isinstance(value, str | int) and not isinstance(value, bool):
+        yield name, str(value)

@@ -9,17 +9,18 @@ an answer, which cannot know the nonce, can then change no score, wherever it co
 - One opening and one closing brace: beside the object, it can neither add a second one nor close the first early.
 - Exactly six keys, each once, all strings among them: inside the object, it can neither add a pair, nor hide one in a
   string, nor open an object within.
-- A score is one digit: it cannot be made longer or another kind of number.
+- A score is one digit, perhaps with ``.0`` behind it: it cannot be made longer or another number.
 
 What a model thinks before it answers ends at the first ``</think>``. That mark could come from the answer, too, and cut
 an object in two, so where something with a brace was cut off the object has to begin with the nonce. Nothing is clamped
-or rounded.
+or rounded: ``4.0`` is 4, and ``3.5`` is no score.
 """
 
 from __future__ import annotations
 
 import hmac
 import json
+import re
 from typing import Any, NoReturn
 
 from .errors import JudgeMalformed
@@ -28,6 +29,7 @@ from .judgement import DIMENSIONS, HIGHEST, LOWEST
 MAX_REPLY_CHARS = 4_000
 """The longest reply that is read, after what the model thought."""
 _THINK, _THOUGHT = "<think>", "</think>"
+_INTEGRAL = re.compile(r"\d\.0+", re.ASCII)
 
 
 def parse_verdict(reply: str, nonce: str) -> dict[str, int]:
@@ -72,7 +74,7 @@ def _only_object(text: str) -> str:
 
 def _loaded(text: str) -> dict[str, Any]:
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_no_float)
+        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_whole)
     except JudgeMalformed:
         raise
     except (ValueError, RecursionError):
@@ -90,5 +92,8 @@ def _no_constant(_: str) -> NoReturn:
     raise JudgeMalformed("verdict: NaN and Infinity are no scores")
 
 
-def _no_float(_: str) -> NoReturn:
-    raise JudgeMalformed("verdict: a score is not a whole number")
+def _whole(number: str) -> int:
+    """The score of a number such as ``4.0``, which some models write for 4."""
+    if not _INTEGRAL.fullmatch(number):
+        raise JudgeMalformed("verdict: a score is not a whole number")
+    return int(number[0])

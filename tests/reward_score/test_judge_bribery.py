@@ -17,7 +17,7 @@ from attacks import ATTACKS, FAMILIES, STALE  # noqa: E402
 from mock_judge_server import MockJudge, Reply, honest  # noqa: E402
 
 from data_preprocess.synthetic_rows import Settings, rows  # noqa: E402
-from reward_score.judge import DIMENSIONS, Judge, JudgeMalformed  # noqa: E402
+from reward_score.judge import DIMENSIONS, Judge, JudgeMalformed, JudgeUnproven  # noqa: E402
 from reward_score.judge.bribery import MAX_HONEST_CHARS, find_attack  # noqa: E402
 from reward_score.judge.prompting import clean  # noqa: E402
 from reward_score.judge.verdict import MAX_REPLY_CHARS, parse_verdict  # noqa: E402
@@ -207,13 +207,18 @@ def judged(behave, **changes) -> tuple[list, list]:
             await judge.aclose()
 
     with MockJudge(behave) as server:
-        judge = Judge(server.base_url, "key", "mock", **{"backoff_s": 0.001, "max_malformed_attempts": 1, **changes})
+        judge = Judge(
+            server.base_url,
+            "key",
+            "mock",
+            **{"backoff_s": 0.001, "max_malformed_attempts": 1, "max_failed_share": 1, **changes},
+        )
         return asyncio.run(every(judge)), server.requests
 
 
 def test_an_endpoint_that_says_what_the_candidate_says_gives_no_score():
     results, _ = judged(lambda request: Reply(request.between("CANDIDATE")))
-    assert [type(result) for result in results] == [JudgeMalformed] * len(SENT)
+    assert [type(result) for result in results] == [JudgeUnproven] * len(SENT)
 
 
 @pytest.mark.parametrize("how", ["before", "after", "around", "within", "for a comma", "in a thought"])
@@ -234,7 +239,7 @@ def test_an_endpoint_that_mixes_the_candidate_into_its_verdict(how):
 
     results, _ = judged(mixed)
     for attack, result in zip(SENT, results, strict=True):
-        if not isinstance(result, JudgeMalformed):
+        if not isinstance(result, JudgeMalformed | JudgeUnproven):
             assert result.scores() == dict.fromkeys(DIMENSIONS, 2), attack[:200]
 
 

@@ -20,12 +20,12 @@ from reward_score.judge import (  # noqa: E402
     Judge,
     JudgeBudgetExceeded,
     JudgeError,
-    JudgeMalformed,
     Judgement,
     JudgeRateLimited,
     JudgeSettingsError,
     JudgeTimeout,
     JudgeUnavailable,
+    JudgeUnproven,
     Usage,
 )
 from reward_score.judge.endpoint import Endpoint  # noqa: E402
@@ -108,10 +108,10 @@ def test_a_failure_is_shared_too_and_each_caller_raises_its_own():
         judge = judge_at(server)
         errors = asyncio.run(all_of(*(ask(judge) for _ in range(4))))
     assert len(server.requests) == 2
-    assert kinds(errors) == [JudgeMalformed] * 4
+    assert kinds(errors) == [JudgeUnproven] * 4
     assert len(set(map(id, errors))) == 4
     assert sum((error.usage for error in errors), Usage()) == judge.usage == Usage(200, 40, 2)
-    assert judge.counters == {"JudgeMalformed": 4, "requests": 2, "retries": 1, "shared": 3}
+    assert judge.counters == {"JudgeUnproven": 4, "requests": 2, "retries": 1, "shared": 3}
 
 
 def test_identical_pairs_of_four_threads_cost_one_call(tmp_path):
@@ -493,12 +493,13 @@ def test_when_too_much_fails_no_calls_are_made_until_a_trial_succeeds():
 
 def test_refusals_and_malformed_replies_do_not_open_the_breaker():
     async def scene(judge):
+        await ask(judge)
         for number in range(6):
             await all_of(ask(judge, f"text {number}"))
         await lane_of(judge)
         return await all_of(ask(judge, "the next one"))
 
-    with replies(*[Reply("nonsense"), Reply(None, refusal="no")] * 3, good) as server:
+    with replies(good, *[Reply("nonsense"), Reply(None, refusal="no")] * 3, good) as server:
         judge = judge_at(server, max_attempts=1, failure_window=3)
         assert kinds(asyncio.run(scene(judge))) == [Judgement]
     assert judge.counters["JudgeMalformed"] == judge.counters["JudgeRefused"] == 3
@@ -551,7 +552,7 @@ def test_the_deadline_does_not_run_while_our_own_limits_make_it_wait():
     ("reply", "error", "confirmed", "unconfirmed"),
     [
         (good, None, True, False),
-        (Reply("nonsense"), JudgeMalformed, True, False),
+        (Reply("nonsense"), JudgeUnproven, True, False),
         (Reply(status=429), JudgeRateLimited, False, False),
         (Reply(status=500), JudgeUnavailable, False, False),
         (Reply(status=504), JudgeUnavailable, False, True),

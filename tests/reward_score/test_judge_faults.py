@@ -26,6 +26,7 @@ from reward_score.judge import (  # noqa: E402
     JudgeRateLimited,
     JudgeTimeout,
     JudgeUnavailable,
+    JudgeUnproven,
     Usage,
 )
 from reward_score.medgrpo import compute_score  # noqa: E402
@@ -81,7 +82,7 @@ def test_every_sample_gets_its_true_score_or_a_typed_error_and_the_sums_are_the_
         if isinstance(result, Judgement):
             assert result.scores() == true_scores(text)
         else:
-            assert type(result) in (JudgeRateLimited, JudgeTimeout, JudgeUnavailable, JudgeMalformed)
+            assert type(result) in (JudgeRateLimited, JudgeTimeout, JudgeUnavailable, JudgeMalformed, JudgeUnproven)
     assert 0 < len(failed) < SAMPLES / 4
 
     assert counters["calls"] == endpoint.calls
@@ -114,7 +115,7 @@ def test_every_sample_gets_its_true_score_or_a_typed_error_and_the_sums_are_the_
         (Faults(rate_limited=0.0, failing=1.0), JudgeUnavailable),
         (Faults(rate_limited=0.0, failing=0.0, hang=1.0), JudgeTimeout),
         (Faults(rate_limited=0.0, failing=0.0, hang=0.0, cut_body=1.0), JudgeUnavailable),
-        (Faults(rate_limited=0.0, failing=0.0, hang=0.0, cut_body=0.0, cut_verdict=1.0), JudgeMalformed),
+        (Faults(rate_limited=0.0, failing=0.0, hang=0.0, cut_body=0.0, cut_verdict=1.0), JudgeUnproven),
         (Faults(rate_limited=0, failing=0, hang=0, cut_body=0, cut_verdict=0, reset=1), JudgeUnavailable),
     ],
     ids=["429", "500", "hangs", "half a body", "half a verdict", "resets"],
@@ -124,7 +125,7 @@ def test_a_fault_without_an_end_is_that_fault_s_error_after_the_attempts_allowed
         judge = judge_at(endpoint.base_url, timeout_s=0.5, max_attempts=3)
         results, counters = asyncio.run(judge_and_count(judge, texts(4)))
     assert [type(result) for result in results] == [error] * 4
-    attempts = 2 if error is JudgeMalformed else 3
+    attempts = 2 if error is JudgeUnproven else 3
     assert endpoint.calls == counters["calls"] == 4 * attempts
     assert counters[f"failed/{error.__name__}"] == 4 and not counters.get("judgements")
 

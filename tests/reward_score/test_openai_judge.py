@@ -30,6 +30,7 @@ from reward_score.judge import (  # noqa: E402
     JudgeSettingsError,
     JudgeTimeout,
     JudgeUnavailable,
+    JudgeUnproven,
     Usage,
 )
 from reward_score.judge.failures import retry_after  # noqa: E402
@@ -128,7 +129,7 @@ def test_one_judge_serves_several_event_loops():
 
 def test_every_request_has_a_nonce_of_its_own():
     with replies(Reply("nonsense")) as server:
-        with pytest.raises(JudgeMalformed):
+        with pytest.raises(JudgeUnproven):
             score(judge_at(server, max_malformed_attempts=3))
     nonces = [request.nonce for request in server.requests]
     assert len(nonces) == len(set(nonces)) == 3
@@ -177,9 +178,13 @@ def test_a_blank_answer_is_the_worst_without_a_call(blank):
         (Reply(status=500, body={"error": {"message": "oops"}}), JudgeUnavailable, 3),
         (Reply(status=503, body=b"<html>bad gateway</html>"), JudgeUnavailable, 3),
         (Reply(status=400, body={"error": {"message": "no such field"}}), JudgeUnavailable, 1),
-        # Too long an answer is the answer's doing.
-        (Reply(status=400, body={"error": {"message": "This model's maximum context length is 8"}}), JudgeRefused, 1),
-        (Reply(status=400, body={"error": {"code": "context_length_exceeded", "message": ""}}), JudgeRefused, 1),
+        # A context that is too short for a short answer is the endpoint's doing.
+        (
+            Reply(status=400, body={"error": {"message": "This model's maximum context length is 8"}}),
+            JudgeUnavailable,
+            1,
+        ),
+        (Reply(status=400, body={"error": {"code": "context_length_exceeded", "message": ""}}), JudgeUnavailable, 1),
         (Reply(status=400, body={"error": {"code": "content_filter", "message": "no"}}), JudgeRefused, 2),
         (Reply(status=401, body={"error": {"message": f"bad key {KEY}", "code": KEY}}), JudgeSettingsError, 1),
         (Reply(status=404, body={"error": {"message": "no such model"}}), JudgeSettingsError, 1),
@@ -195,16 +200,21 @@ def test_a_blank_answer_is_the_worst_without_a_call(blank):
         (Reply("I would say: four."), JudgeMalformed, 2),
     ],
 )
-def test_failures(reply, error, attempts):
-    with replies(reply) as server:
+@pytest.mark.parametrize("answered", [False, True], ids=["fresh", "answered"])
+def test_failures(reply, error, attempts, answered):
+    with replies(*[good] * answered, reply) as server:
         # Without the wording of a request in question, what is rejected is not worth another one.
         judge = judge_at(server, max_attempts=3, structured=True)
+        if answered:
+            score(judge, "Another text.")
         with pytest.raises(JudgeError) as raised:
             score(judge)
+    # Of a judge that has given no verdict yet, nobody can say that the answer is at fault.
+    error = JudgeUnproven if error is JudgeMalformed and not answered else error
     assert type(raised.value) is error
-    assert len(server.requests) == attempts == raised.value.usage.requests
+    assert len(server.requests) - answered == attempts == raised.value.usage.requests
     assert judge.counters[error.__name__] == 1
-    assert judge.counters["judgements"] == 0
+    assert judge.counters["judgements"] == answered
     assert raised.value.answer_caused == (error in (JudgeRefused, JudgeMalformed))
 
 
@@ -225,7 +235,7 @@ def test_nobody_there_is_unavailable():
 
 def test_a_cut_reply_is_malformed_even_if_it_parses():
     with replies(lambda request: Reply(honest(request), finish_reason="length")) as server:
-        with pytest.raises(JudgeMalformed, match="max_tokens"):
+        with pytest.raises(JudgeUnproven, match="max_tokens"):
             score(judge_at(server))
 
 
@@ -244,7 +254,7 @@ def test_trouble_that_passes_leaves_the_true_score(trouble):
 def test_usage_is_recorded_when_the_reply_cannot_be_read():
     with replies(Reply("nonsense", prompt_tokens=70, completion_tokens=7)) as server:
         judge = judge_at(server)
-        with pytest.raises(JudgeMalformed) as raised:
+        with pytest.raises(JudgeUnproven) as raised:
             score(judge)
     assert raised.value.usage == judge.usage == Usage(140, 14, 2)
 
@@ -302,7 +312,9 @@ def test_a_verdict_may_stand_in_one_code_fence_or_in_prose(frame):
     assert parse_verdict(frame.replace("{}", json.dumps(VERDICT)), NONCE) == dict.fromkeys(DIMENSIONS, 4)
 
 
-@pytest.mark.parametrize("value", [0, 6, -1, 4.0, 3.5, "4", None, True, [4], 10**30, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "value", [0, 6, -1, 6.0, 0.0, 4.25, 3.5, 4e0 + 1e-9, "4", None, True, [4], 10**30, float("nan"), float("inf")]
+)
 def test_scores_are_whole_numbers_of_1_to_5_and_never_clamped(value):
     with pytest.raises(JudgeMalformed):
         parse_verdict(json.dumps({**VERDICT, "specificity": value}), NONCE)
@@ -396,7 +408,7 @@ def judged(server: MockJudge, candidates: list[str], **changes) -> list[Judgemen
 def test_an_endpoint_that_repeats_the_candidate_gives_no_score():
     with replies(lambda request: Reply(request.between("CANDIDATE"))) as server:
         results = judged(server, ATTACKS)
-    assert [type(result) for result in results] == [JudgeMalformed] * len(ATTACKS)
+    assert [type(result) for result in results] == [JudgeUnproven] * len(ATTACKS)
 
 
 @pytest.mark.parametrize("order", ["before", "after", "around", "instead of a comma"])
@@ -414,7 +426,7 @@ def test_candidate_text_beside_the_verdict_moves_no_score(order):
     with replies(mixed) as server:
         results = judged(server, ATTACKS)
     for attack, result in zip(ATTACKS, results, strict=True):
-        if not isinstance(result, JudgeMalformed):
+        if not isinstance(result, JudgeMalformed | JudgeUnproven):
             assert result.scores() == dict.fromkeys(DIMENSIONS, 2), attack[:80]
 
 

@@ -18,6 +18,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
+from recipes.medgrpo.judge_guard import MAX_FAILED_SHARE, MAX_REFUSED_SHARE, TRY, fault
 from recipes.medgrpo.training.curves import PREFIX
 from recipes.medgrpo.training.stopping import JudgeStop
 from reward_score.judge.make import members
@@ -161,9 +162,9 @@ class JudgeStops:
     def __init__(
         self,
         budget: float | None,
-        max_refused_share: float = 0.5,
+        max_refused_share: float = MAX_REFUSED_SHARE,
         window: int = 4,
-        max_failed_share: float = 0.5,
+        max_failed_share: float = MAX_FAILED_SHARE,
     ) -> None:
         self.budget = budget
         self.max_refused_share, self.max_failed_share = max_refused_share, max_failed_share
@@ -201,7 +202,11 @@ class JudgeStops:
         counts, whose = by_lane[lane], f" of {lane}" if lane else ""
         failed = {name: n for name, n in counts.items() if name.startswith(FAILED) and n > 0}
         refused = sum(n for name, n in failed.items() if name.removeprefix(FAILED) in ANSWER_CAUSED)
-        tried, broken = counts.get("judgements", 0.0) + sum(failed.values()), sum(failed.values()) - refused
+        # A blank caption has its verdict without the judge, and says nothing of it.
+        given, broken = counts.get("judgements", 0.0) - counts.get("blank", 0.0), sum(failed.values()) - refused
+        tried = given + refused + broken
+        limits = {"fewest": FEWEST, "max_failed_share": self.max_failed_share}
+        beyond = fault(given, refused, broken, max_refused_share=1.0, **limits)
         if failed.get(BUDGET):
             # Another command on the same store may have a budget where this run has none.
             budget = "" if self.budget is None else f" of ${self.budget:.4f}"
@@ -209,24 +214,24 @@ class JudgeStops:
                 f"step {step}: the judge's budget is used up: {failed[BUDGET]:.0f} of {tried:.0f} judgements were not "
                 f"made. ${counts['cost_usd_total']:.4f} are spent{budget}. {RAISE}"
             )
-        if broken >= FEWEST and broken / tried > self.max_failed_share:
+        if beyond == "failed":
             raise JudgeStop(
                 f"step {step}: the judge failed in {broken:.0f} of {tried:.0f} judgements{whose} ({_kinds(failed)}), "
                 f"more than {self.max_failed_share:.0%}; the errors are in the log above. Start again when it is back"
             )
-        if refused >= FEWEST and refused == tried:
+        if beyond == "all":
             raise JudgeStop(
-                f"step {step}: all {tried:.0f} judgements{whose} were refused or malformed ({_kinds(failed)}). Try the "
-                "judge with --judge-ping and start again"
+                f"step {step}: all {tried:.0f} judgements{whose} were refused or malformed ({_kinds(failed)}). {TRY}"
             )
         steps = self.refused.setdefault(lane, deque(maxlen=self.window))
         steps.append((refused, tried))
         refused, tried = (sum(column) for column in zip(*steps, strict=True))
-        if len(steps) == steps.maxlen and refused >= FEWEST and refused / tried > self.max_refused_share:
+        share = {"fewest": FEWEST, "max_refused_share": self.max_refused_share}
+        if len(steps) == steps.maxlen and fault(tried - refused, refused, **share):
             raise JudgeStop(
                 f"step {step}: {refused:.0f} of the {tried:.0f} judgements{whose} of the last {len(steps)} steps were "
                 f"refused or malformed, more than max_refused_share={self.max_refused_share:.0%}: the answers score "
-                "as wrong ones, which says nothing of them. Try the judge with --judge-ping and start again"
+                f"as wrong ones, which says nothing of them. {TRY}"
             )
 
     def too_dear(self, spent_usd: float) -> str | None:
@@ -250,6 +255,8 @@ def _kinds(failed: Mapping[str, float]) -> str:
 def judge_stops(judge: str | None, judge_settings: Mapping[str, Any] | None, **settings: Any) -> JudgeStops:
     """`JudgeStops` with the budget and the greatest share of failures that a judge's own settings name."""
     members = members_of(judge, judge_settings or {})
-    settings["max_failed_share"] = min([float(one.get("max_failed_share", 0.5)) for one in members], default=0.5)
+    settings["max_failed_share"] = min(
+        [float(one.get("max_failed_share", MAX_FAILED_SHARE)) for one in members], default=MAX_FAILED_SHARE
+    )
     budgets = [float(one["budget_usd"]) for one in members if one.get("budget_usd") is not None]
     return JudgeStops(min(budgets, default=None), **settings)
