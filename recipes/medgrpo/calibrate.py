@@ -25,6 +25,7 @@ from typing import Any
 from recipes.medgrpo.evaluation import percentiles as calibration
 from recipes.medgrpo.files import write_json
 from recipes.medgrpo.inference.sampling_options import add_sampling_arguments, sampling_of
+from recipes.medgrpo.judge_guard import check, count
 from recipes.medgrpo.reward_options import ENCODER, label_of
 from recipes.medgrpo.terminal import Parser, command, table
 from reward_score.statistics import DEFAULT_MIN_IQR, DEFAULT_MIN_SAMPLES, FORMAT, check_degenerate
@@ -61,13 +62,20 @@ def merged(files: Sequence[Path]) -> tuple[list[Mapping[str, Any]], dict[str, An
 
 def write(args: argparse.Namespace, records: Sequence[Mapping[str, Any]], origin: Mapping[str, Any]) -> None:
     """Make the statistics, write and print them."""
+    notes = check(count(records))
     degenerate = {"min_iqr": args.min_iqr, "min_samples": args.min_samples}
     pairs = calibration.pair_statistics(records, **degenerate)
-    content = {"format": FORMAT, **origin, "degenerate": degenerate, "pairs": pairs}
+    content = {
+        "format": FORMAT,
+        **origin,
+        **({"notes": notes} if notes else {}),
+        "degenerate": degenerate,
+        "pairs": pairs,
+    }
     calibration.write_statistics(args.output, content)
     print(statistics_table(pairs))
     parsed = sum(record["format"] > 0 for record in records) / max(1, len(records))
-    print(f"{args.output}: {len(records)} answers, {parsed:.0%} parse")
+    print("; ".join([f"{args.output}: {len(records)} answers, {parsed:.0%} parse", *notes]))
 
 
 def statistics_table(pairs: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> str:

@@ -32,6 +32,7 @@ from recipes.medgrpo.evaluation.published import published
 from recipes.medgrpo.evaluation.strict import overall, pair_scores, score_strict
 from recipes.medgrpo.files import code_fingerprint, write_json
 from recipes.medgrpo.inference.sampling_options import add_sampling_arguments, sampling_of
+from recipes.medgrpo.judge_guard import check, count
 from recipes.medgrpo.reward_options import LEADERBOARD_PROMPT, add_judge_arguments, label_of_args, signal_settings_of
 from recipes.medgrpo.terminal import Parser, command, whole
 from reward_score.bootstrap import RESAMPLES
@@ -70,13 +71,13 @@ def sampled(args: argparse.Namespace) -> None:
     from recipes.medgrpo.inference.scored_samples import sample_and_score
 
     records = sample_and_score(args.data, args.output / "answers.jsonl", **sampling_of(args))
+    notes = check(count(records))
     scores = pair_scores(records)
-    judge = label_of_args(args)
     means = overall(scores)
-    write_json(args.output / "scores.json", {"overall": means, "pairs": scores, "judge": judge})
-    print(
-        f"{args.output}: {len(records)} answers, mean over pairs: acc {means['acc']:.3f}, format {means['format']:.3f}"
-    )
+    content = {"overall": means, "pairs": scores, "judge": label_of_args(args)}
+    write_json(args.output / "scores.json", content | ({"notes": notes} if notes else {}))
+    line = f"{len(records)} answers, mean over pairs: acc {means['acc']:.3f}, format {means['format']:.3f}"
+    print("; ".join([f"{args.output}: {line}", *notes]))
 
 
 def read(args: argparse.Namespace, file: Path) -> Inputs:
@@ -96,7 +97,7 @@ def score(args: argparse.Namespace, rows: Sequence[Graded], notes: list[str]) ->
     """The rows' figures in the mode that was asked for; what the judge has to say joins the notes."""
     drawn = {"resamples": args.resamples, "seed": args.seed}
     if args.mode == "strict":
-        return score_strict(rows, scoring=signal_settings_of(args), **drawn)
+        return score_strict(rows, scoring=signal_settings_of(args), notes=notes, **drawn)
     if args.judge is None:
         return score_leaderboard(rows, **drawn)
     judge = make_judge(args.judge, signal_settings_of(args).get("judge_settings", {}))

@@ -59,11 +59,11 @@ def count(records: Iterable[Mapping[str, Any]]) -> Counter[str]:
     """
     found: Counter[str] = Counter(judged=0, unjudged=0)
     for record in records:
-        if unjudged := record.get("unjudged"):
+        # What a file lacks may be None or NaN by now, which is not above 0.
+        unjudged, *compared = ((record.get(name) or 0) for name in ("unjudged", "raw_judge", "raw_similarity"))
+        if unjudged > 0:
             found.update(judged=1 - unjudged, unjudged=unjudged)
-        elif record["format"] > 0 and (
-            record.get("raw_judge") or (record.get("raw_similarity") and "raw_judge" in record)
-        ):
+        elif "raw_judge" in record and record["format"] > 0 and any(value > 0 for value in compared):
             found["judged"] += 1
     return found
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from recipes.medgrpo.evaluation.intervals import Evaluation, evaluated
+from recipes.medgrpo.judge_guard import check, count
 from reward_score.bootstrap import RESAMPLES
 from reward_score.errors import BadGroundTruth, UnknownTask
 from reward_score.leaderboard.contributions import Entry, Loss, Parts
@@ -46,17 +47,24 @@ def unscorable(row: Graded | Truth) -> str | None:
 
 
 def score_strict(
-    rows: Sequence[Graded], *, scoring: Mapping[str, Any], resamples: int = RESAMPLES, seed: int = 0
+    rows: Sequence[Graded],
+    *,
+    scoring: Mapping[str, Any],
+    notes: list[str] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Evaluation:
     """Strict mode: accuracy, format and every raw signal, per pair, task, source and overall, with intervals.
 
     Args:
         rows: their answers go to the scorer as they are; one that is no text cannot be read, and scores 0.
         scoring: settings of the scorer, `recipes.medgrpo.reward_options.signal_settings`.
+        notes: gets a line about answers that the judge gave no verdict on, if there are any.
         resamples, seed: of the bootstrap over videos.
 
     Raises:
         RewardError and the judge's errors: the scoring failed through no fault of an answer.
+        JudgeFailed: the judge refused or garbled too many.
     """
     reasons = [unscorable(row) for row in rows]
     kept = [number for number, reason in enumerate(reasons) if reason is None]
@@ -64,10 +72,11 @@ def score_strict(
         [(row.data_source, row.answer, row.ground_truth, row.extra) for row in (rows[number] for number in kept)],
         **scoring,
     )
+    (notes if notes is not None else []).extend(check(count(results)))
     numbers: list[dict[str, float]] = [{} for _ in rows]
     for number, result in zip(kept, results, strict=True):
         # The reward depends on statistics of a training run, and is none of the file's.
-        numbers[number] = {name: value for name, value in result.items() if name != "score"}
+        numbers[number] = {name: value for name, value in result.items() if name not in ("score", "unjudged")}
     parts = parts_of([row.data_source for row in rows], numbers)
     parts.losses += [Loss(number, (), reason) for number, reason in enumerate(reasons) if reason is not None]
     return evaluated("strict", rows, parts, resamples=resamples, seed=seed)

@@ -11,9 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from recipes.medgrpo.judge_guard import check
 from recipes.medgrpo.terminal import progress
 from reward_score.errors import BadGroundTruth
-from reward_score.judge import JudgeError, JudgeSettingsError
+from reward_score.judge import JudgeError, JudgeSettingsError, JudgeUnproven
+from reward_score.judge.metering import ANSWER_CAUSED
 from reward_score.medgrpo import AT_ONCE
 
 
@@ -54,12 +56,13 @@ def ask(judge: Any, texts: Iterable[Asked], *, patient: bool = False, at_once: i
     Raises:
         JudgeError: the infrastructure failed, and `patient` is not set.
         JudgeSettingsError: the judge cannot work with these settings; another try is useless.
+        JudgeFailed: too many texts are without a verdict.
     """
     verdicts = Verdicts()
     distinct = list(dict.fromkeys(texts))
 
     async def run() -> None:
-        gate = asyncio.Semaphore(at_once)
+        gate, early = asyncio.Semaphore(at_once), []
 
         async def one(text: Asked, bar: Any) -> None:
             prediction, reference = (_sendable(side) for side in text[:2])
@@ -68,6 +71,9 @@ def ask(judge: Any, texts: Iterable[Asked], *, patient: bool = False, at_once: i
                     said = await judge.score(prediction, reference, task=text.task, question=text.question)
                     verdicts.scores[text] = said.scores()
                 except (JudgeError, BadGroundTruth) as error:
+                    if isinstance(error, JudgeUnproven) and text not in early and len(early) + 1 < len(distinct):
+                        early.append(text)
+                        return
                     kind, ours = type(error).__name__, isinstance(error, JudgeError) and not error.answer_caused
                     if isinstance(error, JudgeSettingsError) or (ours and not patient):
                         raise
@@ -78,10 +84,16 @@ def ask(judge: Any, texts: Iterable[Asked], *, patient: bool = False, at_once: i
         try:
             with progress(len(distinct), "pair", "judge") as bar:
                 await asyncio.gather(*(one(text, bar) for text in distinct))
+                # By now the judge has answered others, so that it can be told whose fault a reply is.
+                await asyncio.gather(*(one(text, bar) for text in early))
         finally:
             await judge.aclose()
 
     asyncio.run(run())
+    # A blank text has its verdict without the judge.
+    given = sum(bool(text.prediction.strip()) for text in verdicts.scores)
+    refused, broken = (sum(verdicts.failures[kind] for kind in kinds) for kinds in (ANSWER_CAUSED, verdicts.broken))
+    check({"judged": given, "unjudged": refused, "broken": broken}, "texts")
     return verdicts
 
 

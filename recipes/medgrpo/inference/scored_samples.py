@@ -19,6 +19,7 @@ from recipes.medgrpo.files import code_fingerprint
 from recipes.medgrpo.inference.answer_log import AnswerLog, header_of
 from recipes.medgrpo.inference.jobs import Engine, InferenceError
 from recipes.medgrpo.inference.run import Work, answer
+from recipes.medgrpo.judge_guard import check, count
 from recipes.medgrpo.reward_options import defining
 from reward_score.medgrpo import score_many
 from reward_score.tasks import TASKS
@@ -30,13 +31,22 @@ ANSWERED = (
 """What of a record says which row it answers and what the model said. The rest is the reward's."""
 
 
+FEWEST = 8
+"""Fewer answers of a batch without a verdict are no reason to stop before the others are scored."""
+
+
 def scored(rows: Mapping[int, dict], records: Sequence[Mapping], scoring: dict) -> list[dict]:
-    """The records of some answers with their scores, in place of the scores that they had; `rows` by place."""
+    """The records of some answers with their scores, in place of the scores that they had; `rows` by place.
+
+    Raises:
+        JudgeFailed: the judge refused or garbled too many.
+    """
     answered = [(rows[record["place"]], record["answer"]) for record in records]
     scores = score_many(
         [(row["data_source"], said, row["reward_model"]["ground_truth"], row["extra_info"]) for row, said in answered],
         **scoring,
     )
+    check(count(scores), fewest=FEWEST)
     kept = [{name: record[name] for name in ANSWERED if name in record} for record in records]
     return [record | score for record, score in zip(kept, scores, strict=True)]
 
@@ -61,6 +71,7 @@ def sample_and_score(
 
     Raises:
         InferenceError: the engine cannot start or go on, or some rows got no answer; those that did are kept.
+        JudgeFailed: the judge refused or garbled too many; the answers that were scored before are kept.
     """
     named = {"samples": samples, "rows_per_pair": rows_per_pair, "max_new_tokens": max_new_tokens}
     header = header_of(engine, data, {**named, "seed": seed, "tasks": tasks})
@@ -72,9 +83,12 @@ def sample_and_score(
     work = Work(rows, dict.fromkeys(TASKS, max_new_tokens), seed)
     failed = []
     with log.locked():
+        if log.partial.exists():  # of a run that its judge may have stopped
+            log.other_scores |= {key for key, record in log.known.items() if record.get("unjudged")}
         if log.other_scores:
             print(
-                f"{output}: scored by another version of the reward; {len(log.other_scores)} answers are scored again"
+                f"{output}: scored by another version of the reward, or not by its judge; {len(log.other_scores)} "
+                "answers are scored again"
             )
             old = [log.known[key] for key in sorted(log.other_scores)]
             again = {place: rows.row(place) for place, _ in log.other_scores}
@@ -91,6 +105,7 @@ def sample_and_score(
                 score=lambda rows, records: scored(rows, records, scoring),
             )
         if not failed:
+            check(count(log.known.values()))
             log.finish()
     if failed:
         raise InferenceError(f"{output}: {len(failed)} of {len(keys)} answers are missing, the first: {failed[0][1]}")

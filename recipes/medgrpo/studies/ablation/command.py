@@ -125,7 +125,8 @@ def measure(files: Mapping[Path, Path], truths: Mapping[Path, Path], scoring: Ma
     columns = score_leaderboard(rows, judge=look_up, **drawn)
     rows, more = read_answers(files, truths, strict=True)
     notes += [*unjudged, *more]
-    return Line(columns, score_strict(rows, scoring=scoring, **drawn), list(dict.fromkeys(notes)))
+    strict = score_strict(rows, scoring=scoring, notes=notes, **drawn)
+    return Line(columns, strict, list(dict.fromkeys(notes)))
 
 
 def figures(columns: Evaluation | Comparison, strict: Evaluation | Comparison) -> dict[str, dict[str, Any]]:
