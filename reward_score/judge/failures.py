@@ -34,7 +34,11 @@ _FILTERED = re.compile(
     r"(content|text|input|output|prompt|words|information)"
     r"|content\w*[\s_-]+(is |was |be )?(unsafe|sensitive|prohibited)"
     r"|(text|input|output|prompt|content)[\s_]*(text)?[\s_]*(new_)?sensitive|usage (polic|guideline)"
-    r"|\b(was|were|been|got|is) flagged|flagged (as|by|for)|flagged_|safety (system|polic|filter)"
+    r"|violat\w* (\w+ ){0,4}(polic|terms|guideline)"
+    r"|(considered|contains?|as|is) (sensitive|unsafe|harmful|inappropriate)"
+    r"|(text|content|input|output) audit|(filtered|flagged|blocked): true"
+    r"|\b(was|were|been|got|is) flagged|flagged (as|by|for)|flagged_"
+    r"|safety (system|polic|filter|reason)|safety_?violation"
     r"|safety_check|moderation|guardrail|jailbreak|block_?reason|high risk|risk control"
     r"|敏感|不安全|违规|违法|审核|风险",
     re.IGNORECASE,
@@ -42,13 +46,15 @@ _FILTERED = re.compile(
 """How endpoints say that a content filter declined a text."""
 _NOT_FILTERED = re.compile(
     r"un(known|recogni[sz]ed|supported|expected|available)|not (supported|permitted|allowed to use|available|enabled)"
-    r"|extra (fields|inputs)|parameter|argument|\bfield|deactivated|suspended|account|organi[sz]ation|api[\s_-]?key"
+    r"|extra (fields|inputs)|\bparameter|\bargument|\bfield|deactivated|suspended|account|organi[sz]ation|api[\s_-]?key"
     r"|time[ds]?[\s_-]?out|overload|try again later|service (is )?(un|temp)|invalid json",
     re.IGNORECASE,
 )
 """A message that also says one of these complains about the request, the account or the filter itself."""
 _RATE = re.compile(
-    r"rate[\s_-]*limit|too[\s_-]*many[\s_-]*requests|throttl|\b[qr]pm\b|\btpm\b|quota|限流|频率", re.IGNORECASE
+    r"rate[\s_-]*limit|too[\s_-]*many[\s_-]*requests|throttl|(request|token|usage) limit|\b[qr]p[ms]\b|\btpm\b"
+    r"|quota|限流|频率",
+    re.IGNORECASE,
 )
 _FILTER_STATUS = frozenset({200, 400, 403, 406, 422, 451})
 _NAMES_OF_CODES = ("code", "type", "status", "reason")
@@ -198,18 +204,18 @@ def filtered(status: int, codes: Collection[str], words: str, filter_codes: Coll
 
 def _said(body: Any, code: str) -> tuple[set[str], str]:
     """(codes in lower case, the names and texts one after the other) of a report."""
-    codes, words = {code.lower()} - {""}, [code]
+    codes, words = {code.lower()} - {""}, []
     for name, value in _leaves(body, ""):
-        words += [name, value]
+        words.append(f"{name}: {value}")
         if any(name.lower().endswith(one) for one in _NAMES_OF_CODES):
             codes.add(value.lower())
-    return codes, " ".join(words)
+    return codes, "; ".join([code, *words])
 
 
 def _leaves(value: Any, name: str, depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Each text and number with its name; of a deep report the upper parts."""
+    """Each text, number and truth with its name; of a deep report the upper parts."""
     if isinstance(value, dict | list) and depth < 6:
         for key, one in value.items() if isinstance(value, dict) else ((name, one) for one in value):
             yield from _leaves(one, str(key), depth + 1)
-    elif isinstance(value, str | int) and not isinstance(value, bool):
+    elif isinstance(value, str | int):
         yield name, str(value)

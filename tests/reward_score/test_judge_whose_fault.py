@@ -268,6 +268,254 @@ def test_a_setting_adds_codes_of_filters():
         Judge("http://127.0.0.1:1/v1", "key", "m", filter_codes="E-77")
 
 
+REPORTS = [
+    (
+        400,
+        {
+            "error": {
+                "message": "The response was filtered due to the prompt triggering Azure OpenAI's content management policy. Please modify your prompt and retry.",
+                "type": None,
+                "param": "prompt",
+                "code": "content_filter",
+                "status": 400,
+            }
+        },
+        "JudgeRefused",
+    ),
+    (
+        400,
+        {
+            "error": {
+                "message": "The prompt could not be submitted. This prompt contains sensitive words that violate Google's Responsible AI practices.",
+                "code": 400,
+                "status": "INVALID_ARGUMENT",
+            }
+        },
+        "JudgeRefused",
+    ),
+    (400, {"error": {"message": "Input should be a valid integer, sensitive", "code": "x"}}, "JudgeUnavailable"),
+    (400, {"error": {"code": "1301", "message": "系统检测到输入或生成内容可能包含不安全或敏感内容"}}, "JudgeRefused"),
+    (
+        400,
+        {
+            "error": {
+                "message": "Invalid prompt: your prompt was flagged as potentially violating our usage policy. Please try again with a different prompt",
+                "type": "invalid_request_error",
+                "code": "invalid_prompt",
+            }
+        },
+        "JudgeRefused",
+    ),
+    (
+        400,
+        {"error": {"message": "litellm.ContentPolicyViolationError: AzureException", "type": None, "code": "400"}},
+        "JudgeRefused",
+    ),
+    (
+        403,
+        {
+            "error": {
+                "message": 'anthropic/claude requires moderation on OpenRouter. Your input was flagged for "violence".',
+                "code": 403,
+                "metadata": {"reasons": ["violence"], "flagged_input": "..."},
+            }
+        },
+        "JudgeRefused",
+    ),
+    (
+        403,
+        {"error": {"message": "Your organization must be verified to use the model", "code": "x"}},
+        "JudgeSettingsError",
+    ),
+    (
+        403,
+        {
+            "error": {
+                "message": "Country, region, or territory not supported",
+                "code": "unsupported_country_region_territory",
+            }
+        },
+        "JudgeSettingsError",
+    ),
+    (
+        400,
+        {
+            "error": {
+                "message": "The model produced invalid content. Consider modifying your prompt",
+                "type": "model_error",
+            }
+        },
+        "JudgeUnavailable",
+    ),
+    (
+        400,
+        {
+            "error": {
+                "code": "InvalidParameter",
+                "message": "<400> InternalError.Algo.InvalidParameter: Range of input length should be [1, 30720]",
+            }
+        },
+        "JudgeRefused",
+    ),
+    (
+        400,
+        {
+            "error": {
+                "code": "DataInspectionFailed",
+                "message": "<400> InternalError.Algo.DataInspectionFailed: Input text data may contain inappropriate content.",
+            }
+        },
+        "JudgeRefused",
+    ),
+    (
+        400,
+        {
+            "error": {
+                "code": "Arrearage",
+                "message": "Access denied, please make sure your account is in good standing.",
+            }
+        },
+        "JudgeUnavailable",
+    ),
+    (
+        402,
+        {"error": {"message": "Insufficient Balance", "type": "unknown_error", "code": "invalid_request_error"}},
+        "JudgeUnavailable",
+    ),
+    (200, {"base_resp": {"status_code": 1002, "status_msg": "rate limit"}, "choices": None}, "JudgeRateLimited"),
+    (200, {"base_resp": {"status_code": 1027, "status_msg": "output new_sensitive"}}, "JudgeRefused"),
+    (200, {"base_resp": {"status_code": 1004, "status_msg": "login fail"}}, "JudgeUnavailable"),
+    (200, {"error": {"message": "Provider returned error", "code": 429}}, "JudgeRateLimited"),
+    (200, {"error": {"message": "Provider returned error", "code": 502}}, "JudgeUnavailable"),
+    (200, {"error": {"message": "Internal Server Error", "code": 500}}, "JudgeUnavailable"),
+    (200, {"error_code": 336100, "error_msg": "try again"}, "JudgeUnavailable"),
+    (200, {"error_code": 18, "error_msg": "Open api qps request limit reached"}, "JudgeRateLimited"),
+    (200, {"detail": "Rate limit exceeded: 5 per 1 minute"}, "JudgeRateLimited"),
+    (200, {"status": "error", "message": "too many requests, slow down"}, "JudgeRateLimited"),
+    (200, {"success": False, "code": 20041, "message": "The content you sent is considered sensitive"}, "JudgeRefused"),
+    (
+        451,
+        {"code": "content_censored", "message": "The content you provided or machine outputted is blocked."},
+        "JudgeRefused",
+    ),
+    (
+        400,
+        {
+            "error": {
+                "message": "The request was rejected because it was considered high risk",
+                "type": "content_filter",
+            }
+        },
+        "JudgeRefused",
+    ),
+    (400, {"error": {"message": "Content blocked by guardrail", "type": "guardrails_violation"}}, "JudgeRefused"),
+    (400, {"message": "Content Exists Risk"}, "JudgeRefused"),
+    (
+        422,
+        {
+            "detail": [
+                {"type": "extra_forbidden", "loc": ["body", "response_format"], "msg": "Extra inputs are not permitted"}
+            ]
+        },
+        "JudgeUnavailable",
+    ),
+    (
+        400,
+        {"error": {"message": "response_format type is unavailable now", "type": "invalid_request_error"}},
+        "JudgeUnavailable",
+    ),
+    (
+        400,
+        {"error": {"message": "'response_format' json_schema is not supported. The patient's unsafe content"}},
+        "JudgeUnavailable",
+    ),
+    (500, {"error": {"message": "content_filter failed to load"}}, "JudgeUnavailable"),
+    (
+        503,
+        {"error": {"message": "The model is overloaded. Please try again later.", "status": "UNAVAILABLE"}},
+        "JudgeUnavailable",
+    ),
+    (529, {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, "JudgeUnavailable"),
+    (
+        429,
+        {
+            "error": {
+                "message": "You exceeded your current quota",
+                "type": "insufficient_quota",
+                "code": "insufficient_quota",
+            }
+        },
+        "JudgeRateLimited",
+    ),
+    (413, {"error": {"message": "Request Entity Too Large"}}, "JudgeUnavailable"),
+    (413, {"error": {"message": "Request too large for model: prompt is too long"}}, "JudgeRefused"),
+    (
+        400,
+        {"error": {"message": "Output blocked by content filtering policy", "type": "invalid_request_error"}},
+        "JudgeRefused",
+    ),
+    (
+        400,
+        {
+            "error": {
+                "type": "invalid_request_error",
+                "message": "Your input contains text that violates our terms of service and acceptable use policy",
+            }
+        },
+        "JudgeRefused",
+    ),
+    (
+        400,
+        {"error": {"code": "moderation_blocked", "message": "Your request was rejected by the safety system."}},
+        "JudgeRefused",
+    ),
+    (400, {"error": {"code": "TextSafetyViolation", "message": "text audit failed"}}, "JudgeRefused"),
+    (400, {"header": {"code": 10013, "message": "input content audit fail"}}, "JudgeRefused"),
+    (400, {"error": {"code": "PROHIBITED_CONTENT", "message": ""}}, "JudgeRefused"),
+    (400, {"error": "blocked for safety reasons"}, "JudgeRefused"),
+    (400, {"error": {"message": "prompt violates policy: self-harm"}}, "JudgeRefused"),
+    (400, {"error": {"message": "Request blocked by firewall policy"}}, "JudgeUnavailable"),
+    (400, {"error": {"message": "Model not loaded"}}, "JudgeUnavailable"),
+    (400, {"error": {"message": "the candidate text quoted: sensitive tissue and unsafe clip"}}, "JudgeUnavailable"),
+    (
+        200,
+        {
+            "choices": [],
+            "prompt_filter_results": [
+                {"prompt_index": 0, "content_filter_results": {"hate": {"filtered": False, "severity": "safe"}}}
+            ],
+        },
+        "JudgeUnavailable",
+    ),
+    (
+        200,
+        {
+            "choices": [],
+            "prompt_filter_results": [
+                {"prompt_index": 0, "content_filter_results": {"hate": {"filtered": True, "severity": "high"}}}
+            ],
+        },
+        "JudgeRefused",
+    ),
+    (200, {"id": "x", "object": "chat.completion", "choices": [], "usage": {"prompt_tokens": 429}}, "JudgeUnavailable"),
+    (200, {"id": "429", "choices": None, "created": 500}, "JudgeUnavailable"),
+    (
+        200,
+        {"type": "message", "content": [{"type": "text", "text": "sensitive"}], "stop_reason": "end_turn"},
+        "JudgeUnavailable",
+    ),
+]
+"""(status, body, error) of endpoints and gateways in the wild; a request that is too long is refused here, and `Judge`
+works out whose length it is."""
+
+
+@pytest.mark.parametrize(("status", "body", "error"), REPORTS)
+def test_reports_of_endpoints_and_gateways(status, body, error):
+    inner = body.get("error", body) if isinstance(body, dict) and status != 200 else body
+    assert type(by_report(status, body, "key").error).__name__ == error
+    assert type(by_report(status, inner, "key").error).__name__ == error
+
+
 # --- anything at all -------------------------------------------------------------------------------------------------
 
 SCALARS = st.none() | st.booleans() | st.integers(-5, 2000) | st.text(max_size=12) | st.floats(allow_nan=False)
