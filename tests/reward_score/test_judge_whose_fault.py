@@ -273,7 +273,7 @@ REPORTS = [
         400,
         {
             "error": {
-                "message": "The response was filtered due to the prompt triggering Azure OpenAI's content management policy. Please modify your prompt and retry.",
+                "message": "filtered due to the prompt triggering the content management policy",
                 "type": None,
                 "param": "prompt",
                 "code": "content_filter",
@@ -286,7 +286,7 @@ REPORTS = [
         400,
         {
             "error": {
-                "message": "The prompt could not be submitted. This prompt contains sensitive words that violate Google's Responsible AI practices.",
+                "message": "This prompt contains sensitive words that violate Responsible AI practices.",
                 "code": 400,
                 "status": "INVALID_ARGUMENT",
             }
@@ -299,7 +299,7 @@ REPORTS = [
         400,
         {
             "error": {
-                "message": "Invalid prompt: your prompt was flagged as potentially violating our usage policy. Please try again with a different prompt",
+                "message": "Your prompt was flagged as potentially violating our usage policy",
                 "type": "invalid_request_error",
                 "code": "invalid_prompt",
             }
@@ -362,7 +362,7 @@ REPORTS = [
         {
             "error": {
                 "code": "DataInspectionFailed",
-                "message": "<400> InternalError.Algo.DataInspectionFailed: Input text data may contain inappropriate content.",
+                "message": "<400> DataInspectionFailed: Input text data may contain inappropriate content.",
             }
         },
         "JudgeRefused",
