@@ -32,6 +32,7 @@ _RULE = 1
 # Looked-up entries remembered; beyond that they are looked up on disk again.
 _REMEMBERED = 1 << 17
 _PARTIAL = ".partial"
+_PPM_HEADER = b"P6\n%d %d\n255\n"
 _STALE_S = 3600
 
 
@@ -52,7 +53,7 @@ class Job:
 def encode(frame: Image.Image, suffix: str) -> bytes:
     """An RGB frame as the content of a file of one of `SUFFIXES`."""
     if suffix == ".ppm":
-        return b"P6\n%d %d\n255\n" % frame.size + frame.tobytes()
+        return _PPM_HEADER % frame.size + frame.tobytes()
     content = io.BytesIO()
     if suffix == ".png":
         frame.save(content, "PNG", compress_level=1)
@@ -61,13 +62,28 @@ def encode(frame: Image.Image, suffix: str) -> bytes:
     return content.getvalue()
 
 
-def is_current(target: str, mtime_ns: int) -> bool:
-    """Whether `target` was made from a file of this modification time."""
+def is_whole(path: str, length: int, size: Size | None) -> bool:
+    """Whether a stored frame of `length` bytes has its end; `size` is None for a file of another program.
+
+    The length of bare pixels follows from their size. The other kinds end with a mark.
+    """
+    if size is None or not path.endswith(SUFFIXES):
+        return length > 0
+    if path.endswith(".ppm"):
+        return length == len(_PPM_HEADER % size) + 3 * size[0] * size[1]
+    mark = b"IEND\xaeB`\x82" if path.endswith(".png") else b"\xff\xd9"
+    with open(path, "rb") as handle:
+        handle.seek(max(0, length - len(mark)))
+        return handle.read() == mark
+
+
+def is_current(target: str, mtime_ns: int, size: Size) -> bool:
+    """Whether `target` is a whole frame of this size, made from a file of this modification time."""
     try:
         found = os.stat(target)
+        return found.st_mtime_ns == mtime_ns and is_whole(target, found.st_size, size)
     except OSError:
         return False
-    return found.st_size > 0 and found.st_mtime_ns == mtime_ns
 
 
 def store_frame(job: Job, folder: str) -> tuple[bool, str | None]:
@@ -76,7 +92,7 @@ def store_frame(job: Job, folder: str) -> tuple[bool, str | None]:
     Raises:
         OSError: the store's disk is full or failing.
     """
-    if is_current(job.target, job.mtime_ns):  # another process was faster
+    if is_current(job.target, job.mtime_ns, job.size):  # another process was faster
         return False, None
     try:
         frame = render(job.path, job.size, job.box, job.canvas, job.source_size, job.draft)
@@ -181,7 +197,7 @@ class FrameStore:
             except (OSError, ValueError) as error:
                 raise FrameError(path, why_unreadable(error)) from None
             target = self._seen[key] = self._target(path, found.st_size, size, box, canvas, source_size)
-            if is_current(target, found.st_mtime_ns):
+            if is_current(target, found.st_mtime_ns, size):
                 self.reused += 1
             else:
                 job = Job(path, target, size, found.st_mtime_ns, box, canvas, source_size, self.draft)

@@ -36,7 +36,6 @@ from tqdm import tqdm
 
 from data_preprocess import leaks, overview
 from data_preprocess.annotations import RecordError
-from data_preprocess.atomic import written_whole
 from data_preprocess.audit import Audit
 from data_preprocess.convert import Settings
 from data_preprocess.frame_store import identify
@@ -47,55 +46,25 @@ from data_preprocess.parts import PipelineError
 from data_preprocess.pipeline import SPLITS, Splitting, choose_rows, make_parts, write_splits
 from data_preprocess.prompt_length import TokenizerError
 from data_preprocess.provenance import FORMAT, describe, portable, sha256
+from data_preprocess.publishing import OutputError, publish, to_replace, up_to_date
 from data_preprocess.wording import short, status_of
 
 # What must be free on the output's disk beyond a tenth of the annotations' own size (measured: parts and parquet).
 _SPARE_BYTES = 64 << 20
 # After this many rows, a run stops when more than half of them are unusable.
 _HOPELESS = 1_000
+# Of the reasons for rejects, so many are named where no row is left.
+_REASONS = 3
 
 
 class SettingsError(ValueError):
     """A setting that cannot be used."""
 
 
-def up_to_date(output: Path, key: str, store: str, max_rejects: float) -> dict[str, Any] | None:
-    """The audit of a finished run with this fingerprint and frame store whose files are as they were, else None.
-
-    A run that rejected rows for their frames is never up to date: the frames may be there by now.
-    """
-    try:
-        audit = json.loads((output / "audit.json").read_text(encoding="utf-8"))
-        if (audit["fingerprint"], audit["frame_store_id"]) != (key, store) or audit["frame_rejects"]:
-            return None
-        if audit["rows"]["rejected"] > max_rejects * audit["rows"]["read"]:
-            return None
-        hashes = {name: entry["sha256"] for name, entry in audit["outputs"].items()}
-        return audit if all(sha256(output / name) == known for name, known in hashes.items()) else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
 def _state(file: str) -> tuple[int, ...]:
     """What changes when a file is written to, or replaced."""
     found = os.stat(file)
     return (found.st_size, found.st_mtime_ns, found.st_ino)
-
-
-def publish(scratch: Path, output: Path, audit: dict[str, Any]) -> None:
-    """Moves the finished files to their names, the audit last; parquet of an earlier run that has no successor goes."""
-    (output / "audit.json").unlink(missing_ok=True)
-    for split in SPLITS:
-        name = f"{split}.parquet"
-        made = scratch / name
-        if made.exists():
-            with open(made, "rb") as handle:
-                os.fsync(handle.fileno())
-            os.replace(made, output / name)
-        else:
-            (output / name).unlink(missing_ok=True)
-    with written_whole(output / "audit.json") as partial:
-        partial.write_text(json.dumps(audit, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager
@@ -117,6 +86,7 @@ def run(
     Raises:
         RecordError, FrameError: a file that cannot be read, no frames root.
         SettingsError: settings that cannot be used, too many unusable rows, or no row left to write.
+        OutputError: the folder holds parquet of other annotations or settings.
         PipelineError: a worker died.
         OSError: the disk.
     """
@@ -143,28 +113,36 @@ def run(
     metadata = describe(inputs, settings, splitting)
     key = metadata["medgrpo.fingerprint"]
     store = identify(settings.frame_store) if settings.frame_store else ""
-    done = None if running.force else up_to_date(output, key, store, running.max_rejects)
+    done = None if running.force else up_to_date(output, key, store, running.max_rejects, settings.verify)
     if done is not None:
         return {**done, "up_to_date": True}
     if settings.verify != "none" and not os.path.isdir(settings.frames_root):
         raise FrameError(settings.frames_root, "expected a folder of frames (--frames-root)")
     output.mkdir(parents=True, exist_ok=True)
     with _alone(output):
+        to_replace(output, metadata)
         need = sum(entry["bytes"] for entry in inputs) // 10 + _SPARE_BYTES
         if (free := shutil.disk_usage(output).free) < need:
             raise SettingsError(f"{output}: {free >> 20} MiB free, expected at least {need >> 20} MiB")
-        # Parts belong to this run, and to frames that are still there.
-        scratch = output / f".medvidbench-{hashlib.sha256((key + store).encode()).hexdigest()[:16]}"
-        for stale in output.glob(".medvidbench-*"):
+        # Parts belong to this run, and to frames that are still there. Those of other annotations are another run's.
+        mine = f".medvidbench-{_digest(''.join(sorted(names)))[:8]}-"
+        scratch = output / f"{mine}{_digest(key + store)[:16]}"
+        for stale in output.glob(f"{mine}*"):
             if stale != scratch or not running.resume or running.force:
                 shutil.rmtree(stale, ignore_errors=True)
         scratch.mkdir(exist_ok=True)
         found = _run(states, scratch, settings, splitting, running, metadata)
         report = {"format": FORMAT, "fingerprint": key, "frame_store_id": store, "inputs": inputs, **found}
         report["wall_s"] = round(time.monotonic() - begun, 3)
-        publish(scratch, output, report)
-        shutil.rmtree(scratch, ignore_errors=True)
+        try:
+            publish(scratch, output, report, to_replace(output, metadata, [Path(name).stem for name in report["outputs"]]))
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
         return report
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _is_text(path: str) -> bool:
@@ -194,7 +172,8 @@ def _run(
                 _refuse_rejects(audit, running.max_rejects, final=False)
         _refuse_rejects(audit, running.max_rejects, final=True)
         if not audit.rows["written"]:
-            raise SettingsError(f"no row to write: {audit.rows['read']} read, {audit.rows['rejected']} rejected")
+            why = "".join(f"; {x['rows']} rows: {x['examples'][0]}" for x in audit.reasons()[:_REASONS])
+            raise SettingsError(f"no row to write: {audit.rows['read']} read, {audit.rows['rejected']} rejected{why}")
         if changed := next((file for file, state in states.items() if _state(file) != state), None):
             raise RecordError(changed, None, "", "a file that stays as it is while it is read", "another one")
     except (RecordError, FrameError, SettingsError, TokenizerError):
@@ -275,7 +254,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return overview.main(arguments[1:])
     if arguments[:1] == ["leaks"]:
         return leaks.main(arguments[1:])
-    wrong = (RecordError, FrameError, SettingsError, PipelineError, TokenizerError)
+    wrong = (RecordError, FrameError, SettingsError, OutputError, PipelineError, TokenizerError)
     return status_of("medvidbench", lambda: _main(arguments), wrong)
 
 

@@ -573,3 +573,101 @@ def test_the_synthetic_set_goes_through_whole(tmp_path, family):
     train, val = (pq.read_table(output / f"{split}.parquet").to_pylist() for split in ("train", "val"))
     videos = [{(r["extra_info"]["source"], r["extra_info"]["video_id"]) for r in rows} for rows in (train, val)]
     assert not videos[0] & videos[1]
+
+
+def write(place, name, rows):
+    (place.folder / name).parent.mkdir(exist_ok=True)
+    (place.folder / name).write_text(json.dumps(rows))
+    return ("--annotations", str(place.folder / name))
+
+
+def hashes(place, output="out"):
+    return {path.name: path.read_bytes() for path in (place.folder / output).glob("*.parquet")}
+
+
+@pytest.mark.parametrize("test_first", [False, True])
+def test_one_folder_holds_the_training_and_the_test_rows_of_one_configuration(place, capsys, test_first):
+    rows = [record(i, video) for i, video in enumerate("ABCDE")]
+    questions = write(place, "test.json", [record(0, "A", answer=None)])
+    runs = [(), questions][:: -1 if test_first else 1]
+    assert place(rows, *runs[0]) == 0
+    first = hashes(place)
+    assert place(rows, *runs[1]) == 0
+    assert hashes(place).keys() == {"train.parquet", "val.parquet", "test.parquet"}
+    assert first.items() <= hashes(place).items()
+    capsys.readouterr()
+    for options in runs:
+        assert place(rows, *options) == 0 and "up to date" in capsys.readouterr().out
+    # Training rows of another seed take the place of the training rows alone.
+    assert place(rows, "--val-fraction", "0") == 0
+    assert hashes(place).keys() == {"train.parquet", "test.parquet"}
+    assert place(rows, *questions) == 0 and "up to date" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "said"),
+    [
+        ([record(0, "A", answer=None)], ("--model-family", "qwen3_vl"), "with another model_family"),
+        ([record(0, "A", answer=None)], ("--max-pixels", "6272"), "with another max_pixels"),
+        ([record(0, "A"), record(1, "B")], (), "train.parquet stays as it is: it was made of a.json"),
+        ([record(0, "A"), record(1, "B"), record(2, "C", answer=None)], ("--val-fraction", "0"), "it was made of a.json"),
+    ],
+)
+def test_files_of_other_annotations_or_settings_are_never_deleted(place, capsys, rows, options, said):
+    assert place([record(i, video) for i, video in enumerate("ABCDE")]) == 0
+    before = hashes(place)
+    assert place([record(i, video) for i, video in enumerate("ABCDE")], *write(place, "b.json", rows), *options) == 2
+    message = capsys.readouterr().err.strip()
+    assert said in message and "choose another --output" in message and "\n" not in message
+    assert hashes(place) == before and audit(place)["splits"]["train"] and not leftovers(place)
+
+
+def test_a_test_file_of_the_same_name_deletes_nothing(place):
+    rows = [record(i, video) for i, video in enumerate("ABCDE")]
+    assert place(rows) == 0
+    before = hashes(place)
+    assert place(rows, *write(place, "elsewhere/a.json", [record(0, "A", answer=None)])) == 0
+    assert before.items() <= hashes(place).items() and "test.parquet" in hashes(place)
+
+
+def test_a_parquet_of_somebody_else_is_left_alone(place, capsys):
+    (place.folder / "out").mkdir()
+    for content in (b"PAR1", b""):
+        (place.folder / "out/val.parquet").write_bytes(content)
+        assert place([record(0, "A")], "--val-fraction", "0") == 2
+        assert "val.parquet stays as it is: this command did not write it" in capsys.readouterr().err
+        assert hashes(place) == {"val.parquet": content}
+
+
+def test_parts_of_another_run_stay(place):
+    other = place.folder / "out/.medvidbench-ffffffff-0"
+    other.mkdir(parents=True)
+    assert place([record(0, "A")]) == 0 and other.is_dir()
+
+
+@pytest.mark.parametrize("kind", ["ppm", "png", "jpg"])
+@pytest.mark.parametrize("damage", ["gone", "cut"])
+def test_stored_frames_that_are_gone_or_cut_are_made_again(place, capsys, kind, damage):
+    rows = [record(i, video) for i, video in enumerate("ABCDE")]
+    assert place(rows, "--frame-format", kind) == 0
+    paths = sorted((place.folder / "out/frames").rglob(f"*.{kind}"))
+    whole = {path: path.read_bytes() for path in paths}
+    for path in paths[::2]:
+        when = path.stat().st_mtime_ns
+        if damage == "gone":
+            path.unlink()
+        else:
+            path.write_bytes(whole[path][:100])
+            os.utime(path, ns=(when, when))
+    capsys.readouterr()
+    assert place(rows, "--frame-format", kind) == 0 and "up to date" not in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in paths} == whole
+    assert audit(place)["frames"] == {"made": len(paths[::2]), "reused": len(paths) - len(paths[::2])}
+
+
+def test_where_no_row_is_left_the_commonest_reasons_are_told(place, capsys):
+    rows = [record(0, "A", qa_type="quiz"), record(1, "B", qa_type="quiz"), record(2, "C", sampled_video_frames=[3])]
+    assert place(rows, "--max-rejects", "1") == 2
+    said = capsys.readouterr().err.strip()
+    assert "no row to write: 3 read, 3 rejected; 2 rows: a.json: row 0: qa_type" in said and "1 rows: a.json: row 2" in said
+    assert "\n" not in said

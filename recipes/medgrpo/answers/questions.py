@@ -204,8 +204,12 @@ def _check_whole(path: Path, rows: Sequence[Row]) -> None:
 
 def rows_read(parquet: Path) -> int | None:
     """How many rows the one annotation file has that a parquet was made from; None where the audit does not tell."""
-    try:
-        audit = json.loads((parquet.parent / "audit.json").read_text(encoding="utf-8"))
-        return audit["rows"]["read"] if len(audit["inputs"]) == 1 else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    for path in sorted(parquet.parent.glob("audit*.json")):
+        try:
+            audit = json.loads(path.read_text(encoding="utf-8"))
+            # A folder with training and test rows has an audit of each.
+            if parquet.name in audit.get("outputs", (parquet.name,)):
+                return audit["rows"]["read"] if len(audit["inputs"]) == 1 else None
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            continue
+    return None
