@@ -8,7 +8,11 @@ is guessed: the source is read, never derived from a video id, and the row's num
 
 from __future__ import annotations
 
+import ast
+import json
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -24,9 +28,14 @@ from data_preprocess.ground_truth import (
     Number,
     ShapeError,
     check,
+    from_the_start,
+    seen,
     shape_error,
 )
 from data_preprocess.wording import short
+from reward_score.errors import BadGroundTruth
+from reward_score.tasks import check_target
+from reward_score.vocabularies import same_label
 
 SOURCES = ("AVOS", "CholecT50", "CholecTrack20", "Cholec80_CVS", "CoPESD", "EgoSurgery", "JIGSAWS", "NurViD")
 TASKS = ("tal", "stg", "dvc", "nap", "vs", "rc", "sa", "cvs")
@@ -47,7 +56,18 @@ QA_TYPES = {
 # Above this, a whole number is no longer exact as a float.
 _MAX_NUMBER = 2**53
 # What tokenizers of the Qwen family, or verl's prompts, read as more than text: turn ends, clip and picture marks.
-_CONTROL = re.compile(r"<\|[a-z0-9_]{1,40}\|>|<image>|<audio>")
+_CONTROL = re.compile(r"<\|[a-z0-9_]{1,40}\|>|<image>|<audio>|<video>")
+_CLIP = "<video>"
+_AROUND = re.compile(r"\A(?:\s|<video>)+|(?:\s|<video>)+\Z")
+# The options of a next action, as a Python list in the question.
+_OPTIONS = re.compile(r"\[[^\[\]]{2,20000}\]")
+# Under these keys `struc_info` may name the next action.
+_NEXT = ("next_action", "label", "answer")
+# Deeper values are no part of any known row, and no library writes them.
+_MAX_DEPTH = 64
+# Every key of an object, and whatever a text holds that looks like one.
+_KEYS = re.compile(rb'"\s*:')
+_NOT_JSON = re.compile(rb"\b(?:NaN|Infinity)\b")
 
 
 class RecordError(ValueError):
@@ -139,11 +159,56 @@ class _Row(BaseModel):
 
 
 def decode_row(raw: bytes, file: str, index: int) -> Any:
-    """A row's JSON value; a `RecordError` where it is none."""
+    """A row's JSON value.
+
+    `NaN` and `Infinity`, which Python writes and JSON does not have, are read as numbers.
+
+    Raises:
+        RecordError: no JSON, one key twice in an object, or values in values without end.
+    """
     try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
+        try:
+            row = orjson.loads(raw)
+        except orjson.JSONDecodeError as error:
+            if not _NOT_JSON.search(raw):
+                raise RecordError(file, index, "", "valid JSON", short(str(error))) from None
+            row = _slowly(raw)
+        # Libraries keep the last of two equal keys. Those that were kept are fewer than those that were written.
+        if _count_keys(row) != len(_KEYS.findall(raw)):
+            _slowly(raw)
+        return row
+    except ShapeError as error:
+        raise RecordError(file, index, error.key, error.expected, error.found) from None
+    except (ValueError, RecursionError) as error:
+        if isinstance(error, RecordError):
+            raise
         raise RecordError(file, index, "", "valid JSON", short(str(error))) from None
+
+
+def _slowly(raw: bytes) -> Any:
+    """A JSON value by Python's own reader, which takes `NaN` and sees every key."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            raise ShapeError(short(twice, 40), "each key once", "it twice in one object")
+        return found
+
+    row = json.loads(raw, object_pairs_hook=unique)
+    orjson.dumps(row, option=orjson.OPT_NON_STR_KEYS)  # half of a surrogate pair is no text
+    return row
+
+
+def _count_keys(value: Any, depth: int = 0) -> int:
+    """Keys of all objects in a JSON value."""
+    if depth > _MAX_DEPTH:
+        raise ShapeError("", f"values nested at most {_MAX_DEPTH} deep", "deeper ones")
+    if isinstance(value, dict):
+        return len(value) + sum(_count_keys(item, depth + 1) for item in value.values() if type(item) in (dict, list))
+    if isinstance(value, list):
+        return sum(_count_keys(item, depth + 1) for item in value if type(item) in (dict, list))
+    return 0
 
 
 def parse_record(row: bytes | dict[str, Any], file: str, index: int, truth: str = "structure") -> Sample:
@@ -189,27 +254,40 @@ def _sample(row: _Row, file: str, index: int, truth: str) -> Sample:
     if numbers[0] < 0 or numbers[-1] > _MAX_NUMBER:
         raise ShapeError("sampled_video_frames", f"numbers from 0 to {_MAX_NUMBER}", [numbers[0], numbers[-1]])
     clip_start, clip_end, declared = _clip(row.metadata)
+    flags = _odd_list(row.video, numbers)
     speakers = [turn.speaker for turn in row.conversations]
     if speakers not in (["human"], ["human", "gpt"]):
         raise ShapeError("conversations", "a human turn, then at most one gpt turn", speakers)
-    question = row.conversations[0].value.replace("<video>", "").strip()
+    question = _AROUND.sub("", row.conversations[0].value)
     if not question:
-        raise ShapeError("conversations.0.value", "a question", "no text beside <video>")
+        raise ShapeError("conversations.0.value", "a question", f"no text beside {_CLIP}")
     for at, turn in enumerate(row.conversations):
         said = question if at == 0 else turn.value
-        if "<" in said and (control := _CONTROL.search(said)):
-            raise ShapeError(f"conversations.{at}.value", "text without control tokens", control[0])
+        if "<" in said and (control := _CONTROL.search(seen(said))):
+            where = f", and {_CLIP} before or behind the question" if control[0] == _CLIP else ""
+            raise ShapeError(f"conversations.{at}.value", f"text without control tokens{where}", control[0])
     answer: str | None = None
     ground: dict[str, Any] | None = None
-    flags: tuple[str, ...] = ()
     if len(row.conversations) == 2:
-        answer = row.conversations[1].value
-        answer, ground, flags = GROUND[task](answer, row.struc_info, truth)
+        given = row.conversations[1].value
+        answer, ground, found = GROUND[task](seen(given), row.struc_info, truth)
+        flags += found
+        if seen(given) != given:
+            flags += ("unseen_characters",)
+        answer, clipped = from_the_start(task, answer, ground, max(1.0, 1 / row.metadata.fps))
+        if clipped:
+            flags += ("time_clipped",)
+        if task == "nap":
+            flags += _odd_label(ground["label"], question, row.struc_info, source)
+        from_text = row.struc_info is None or task in ("nap", "vs", "rc")
+        # The answer of stg is written, and checked, once the size of the frames is known.
+        if task != "stg":
+            _check_answer(task, source, answer, ground, "conversations.1.value" if from_text else "struc_info")
         # Written anew from the structure, it may hold what the text did not.
         if "<" in answer and (control := _CONTROL.search(answer)):
             raise ShapeError("struc_info", "captions without control tokens", control[0])
     elif row.struc_info:
-        flags = ("structure_without_answer",)
+        flags += ("structure_without_answer",)
     region: tuple[str, tuple[float, float, float, float]] | None = None
     if task == "rc":
         if row.RC_info is None:
@@ -238,9 +316,76 @@ def _sample(row: _Row, file: str, index: int, truth: str) -> Sample:
         answer=answer,
         ground=ground,
         region=region,
-        flags=flags,
+        flags=tuple(dict.fromkeys(flags)),
         extra=_unknown(row),
     )
+
+
+def _check_answer(task: str, source: str, answer: str, ground: dict[str, Any], key: str) -> None:
+    """Refuses a ground truth that no answer can give, and an answer to learn that is not read back as it."""
+    try:
+        check_target(f"medvidbench/{source}/{task}", answer, ground)
+    except BadGroundTruth as error:
+        raise unsayable(error, key) from None
+
+
+def unsayable(error: BadGroundTruth, key: str) -> ShapeError:
+    """What is wrong with a reference or with the answer to learn, under the key of the row that it comes from."""
+    field, _, rest = str(error).removeprefix("ground_truth: ").partition("expected ")
+    expected, _, found = rest.partition(", got ")
+    if not rest:
+        return ShapeError(key, "an answer that can be given", field)
+    return ShapeError(key, f"{field}{expected}", found)
+
+
+def _odd_list(paths: Sequence[str], numbers: Sequence[int]) -> tuple[str, ...]:
+    """The flag of a list whose files are numbered otherwise than its frames.
+
+    File numbers may count from elsewhere and in other steps. Where they only ever fall, the clip would be shown
+    backwards.
+    """
+    named = [file_number(path) for path in paths]
+    files = [number for number in named if number is not None]
+    if len(files) < len(paths) or files == list(numbers):
+        return ()
+    falls = [b < a for a, b in zip(files, files[1:], strict=False) if b != a]
+    if falls and all(falls) and numbers[-1] > numbers[0]:
+        raise ShapeError("video", "files in the order of sampled_video_frames", f"{files[0]} down to {files[-1]}")
+    step = (files[-1] - files[0]) / max(1, numbers[-1] - numbers[0])
+    off = max(abs(file - files[0] - step * (number - numbers[0])) for file, number in zip(files, numbers, strict=True))
+    return ("files_out_of_order",) if any(falls) or off > max(1.0, step) else ()
+
+
+def file_number(path: str) -> int | None:
+    """The number of a frame in its file's name: what follows the last `_`, or the whole name."""
+    digits = path[path.rfind("/") + 1 :].rpartition(".")[0].rpartition("_")[2]
+    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 20 else None
+
+
+def _odd_label(label: str, question: str, structure: Any, source: str) -> tuple[str, ...]:
+    """The flags of a next action that its question does not offer, or that is not the one that `struc_info` names."""
+    flags = []
+    options = _listed(question)
+    if options and not any(same_label(label, option, source) for option in options):
+        flags.append("answer_not_an_option")
+    entries = structure if isinstance(structure, list) else [structure]
+    named = [entry[key] for entry in entries if isinstance(entry, dict) for key in _NEXT if key in entry]
+    labels = [name for name in named if isinstance(name, str)]
+    if labels and not any(same_label(label, name, source) for name in labels):
+        flags.append("structure_disagrees")
+    return tuple(flags)
+
+
+def _listed(question: str) -> list[str]:
+    """The texts of all Python lists in a question."""
+    options: list[str] = []
+    for found in _OPTIONS.findall(question):
+        try:
+            values = ast.literal_eval(found)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        options += [value for value in values if isinstance(value, str)]
+    return options
 
 
 def _other_box(structure: Any, box: tuple[float, ...]) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 
 from data_preprocess.annotations import RecordError, Sample
+from data_preprocess.box_spaces import BoxCounts
 from data_preprocess.frames import FrameError
 
 EXAMPLES = 3
@@ -41,8 +42,8 @@ class Audit:
     """Counts of what was read, changed, odd and rejected.
 
     `flags` are per pair; `time_rules`, `timeline`, `clocks` and `rounding` per source. `rounding` holds the IoU of each
-    gold box and the box that the target says. `digests` identify rows by id
-    and by (id, qa_type, question), 8 bytes each, so that duplicates can be counted over all blocks. `frames` counts
+    gold box and the box that the target says; `boxes` tells per source what its boxes count. `digests` identify rows by
+    id and by (id, qa_type, question), 8 bytes each, so that duplicates can be counted over all blocks. `frames` counts
     what the frame store made and reused.
     """
 
@@ -58,6 +59,7 @@ class Audit:
         self.clocks = _counters()
         self.frames: Counter[str] = Counter()
         self.rounding: defaultdict[str, array[float]] = defaultdict(_reals)
+        self.boxes: defaultdict[str, BoxCounts] = defaultdict(BoxCounts)
         self.digests = {"id": array("Q"), "id_qa_type_question": array("Q")}
 
     def reject(self, error: RecordError | FrameError) -> None:
@@ -103,6 +105,8 @@ class Audit:
             self.videos[pair].update(names)
         for source, numbers in other["rounding"].items():
             self.rounding[source].extend(numbers)
+        for source, counts in other["boxes"].items():
+            self.boxes[source].merge(counts if isinstance(counts, dict) else vars(counts))
         for name, numbers in other["digests"].items():
             self.digests[name].extend(numbers)
 
@@ -156,6 +160,10 @@ class Audit:
             "timeline": _plain(self.timeline),
             "clocks": _plain(self.clocks),
             "frames": {name: self.frames[name] for name in ("made", "reused")},
+            "boxes": {
+                source: {**vars(counts), "finding": counts.finding()[0]}
+                for source, counts in sorted(self.boxes.items())
+            },
             "stg_rounding_iou": {
                 source: {"mean": float(np.mean(numbers)), "min": float(np.min(numbers)), "boxes": len(numbers)}
                 for source, numbers in sorted(self.rounding.items())

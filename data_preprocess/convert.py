@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import orjson
 import pyarrow as pa
 
-from data_preprocess.annotations import TASKS, RecordError, Sample, parse_record
+from data_preprocess.annotations import TASKS, RecordError, Sample, file_number, parse_record, unsayable
 from data_preprocess.audit import Audit
+from data_preprocess.box_spaces import CANVAS, oddity, to_pixels
 from data_preprocess.chat import RESPONSE_TOKENS, build_prompt
 from data_preprocess.frame_store import FrameStore
 from data_preprocess.frames import FrameError, FrameRoot
@@ -36,10 +37,21 @@ from data_preprocess.ground_truth import gold_times, outside_clip
 from data_preprocess.json_stream import Block, block_rows
 from data_preprocess.parquet_schema import schema, to_table
 from data_preprocess.prompt_length import PromptLength
-from data_preprocess.timeline import Clock, Timeline, clock_report, exact, frame_seconds, native_clock, uniform
+from data_preprocess.timeline import (
+    Clock,
+    Timeline,
+    clock_report,
+    exact,
+    frame_seconds,
+    native_clock,
+    rate_disagrees,
+    uniform,
+)
 from reward_score.answers import render_stg
 from reward_score.boxes import to_model
 from reward_score.conventions import DEFAULT
+from reward_score.errors import BadGroundTruth
+from reward_score.tasks import check_target
 
 
 @dataclass(frozen=True)
@@ -50,7 +62,8 @@ class Settings:
     "none" no frame file is touched. `relative_to` is the folder of the parquet files: frames below it are listed
     relative to it, so that the folder can be moved; with "" every frame is listed by its absolute path.
     `max_prompt_tokens` needs a `tokenizer`; 0 is no limit. `response_tokens` holds (task, tokens) pairs that stand for
-    the table's.
+    the table's. `box_spaces` holds (source, space) pairs, as `box_spaces.to_pixels` takes them, of sources whose boxes
+    are no corners in pixels of the canvas. Links may lead into the `link_roots`.
     """
 
     frames_root: str
@@ -76,6 +89,8 @@ class Settings:
     max_prompt_tokens: int = 0
     thin: str = "none"
     response_tokens: tuple[tuple[str, int], ...] = ()
+    box_spaces: tuple[tuple[str, str], ...] = ()
+    link_roots: tuple[str, ...] = ()
     seed: int = 0
 
 
@@ -113,7 +128,7 @@ class Converter:
 
     def __init__(self, settings: Settings, threads: int = 1):
         self.settings = settings
-        self.root = FrameRoot(settings.frames_root, settings.verify)
+        self.root = FrameRoot(settings.frames_root, settings.verify, settings.link_roots)
         self.length = PromptLength(settings.tokenizer, settings.model_family) if settings.tokenizer else None
         self.budgets = {**RESPONSE_TOKENS, **dict(settings.response_tokens)}
         self.store: FrameStore | None = None
@@ -149,6 +164,7 @@ class Converter:
             size = self._size(size_on_disk)
         except ValueError as error:
             raise FrameError(sample.frames[0], str(error)) from None
+        sample = self._on_canvas(sample, canvas, audit)
         prompt = build_prompt(
             sample.task,
             sample.question,
@@ -176,6 +192,8 @@ class Converter:
         if sample.task == "stg" and sample.ground is not None:
             answer, rounding = self._boxes_as_said(sample.ground["boxes"], canvas, size)
         flags = [*sample.flags, *_odd_shape(sample.source, canvas, size_on_disk)]
+        if rate_disagrees(times, sample.fps):
+            flags.append("fps_disagrees")
         shown = self._frames(sample, files, picks, size, canvas, size_on_disk, flags)
         extra = {
             "index": sample.index,
@@ -205,6 +223,12 @@ class Converter:
         }
         if count is not None:
             extra["prompt_tokens"] = prompt_tokens
+        if sample.task == "stg" and sample.ground is not None:
+            try:
+                check_target(sample.pair, answer, sample.ground, extra)
+            except BadGroundTruth as error:
+                said = unsayable(error, _boxes_key(sample))
+                raise RecordError(sample.file, sample.index, said.key, said.expected, said.found) from None
         video = {
             "video": shown,
             "sample_fps": line.sample_fps,
@@ -260,6 +284,31 @@ class Converter:
                 expected = f"times within the clip of {clip.length:g} s"
                 raise RecordError(sample.file, sample.index, "struc_info", expected, f"one {beyond:g} s beyond it")
 
+    def _on_canvas(self, sample: Sample, canvas: Size, audit: Audit) -> Sample:
+        """The sample with its boxes, if it has any, as corners in pixels of the canvas.
+
+        Raises:
+            RecordError: boxes that are no such corners.
+        """
+        given = sample.ground["boxes"] if sample.task == "stg" and sample.ground is not None else {}
+        key = _boxes_key(sample)
+        if sample.region is not None:
+            given = {"": sample.region[1]}
+        if not given:
+            return sample
+        space = dict(self.settings.box_spaces).get(sample.source)
+        boxes = {time: to_pixels(box, space or CANVAS, canvas) for time, box in given.items()}
+        odd = oddity(boxes.values(), canvas)
+        audit.boxes[sample.source].add(boxes.values(), canvas, odd)
+        if odd:
+            expected = f"boxes (x1, y1, x2, y2) in pixels of the {canvas[0]}x{canvas[1]} canvas"
+            raise RecordError(sample.file, sample.index, key, expected, odd)
+        if space in (None, CANVAS):
+            return sample
+        if sample.region is not None:
+            return replace(sample, region=(sample.region[0], boxes[""]))
+        return replace(sample, ground={**sample.ground, "boxes": {time: list(box) for time, box in boxes.items()}})
+
     def _processed_size(self, on_disk: Size) -> Size:
         settings = self.settings
         return processed_size(on_disk, settings.model_family, settings.min_pixels, settings.max_pixels)
@@ -313,6 +362,13 @@ class Converter:
         return [shown[files[pick]] for pick in picks]
 
 
+def _boxes_key(sample: Sample) -> str:
+    """The row's key that boxes come from."""
+    if sample.region is not None:
+        return "RC_info.start_frame_bbox"
+    return "conversations.1.value" if "from_text" in sample.flags else "struc_info"
+
+
 def keep_boxed(
     picks: Sequence[int], shown_at: Sequence[float], times: Sequence[float], boxed: Sequence[bool]
 ) -> tuple[int, ...]:
@@ -342,11 +398,6 @@ def _odd_shape(source: str, canvas: Size, on_disk: Size) -> list[str]:
     return [] if abs(canvas[0] * on_disk[1] / (canvas[1] * on_disk[0]) - 1) < 0.05 else ["frame_unlike_canvas"]
 
 
-def _file_number(path: str) -> int | None:
-    digits = path[path.rfind("/") + 1 :].rpartition(".")[0].rpartition("_")[2]
-    return int(digits) if digits.isdecimal() else None
-
-
 def _enter(done: Converted, audit: Audit) -> None:
     """Counts a written row."""
     sample, line, extra = done.sample, done.line, done.row["extra_info"]
@@ -370,7 +421,7 @@ def _enter(done: Converted, audit: Audit) -> None:
     if done.thinned:
         counts["rows_thinned"] += 1
     first, last = sample.frames[0], sample.frames[-1]
-    if _file_number(first) != sample.numbers[0] or _file_number(last) != sample.numbers[-1]:
+    if file_number(first) != sample.numbers[0] or file_number(last) != sample.numbers[-1]:
         counts["rows_with_other_file_numbers"] += 1
 
 

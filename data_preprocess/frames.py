@@ -121,12 +121,14 @@ class FrameRoot:
         root: the folder. With `verify` "none" it need not exist.
         verify: one of `VERIFY`. "none" touches no frame file and so cannot see a link that leads out of `root`:
             whoever then opens the frames asks for "exists" at least.
+        link_roots: further folders that links may lead into, such as the blobs of a hub's cache.
     """
 
-    def __init__(self, root: str | os.PathLike[str], verify: str = "exists"):
+    def __init__(self, root: str | os.PathLike[str], verify: str = "exists", link_roots: Sequence[str] = ()):
         if verify not in VERIFY:
             raise ValueError(f"verify {verify!r}: expected one of {', '.join(VERIFY)}")
         self.root, self.verify = os.path.realpath(root), verify
+        self._allowed = (self.root, *map(os.path.realpath, link_roots))
         if verify != "none" and not os.path.isdir(self.root):
             raise FrameError(str(root), "expected a folder of frames (--frames-root)")
         self._named = _sources_in([*os.path.abspath(root).split("/"), *self.root.split("/")])
@@ -211,8 +213,8 @@ class FrameRoot:
             raise FrameError(listed, f"{place} is of {'/'.join(sorted(self._named))}, not of {'/'.join(sorted(lost))}")
 
     def _inside(self, path: str, listed: str) -> str:
-        if os.path.commonpath([path, self.root]) != self.root:
-            raise FrameError(listed, f"a link leads out of the frames root, to {path}")
+        if not any(os.path.commonpath([path, root]) == root for root in self._allowed):
+            raise FrameError(listed, f"a link leads out of the frames root, to {path} (--link-roots allows it)")
         return path
 
     def _check(self, files: Sequence[str], listed: Sequence[str]) -> None:

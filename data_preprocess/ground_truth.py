@@ -6,16 +6,23 @@ By default the structure (`struc_info`) decides over times, boxes and scores, an
 action. Where the two differ beyond rounding, the row is flagged, whichever of them is used:
 
 * `text_disagrees`: times, boxes or scores differ;
+* `text_rewritten`: they are the same, but the text does not follow the task's grammar;
 * `caption_disagrees`: an event's caption in the text is not the structure's, nor ends with it;
-* `text_unreadable`: the text does not follow the task's grammar, the structure is used;
+* `text_unreadable`: nothing can be read from the text, the structure is used;
 * `from_text`: there is no structure, the text is used;
-* `more_than_one_object`, `box_without_area`: oddities of the structure itself.
+* `more_than_one_object`: an oddity of the structure itself;
+* `unseen_characters`: the text or a caption held characters that are not seen, which are taken out;
+* `time_clipped`: a time slightly before the clip, which no answer can say, became 0.
+
+A text is a truth only where it follows the task's grammar. What the lenient reading of model answers makes of other
+texts is a guess, good enough to see that it agrees with the structure, and no more.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from operator import sub
@@ -73,22 +80,25 @@ def check(adapter: Any, value: Any, prefix: str = "") -> Any:
         raise shape_error(error, prefix) from None
 
 
-def _no_boolean(value: Any) -> Any:
-    if isinstance(value, bool):
+def _plain_number(value: Any) -> Any:
+    """A value as it is, unless Python alone takes it for a number: a boolean, or digits like `1_0`."""
+    if isinstance(value, bool) or (isinstance(value, str) and ("_" in value or not value.isascii())):
         raise PydanticCustomError("number", "Input should be a valid number")
     return value
 
 
-def no_booleans(values: Any) -> Any:
-    """A list as it is; one with a boolean in it is refused, which Python would take for 0 or 1."""
-    if isinstance(values, list) and bool in map(type, values):
-        raise PydanticCustomError("numbers", "Input should be numbers, no booleans")
+def _plain_numbers(values: Any) -> Any:
+    """A list as it is; one with a boolean in it, or with digits like `1_0`, is refused."""
+    if isinstance(values, list) and not {int, float}.issuperset(map(type, values)):
+        if bool in map(type, values):
+            raise PydanticCustomError("numbers", "Input should be numbers, no booleans")
+        return [_plain_number(value) for value in values]
     return values
 
 
-Number = Annotated[FiniteFloat, BeforeValidator(_no_boolean)]
-Box = Annotated[list[FiniteFloat], Field(min_length=4, max_length=4), BeforeValidator(no_booleans)]
-_Whole = Annotated[int, BeforeValidator(_no_boolean)]
+Number = Annotated[FiniteFloat, BeforeValidator(_plain_number)]
+Box = Annotated[list[FiniteFloat], Field(min_length=4, max_length=4), BeforeValidator(_plain_numbers)]
+_Whole = Annotated[int, BeforeValidator(_plain_number)]
 _Caption = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=MAX_TEXT)]
 
 
@@ -140,12 +150,29 @@ def _first(structure: Any) -> Any:
     return items[0]
 
 
-def _said(task: str, answer: str, structure: Any) -> Any:
-    """What the text says, empty where it cannot be read; without a structure it must be readable."""
-    parsed = PARSERS[task](answer)
-    if parsed.format == 0 and structure is None:
-        raise ShapeError(_ANSWER, f"an answer of the {task} grammar, or struc_info", answer)
-    return parsed.value
+@dataclass(frozen=True)
+class _Text:
+    """An answer's text, tidied; what can be read from it, empty for nothing; whether it follows the grammar."""
+
+    answer: str
+    said: Any
+    whole: bool
+
+
+def _read(task: str, answer: str, structure: Any, expected: str = "") -> _Text:
+    """The text of an answer, each line without needless white space; without a structure it must be of the grammar."""
+    tidy = "\n".join(" ".join(line.split()) for line in answer.strip().splitlines())
+    parsed = PARSERS[task](tidy)
+    if parsed.format < 1 and structure is None:
+        raise ShapeError(_ANSWER, expected or f"an answer of the {task} grammar, or struc_info", answer)
+    return _Text(tidy, parsed.value, parsed.format == 1)
+
+
+def seen(text: str) -> str:
+    """A text without control characters and characters that are not seen (zero width, marks of direction)."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(letter for letter in text if letter.isprintable() or letter.isspace())
 
 
 def _in_order(bounds: Sequence[tuple[float, float]], key: str) -> None:
@@ -163,30 +190,34 @@ def _flat(items: Iterable[Iterable[float]]) -> Iterable[float]:
     return chain.from_iterable(items)
 
 
-def _verdict(said: Any, agree: bool) -> list[str]:
+def _verdict(answer: str, text: _Text, agree: bool) -> list[str]:
     """The flag of a text beside a structure."""
-    return [] if agree else ["text_disagrees"] if said else ["text_unreadable"]
+    if agree:
+        return [] if text.whole and text.answer == answer.strip() else ["text_rewritten"]
+    return ["text_disagrees"] if text.said else ["text_unreadable"]
 
 
 def _tal(answer: str, structure: Any, truth: str) -> Ground:
-    said = _said("tal", answer, structure)
+    text = _read("tal", answer, structure)
+    said = text.said
     if structure is None:
         _in_order(said, _ANSWER)
-        return answer, {"text": answer, "spans": [list(span) for span in said]}, ("from_text",)
+        return text.answer, {"text": answer, "spans": [list(span) for span in said]}, ("from_text",)
     groups = check(_GROUNDINGS, _items(structure), "struc_info")
     spans = [(span.start, span.end) for group in groups for span in group.spans]
     _in_order(spans, "struc_info")
     agree = len(said) == len(spans) and _near(_flat(sorted(said)), _flat(sorted(spans)))
-    flags = _verdict(said, agree)
-    if truth == "text" and said:
+    flags = _verdict(answer, text, agree)
+    if truth == "text" and text.whole:
         _in_order(said, _ANSWER)
         spans, agree = said, True
     ground = {"text": answer, "spans": [list(span) for span in spans]}
-    return answer if agree else render_tal(spans), ground, tuple(flags)
+    return text.answer if agree and text.whole else render_tal(spans), ground, tuple(flags)
 
 
 def _stg(answer: str, structure: Any, truth: str) -> Ground:
-    said = _said("stg", answer, structure)
+    text = _read("stg", answer, structure)
+    said = text.said
     if structure is None:
         # Without the structure, the stride of the asked grid is what the answer's own times show.
         boxes, times, flags = said, sorted(said), ["from_text"]
@@ -204,13 +235,12 @@ def _stg(answer: str, structure: Any, truth: str) -> Ground:
             and _near(sorted(said), sorted(boxes))
             and _near(_flat(said[time] for time in sorted(said)), _flat(boxes[time] for time in sorted(boxes)))
         )
-        flags = _verdict(said, agree)
+        # The target is written anew in any case, in the space of the model.
+        flags = [] if agree else _verdict(answer, text, agree)
         if len(_items(structure)) > 1:
             flags.append("more_than_one_object")
-        if truth == "text" and said:
+        if truth == "text" and text.whole:
             boxes = said
-    if any(box[2] <= box[0] or box[3] <= box[1] for box in boxes.values()):
-        flags.append("box_without_area")
     ground = {
         "text": answer,
         "boxes": {str(time): list(boxes[time]) for time in sorted(boxes)},
@@ -222,17 +252,21 @@ def _stg(answer: str, structure: Any, truth: str) -> Ground:
     return answer, ground, tuple(flags)
 
 
-def _segments(structure: Any) -> list[Event]:
-    """The events of `struc_info`: a list, a list in a list, or under `dc_segments`."""
+def _segments(structure: Any) -> tuple[list[Event], bool]:
+    """The events of `struc_info`, which is a list, a list in a list, or under `dc_segments`.
+
+    With them comes whether a caption held characters that are not seen; they are taken out.
+    """
     items = _items(structure)
     if isinstance(items, list) and items:
         if all(isinstance(item, dict) and "dc_segments" in item for item in items):
             items = [item["dc_segments"] for item in items]
         if all(isinstance(item, list) for item in items):
             items = [segment for item in items for segment in item]
-    events = [Event(item.start, item.end, item.caption) for item in check(_SEGMENTS, items, "struc_info")]
-    _in_order([(event.start, event.end) for event in events], "struc_info")
-    return events
+    segments = check(_SEGMENTS, items, "struc_info")
+    events = [Event(item.start, item.end, seen(item.caption)) for item in segments]
+    _in_order([_when(event) for event in events], "struc_info")
+    return events, any(item.caption != event.caption for item, event in zip(segments, events, strict=True))
 
 
 def _same_caption(said: str, given: str) -> bool:
@@ -249,26 +283,27 @@ def _when(event: Event) -> tuple[float, float]:
 
 
 def _dvc(answer: str, structure: Any, truth: str) -> Ground:
-    said: list[Event] = _said("dvc", answer, structure)
+    text = _read("dvc", answer, structure)
+    said: list[Event] = text.said
     if structure is None:
         _in_order([_when(event) for event in said], _ANSWER)
-        return answer, _events_ground(answer, said), ("from_text",)
-    events = _segments(structure)
+        return text.answer, _events_ground(answer, said), ("from_text",)
+    events, cleaned = _segments(structure)
     pairs: list[tuple[Event, Event]] = []
     if len(said) == len(events):
         pairs = list(zip(sorted(said, key=_when), sorted(events, key=_when), strict=True))
     agree = bool(pairs) and _near(_flat(_when(a) for a, _ in pairs), _flat(_when(b) for _, b in pairs))
-    flags = _verdict(said, agree)
+    flags = [*_verdict(answer, text, agree), *["unseen_characters"] * cleaned]
     if not all(_same_caption(a.caption, b.caption) for a, b in pairs):
         flags.append("caption_disagrees")
-    if truth == "text" and said:
+    if truth == "text" and text.whole:
         _in_order([_when(event) for event in said], _ANSWER)
-        return answer, _events_ground(answer, said), tuple(flags)
-    if pairs and (agree or all(a.start <= b.end and b.start <= a.end for a, b in pairs)):
+        return text.answer, _events_ground(answer, said), tuple(flags)
+    if text.whole and pairs and (agree or all(a.start <= b.end and b.start <= a.end for a, b in pairs)):
         # The text's captions are the ones to learn, the structure's times are not rounded. Events that share no time
         # are not each other's: then the structure's own captions stay with its times.
         events = [Event(b.start, b.end, a.caption) for a, b in pairs]
-    return answer if agree else render_dvc(events), _events_ground(answer, events), tuple(flags)
+    return text.answer if agree and text.whole else render_dvc(events), _events_ground(answer, events), tuple(flags)
 
 
 def _events_ground(answer: str, events: list[Event]) -> dict[str, Any]:
@@ -307,20 +342,18 @@ def _scores(
 ) -> Ground:
     """Ground truth of a task that scores names: `shape` has one field, the scores by any spelling of them."""
     names = tuple(spellings.values())
-    said = _said(task, answer, structure)
-    whole = all(name in said for name in names)
+    text = _read(task, answer, structure, f"scores for {', '.join(names)} in the {task} grammar")
+    said = text.said
     if structure is None:
-        if not whole:
-            raise ShapeError(_ANSWER, f"scores for {', '.join(names)}", answer)
-        return answer, {"text": answer, "scores": {name: said[name] for name in names}}, ("from_text",)
+        return text.answer, {"text": answer, "scores": {name: said[name] for name in names}}, ("from_text",)
     (field,) = shape.model_fields
     given = getattr(check(shape, _first(structure), "struc_info.0"), field)
     scores = _named(given, spellings, number, f"struc_info.0.{field}")
-    flags = tuple(_verdict(said, said == scores))
-    if truth == "text" and whole:
+    flags = tuple(_verdict(answer, text, said == scores))
+    if truth == "text" and text.whole:
         scores = said
     ground = {"text": answer, "scores": {name: scores[name] for name in names}}
-    return answer if said == scores else render(scores), ground, flags
+    return text.answer if said == scores and text.whole else render(scores), ground, flags
 
 
 _cvs = partial(_scores, "cvs", _Cvs, _CVS_SPELLINGS, _ZERO_TO_TWO, render_cvs)
@@ -372,3 +405,26 @@ def gold_times(ground: dict[str, Any]) -> list[float]:
 def outside_clip(times: Sequence[float], seconds: float, tolerance: float) -> float:
     """By how many seconds the worst of some gold times lies outside a clip of `seconds`; 0.0 within `tolerance`."""
     return max(0.0, -tolerance - min(times), max(times) - seconds - tolerance) if times else 0.0
+
+
+def from_the_start(task: str, answer: str, ground: dict[str, Any], tolerance: float) -> tuple[str, bool]:
+    """Moves times from `-tolerance` to 0 seconds to the clip's start, in place.
+
+    Returns:
+        The answer to learn, written anew where a time was moved, and whether one was. For stg it is the text always.
+    """
+    times = gold_times(ground)
+    if not times or min(times) >= 0 or min(times) < -tolerance:
+        return answer, False
+    if "spans" in ground:
+        ground["spans"] = [[max(0.0, time) for time in span] for span in ground["spans"]]
+        return render_tal([(start, end) for start, end in ground["spans"]]), True
+    if "events" in ground:
+        for event in ground["events"]:
+            event.update(start=max(0.0, event["start"]), end=max(0.0, event["end"]))
+        return render_dvc([Event(**event) for event in ground["events"]]), True
+    moved = {str(max(0.0, float(time))): box for time, box in ground["boxes"].items()}
+    if len(moved) < len(ground["boxes"]):
+        raise ShapeError("struc_info", "one time at the clip's start", f"{min(times):g} and another")
+    ground["boxes"], ground["start"] = moved, max(0.0, ground["start"])
+    return answer, True

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import sys
@@ -134,8 +133,9 @@ def run(
         found = _run(states, scratch, settings, splitting, running, metadata)
         report = {"format": FORMAT, "fingerprint": key, "frame_store_id": store, "inputs": inputs, **found}
         report["wall_s"] = round(time.monotonic() - begun, 3)
+        made = [Path(name).stem for name in report["outputs"]]
         try:
-            publish(scratch, output, report, to_replace(output, metadata, [Path(name).stem for name in report["outputs"]]))
+            publish(scratch, output, report, to_replace(output, metadata, made))
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
         return report
@@ -170,6 +170,7 @@ def _run(
                 parts.append(part.path)
                 bar.update(part.audit.rows["read"])
                 _refuse_rejects(audit, running.max_rejects, final=False)
+        _refuse_spaces(audit, settings)
         _refuse_rejects(audit, running.max_rejects, final=True)
         if not audit.rows["written"]:
             why = "".join(f"; {x['rows']} rows: {x['examples'][0]}" for x in audit.reasons()[:_REASONS])
@@ -197,6 +198,16 @@ def _run(
         "validation_groups": sorted(validation),
         "test_groups_with_answers": shared,
     }
+
+
+def _refuse_spaces(audit: Audit, settings: Settings) -> None:
+    """Ends a run with a source whose boxes count something else than pixels of its canvas, unless the user named it."""
+    for source, counts in sorted(audit.boxes.items()):
+        finding, certain = counts.finding()
+        if certain and source not in dict(settings.box_spaces):
+            raise SettingsError(
+                f"{source}: {finding} (--box-space {source}=SPACE converts them, --box-space {source}=canvas goes on)"
+            )
 
 
 def _refuse_rejects(audit: Audit, share: float, final: bool) -> None:
@@ -228,6 +239,9 @@ def print_summary(audit: dict[str, Any], output: str) -> None:
             print(f"{title}: {key}: {', '.join(f'{name} {count}' for name, count in counts.items())}")
     for source, overlap in audit["stg_rounding_iou"].items():
         print(f"boxes: {source}: IoU of gold and rounded target {overlap['mean']:.4f} (least {overlap['min']:.4f})")
+    for source, counts in audit["boxes"].items():
+        if counts["finding"]:
+            print(f"warning: {source}: {counts['finding']} (--box-space)", file=sys.stderr)
     for reason in audit["rejected"]:
         print(f"rejected: {reason['rows']} rows: {reason['reason']}; such as {reason['examples'][0]}")
     if shared := audit["test_groups_with_answers"]:

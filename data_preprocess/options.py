@@ -9,7 +9,8 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from data_preprocess.annotations import TASKS
+from data_preprocess.annotations import SOURCES, TASKS
+from data_preprocess.box_spaces import is_space
 from data_preprocess.chat import RESPONSE_TOKENS, SYSTEM_MODES
 from data_preprocess.convert import Settings
 from data_preprocess.frame_store import SUFFIXES
@@ -111,6 +112,13 @@ def parse_arguments(arguments: Sequence[str], description: str | None) -> argpar
         help="a frame that is off by more than this share of a step counts as moved (%(default)s)",
     )
     times(
+        "--box-space",
+        nargs="+",
+        default=[],
+        metavar="SOURCE=SPACE",
+        help="what a source's boxes count: canvas, 0-1, 0-1000, WIDTHxHEIGHT, xywh or xywh-SPACE",
+    )
+    times(
         "--outside-clip",
         choices=("reject", "keep"),
         default=default.outside_clip,
@@ -123,6 +131,7 @@ def parse_arguments(arguments: Sequence[str], description: str | None) -> argpar
         choices=("none", "exists", "decode"),
         help="how to check listed frames (exists; decode without a store)",
     )
+    frames("--link-roots", nargs="+", default=[], metavar="DIR", help="folders that links may lead into")
     frames("--frame-store", metavar="DIR", help="folder of resized frames (OUTPUT/frames; none with --verify none)")
     frames("--no-frame-store", action="store_true", help="list the source frames and store none")
     frames(
@@ -167,6 +176,12 @@ def parse_arguments(arguments: Sequence[str], description: str | None) -> argpar
         options.verify = "decode" if options.no_frame_store else "exists"
     if options.verify == "none" and options.frame_store:
         parser.error("--verify none: expected no --frame-store (frames are not touched)")
+    spaces = [entry.partition("=")[::2] for entry in options.box_space]
+    for source, space in spaces:
+        if source not in SOURCES or not is_space(space):
+            parser.error(f"--box-space {source}={space}: expected SOURCE=SPACE, such as CoPESD=0-1 or EgoSurgery=xywh")
+    options.box_spaces = tuple(sorted(dict(spaces).items()))
+    options.link_roots = tuple(os.path.realpath(folder) for folder in options.link_roots)
     budgets = []
     for entry in options.response_tokens:
         task, _, tokens = entry.partition("=")

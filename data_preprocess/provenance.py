@@ -30,7 +30,8 @@ def code_fingerprint() -> str:
     """Hash of the code that decides the output: this package, and what it uses of the reward's."""
     here = Path(__file__).resolve().parent
     files = sorted(path for path in here.glob("*.py") if path.name not in _NO_PART_OF_IT)
-    files += [Path(__file__).resolve().parents[1] / "reward_score" / name for name in ("answers.py", "boxes.py")]
+    used = ("answers", "boxes", "references", "tasks", "vocabularies")
+    files += [Path(__file__).resolve().parents[1] / "reward_score" / f"{name}.py" for name in used]
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.read_bytes() if path.exists() else b"")

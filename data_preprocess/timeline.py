@@ -38,6 +38,8 @@ _DIRECTORY = re.compile(r"(?:^|/)frames_([0-9]{1,3}(?:\.[0-9]{1,3})?)fps/")
 # Answers give times with one decimal: a bound may lie half of that beyond a clip's end and still be inside.
 _ROUNDING = 0.05
 _FUZZ = 1e-9
+# A step between listed frames, as a share of what the stated rate says: joints and rounding stay within.
+_USUAL = (0.5 - _FUZZ, 1.9)
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,17 @@ def frame_seconds(
     if mode == "declared" and declared and declared > 0 and span > 0:
         return [(number - first) / span * declared for number in numbers]
     return [(number - first) / clock.rate for number in numbers]
+
+
+def rate_disagrees(times: Sequence[float], fps: float) -> bool:
+    """Whether the usual step between listed frames is some twice what the stated rate says, half of it, or further off.
+
+    Args:
+        times: clip seconds of the listed frames, never decreasing.
+        fps: the sampling rate that the row states, frames a second.
+    """
+    steps = [b - a for a, b in zip(times, times[1:], strict=False) if b > a]
+    return len(steps) > 1 and not _USUAL[0] < statistics.median_low(steps) * fps < _USUAL[1]
 
 
 def uniform(times: Sequence[float], fps: float, max_growth: float = 2.0, tolerance: float = 0.25) -> Timeline:

@@ -141,7 +141,7 @@ def test_boxes_by_seconds_with_or_without_decimals():
         assert (ground["start"], ground["end"], ground["stride"], ground["object"]) == (66.0, 74.0, 8.0, "hook")
     moved = copy.deepcopy(structure)
     moved["bbox_dict"]["66"] = [3, 2, 1, 4]
-    assert parse(row("stg", answer, moved)).flags == ("text_disagrees", "box_without_area")
+    assert parse(row("stg", answer, moved)).flags == ("text_disagrees",)
 
 
 def test_scores():
@@ -183,9 +183,25 @@ def test_a_row_without_an_answer_is_a_test_row():
     assert sample.answer is None and sample.ground is None
 
 
-def test_every_video_mark_of_the_question_is_taken_off():
-    turns = [{"from": "human", "value": "<video>\n<video>What <video>is it?"}, {"from": "gpt", "value": "tying"}]
-    assert parse(row("next_action", conversations=turns)).question == "What is it?"
+@pytest.mark.parametrize(
+    ("asked", "question"),
+    [
+        ("<video>\n<video>What is it?", "What is it?"),
+        ("What is it?\n<video>", "What is it?"),
+        ("What is it?", "What is it?"),
+        ("<video>\nWhat does <video> show?", None),
+        ("<video>\nWhat is in the <vid<video>eo>?", None),
+        ("<vid<video>eo>\nWhat is it?", None),
+        ("<video>\nWhat is <vid\u200beo> it?", None),
+        ("<video> \n ", None),
+    ],
+)
+def test_the_mark_of_the_clip_stands_before_or_behind_the_question(asked, question):
+    record = row("next_action", conversations=[{"from": "human", "value": asked}, {"from": "gpt", "value": "tying"}])
+    if question:
+        assert parse(record).question == question
+    else:
+        assert "row 7: conversations.0.value: expected" in refused(record) and "<video>" in refused(record)
 
 
 @pytest.mark.parametrize(
@@ -231,7 +247,7 @@ def test_a_row_comes_as_raw_json_or_decoded():
 
 
 @pytest.mark.parametrize(
-    "raw", [b'{"id": NaN}', b"{'id': 1}", b'{"id": "\xff"}', b'{"id": 1', b'{"a": "\\ud800"}', b""]
+    "raw", [b'{"id": nan}', b"{'id': 1}", b'{"id": "\xff"}', b'{"id": 1', b'{"a": "\\ud800"}', b""]
 )
 def test_a_row_that_is_no_json(raw):
     with pytest.raises(RecordError, match=r"a\.json: row 7: expected valid JSON, found ") as caught:

@@ -190,8 +190,8 @@ def test_rows_before_the_damage_are_given_out(tmp_path):
 @pytest.mark.parametrize(
     "text, rows",
     [
-        ('[{"a": NaN}, {\'a\': 1}, {"a": 1,}, {"a" {}}]', 4),
-        ('{"a": NaN}\n{\'a\': "it\'s\n{"a": \nhello\n{"a": 1}\n', 5),
+        ('[{"a": nan}, {\'a\': 1}, {"a": 1,}, {"a" {}}]', 4),
+        ('{"a": nan}\n{\'a\': "it\'s\n{"a": \nhello\n{"a": 1}\n', 5),
     ],
     ids=["list", "lines"],
 )
