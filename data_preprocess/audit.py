@@ -17,6 +17,7 @@ import orjson
 from data_preprocess.annotations import RecordError, Sample
 from data_preprocess.box_spaces import BoxCounts
 from data_preprocess.frames import FrameError
+from data_preprocess.splits import is_unknown
 
 EXAMPLES = 3
 """Examples kept of every reason for a reject."""
@@ -41,10 +42,11 @@ def _quantities() -> dict[str, array[float]]:
 class Audit:
     """Counts of what was read, changed, odd and rejected.
 
-    `flags` are per pair; `time_rules`, `timeline`, `clocks` and `rounding` per source. `rounding` holds the IoU of each
-    gold box and the box that the target says; `boxes` tells per source what its boxes count. `digests` identify rows by
-    id and by (id, qa_type, question), 8 bytes each, so that duplicates can be counted over all blocks. `frames` counts
-    what the frame store made and reused.
+    `flags` are per pair; `time_rules`, `timeline`, `clocks`, `rounding`, `boxes`, `own_groups` per source. `rounding`
+    holds the IoU of each gold box and the box that the target says; `boxes` tells what the boxes count; `own_groups`
+    holds the videos whose ids follow no rule, so that each is a group of its own. `digests` identify rows by id and by
+    (id, qa_type, question), 8 bytes each, so that duplicates can be counted over all blocks. `frames` counts what the
+    frame store made and reused.
     """
 
     def __init__(self) -> None:
@@ -59,6 +61,7 @@ class Audit:
         self.clocks = _counters()
         self.frames: Counter[str] = Counter()
         self.rounding: defaultdict[str, array[float]] = defaultdict(_reals)
+        self.own_groups: defaultdict[str, set[str]] = defaultdict(set)
         self.boxes: defaultdict[str, BoxCounts] = defaultdict(BoxCounts)
         self.digests = {"id": array("Q"), "id_qa_type_question": array("Q")}
 
@@ -82,6 +85,9 @@ class Audit:
         """Counts a row that is written; `quantities` in the order of `QUANTITIES`, None where the row has none."""
         self.rows["written"] += 1
         self.videos[pair].add(video)
+        source = pair.split("/")[1]
+        if is_unknown(source, video):
+            self.own_groups[source].add(video)
         if flags:
             self.flags[pair].update(flags)
         for numbers, value in zip(self.values[pair].values(), quantities, strict=True):
@@ -101,8 +107,9 @@ class Audit:
         for pair, values in other["values"].items():
             for name, numbers in values.items():
                 self.values[pair][name].extend(numbers)
-        for pair, names in other["videos"].items():
-            self.videos[pair].update(names)
+        for name in ("videos", "own_groups"):
+            for key, names in other[name].items():
+                getattr(self, name)[key].update(names)
         for source, numbers in other["rounding"].items():
             self.rounding[source].extend(numbers)
         for source, counts in other["boxes"].items():
@@ -155,6 +162,7 @@ class Audit:
             "splits": {split: sum(counts.values()) for split, counts in per_split.items()},
             "pairs": pairs,
             "flags": _plain(self.flags),
+            "own_groups": {source: sorted(names) for source, names in sorted(self.own_groups.items())},
             "duplicates": {name: _repeats(numbers) for name, numbers in self.digests.items()},
             "time_rules": _plain(self.time_rules),
             "timeline": _plain(self.timeline),

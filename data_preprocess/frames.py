@@ -283,13 +283,14 @@ def render(
             raise MixedSizes(f"mixed sizes in one clip: {image.width}x{image.height}, expected {expected}")
         if draft and box is None:
             image.draft(None, size)
-        frame = _rgb(image)
+        frame = rgb(image)
         if box is not None:
             draw_box(frame, box, canvas or frame.size, size)
-        return frame if frame.size == size else frame.resize(size, Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
+        return resized(frame, size)
 
 
-def _rgb(image: Image.Image) -> Image.Image:
+def rgb(image: Image.Image) -> Image.Image:
+    """An opened picture's pixels as RGB."""
     if image.mode == "RGBA":
         # On white, as Qwen's own reader shows it.
         frame = Image.new("RGB", image.size, (255, 255, 255))
@@ -299,6 +300,11 @@ def _rgb(image: Image.Image) -> Image.Image:
         image.load()
         return image
     return image.convert("RGB")
+
+
+def resized(frame: Image.Image, size: Size) -> Image.Image:
+    """A frame at the size that the model sees it in."""
+    return frame if frame.size == size else frame.resize(size, Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
 
 
 def draw_box(frame: Image.Image, box: Box, canvas: Size, size: Size) -> None:

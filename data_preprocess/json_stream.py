@@ -11,6 +11,9 @@ valid JSON is for `annotations.parse_record` to say, and only damage that hides 
 from __future__ import annotations
 
 import gzip
+import os
+import re
+import stat
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +31,8 @@ MAX_ROW = 64 << 20
 
 _SPACE = b" \t\r\n"
 _QUOTE, _BACKSLASH, _NEWLINE, _OPEN, _CLOSE = b'"\\\n{}'
+# The first key of an object holds a list of objects that is none of a row.
+_LIST_OF_ROWS = re.compile(rb'\s*\{\s*"((?!conversations|struc_info)[^"\\]{1,60})"\s*:\s*\[\s*\{')
 _Bounds = tuple[int, int]
 
 
@@ -110,6 +115,8 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, bytes]]:
 
 def open_bytes(path: str | Path) -> BinaryIO:
     """The bytes of a file, unzipped where its first bytes say gzip."""
+    if (kind := not_regular(path)) is not None:
+        raise RecordError(str(path), None, "", "a file that can be read twice", kind)
     handle = open(path, "rb")
     try:
         if handle.peek(2)[:2] == b"\x1f\x8b":
@@ -118,6 +125,15 @@ def open_bytes(path: str | Path) -> BinaryIO:
     except OSError:
         handle.close()
         raise
+
+
+def not_regular(path: str | Path) -> str | None:
+    """What a path is, in words, where it can be read only once, or without end; else None."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return None
+    return None if stat.S_ISREG(mode) or stat.S_ISDIR(mode) else "a pipe or a device"
 
 
 class _Kept:
@@ -176,9 +192,25 @@ def _bounds(handle: BinaryIO | _Kept, file: str, chunk: int) -> Iterator[_Bounds
     if body.startswith(b"["):
         yield from _objects(_chunks(body[1:], handle, chunk), position + 1, file)
     elif body.startswith(b"{"):
+        _refuse_one_object(body, file)
         yield from _lines(_chunks(body, handle, chunk), position, file)
     else:
         raise RecordError(file, None, "", "a JSON list or JSON lines", _shown(body))
+
+
+def _refuse_one_object(body: bytes, file: str) -> None:
+    """Refuses a file that is one object with the rows somewhere in it, where its beginning shows it.
+
+    JSON lines have a whole object on each line; an object that goes on behind its first line is no row.
+    """
+    line, end, _ = body.partition(b"\n")
+    scan = _Scan()
+    scan.feed(line)
+    lists = _LIST_OF_ROWS.match(body)
+    if lists or (end and scan.depth and not scan.quoted):
+        name = f" under {_shown(lists[1])}" if lists else ""
+        found = f"one object over the whole file; its rows may be in a list{name}, which has to be the file"
+        raise RecordError(file, None, "", "a JSON list or JSON lines", found)
 
 
 def _chunks(head: bytes, handle: BinaryIO | _Kept, chunk: int) -> Iterator[bytes]:

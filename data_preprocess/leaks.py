@@ -160,7 +160,15 @@ def boundaries(spans: Sequence[tuple[float, float]], reach: float, duration: flo
 
 def near(places: np.ndarray, marks: Marks) -> np.ndarray:
     """Which places lie within one sampling interval of a mark."""
-    return (np.abs(places[..., None] - marks.places) <= marks.reach + _FUZZ).any(axis=-1)
+    lows, highs = _near_marks(marks)
+    # Neighbouring stretches may overlap; each is as long as the others, so that their order is one for both ends.
+    return np.searchsorted(lows, places, "right") > np.searchsorted(highs, places)
+
+
+def _near_marks(marks: Marks) -> tuple[np.ndarray, np.ndarray]:
+    """First and last place near each mark, in order."""
+    places = np.sort(marks.places)
+    return places - marks.reach - _FUZZ, places + marks.reach + _FUZZ
 
 
 def chance(edges: np.ndarray, times: np.ndarray, marks: Marks) -> float:
@@ -169,32 +177,98 @@ def chance(edges: np.ndarray, times: np.ndarray, marks: Marks) -> float:
     A boundary keeps its offset (up to half an interval) to the listed frame nearest to it, so that rounding and whole
     seconds fall alike in both counts.
     """
-    closest = times[np.abs(times[None, :] - edges[:, None]).argmin(axis=1)]
+    after = np.clip(np.searchsorted(times, edges), 1, len(times) - 1) if len(times) > 1 else np.zeros(len(edges), int)
+    before = np.maximum(after - 1, 0)
+    closest = np.where(times[after] - edges < edges - times[before], times[after], times[before])
     offsets = np.clip(edges - closest, -marks.reach / 2, marks.reach / 2)
-    moved = times[None, :] + offsets[:, None]
-    allowed = _inside(moved, marks.reach, times[-1])
-    hits = (near(moved, marks) & allowed).sum(axis=1)
-    return float((hits / np.maximum(allowed.sum(axis=1), 1)).sum())
+    first, last = marks.reach + _FUZZ, times[-1] - marks.reach - _FUZZ
+    if first >= last:
+        return 0.0
+    # The stretches near marks, without overlap and within the clip.
+    lows, highs = _near_marks(marks)
+    lows, highs = np.maximum(lows, first), np.minimum(highs, last)
+    highs[:-1] = np.minimum(highs[:-1], np.maximum(lows[1:], lows[:-1]))
+    kept = lows < highs
+    hits = _moved_within(times, lows[kept], highs[kept], offsets, marks.reach / 2)
+    allowed = _moved_within(times, np.array([first]), np.array([last]), offsets, marks.reach / 2)
+    return float((hits / np.maximum(allowed, 1)).sum())
 
 
-def overlaps(spans: Sequence[tuple[float, float]], places: np.ndarray, duration: float) -> np.ndarray:
-    """IoU of every gold span (rows) with every span between neighbouring marks or clip ends (columns)."""
+def _moved_within(
+    times: np.ndarray, lows: np.ndarray, highs: np.ndarray, offsets: np.ndarray, most: float
+) -> np.ndarray:
+    """For each offset, how many times lie within one of some stretches once they are moved by it.
+
+    Args:
+        times: in order.
+        lows, highs: ends of the stretches.
+        offsets: each at most `most`.
+    """
+    return _below(times, highs, offsets, most) - _below(times, lows, offsets, most)
+
+
+def _below(times: np.ndarray, bounds: np.ndarray, offsets: np.ndarray, most: float) -> np.ndarray:
+    """For each offset, the sum over the bounds of how many moved times are at most the bound.
+
+    Only the times within `most` of a bound change sides with the offset, and each is near few bounds: so the memory is
+    linear in all three arrays.
+    """
+    first = np.searchsorted(times, bounds - most)
+    counts = np.searchsorted(times, bounds + most, "right") - first
+    starts = np.cumsum(counts) - counts
+    places = np.arange(counts.sum()) + np.repeat(first - starts, counts)
+    gaps = np.sort(np.repeat(bounds, counts) - times[places])
+    return first.sum() + len(gaps) - np.searchsorted(gaps, offsets)
+
+
+def overlaps(
+    spans: Sequence[tuple[float, float]], places: np.ndarray, duration: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """The spans between neighbouring marks or clip ends that overlap each gold span most.
+
+    Returns:
+        Three numbers of such spans for each gold span (where it starts, where it ends, and the longest between), and
+        their IoU with it. No other span between marks has a higher one, nor has any of `OVERLAP` or more.
+    """
     edges = np.concatenate(([0.0], np.sort(places), [duration]))
+    lengths, last = np.diff(edges), len(edges) - 2
     gold = np.array(spans, dtype=np.float64)
-    starts, ends = gold[:, :1], gold[:, 1:]
-    shared = np.minimum(ends, edges[1:]) - np.maximum(starts, edges[:-1])
-    whole = np.maximum(ends, edges[1:]) - np.minimum(starts, edges[:-1])
-    return np.where(shared > 0, shared / np.maximum(whole, _FUZZ), 0.0)
+    starts, ends = gold[:, 0], gold[:, 1]
+    first = np.clip(np.searchsorted(edges, starts, "right") - 1, 0, last)
+    final = np.clip(np.searchsorted(edges, ends) - 1, 0, last)
+    chosen = np.stack([first, final, _longest(lengths, first + 1, np.maximum(final, first + 1))], axis=1)
+    chosen[:, 2] = np.where(first + 1 < final, chosen[:, 2], first)
+    shared = np.minimum(ends[:, None], edges[chosen + 1]) - np.maximum(starts[:, None], edges[chosen])
+    whole = np.maximum(ends[:, None], edges[chosen + 1]) - np.minimum(starts[:, None], edges[chosen])
+    return chosen, np.where(shared > 0, shared / np.maximum(whole, _FUZZ), 0.0)
+
+
+def _longest(lengths: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """The place of the greatest of `lengths[start:end]` for each pair; any place where the pair is empty."""
+    best = np.arange(len(lengths))
+    found = np.minimum(starts, len(lengths) - 1)
+    sizes, width = np.maximum(ends - starts, 1), 1
+    while True:
+        # `best[i]` is the place of the greatest of `width` lengths from i on. Two of them cover up to twice the width.
+        of_width = (sizes >= width) & (sizes < 2 * width)
+        left = np.minimum(starts, len(best) - 1)[of_width]
+        right = np.clip(ends - width, 0, len(best) - 1)[of_width]
+        a, b = best[left], best[right]
+        found[of_width] = np.where(lengths[a] >= lengths[b], a, b)
+        if width >= sizes.max(initial=1) or len(best) <= width:
+            return found
+        a, b = best[:-width], best[width:]
+        best, width = np.where(lengths[a] >= lengths[b], a, b), 2 * width
 
 
 def guess(task: str, spans: Sequence[tuple[float, float]], places: np.ndarray, duration: float) -> tuple[float, ...]:
     """Score of the spans between the marks: in tal (mean best IoU, share of at least 0.5), in dvc (F1,)."""
-    table = overlaps(spans, places, duration)
+    chosen, ious = overlaps(spans, places, duration)
     if task == "tal":
-        best = table.max(axis=1)
+        best = ious.max(axis=1)
         return float(best.mean()), float((best >= OVERLAP).mean())
-    hits = table >= OVERLAP
-    recall, precision = hits.any(axis=1).mean(), hits.any(axis=0).mean()
+    hits = ious >= OVERLAP
+    recall, precision = hits.any(axis=1).mean(), len(np.unique(chosen[hits])) / (len(places) + 1)
     return (float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0,)
 
 

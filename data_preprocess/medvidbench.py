@@ -40,6 +40,7 @@ from data_preprocess.convert import Settings
 from data_preprocess.frame_store import identify
 from data_preprocess.frames import FrameError
 from data_preprocess.geometry import processed_size
+from data_preprocess.json_stream import not_regular
 from data_preprocess.options import Running, parse_arguments, settings_of
 from data_preprocess.parts import PipelineError
 from data_preprocess.pipeline import SPLITS, Splitting, choose_rows, make_parts, write_splits
@@ -100,6 +101,8 @@ def run(
     inputs: list[dict[str, Any]] = []
     states: dict[str, tuple[int, ...]] = {}
     for file in files:
+        if (kind := not_regular(file)) is not None:
+            raise RecordError(file, None, "", "a file that can be read twice", kind)
         try:
             states[file] = _state(file)
             inputs.append({"file": file, "bytes": states[file][0], "sha256": sha256(file)})
@@ -242,6 +245,11 @@ def print_summary(audit: dict[str, Any], output: str) -> None:
     for source, counts in audit["boxes"].items():
         if counts["finding"]:
             print(f"warning: {source}: {counts['finding']} (--box-space)", file=sys.stderr)
+    for source, names in audit["own_groups"].items():
+        print(
+            f"warning: {source}: {len(names)} video ids follow no rule and are split apart, such as {names[0]}",
+            file=sys.stderr,
+        )
     for reason in audit["rejected"]:
         print(f"rejected: {reason['rows']} rows: {reason['reason']}; such as {reason['examples'][0]}")
     if shared := audit["test_groups_with_answers"]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TypeVar
@@ -14,28 +15,48 @@ Group = TypeVar("Group", bound=Hashable)
 """Videos that stay on one side together, such as what `group_of` returns. Its `repr` decides its place in the draw."""
 
 # Three data sets annotate the same 80 cholecystectomies, under one numbering and several spellings.
-_CHOLEC = frozenset({"CholecT50", "CholecTrack20", "Cholec80_CVS"})
+_CHOLEC = "CholecT50", "CholecTrack20", "Cholec80_CVS"
 _CHOLEC_ID = re.compile(r"(?:vid(?:eo)?)?[ _-]?([0-9]{1,6})", re.IGNORECASE | re.ASCII)
 # Surgery, then recording (and part).
 _EGO_ID = re.compile(r"([0-9]{1,6})(?:_.*)?", re.ASCII)
+# Exercise, surgeon and trial; each trial is seen by two cameras.
+_TRIAL = re.compile(r"((?:suturing|knot_?tying|needle_?passing)_?[a-z][0-9]{3})", re.IGNORECASE | re.ASCII)
+_RULES = {**dict.fromkeys(_CHOLEC, _CHOLEC_ID), "EgoSurgery": _EGO_ID, "JIGSAWS": _TRIAL}
+"""What an id of these sources looks like; the group in it is the surgery. Elsewhere an id is a video's own name."""
+_ENDING = re.compile(r"\.(?:mp4|avi|mkv|mov|webm|mpe?g|m4v|wmv)\Z", re.IGNORECASE)
+_PIECE = re.compile(r"[ _-]+(?:part|capture|camera|cam|view)[ _-]?[0-9]{1,3}\Z", re.IGNORECASE | re.ASCII)
 
 
 def group_of(source: str, video_id: str) -> tuple[str, str]:
     """What a video must not be parted from: (family of sources, surgery).
 
-    CholecT50, CholecTrack20 and Cholec80_CVS share their surgeries: `VID01`, `video01` and `video_1` are one. `NN_k` of
-    EgoSurgery are recordings of surgery NN. Every other video stands for itself, and so does one of these sources whose
-    id cannot be read that way: nothing then ties it to the same surgery under another id.
+    One name in two spellings (blanks around it, composed and decomposed letters) is one video, and so are a name with
+    its file's ending, with its source before it, or with a part or a camera behind it. CholecT50, CholecTrack20 and
+    Cholec80_CVS share their surgeries: `VID01`, `video01` and `video_1` are one. `NN_k` of EgoSurgery are recordings of
+    surgery NN. Every other video stands for itself, and so does one of a source with a rule whose id does not follow
+    it (`is_unknown`): nothing then ties it to the same surgery under another id.
     """
-    if source in _CHOLEC:
-        number = _CHOLEC_ID.fullmatch(video_id.strip())
-        if number:
-            return "Cholec80", str(int(number[1]))
-    elif source == "EgoSurgery":
-        number = _EGO_ID.fullmatch(video_id.strip())
-        if number:
-            return "EgoSurgery", str(int(number[1]))
-    return source, video_id
+    name = _plain(source, video_id)
+    rule = _RULES.get(source)
+    known = rule.fullmatch(name) if rule else None
+    if known is None:
+        return source, name
+    surgery = known[1] if source == "JIGSAWS" else str(int(known[1]))
+    return ("Cholec80" if source in _CHOLEC else source), surgery
+
+
+def is_unknown(source: str, video_id: str) -> bool:
+    """Whether a source has a rule for its ids, and this id does not follow it."""
+    return source in _RULES and _RULES[source].fullmatch(_plain(source, video_id)) is None
+
+
+def _plain(source: str, video_id: str) -> str:
+    """An id without what different spellings and files of one video add to it; never empty where the id is not."""
+    name = unicodedata.normalize("NFC", video_id).strip()
+    before = re.compile(rf"\A{source.replace('_', '[_-]?')}[ _/-]+(?=.)", re.IGNORECASE)
+    for added in (_ENDING, before, _PIECE, _PIECE):
+        name = added.sub("", name, count=1).strip() or name
+    return name
 
 
 def choose_validation(counts: Mapping[tuple[Group, str], int], fraction: float = 0.15, seed: int = 0) -> set[Group]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from data_preprocess import json_stream
 from data_preprocess.annotations import RecordError, parse_record
 from data_preprocess.json_stream import block_rows, iter_blocks, read_rows
+from data_preprocess.medvidbench import main
 
 LAYOUTS = {
     "list": lambda rows: json.dumps(rows),
@@ -232,3 +233,40 @@ def test_a_file_that_shrank_since_its_rows_were_found(tmp_path):
     path.write_text("[")
     with pytest.raises(RecordError, match="row 0: expected the file as it was"):
         list(block_rows(block))
+
+
+ROW = '{"qa_type": "tal", "conversations": [{"from": "human", "value": "x"}]}'
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('{"data": [' + ROW + "]}", "'data'"),
+        ('{"data": [' + ROW + ", " + ROW + "]}\n", "'data'"),
+        ('{\n "annotations": [\n' + ROW + "\n]}", "'annotations'"),
+        ('{\n "info": {"version": 1},\n "data": [' + ROW + "]}", ""),
+        (json.dumps(json.loads(ROW), indent=1), ""),
+    ],
+)
+def test_an_object_around_the_rows_is_named(tmp_path, text, name):
+    with pytest.raises(RecordError, match="one object over the whole file") as caught:
+        list(read_rows(write(tmp_path, text)))
+    assert name in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("first", ["conversations", "struc_info"])
+def test_a_row_may_begin_with_a_list_of_objects(tmp_path, first):
+    text = json.dumps({first: [{"a": 1}]})
+    assert [raw.decode() for _, raw in read_rows(write(tmp_path, f"{text}\n{text}"))] == [text, text]
+
+
+def test_a_pipe_is_named_and_not_waited_for(tmp_path, capsys):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(RecordError, match="a pipe or a device"):
+        list(read_rows(pipe))
+    run = ["--annotations", str(pipe), "--frames-root", str(tmp_path), "--output", str(tmp_path / "out")]
+    for command in (["inspect", str(pipe)], ["leaks", str(pipe)], run):
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert f"{pipe}: expected a file that can be read twice, found a pipe" in said and said.count("\n") == 1

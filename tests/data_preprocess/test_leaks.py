@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,69 @@ def test_the_guessers_scores_by_hand():
     found = leaks.guess("dvc", [(0.0, 15.0), (15.0, 28.0), (31.0, 40.0)], middle, 40.0)
     assert found == (pytest.approx(2 * (1 / 2) * (1 / 3) / (1 / 2 + 1 / 3)),)
     assert leaks.guess("dvc", [(1.0, 3.0)], middle, 40.0) == (0.0,)
+
+
+def by_definition(task, spans, edges, places, times, reach):
+    """Near, chance and guess as the module's text says them, over all pairs."""
+
+    def is_near(place):
+        return any(abs(place - mark) <= reach + 1e-6 for mark in places)
+
+    def inside(place):
+        return reach + 1e-6 < place < times[-1] - reach - 1e-6
+
+    expected = 0.0
+    for edge in edges:
+        offset = edge - min(times, key=lambda time: abs(time - edge))
+        moved = [time + min(max(offset, -reach / 2), reach / 2) for time in times]
+        expected += sum(inside(m) and is_near(m) for m in moved) / max(1, sum(map(inside, moved)))
+    cuts = [0.0, *places, times[-1]]
+    table = np.zeros((len(spans), len(cuts) - 1))
+    for row, (a, b) in enumerate(spans):
+        for column, (c, d) in enumerate(zip(cuts, cuts[1:], strict=False)):
+            shared = min(b, d) - max(a, c)
+            table[row, column] = shared / max(max(b, d) - min(a, c), 1e-6) if shared > 0 else 0.0
+    best, hits = table.max(axis=1), table >= leaks.OVERLAP
+    recall, precision = hits.any(axis=1).mean(), hits.any(axis=0).mean()
+    f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+    guessed = (best.mean(), (best >= leaks.OVERLAP).mean()) if task == "tal" else (f1,)
+    return [is_near(edge) for edge in edges], expected, guessed
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    steps=st.lists(st.sampled_from([0.0, 0.1, 0.5, 1.0, 1.0, 1.1, 7.0]), min_size=1, max_size=30),
+    spans=st.lists(st.tuples(st.floats(-1, 40), st.floats(-1, 40)), min_size=1, max_size=5),
+    places=st.lists(st.floats(0.01, 39), max_size=8, unique=True),
+    reach=st.sampled_from([0.5, 1.0, 2.0]),
+    task=st.sampled_from(leaks.TASKS),
+)
+def test_the_fast_measures_are_those_of_the_definition(steps, spans, places, reach, task):
+    times = np.cumsum([0.0, *steps])
+    places = sorted(place for place in places if place < times[-1])
+    edges = np.unique(np.array(spans))
+    marks = marks_at(*places, reach=reach)
+    found, expected, guessed = by_definition(task, spans, edges.tolist(), places, times.tolist(), reach)
+    assert leaks.near(edges, marks).tolist() == found
+    assert leaks.chance(edges, times, marks) == pytest.approx(expected)
+    assert leaks.guess(task, spans, np.array(places), float(times[-1])) == pytest.approx(guessed)
+
+
+@pytest.mark.parametrize("task", leaks.TASKS)
+def test_memory_and_time_are_linear_in_frames_and_spans(task):
+    """50,000 frames with 1,000 spans: the pairs alone would take 400 MB, and 17 guesses as often."""
+    rng = np.random.default_rng(0)
+    times = np.arange(50_000.0)
+    marks = marks_at(*(times[3:-3:3] + 0.2).tolist())
+    starts = rng.uniform(0, 40_000, 1_000)
+    spans = list(zip(starts.tolist(), (starts + rng.uniform(1, 9_000, 1_000)).tolist(), strict=True))
+    tracemalloc.start()
+    try:
+        sums = leaks.measure(task, spans, times, marks, rng)
+        assert tracemalloc.get_traced_memory()[1] < 60 << 20
+    finally:
+        tracemalloc.stop()
+    assert np.isfinite(sums).all() and sums[0] == len(np.unique(np.array(spans)))
 
 
 def test_the_interval_is_over_videos():

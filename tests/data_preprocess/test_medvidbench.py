@@ -616,6 +616,7 @@ def test_one_folder_holds_the_training_and_the_test_rows_of_one_configuration(pl
 def test_files_of_other_annotations_or_settings_are_never_deleted(place, capsys, rows, options, said):
     assert place([record(i, video) for i, video in enumerate("ABCDE")]) == 0
     before = hashes(place)
+    capsys.readouterr()
     assert place([record(i, video) for i, video in enumerate("ABCDE")], *write(place, "b.json", rows), *options) == 2
     message = capsys.readouterr().err.strip()
     assert said in message and "choose another --output" in message and "\n" not in message

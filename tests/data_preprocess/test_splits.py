@@ -3,12 +3,13 @@
 """Splits by surgery, and a balanced subset."""
 
 import random
+import unicodedata
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_preprocess.splits import choose_subset, choose_validation, even_shares, group_of
+from data_preprocess.splits import choose_subset, choose_validation, even_shares, group_of, is_unknown
 
 PAIRS = ("medvidbench/AVOS/tal", "medvidbench/AVOS/dvc", "medvidbench/AVOS/nap")
 
@@ -100,10 +101,47 @@ def test_groups_may_have_any_name():
         ("AVOS", "VID01", ("AVOS", "VID01")),
         ("NurViD", "10_1", ("NurViD", "10_1")),
         ("JIGSAWS", "", ("JIGSAWS", "")),
+        # One video under several names.
+        ("AVOS", " x ", ("AVOS", "x")),
+        ("AVOS", "Vide\u0301o", ("AVOS", "Vid\u00e9o")),
+        ("AVOS", "x.mp4", ("AVOS", "x")),
+        ("AVOS", ".mp4", ("AVOS", ".mp4")),
+        ("AVOS", "AVOS", ("AVOS", "AVOS")),
+        ("NurViD", "x_part2", ("NurViD", "x")),
+        ("CholecT50", "VID01.MP4", ("Cholec80", "1")),
+        ("CholecT50", "VID01_part2", ("Cholec80", "1")),
+        ("CholecT50", "VID01_part2.mp4", ("Cholec80", "1")),
+        ("CholecT50", "CholecT50/VID01", ("Cholec80", "1")),
+        ("Cholec80_CVS", "Cholec80-CVS_video01", ("Cholec80", "1")),
+        ("EgoSurgery", "EgoSurgery_01_1", ("EgoSurgery", "1")),
+        ("JIGSAWS", "Suturing_B001", ("JIGSAWS", "Suturing_B001")),
+        ("JIGSAWS", "Suturing_B001_capture1", ("JIGSAWS", "Suturing_B001")),
+        ("JIGSAWS", "Suturing_B001_capture2.avi", ("JIGSAWS", "Suturing_B001")),
+        ("JIGSAWS", "Knot_Tying_C003 camera 2", ("JIGSAWS", "Knot_Tying_C003")),
     ],
 )
 def test_which_surgery_a_video_shows(source, video_id, surgery):
     assert group_of(source, video_id) == surgery
+
+
+def test_ids_that_follow_no_rule_are_known_as_such():
+    unknown = [("CholecT50", "VID"), ("EgoSurgery", "a_1"), ("JIGSAWS", "trial 7"), ("Cholec80_CVS", "")]
+    assert all(is_unknown(*each) for each in unknown)
+    known = [("CholecT50", "VID01.mp4"), ("EgoSurgery", "01_1"), ("JIGSAWS", "Suturing_B001_capture1"), ("AVOS", "?")]
+    assert not any(is_unknown(*each) for each in known)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    name=st.sampled_from(["VID07", "Vide\u0301o", "01_2", "Suturing_C002", "dQw4w9WgXcQ", "case 3"]),
+    source=st.sampled_from(["CholecT50", "AVOS", "EgoSurgery", "JIGSAWS", "NurViD"]),
+    before=st.sampled_from(["", " ", "{}_", "{}/", "{}-"]),
+    behind=st.sampled_from(["", " ", "_part1", "_part2", ".mp4", ".AVI", "_capture2", "_cam1.mp4", " part 3", "\n"]),
+)
+def test_what_stands_around_a_name_parts_no_video(name, source, before, behind):
+    assert group_of(source, before.format(source) + name + behind) == group_of(
+        source, unicodedata.normalize("NFC", name)
+    )
 
 
 def test_one_surgery_under_three_names_is_on_one_side():

@@ -19,9 +19,8 @@ from itertools import repeat
 
 import numpy as np
 import torch
-from PIL import Image
 
-from data_preprocess.frames import REDUCING_GAP
+from data_preprocess.frames import UNREADABLE, open_picture, resized, rgb
 from recipes.medgrpo.files import InputError
 
 # The temporal patch of both model families spans two frames.
@@ -53,22 +52,19 @@ def _read_ppm(path: str) -> np.ndarray | None:
     return np.frombuffer(content, np.uint8, offset=header.end()).reshape(height, width, 3)
 
 
-def _read_frame(path: str, size: tuple[int, int] | None) -> np.ndarray:
+def _read_frame(path: str, size: tuple[int, int] | None) -> tuple[np.ndarray, tuple[int, int]]:
+    """A frame's pixels at `size`, and the size of its file, read by the rules that the frame store has."""
     try:
         frame = _read_ppm(path) if path.endswith(".ppm") else None
         if frame is not None and (size is None or frame.shape[1::-1] == size):
-            return frame
-        with Image.open(path) as image:
-            image = image.convert("RGB")
-            if size is not None and image.size != size:
-                image = image.resize(size, Image.Resampling.BICUBIC, reducing_gap=REDUCING_GAP)
-            return np.asarray(image)
-    # PIL raises each of these for some broken file.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            return frame, (frame.shape[1], frame.shape[0])
+        with open_picture(path) as image:
+            return np.asarray(resized(rgb(image), size or image.size)), image.size
+    except UNREADABLE as error:
         raise FrameReadError(f"{path}: cannot read this frame: {error}") from error
 
 
-def _read_frames(paths: Sequence[str], size: tuple[int, int] | None) -> list[np.ndarray]:
+def _read_frames(paths: Sequence[str], size: tuple[int, int] | None) -> list[tuple[np.ndarray, tuple[int, int]]]:
     if all(path.endswith(".ppm") for path in paths):
         return [_read_frame(path, size) for path in paths]
     # Threads of its own: a pool that is kept would hang in a data loader's forked process.
@@ -106,9 +102,11 @@ def _decode(video: dict) -> tuple[torch.Tensor, dict]:
     size = None
     if video.get("resized_width") and video.get("resized_height"):
         size = (int(video["resized_width"]), int(video["resized_height"]))
-    frames = _read_frames(paths, size)
-    if len({frame.shape for frame in frames}) > 1:
-        raise FrameReadError(f"{paths[0]}: the frames of this clip differ in size: {sorted({f.shape for f in frames})}")
+    read = _read_frames(paths, size)
+    frames = [frame for frame, _ in read]
+    # Files of two sizes in one clip would be stretched to one.
+    if len(sizes := sorted({found for _, found in read})) > 1:
+        raise FrameReadError(f"{paths[0]}: the frames of this clip differ in size: {sizes}")
     # A copy of the last frame has the last frame's time.
     picks = list(range(len(frames))) + [len(frames) - 1] * (-len(frames) % TEMPORAL_PATCH)
     frames = [frames[at] for at in picks]

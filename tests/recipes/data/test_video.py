@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_preprocess.frames import UNREADABLE, render
 from recipes.medgrpo.data import video
 from recipes.medgrpo.data.video import ClipCache, FrameReadError, clips_of, decode_clip
 
@@ -174,3 +175,45 @@ def test_a_chats_clips_come_in_order(clip):
         {"role": "user", "content": [{"type": "video", **short}]},
     ]
     assert [len(frames) for frames, _ in clips_of(chat, ClipCache())] == [4, 2]
+
+
+def picture(kind, shade=200):
+    """A picture of 28 x 14 pixels and of one kind."""
+    if kind == "16-bit grey":
+        return Image.fromarray(np.full((14, 28), shade << 4, np.uint16))
+    mode, colour = {
+        "CMYK": ("CMYK", (0, shade, 0, 0)),
+        "RGBA": ("RGBA", (255, 0, 0, 0)),
+        "grey": ("L", shade),
+        "grey with alpha": ("LA", (0, 0)),
+        "palette": ("P", 3),
+        "float": ("F", 0.5),
+        "large": ("RGB", (shade, 0, 0)),
+    }[kind]
+    return Image.new(mode, (56, 28) if kind == "large" else (28, 14), colour)
+
+
+@pytest.mark.parametrize(
+    "kind", ["16-bit grey", "CMYK", "RGBA", "grey", "grey with alpha", "palette", "float", "large"]
+)
+def test_training_reads_a_picture_by_the_rules_of_the_frame_store(tmp_path, kind):
+    """Both refuse it, or both show the same pixels."""
+    path = tmp_path / ("a.jpg" if kind == "CMYK" else "a.tif" if kind == "float" else "a.png")
+    picture(kind).save(path)
+    try:
+        stored = np.asarray(render(str(path), (28, 14)))
+    except UNREADABLE as error:
+        with pytest.raises(
+            FrameReadError, match="a\\.(jpg|tif|png): cannot read this frame: picture of mode"
+        ) as caught:
+            decode_clip({"video": [str(path)], "sample_fps": 1.0, "resized_width": 28, "resized_height": 14})
+        assert str(error) in str(caught.value) and kind in ("16-bit grey", "CMYK", "float")
+        return
+    frames, _ = decode_clip({"video": [str(path)], "sample_fps": 1.0, "resized_width": 28, "resized_height": 14})
+    assert np.array_equal(frames[0].permute(1, 2, 0).numpy(), stored)
+
+
+def test_files_of_two_sizes_are_not_stretched_to_one(clip, tmp_path):
+    picture("large").save(tmp_path / "1.png")
+    with pytest.raises(FrameReadError, match=r"differ in size: \[\(28, 14\), \(56, 28\)\]"):
+        decode_clip(clip)
