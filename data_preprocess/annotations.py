@@ -12,8 +12,8 @@ import ast
 import json
 import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -63,8 +63,11 @@ _AROUND = re.compile(r"\A(?:\s|<video>)+|(?:\s|<video>)+\Z")
 _OPTIONS = re.compile(r"\[[^\[\]]{2,20000}\]")
 # Under these keys `struc_info` may name the next action.
 _NEXT = ("next_action", "label", "answer")
+# The number of a frame: a file's name, or what follows the last `_` of it.
+_FILE_NUMBER = re.compile(r"(?:^|[/_])([0-9]{1,18})\.[^./_\n]*$", re.MULTILINE)
 # Deeper values are no part of any known row, and no library writes them.
 _MAX_DEPTH = 64
+_NESTED = frozenset((dict, list))
 # Every key of an object, and whatever a text holds that looks like one.
 _KEYS = re.compile(rb'"\s*:')
 _NOT_JSON = re.compile(rb"\b(?:NaN|Infinity)\b")
@@ -179,7 +182,7 @@ def decode_row(raw: bytes, file: str, index: int) -> Any:
         return row
     except ShapeError as error:
         raise RecordError(file, index, error.key, error.expected, error.found) from None
-    except (ValueError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         if isinstance(error, RecordError):
             raise
         raise RecordError(file, index, "", "valid JSON", short(str(error))) from None
@@ -204,11 +207,11 @@ def _count_keys(value: Any, depth: int = 0) -> int:
     """Keys of all objects in a JSON value."""
     if depth > _MAX_DEPTH:
         raise ShapeError("", f"values nested at most {_MAX_DEPTH} deep", "deeper ones")
-    if isinstance(value, dict):
-        return len(value) + sum(_count_keys(item, depth + 1) for item in value.values() if type(item) in (dict, list))
-    if isinstance(value, list):
-        return sum(_count_keys(item, depth + 1) for item in value if type(item) in (dict, list))
-    return 0
+    items = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    count = len(value) if isinstance(value, dict) else 0
+    if _NESTED.isdisjoint(map(type, items)):
+        return count
+    return count + sum([_count_keys(item, depth + 1) for item in items if type(item) in _NESTED])
 
 
 def parse_record(row: bytes | dict[str, Any], file: str, index: int, truth: str = "structure") -> Sample:
@@ -254,7 +257,8 @@ def _sample(row: _Row, file: str, index: int, truth: str) -> Sample:
     if numbers[0] < 0 or numbers[-1] > _MAX_NUMBER:
         raise ShapeError("sampled_video_frames", f"numbers from 0 to {_MAX_NUMBER}", [numbers[0], numbers[-1]])
     clip_start, clip_end, declared = _clip(row.metadata)
-    flags = _odd_list(row.video, numbers)
+    frames = tuple(row.video)
+    flags = _odd_list(frames, tuple(numbers))
     speakers = [turn.speaker for turn in row.conversations]
     if speakers not in (["human"], ["human", "gpt"]):
         raise ShapeError("conversations", "a human turn, then at most one gpt turn", speakers)
@@ -307,7 +311,7 @@ def _sample(row: _Row, file: str, index: int, truth: str) -> Sample:
         source=source,
         video_id=row.metadata.video_id,
         fps=row.metadata.fps,
-        frames=tuple(row.video),
+        frames=frames,
         numbers=tuple(numbers),
         clip_start=clip_start,
         clip_end=clip_end,
@@ -338,15 +342,15 @@ def unsayable(error: BadGroundTruth, key: str) -> ShapeError:
     return ShapeError(key, f"{field}{expected}", found)
 
 
-def _odd_list(paths: Sequence[str], numbers: Sequence[int]) -> tuple[str, ...]:
+@lru_cache(maxsize=1024)  # several rows ask about one clip
+def _odd_list(paths: tuple[str, ...], numbers: tuple[int, ...]) -> tuple[str, ...]:
     """The flag of a list whose files are numbered otherwise than its frames.
 
     File numbers may count from elsewhere and in other steps. Where they only ever fall, the clip would be shown
     backwards.
     """
-    named = [file_number(path) for path in paths]
-    files = [number for number in named if number is not None]
-    if len(files) < len(paths) or files == list(numbers):
+    files = list(map(int, _FILE_NUMBER.findall("\n".join(paths))))
+    if len(files) != len(paths) or files == list(numbers):
         return ()
     falls = [b < a for a, b in zip(files, files[1:], strict=False) if b != a]
     if falls and all(falls) and numbers[-1] > numbers[0]:
@@ -358,8 +362,8 @@ def _odd_list(paths: Sequence[str], numbers: Sequence[int]) -> tuple[str, ...]:
 
 def file_number(path: str) -> int | None:
     """The number of a frame in its file's name: what follows the last `_`, or the whole name."""
-    digits = path[path.rfind("/") + 1 :].rpartition(".")[0].rpartition("_")[2]
-    return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 20 else None
+    found = _FILE_NUMBER.findall(path)
+    return int(found[0]) if len(found) == 1 else None
 
 
 def _odd_label(label: str, question: str, structure: Any, source: str) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ from data_preprocess.geometry import (
 from data_preprocess.ground_truth import gold_times, outside_clip
 from data_preprocess.json_stream import Block, block_rows
 from data_preprocess.parquet_schema import schema, to_table
-from data_preprocess.prompt_length import PromptLength
+from data_preprocess.prompt_length import PromptLength, TokenizerError
 from data_preprocess.timeline import (
     Clock,
     Timeline,
@@ -47,6 +47,7 @@ from data_preprocess.timeline import (
     rate_disagrees,
     uniform,
 )
+from data_preprocess.wording import short
 from reward_score.answers import render_stg
 from reward_score.boxes import to_model
 from reward_score.conventions import DEFAULT
@@ -99,7 +100,7 @@ class Clip:
     """What rows about the same frames share.
 
     `files` are the listed frames on this disk, `times` their clip seconds; `length`, in seconds, is what gold times are
-    held against.
+    held against. `odd_rate` says that the frames contradict the stated rate.
     """
 
     files: list[str]
@@ -107,6 +108,7 @@ class Clip:
     times: tuple[float, ...]
     line: Timeline
     length: float
+    odd_rate: bool
 
 
 @dataclass(frozen=True)
@@ -192,7 +194,7 @@ class Converter:
         if sample.task == "stg" and sample.ground is not None:
             answer, rounding = self._boxes_as_said(sample.ground["boxes"], canvas, size)
         flags = [*sample.flags, *_odd_shape(sample.source, canvas, size_on_disk)]
-        if rate_disagrees(times, sample.fps):
+        if clip.odd_rate:
             flags.append("fps_disagrees")
         shown = self._frames(sample, files, picks, size, canvas, size_on_disk, flags)
         extra = {
@@ -269,7 +271,7 @@ class Converter:
         if unclear:
             # As long as its longest clock says: which of them the annotators followed is not known.
             length = max(length, declared or 0.0, (len(numbers) - 1) / fps, (numbers[-1] - numbers[0]) / clock.rate)
-        return Clip(self.root.clip(frames), clock, times, line, length)
+        return Clip(self.root.clip(frames), clock, times, line, length, rate_disagrees(times, fps))
 
     def _check_times(self, sample: Sample, clip: Clip, audit: Audit) -> None:
         """Compares the gold times with the clip's bounds."""
@@ -454,6 +456,10 @@ def convert_block(block: Block, converter: Converter) -> tuple[pa.Table, Audit]:
             audit.reject(error)
         except FrameError as error:
             audit.reject(error.at(name, index))
+        except TokenizerError as error:
+            # The template rendered a plain question when it was loaded: this row's is to blame.
+            expected = "a question that the chat template can render"
+            audit.reject(RecordError(name, index, "conversations.0.value", expected, short(str(error))))
     errors = store.flush() if store is not None else {}
     if store is not None:
         audit.frames.update({"made": store.made - before[0], "reused": store.reused - before[1]})

@@ -170,7 +170,7 @@ def _read(task: str, answer: str, structure: Any, expected: str = "") -> _Text:
 
 def seen(text: str) -> str:
     """A text without control characters and characters that are not seen (zero width, marks of direction)."""
-    if text.isascii() and text.isprintable():
+    if text.replace("\n", " ").isprintable():
         return text
     return "".join(letter for letter in text if letter.isprintable() or letter.isspace())
 

@@ -30,7 +30,7 @@ def code_fingerprint() -> str:
     """Hash of the code that decides the output: this package, and what it uses of the reward's."""
     here = Path(__file__).resolve().parent
     files = sorted(path for path in here.glob("*.py") if path.name not in _NO_PART_OF_IT)
-    used = ("answers", "boxes", "references", "tasks", "vocabularies")
+    used = ("answers", "boxes", "conventions", "references", "seconds", "tasks", "vocabularies", "wrappers")
     files += [Path(__file__).resolve().parents[1] / "reward_score" / f"{name}.py" for name in used]
     digest = hashlib.sha256()
     for path in files:

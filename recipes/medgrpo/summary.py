@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from recipes.medgrpo.evaluation.comparison import paired_difference
-from recipes.medgrpo.files import read_json, read_json_lines, write_json, write_json_lines
+from recipes.medgrpo.files import InputError, read_json, read_json_lines, write_json, write_json_lines
 from recipes.medgrpo.reward_options import judge_label
 from recipes.medgrpo.terminal import Parser, command, fields, real, table
 from recipes.medgrpo.training.checkpoints import latest_complete
@@ -83,19 +83,45 @@ def _is_number(value) -> bool:
 
 
 def answers(folder: Path) -> list[dict]:
-    return [record for record in read_json_lines(folder / "answers.jsonl") if "header" not in record]
+    """The scored answers of an evaluation's folder; raises InputError where there is none, or one lacks a field."""
+    file = folder / "answers.jsonl"
+    if not file.exists():
+        raise InputError(f"{file}: no such file, expected the answers of an evaluation")
+    records = [record for record in read_json_lines(file) if not (isinstance(record, dict) and "header" in record)]
+    if not records:
+        raise InputError(f"{file}: expected answers, found none")
+    for record in records:
+        _fields(record, ("data_source", "index", "sample", "video", "acc"), f"{file}: an answer")
+        if not _is_number(record["acc"]):
+            raise InputError(f"{file}: acc: expected a finite number, found {record['acc']!r}")
+    return records
+
+
+def _fields(value: Any, names: Sequence[str], place: str) -> Any:
+    """The object itself; raises InputError where it is none, or lacks one of the fields."""
+    if not isinstance(value, dict):
+        raise InputError(f"{place}: expected an object, found {type(value).__name__}")
+    if missing := [name for name in names if name not in value]:
+        raise InputError(f"{place}: expected {', '.join(names)}, found no {', '.join(missing)}")
+    return value
+
+
+def _scores(file: Path) -> dict | None:
+    """The means of an evaluation, None where it has not been made."""
+    return _fields(read_json(file), ("overall", "pairs"), str(file)) if file.exists() else None
 
 
 def summarise(run: Path, wall_s: float | None = None) -> dict:
     """The run's summary; `status` is "complete" only when the last step is there and both evaluations are."""
-    attempts = merge_attempts([read_json_lines(file) for file in attempt_files(run)])
+    planned = _fields(read_json(run / "plan.json"), ("steps", "model", "seed"), str(run / "plan.json"))
+    logs = [(file, read_json_lines(file)) for file in attempt_files(run)]
+    for file, records in logs:
+        for record in records:
+            _fields(_fields(record, ("step", "data"), f"{file}: a step")["data"], (), f"{file}: data")
+    attempts = merge_attempts([records for _, records in logs])
     metrics = with_lost_steps(attempts, run / CHECKPOINTS / "sampler", latest_complete(run / CHECKPOINTS))
     write_json_lines(run / "metrics.jsonl", metrics)
-    scores = {}
-    for name in ("sft", "medgrpo"):
-        file = run / "eval" / name / "scores.json"
-        scores[name] = read_json(file) if file.exists() else None
-    planned = read_json(run / "plan.json")
+    scores = {name: _scores(run / "eval" / name / "scores.json") for name in ("sft", "medgrpo")}
     rewards = [record[REWARD] for record in metrics]
     done = bool(metrics) and metrics[-1]["step"] == planned["steps"] and None not in scores.values()
     later = [record["step"] for record in metrics if record["attempt"] > 1]
@@ -117,6 +143,8 @@ def summarise(run: Path, wall_s: float | None = None) -> dict:
         "judge": judge_line(planned),
     }
     if None not in scores.values():
+        if other := scores["sft"]["pairs"].keys() ^ scores["medgrpo"]["pairs"].keys():
+            raise InputError(f"{run}/eval: sft and medgrpo have scores of other pairs: {', '.join(sorted(other))}")
         summary["acc_change"] = paired_difference([(answers(run / "eval/sft"), answers(run / "eval/medgrpo"))])
         summary["by_pair"] = {
             pair: {"sft": scores["sft"]["pairs"][pair], "medgrpo": scores["medgrpo"]["pairs"][pair]}
@@ -192,13 +220,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 @command("summary")
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
+    for run in [*(args.pool or ()), *filter(None, (args.run, args.show))]:
+        if not run.is_dir():
+            raise InputError(f"{run}: no such folder, expected a run's")
     if args.pool:
         result = pool(args.pool)
         print(fields({run: verdict(x) for run, x in [*result["runs"].items(), ("mean of the runs", result["mean"])]}))
         return 0
     if args.show:
         file = args.show / "summary.json"
-        summary = read_json(file) if file.exists() else {}
+        summary = _fields(read_json(file), (), str(file)) if file.exists() else {}
         if summary.get("status") != "complete":
             return 1
         print(text(summary))

@@ -672,3 +672,104 @@ def test_where_no_row_is_left_the_commonest_reasons_are_told(place, capsys):
     said = capsys.readouterr().err.strip()
     assert "no row to write: 3 read, 3 rejected; 2 rows: a.json: row 0: qa_type" in said
     assert "; 1 rows: a.json: row 2" in said and "\n" not in said
+
+
+def test_a_question_that_the_template_cannot_render_is_its_rows_trouble(place, tokenizer, capsys):
+    """One that tampers with the clip's mark, and one that the template itself fails on."""
+    (Path(tokenizer) / "chat_template.json").write_text(
+        json.dumps(
+            {
+                "chat_template": "{% for m in messages %}{% for part in m.content %}"
+                "{{ 1 // 0 if 'bomb' in part.text|default('') }}"
+                "{{ '<|vision_start|><|video_pad|><|vision_end|>' if part.type == 'video' else part.text }}"
+                "{% endfor %}{% endfor %}"
+            }
+        )
+    )
+    rows = [record(i, "ABCDE"[i % 5]) for i in range(4)]
+    for row, asked in zip(
+        rows[1:3], ("<video>\nWhat is a <vid<video>eo>?", "<video>\nWhere is the bomb?"), strict=True
+    ):
+        row["conversations"][0]["value"] = asked
+    try:
+        assert place(rows, "--tokenizer", tokenizer, "--max-rejects", "0.5", "--val-fraction", "0") == 0
+    finally:
+        (Path(tokenizer) / "chat_template.json").unlink()
+    assert [row["extra_info"]["index"] for row in table(place, "train")] == [0, 3]
+    examples = [example for reason in audit(place)["rejected"] for example in reason["examples"]]
+    assert all(any(f"a.json: row {row}: conversations.0.value" in example for example in examples) for row in (1, 2))
+
+
+def test_the_cache_of_the_hub_is_read_where_its_blobs_are_named(place, capsys):
+    """Its snapshot holds links to blobs beside it; a folder on another disk is a link as well."""
+    snapshot, blobs = place.folder / "hub/snapshots/1", place.folder / "hub/blobs"
+    blobs.mkdir(parents=True)
+    for path in sorted((place.folder / "frames").rglob("*.jpg")):
+        link = snapshot / path.relative_to(place.folder / "frames")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        blob = blobs / path.name.encode().hex()
+        blob.write_bytes(path.read_bytes())
+        link.symlink_to(os.path.relpath(blob, link.parent))
+    shutil.move(snapshot / "EgoSurgery/images/B", place.folder / "disk")
+    (snapshot / "EgoSurgery/images/B").symlink_to(place.folder / "disk")
+    for link in (place.folder / "disk").iterdir():
+        name = link.name.encode().hex()
+        link.unlink()
+        link.symlink_to(blobs / name)
+    rows = [record(i, video) for i, video in enumerate("ABCDE")]
+    root = ("--frames-root", str(snapshot), "--val-fraction", "0")
+    assert place(rows, *root) == 2
+    assert "a link leads out of the frames root" in (said := capsys.readouterr().err) and "--link-roots" in said
+    assert place(rows, *root, "--link-roots", str(blobs)) == 2, "the other disk is not named"
+    assert place(rows, *root, "--link-roots", str(blobs), str(place.folder / "disk")) == 0
+    assert len(table(place, "train")) == 5
+
+
+def ego(number, box, video="A"):
+    """Boxes of a row of EgoSurgery, at 0 and at 4 seconds."""
+    structure = {"start": 0, "end": 4, "stride": 4, "object": "hook", "bbox_dict": {"0": box, "4": box}}
+    return record(number, video, "stg", "x", struc_info=[structure])
+
+
+def test_a_source_whose_boxes_count_something_else_ends_the_run(place, capsys):
+    """Of boxes as x, y, width and height only some look odd; nobody trains on the others."""
+    rows = [ego(i, [200 + 90 * i, 100, 600, 400], "ABCDE"[i % 5]) for i in range(12)]
+    assert place(rows, "--max-rejects", "1") == 2
+    said = capsys.readouterr().err.strip()
+    assert "EgoSurgery: 7 of 12 rows have boxes that are not on the 1920x1080 canvas" in said
+    assert "x, y, width and height" in said and "--box-space EgoSurgery=SPACE" in said and "\n" not in said
+    assert place(rows, "--box-space", "EgoSurgery=xywh", "--val-fraction", "0") == 0
+    assert json.loads(table(place, "train")[0]["reward_model"]["ground_truth"])["boxes"]["0.0"] == [200, 100, 800, 500]
+    assert place(rows, "--max-rejects", "1", "--box-space", "EgoSurgery=canvas", "--val-fraction", "0") == 0
+    assert len(table(place, "train")) == 5 and audit(place)["boxes"]["EgoSurgery"]["odd"] == 7
+
+
+@pytest.mark.parametrize(("count", "status"), [(40, 2), (9, 0)])
+def test_boxes_that_all_keep_to_a_part_of_the_canvas_are_told(place, capsys, count, status):
+    """0 to 1000 on a canvas of 1920x1080: with many rows it is no accident, with few it is a warning."""
+    rows = [ego(i, [i * 10, 100, 500 + i * 10, 600], "ABCDE"[i % 5]) for i in range(count)]
+    assert place(rows, "--val-fraction", "0") == status
+    said = capsys.readouterr().err
+    assert f"EgoSurgery: all boxes of {count} rows on the 1920x1080 canvas lie within" in said and "--box-space" in said
+    assert place(rows, "--val-fraction", "0", "--box-space", "EgoSurgery=0-1000") == 0
+
+
+@pytest.mark.parametrize("space", ["EgoSurgery", "EgoSurgery=pixels", "Nobody=0-1", "EgoSurgery=", "EgoSurgery=0x5"])
+def test_a_space_of_boxes_is_one_that_is_known(place, capsys, space):
+    with pytest.raises(SystemExit) as caught:
+        place([record(0, "A")], "--box-space", space)
+    assert caught.value.code == 2 and "--box-space" in capsys.readouterr().err
+
+
+def test_ids_that_follow_no_rule_are_named(place, capsys):
+    assert place([record(0, "A")], "--val-fraction", "0") == 0
+    assert audit(place)["own_groups"] == {"EgoSurgery": ["A_1"]}
+    assert "warning: EgoSurgery: 1 video ids follow no rule" in capsys.readouterr().err
+
+
+def test_one_video_under_two_names_is_on_one_side(place):
+    rows = [record(i, "ABCDE"[i % 5]) for i in range(20)]
+    for row, name in zip(rows, ["07_1", "07_1 ", "EgoSurgery_07_2", "07_1.mp4", "7_3_part2"] * 4, strict=True):
+        row["metadata"]["video_id"] = name
+    assert place(rows) == 0
+    assert len(table(place, "train")) == 20 and not (place.folder / "out/val.parquet").exists()

@@ -240,6 +240,8 @@ def test_a_next_action_that_was_not_offered_is_flagged():
         ((b'"fps": "0.5"', b'"fps": "1_0"'), "metadata.fps: expected a valid number"),
         ((b'"stride": 4', b'"stride": "4_0"'), "struc_info.0.stride: expected a valid number"),
         ((b'"stride": 4', b'"stride": NaN'), "struc_info.0.stride: expected a finite number"),
+        ((b'"stride": 4', b'"stride": NaN, "x": 99999999999999999999'), "expected valid JSON"),
+        ((b'"stride": 4', b'"stride": NaN, "x": "\\ud800"'), "expected valid JSON"),
         ((b'"object": "hook"', b'"object": ' + b"[" * 300 + b"]" * 300), "nested at most 64 deep"),
         ((b'"object": "hook"', b'"object": ' + b"[" * 5000 + b"]" * 5000), "expected valid JSON"),
     ],

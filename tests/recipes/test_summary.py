@@ -14,6 +14,7 @@ from recipes.medgrpo.summary import (
     PEARSON,
     REWARD,
     judge_line,
+    main,
     merge_attempts,
     summarise,
     text,
@@ -137,3 +138,86 @@ def test_the_plan_says_who_judged():
     planned = {"judge": "openai", "judge_model": "gpt-4.1"}
     assert judge_line(planned) == "openai:gpt-4.1"
     assert judge_line(planned | {"judge_prompt": "rubric"}) == "openai:gpt-4.1/rubric-v1"
+
+
+def errors_of(capsys, *arguments):
+    """The one line that a command ends with."""
+    assert main([str(argument) for argument in arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("summary: error: ") and said.count("\n") == 1
+    return said
+
+
+def other_answers(folder, **changes):
+    file = folder / "eval/medgrpo/answers.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines[-1].update(changes)
+    file.write_text("\n".join(map(json.dumps, lines)))
+
+
+def other_pairs(folder):
+    file = folder / "eval/medgrpo/scores.json"
+    scores = json.loads(file.read_text())
+    scores["pairs"] = {"medvidbench/AVOS/dvc": {"acc": 1, "format": 1, "n": 1}}
+    file.write_text(json.dumps(scores))
+
+
+DAMAGE = {
+    "a missing file": (lambda run: (run / "eval/sft/answers.jsonl").unlink(), "eval/sft/answers.jsonl: no such file"),
+    "an empty file": (lambda run: (run / "eval/sft/answers.jsonl").write_text(""), "expected answers, found none"),
+    "a header alone": (lambda run: (run / "eval/sft/answers.jsonl").write_text('{"header": 1}'), "found none"),
+    "no object": (lambda run: (run / "eval/sft/answers.jsonl").write_text("3\n4\n"), "expected an object, found int"),
+    "no JSON": (lambda run: (run / "eval/sft/answers.jsonl").write_text("x\ny\n"), "line 1 is not JSON"),
+    "another row": (lambda run: other_answers(run, index=77), "the two evaluations share 3 of 4 and 4 answers"),
+    "a row twice": (lambda run: other_answers(run, index=0), "the same row (pair, file, index) and sample twice"),
+    "no figure": (lambda run: other_answers(run, acc=None), "acc: expected a finite number, found None"),
+    "a NaN": (lambda run: other_answers(run, acc=float("nan")), "acc: expected a finite number, found nan"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_unequal_or_damaged_files_are_one_line(tmp_path, capsys, damage):
+    for name in ("a", "b"):
+        write_run(tmp_path / name, 12, {"sft": 0.25, "medgrpo": 0.5})
+    change, said = DAMAGE[damage]
+    change(tmp_path / "b")
+    assert said in errors_of(capsys, "--pool", tmp_path / "a", tmp_path / "b")
+    assert said in errors_of(capsys, "--run", tmp_path / "b")
+    assert not (tmp_path / "b/summary.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("plan.json", "[]", "plan.json: expected an object, found list"),
+        ("plan.json", '{"model": "x"}', "expected steps, model, seed, found no steps, seed"),
+        ("attempts/grpo_1.jsonl", "[1]\n[2]\n", "grpo_1.jsonl: a step: expected an object"),
+        ("attempts/grpo_1.jsonl", '{"step": 1, "data": 3}\n', "grpo_1.jsonl: data: expected an object"),
+        ("eval/sft/scores.json", "{}", "eval/sft/scores.json: expected overall, pairs"),
+        ("eval/sft/scores.json", "x", "eval/sft/scores.json: the file is not JSON"),
+    ],
+)
+def test_a_run_with_a_damaged_file_is_one_line(tmp_path, capsys, file, content, said):
+    write_run(tmp_path, 12, {"sft": 0.25, "medgrpo": 0.5})
+    (tmp_path / file).write_text(content)
+    assert said in errors_of(capsys, "--run", tmp_path)
+
+
+def test_scores_of_other_pairs_are_one_line(tmp_path, capsys):
+    write_run(tmp_path, 12, {"sft": 0.25, "medgrpo": 0.5})
+    other_pairs(tmp_path)
+    assert "scores of other pairs: medvidbench/AVOS/dvc, medvidbench/AVOS/tal" in errors_of(capsys, "--run", tmp_path)
+
+
+def test_an_empty_or_a_missing_folder_is_one_line_and_stays_as_it_is(tmp_path, capsys):
+    write_run(tmp_path / "a", 12, {"sft": 0.25, "medgrpo": 0.5})
+    (tmp_path / "empty").mkdir()
+    assert "empty/eval/sft/answers.jsonl: no such file" in errors_of(
+        capsys, "--pool", tmp_path / "a", tmp_path / "empty"
+    )
+    assert "plan.json" in errors_of(capsys, "--run", tmp_path / "empty")
+    for option in ("--run", "--show"):
+        assert "none: no such folder" in errors_of(capsys, option, tmp_path / "none")
+    assert "none: no such folder" in errors_of(capsys, "--pool", tmp_path / "none", tmp_path / "a")
+    assert not (tmp_path / "none").exists() and not list((tmp_path / "empty").iterdir())
+    assert main(["--show", str(tmp_path / "empty")]) == 1

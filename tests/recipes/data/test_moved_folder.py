@@ -6,6 +6,7 @@
 import os
 import shutil
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -142,3 +143,27 @@ def test_absolute_paths_are_what_verls_own_dataset_class_reads(qwen2_5_vl, synth
         else:
             with pytest.raises(FileNotFoundError):
                 RLHFDataset._process_multi_modal_info(messages, 14, config)
+
+
+@pytest.mark.parametrize("text", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_a_parquet_of_another_writer_is_read_beside_ours(tmp_path, text):
+    from recipes.medgrpo.data.rows import DataError, Rows
+
+    extra = pa.array([{"split": "train", "prompt_tokens": 9}])
+    clip = pa.array([[{"video": ["/x.jpg"]}]])
+
+    def write(name, kind, extra):
+        pair = pa.array(["medvidbench/AVOS/tal"]).cast(kind)
+        table = pa.table(
+            {"data_source": pair, "ability": pa.array(["tal"]).cast(kind), "extra_info": extra, "videos": clip}
+        )
+        pq.write_table(table, tmp_path / name)
+        return str(tmp_path / name)
+
+    ours, other = write("ours.parquet", pa.string(), extra), write("other.parquet", text, extra)
+    rows = Rows.open([ours, other])
+    assert rows.column("data_source") == ["medvidbench/AVOS/tal"] * 2 and rows.column("prompt_tokens") == [9, 9]
+    assert rows.row(1)["ability"] == "tal"
+    for broken in (pa.array(["no struct"]), pa.array([{"split": {"x": 1}}]), pa.array([{"prompt_tokens": "many"}])):
+        with pytest.raises(DataError, match=r"broken\.parquet: .*expected the"):
+            Rows.open([ours, write("broken.parquet", text, broken)])
