@@ -59,7 +59,7 @@ def changed(row, draw):
             inside = inside[key]
         action = draw(st.sampled_from(["replace", "replace", "delete", "double"]))
         if action == "replace":
-            inside[path[-1]] = draw(st.sampled_from(ODD))
+            inside[path[-1]] = copy.deepcopy(draw(st.sampled_from(ODD)))
         elif action == "delete":
             del inside[path[-1]]
         elif isinstance(inside, list):

@@ -147,7 +147,10 @@ class Rows:
             table, metadata = read_columns(name, *LIGHT), pq.read_metadata(name)
             sizes += [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
             places += [(at, group) for group in range(metadata.num_row_groups)]
-            parts.append(_flat(table))
+            try:
+                parts.append(_flat(table))
+            except pa.ArrowException as error:
+                raise DataError(f"{name}: expected the columns of the preprocessor's parquet: {error}") from error
         light = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
         starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)[:-1]]) if sizes else np.zeros(0, np.int64)
         return cls(_Groups(files, starts.astype(np.int64), places), light, np.arange(light.num_rows))
