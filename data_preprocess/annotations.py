@@ -276,8 +276,8 @@ def _sample(row: _Row, file: str, index: int, truth: str) -> Sample:
     ground: dict[str, Any] | None = None
     if len(row.conversations) == 2:
         given = row.conversations[1].value
-        answer, ground, found = GROUND[task](seen(given), row.struc_info, truth)
-        flags += found
+        answer, ground, odd = GROUND[task](seen(given), row.struc_info, truth)
+        flags += odd
         if seen(given) != given:
             flags += ("unseen_characters",)
         answer, clipped = from_the_start(task, answer, ground, max(1.0, 1 / row.metadata.fps))

@@ -225,7 +225,7 @@ class Converter:
         }
         if count is not None:
             extra["prompt_tokens"] = prompt_tokens
-        if sample.task == "stg" and sample.ground is not None:
+        if sample.task == "stg" and sample.ground is not None and answer is not None:
             try:
                 check_target(sample.pair, answer, sample.ground, extra)
             except BadGroundTruth as error:
@@ -309,7 +309,8 @@ class Converter:
             return sample
         if sample.region is not None:
             return replace(sample, region=(sample.region[0], boxes[""]))
-        return replace(sample, ground={**sample.ground, "boxes": {time: list(box) for time, box in boxes.items()}})
+        on_canvas = {time: list(box) for time, box in boxes.items()}
+        return replace(sample, ground={**(sample.ground or {}), "boxes": on_canvas})
 
     def _processed_size(self, on_disk: Size) -> Size:
         settings = self.settings
