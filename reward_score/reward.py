@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -81,14 +81,21 @@ class Scorer:
         parsed = task.parse(answer)
         judged = "judge" in self.signals[task.name]
         sample = Sample(data_source, task, self._formats.get(parsed.format, 0.0))
-        if judged and parsed.format > 0 and _is_attack(parsed.value, gold):
+        value = parsed.value
+        if judged and parsed.format > 0 and (attacks := _attacks(value, gold)):
             sample.attack = True
-            sample.format *= self.settings.attack_format
-        if parsed.format > 0 and not (sample.attack and self.settings.attack_format == 0):
+            if isinstance(value, str):
+                sample.format *= self.settings.attack_format
+                if self.settings.attack_format == 0:
+                    return sample
+            elif self.settings.attack_format < 1:
+                # An event that describes nothing finds nothing: as wrong as one at another time, and no more.
+                value = [replace(event, caption="") if event.caption in attacks else event for event in value]
+        if parsed.format > 0:
             context = Context(source, extra_info if isinstance(extra_info, Mapping) else {})
-            sample.raw = task.measure(parsed.value, gold, context)
+            sample.raw = task.measure(value, gold, context)
             if any(signal in CAPTION_SIGNALS for signal in self.signals[task.name]):
-                sample.pairs = task.pairs(parsed.value, gold, context)
+                sample.pairs = task.pairs(value, gold, context)
                 if judged and isinstance(extra_info, Mapping):
                     sample.question = extra_info.get("question")
                     sample.still = extra_info.get("frames") == 1
@@ -213,20 +220,20 @@ class Sample:
     unjudged: int = 0
 
 
-def _is_attack(said: str | Sequence[Event], gold: str | Sequence[Event]) -> bool:
-    """Whether the caption, or one of the captions, talks to the judge, in a way that the reference does not.
+def _attacks(said: str | Sequence[Event], gold: str | Sequence[Event]) -> set[str]:
+    """The captions of an answer that talk to the judge, in a way that the reference does not.
 
     What cannot be seen is taken off by now, and has cost the format. What looks like an attack in the reference as
     well is how this clip is described.
     """
     from .judge.bribery import find_attack  # the rule tasks never load the judge's room
 
-    def found(side: str | Sequence[Event]) -> set[str]:
-        texts = [side] if isinstance(side, str) else [event.caption for event in side]
-        return {reason for text in texts if (reason := find_attack(text))}
+    def texts(side: str | Sequence[Event]) -> list[str]:
+        return [side] if isinstance(side, str) else [event.caption for event in side]
 
-    reasons = found(said)
-    return bool(reasons) and not reasons <= found(gold)
+    reasons = {text: reason for text in texts(said) if (reason := find_attack(text))}
+    usual = {find_attack(text) for text in texts(gold)} if reasons else set()
+    return {text for text, reason in reasons.items() if reason not in usual}
 
 
 def _without(weights: Mapping[str, float], left_out: set[str]) -> dict[str, float]:

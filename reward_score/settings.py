@@ -54,7 +54,8 @@ class Settings:
         judge_settings: keyword arguments of the judge's class, and perhaps those of a ``second`` judge, whose scores
             are averaged with the first's: see `judge.make_judge`.
         attack_format: what the format of a caption is multiplied by, 0 to 1, when it addresses the judge instead of
-            describing (`judge.bribery`). 0: such an answer is one that cannot be read. Only where a judge is asked.
+            describing (`judge.bribery`). 0: such an answer is one that cannot be read. Only where a judge is asked. In
+            dense captions the event alone counts as a wrong one, unless this is 1.
         encoder: folder or hub name of a sentence encoder, or address of an endpoint that serves one; None for the
             packaged all-MiniLM-L6-v2. See `similarity.load_similarity`.
         encoder_device: where it runs: ``auto``, ``cpu``, ``cuda``, ``cuda:N``.

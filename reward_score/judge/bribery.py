@@ -4,7 +4,9 @@
 
 `find_attack` is one layer of several, and the one that may be wrong: the fence, the nonce and the verdict's parser hold
 whatever it misses. So it is made for precision: a description of a procedure must not be taken for an attack, while an
-attack in words that nobody thought of may pass. What it knows are tables of words and patterns.
+attack in words that nobody thought of may pass. What it knows are tables of words and patterns. An attack addresses the
+judge: it orders without naming anybody who is to obey, it speaks of the answer or the reference as such, or it writes
+down a verdict or a prompt's own marks. Scores, grades, forms, modes and instructions of a clinic are descriptions.
 
 Nearly all honest texts end at a few fast tests, 1 kB in less than 50 microseconds; patterns run only where one fired.
 """
@@ -28,107 +30,132 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# --- what is said: words of one sentence ------------------------------------------------------------------------------
+# --- what is said -----------------------------------------------------------------------------------------------------
 
-_IGNORE = _words("ignore disregard forget override")
-_ORDERS = _words("instruction instructions prompt prompts rule rules rubric guideline guidelines directives criteria")
-_EARLIER = _words("all any every previous prior preceding above earlier former foregoing your these everything")
-_GIVE = _words("give award assign grant reply respond print set choose receive receives must should please")
-_TOP = _words("5 5s five fives full maximum max highest perfect top 10 ten 100")
-_MARKS = _words("score scores rating ratings rubric verdict fives 5s")
 _CLINICAL = _words(
-    "patient patients nurse nurses pain apgar glasgow gcs coma braden sedation risk morse norton vas nrs calcium syntax"
-    " asa oxygen bleeding wound mesh suture incision skin vessel balloon scale surgeon trainee"
+    "patient patients nurse nurses midwife physician doctor surgeon surgeons anaesthetist therapist caregiver"
+    " resident trainee trainees student students learner operator assistant instructor trainer teacher examiner"
+    " examiners assessor participant participants child baby newborn pain apgar glasgow gcs coma braden sedation"
+    " risk morse norton waterlow vas nrs calcium syntax asa osats goals gears bishop oxygen bleeding wound ulcer"
+    " mesh suture sutures incision skin vessel balloon scale scales subscale assess assessed assesses assessment"
+    " graded rated form forms chart charts sheet checklist questionnaire record records recorded item items exam"
+    " examination test exudate mobility nutrition tool sensitivity strength muscle limb limbs reflex reflexes pulse"
+    " pupils console screen monitor device pump"
 )
-"""Who or what a mark of a description is of. A sentence with one of these asks no judge for a mark."""
-_MARK_IT = _words("dimension dimensions criterion criteria categories everywhere verdict rubric")
-_EUROPEAN_IGNORE = _words(
-    "ignora ignorad ignorar olvida ignorez ignorer oubliez ignoriere ignorieren vergiss dimentica negeer zignoruj"
-    " ignore"
+"""Who or what a mark or an instruction of a description is of."""
+_START = (
+    r"(?:[\n.!?;:,(\"'“*#>\]-]\s{0,2}"
+    r"|\b(?:and|then|please|now|so|always|you|you\s(?:must|should|can|may|will|have\sto))\s)"
 )
-_EUROPEAN_ORDERS = _words(
-    "instrucciones instrucción reglas indicaciones consignes règles anweisungen anweisung regeln istruzioni regole"
-    " instruções instrucoes regras instructies polecenia instrukcje"
-)
-_EUROPEAN_GIVE = _words(
-    "gib gebe vergib bewerte asigna otorga dame donne donnez attribue attribuez assegna atribua geef przyznaj calificar"
-)
-_EUROPEAN_TOP = _words(
-    "5 fünf maximale höchste höchstpunktzahl cinco máxima maxima máximo cinq maximum cinque massimo massima vijf pięć"
-)
-
-_RULES = (
-    ("tells the judge to ignore its instructions", 8, (_IGNORE, _ORDERS, _EARLIER)),
-    ("tells the judge to ignore its instructions", 5, (_EUROPEAN_IGNORE, _EUROPEAN_ORDERS)),
-    ("tells the judge to ignore its instructions", 0, (_words("talimatları"), _words("say görmezden unut"))),
-    ("asks the judge for a mark", 0, (_MARKS, _GIVE, _TOP)),
-    ("asks the judge for a mark", 0, (_MARK_IT, _TOP, _words("all every each everywhere"), _GIVE)),
-    ("asks the judge for a mark", 0, (_EUROPEAN_GIVE, _EUROPEAN_TOP)),
-    ("asks the judge for a mark", 0, (_words("puntuación nota pontuação punteggio puan"), _EUROPEAN_TOP | {"beş"})),
-    ("says what it deserves", 0, (_words("deserves deserve merits"), _TOP - {"full"})),
-    ("speaks of candidate and reference", 0, (_words("candidate"), _words("reference"))),
-    ("asks for the judge's form of reply", 0, (_words("json nonce"),)),
-    ("asks to decode and obey", 0, (_words("decode base64 rot13"), _words("obey follow execute"))),
-)
-"""An attack is a sentence with a word of every list; with a number, within so many words of the first list's."""
-_OF_PATIENTS = ("asks the judge for a mark", "tells the judge to ignore its instructions")
-_TRIGGERS = frozenset().union(*(lists[0] for _, _, lists in _RULES))
-"""A text without one of these breaks no rule."""
-
+"""An order begins here: the description has named nobody who is to do it."""
 _JUDGE = r"(?:judge|grader|evaluator|rater|assessor|llm|ai|(?:large\s)?language\smodel)"
 _JUDGED = r"(?:answer|response|description|candidate|caption)"
-_MARKED = (
-    r"(?:terminology|specificity|nonce|(?:(?:final|total|overall|my)\s)?(?:scores?|ratings?|marks?|verdict))"
-    r"[^\w\n]{0,4}(?:[:=|>–—-]|\bis\b)[^\w\n]{0,4}(?:\d|five\b|perfect)"
+_GIVES = (
+    r"(?:give|award|assign|grant|output|print|return|reply|respond|set|choose|rate|score|grade|receive)"
+    r"(?:\s[\w'-]{1,15}){0,4}?"
 )
-_PHRASES = tuple(
+_TOP = r"(?:5|five|full|top|max|maximum|highest|perfect|10|ten|100)(?:\spossible)?"
+_MARK = r"(?:scores?|marks?|ratings?|verdict|grades?)"
+_ALL = r"(?:in|for|to|across|on)\s(?:all|every|each)\s(?:\w{1,10}\s)?(?:dimensions?|criteri|categor|aspects?|fields?)"
+_ORDERS = r"(?:instructions?|prompts?|rules?|rubric|guidelines?|directives?|criteria)"
+_EARLIER = r"(?:all|any|every|previous|prior|preceding|above|earlier|former|foregoing|your|these|everything|rubric)"
+_ADDED = r"(?:y|e|et|und|en|i|por\sfavor|bitte)"
+
+_REQUESTS = tuple(
     (reason, re.compile("|".join(patterns)))
     for reason, *patterns in (
         (
-            "speaks to the judge",
-            r"\b(?:full|top|maximum|max|highest|perfect)\s(?:possible\s)?(?:scores?|marks|ratings?)\b",
-            rf"\b(?:as|dear|hey|hello|(?:note|message|instructions?)\s(?:to|for))[\s,:]{{1,2}}(?:the\s|an?\s)?{_JUDGE}\b(?!-)",
-            rf"\byou\s(?:are|act\sas)\s(?:now\s)?(?:the\s|an?\s)?(?:\w{{1,20}}\s)?{_JUDGE}\b",
-            rf"\b(?:score|rate|grade)\s(?:(?:this|my)\s{_JUDGED}\b|(?:this|it|me)\s(?:as\s|with\s|at\s)?(?:an?\s)?(?:5|five|10|perfect)\b)",
-            r"[.!?\n]\s?(?:new|updated|hidden)\sinstructions?\s?:|\bsystem\sprompt\b|\bdeveloper\smode\b",
-            r"\n\s?system\s(?:override|message|note|notice|instructions?)\s?:",
-            r"\bnot\sfollow\s(?:\w{1,20}\s){0,3}(?:previous\sinstructions|rubric|rules\sabove)\b",
-            r"\bterminology(?:\sis)?\sfive\b",
-            r"\b(?:(?:identical|equivalent|equal)\sto|match(?:es)?)\sthe\s(?:(?:expert|gold|ground)\s)?(?:reference|truth)\b"
-            r"(?!\s(?:vessel|line|point|image|frame|plane|organ|electrode|limb|side))",
+            "tells the judge to ignore its instructions",
+            rf"{_START}(?:ignore|disregard|forget|override|(?:do|must)\snot\sfollow)\s(?=(?:\w{{1,15}}\s){{0,6}}?{_EARLIER}\b)"
+            rf"(?:\w{{1,15}}\s){{0,6}}?{_ORDERS}\b",
+            rf"(?:[\n.!?;:,]\s?|\b{_ADDED}\s)(?:ignora|ignorad|ignorar|olvida|ignorez|ignorer|oubliez|ignoriere|ignorieren"
+            r"|vergiss|dimentica|negeer|zignoruj|ignore)\s(?:\w{1,15}\s){0,3}?(?:instrucciones|reglas|indicaciones|consignes"
+            r"|instructions|règles|anweisungen|regeln|istruzioni|regole|instruções|regras|instructies|polecenia|instrukcje)\b",
+            r"\btalimatları\s(?:yok\ssay|görmezden|unut)\b",
         ),
         (
+            "asks the judge for a mark",
+            rf"{_START}{_GIVES}\s{_TOP}\s(?:{_MARK}\b|{_ALL}|only\b|everywhere\b)",
+            rf"{_START}{_GIVES}\s(?:(?:only|just)\s)?(?:fives|5s)\b",
+            rf"{_START}{_GIVES}\s{_MARK}\s(?:(?:of|as|to|is)\s)?{_TOP}(?![\w%]|\s?(?:m?[lmg]|cm|points?)\b)",
+            rf"\b(?:all|every|each)\s(?:\w{{1,10}}\s)?(?:dimensions?|criteria|criterion|categor\w{{1,3}})\s"
+            rf"(?:(?:should|must)\sbe\s(?:scored|rated|graded|set\sto)|receives?|gets?|scores?|deserves?)\s{_TOP}\b",
+            rf"\bscores?\s(?:of|for)\s(?:this|my)\s{_JUDGED}\b",
+            rf"\b{_TOP}\s(?:{_MARK}\s)(?:everywhere\b|{_ALL})",
+            rf"(?:[\n.!?;:,]\s?|\b{_ADDED}\s)(?:gib|vergib|bewerte|asigna|otorga|dame|da|dê|donne|donnez|attribue|attribuez"
+            r"|assegna|atribua|geef|przyznaj|calificar)\s(?:\w{1,15}\s){0,5}?(?:punkte|höchstpunktzahl|puntuación|nota"
+            r"|puntos|points|note|partout|punteggio|pontuação|pontos|punten|punktów)\b",
+        ),
+        (
+            "speaks to the judge",
+            rf"\b(?:this|the|my)\s{_JUDGED}\s(?:deserves?|merits?|earns?|should\s(?:get|receive|be)|must\s(?:get|receive|be))\s"
+            rf"(?:\w{{1,15}}\s){{0,3}}?{_TOP}\s(?:{_MARK}\b|{_ALL})",
+            rf"\b(?:dear|hey|hello)[\s,:]{{1,2}}(?:the\s)?{_JUDGE}\b(?!-)",
+            r"\b(?:note|message|instructions?)\s(?:to|for)\s(?:the\s|an?\s)?(?:judge|grader|llm|ai|language\smodel)\s?[:,]",
+            rf"\bas\s(?:the\s|an?\s)?{_JUDGE},?\syou\b",
+            rf"\byou\s(?:are|act\sas)\s(?:now\s)?(?:the\s|an?\s)?(?:\w{{1,20}}\s)?{_JUDGE}\b(?!-)",
+            rf"\b(?:score|rate|grade)\s(?:(?:this|my)\s{_JUDGED}\b|(?:this|it|me)\s(?:as\s|with\s|at\s)?(?:an?\s)?(?:5|five|10|perfect)\b)",
+            rf"[.!?\n]\s?(?:new|updated|hidden)\sinstructions?\s?:[^.!?\n]{{0,60}}\b(?:{_MARK}|fives|reply|candidate)\b",
+            r"\bterminology(?:\sis)?\sfive\b",
+            r"\b(?:reply|respond|return|output)\s(?:\w{1,15}\s){0,6}?json\b|\b(?:base64|rot13)\b[^.!?\n]{0,40}\b(?:follow|obey|execute)\b",
+            # The subject is the answer, or what it is like can only be the reference of a judge.
+            rf"\b(?:this|the|my)\s{_JUDGED}\s(?:above\s)?(?:\w{{1,12}}ly\s)?(?:is\s(?:\w{{1,12}}ly\s)?"
+            r"(?:identical|equivalent|equal)\sto|match(?:es)?)\sthe\s(?:\w{1,10}\s)?(?:reference|truth)(?:\s(?:description|answer|caption|text))?"
+            r"(?=[^\w\s]|\n|\s(?:perfectly|exactly|completely|fully|word|in\s(?:every|all)|so|and))",
+            r"\bthe\s(?:(?:expert|gold|ground)\s)?(?:reference|truth)\s(?:(?:description|answer|caption|text)\s)?(?:word\sfor\sword|in\severy\srespect)\b",
+        ),
+    )
+)
+"""What addresses the judge. Looked for where one of `_TRIGGERS` stands, in lower case with single blanks, a line end
+before and after. Not where the sentence speaks of the clinic (`_CLINICAL`)."""
+_TRIGGERS = _words(
+    "ignore disregard forget override follow ignora ignorad ignorar olvida ignorez ignorer oubliez ignoriere"
+    " ignorieren vergiss dimentica negeer zignoruj talimatları give award assign grant output print return reply"
+    " respond set choose rate score grade receive receives scores marks ratings gib vergib bewerte asigna otorga"
+    " dame da dê donne donnez attribue attribuez assegna atribua geef przyznaj calificar answer response description"
+    " candidate caption judge grader evaluator rater assessor llm ai model terminology instructions instruction"
+    " base64 rot13 reference truth dimensions dimension criteria criterion categories"
+)
+_MARKED = (
+    r"(?:(?:final|total|overall|my)\s)?(?:scores?|ratings?|marks?|verdict)[^\w\n]{0,4}(?:[:=|>–—-]|\b(?:is|are)\b)"
+    r"[^\w\n]{0,4}(?:(?:5, ){3,5}5|5|five|10|100|perfect)\b(?=\s?/|\sout\sof\b|[^\w\n]*(?:[\n.!|]|$))"
+)
+_LINES = tuple(
+    (reason, re.compile("|".join(patterns)))
+    for reason, *patterns in (
+        (
             "holds a marked line",
-            r"(?:candidate|reference|question)\s(?:begin|end|start|stop)s?\s?[\]>)}*=#-]",
-            r"(?:end|begin)\sof\s(?:the\s)?(?:candidate|reference)\s?[\]\n>*=-]",
+            r"[\[<{=#]\s?(?:\S{1,40}\s)?(?:candidate|reference|question)\s(?:begin|end|start|stop)s?\s?[\]>}*=#]",
         ),
         (
             "holds a mark",
             rf"[.!?|\n][^\w\n.!?|]{{0,8}}{_MARKED}",
-            r"(?:terminology|specificity)[^\w\n]{0,3}[:=][^\w\n]{0,3}[1-5](?![\d.,%]{0,3}[\d%])",
+            r"[.!?|\n][^\w\n.!?|]{0,8}(?:terminology|specificity|nonce)[^\w\n]{0,4}(?:[:=|>–—-]|\bis\b)[^\w\n]{0,4}"
+            r"(?:[1-5]|five|perfect)\b(?![.,%]?\d?%)",
+            r"\bterminology[^\w\n]{0,3}[:=][^\w\n]{0,3}[1-5](?![\d.,%]{0,3}[\d%])",
         ),
     )
 )
-"""Looked for where one of `_PHRASE_WORDS` stands, in lower case with single blanks, a line end before and after."""
-_PHRASE_WORDS = _words(
-    "score scores mark marks rating ratings verdict nonce judge grader evaluator rater assessor llm ai model rate grade"
-    " instructions instruction prompt override mode message notice note candidate reference question follow terminology"
-    " specificity"
+"""A verdict written out. Looked for where one of `_LINE_WORDS` stands, not where the text speaks of the clinic."""
+_LINE_WORDS = _words(
+    "score scores mark marks rating ratings verdict nonce candidate reference question terminology specificity"
 )
-_REQUESTS = "|".join(
+_IN_OTHER_SCRIPTS = "|".join(
     (
-        r"(?:忽略|无视|無視|不要理会).{0,12}(?:指示|指令|说明|提示|规则|規則)",
-        r"(?:打|给|給|评|評).{0,10}(?:满分|滿分|五分|5\s*分(?!钟|鐘)|最高分)",
-        r"(?:指示|命令|ルール).{0,8}(?:無視|忘れ)|(?:満点|5\s*点|最高点).{0,4}(?:つけ|付け|与え)",
-        r"지시.{0,8}(?:무시|잊)|(?:만점|5\s*점).{0,6}(?:주|매기|부여)",
-        r"игнорируй.{0,40}(?:инструкц|указани|правил)|(?:поставь|оцени).{0,30}(?:пять|5|максимальн)",
-        r"تجاهل.{0,30}(?:تعليمات|التعليمات|الأوامر)",
-        r"निर्देश.{0,20}(?:अनदेखा|नज़रअंदाज़)",
-        r"bỏ\s{1,3}qua.{0,20}(?:hướng\s{1,3}dẫn|chỉ\s{1,3}dẫn)",
-        r"ละเว้น.{0,20}คำสั่ง|คำสั่ง.{0,30}คะแนน|התעלם.{0,20}הוראות|αγνόησε.{0,40}οδηγίες",
+        r"(?:忽略|无视|無視|不要理会).{0,6}(?:之前|以上|上述|前面|所有).{0,8}(?:指示|指令|说明|提示|规则|規則)",
+        r"(?:打|给|給|评|評)(?:这个|此|本|我的|該)?(?:回答|答案|描述).{0,6}(?:满分|滿分|五分|5\s*分|最高分)",
+        r"所有.{0,6}都?(?:打|给|給).{0,3}(?:满分|滿分|五分|5\s*分(?!钟|鐘))",
+        r"(?:以前|これまで|上記|すべて|全て).{0,8}(?:指示|命令|ルール).{0,8}(?:無視|忘れ)し?て",
+        r"(?:満点|5\s*点|最高点).{0,3}(?:つけ|付け|与え)てください",
+        r"(?:이전|위의|모든).{0,8}지시.{0,8}(?:무시|잊)",
+        r"игнорируй.{0,40}(?:инструкц|указани|правил)|поставь.{0,30}(?:балл|оценк)",
+        r"تجاهل.{0,20}(?:تعليمات|التعليمات|الأوامر)\s*السابقة",
+        r"पिछले.{0,12}निर्देश.{0,20}(?:अनदेखा|नज़रअंदाज़)\s*कर",
+        r"bỏ\s{1,3}qua\s{1,3}mọi.{0,10}(?:hướng|chỉ)\s{1,3}dẫn",
+        r"ละเว้นคำสั่งก่อนหน้า|התעלם.{0,20}הוראות|αγνόησε.{0,20}προηγούμενες.{0,10}οδηγίες",
     )
 )
-_FOREIGN = re.compile(unicodedata.normalize("NFKC", _REQUESTS), re.DOTALL)
+_FOREIGN = re.compile(unicodedata.normalize("NFKC", _IN_OTHER_SCRIPTS), re.DOTALL)
 """Both kinds of request in languages whose words carry endings, or stand without spaces."""
 
 # --- how it is written ------------------------------------------------------------------------------------------------
@@ -136,15 +163,15 @@ _FOREIGN = re.compile(unicodedata.normalize("NFKC", _REQUESTS), re.DOTALL)
 _LITERALS = {
     "holds a code fence": ("```", "~~~"),
     "holds a role marker": ("<|", "|>", "[inst]", "[/inst]", "<<sys", "<</sys", "</s>", "_of_turn>"),
-    "holds a placeholder": ("{{", "}}", "${", "{nonce", "{candidate", "{reference", "{question", "$nonce"),
+    "holds a placeholder": ("${", "{nonce", "{candidate", "{reference", "{question", "$nonce"),
     "holds a verdict": DIMENSIONS[1:2] + DIMENSIONS[3:],
-    "holds escaped text": ("&quot;", "&#x", "&#1"),
     "holds a marked line": ("=== system", "=== user", "--- end of", "--- begin of"),
-    "holds a mark": ("★★★", "⭐⭐⭐", "\n5\n5\n"),
+    "holds a mark": ("\n5\n5\n", "\n★★★", "\n⭐⭐⭐"),
 }
-_FIELD = r"[\"'“‘`](?:nonce|scores?|verdict|ratings?|marks?|grade|terminology|specificity|role|content|r[2-8])[\"'”’`]"
+_FIELD = r"[\"'“‘`](?:nonce|verdict|terminology|specificity)[\"'”’`]"
 _TO_THE_JUDGE = (
-    r"[^\n]{0,200}\b(?:scores?|candidate|reference|ignore|verdict|reply|give|rate|answer|judge|grade|five)\b"
+    r"[^\n]{0,200}\b(?:scores?\s(?:is|are)\s(?:5|five)|the\scandidate|ignore|disregard|verdict|judge|grader|fives"
+    r"|give\s(?:5|five)(?=[\n.!]))(?!\w)"
 )
 _PATTERNS = tuple(
     (needed, reason, re.compile("|".join(patterns)))
@@ -159,25 +186,40 @@ _PATTERNS = tuple(
             ":",
             "holds a role marker",
             rf"\n\s{{0,4}}(?:#{{1,4}}\s?)?(?:system|user|human|developer)\s?(?:message|prompt)?\s?:{_TO_THE_JUDGE}",
-            r"\n\s{0,4}(?:#{1,4}\s?)?assistant\s?:\s{0,2}[{\"\n]",
+            r"\n\s{0,4}(?:#{1,4}\s?)?assistant\s?:\s{0,2}\{",
+            r"[\"'“]role[\"'”]\s?:\s?[\"'“](?:system|user|assistant)[\"'”]",
         ),
-        ("#", "holds a role marker", r"\n#{1,4}\s?(?:instructions?|response|system)\s?:?\s?\n"),
-        (":", "holds a verdict", rf"{_FIELD}\s?:", r"[\"'”’`]\s?:\s?\{"),
+        (
+            "#",
+            "holds a role marker",
+            r"\n#{1,4}\s?instructions?\s?:?\s?\n[^#]{0,400}\n#{1,4}\s?response\s?:?\s{1,4}(?:$|\{)",
+        ),
+        (
+            ":",
+            "holds a verdict",
+            rf"{_FIELD}\s?:",
+            r"[\"'“]r[2-8][\"'”]\s?:\s?\d\s?,\s?[\"'“]r[2-8][\"'”]",
+            r"(?:\{\s?[\"'“]\w{0,20}[\"'”]\s?:\s?){4}",
+        ),
         ("=", "holds a verdict", rf"{_FIELD}\s?=>?\s?[\"'“{{\[\d]"),
+        ("{{", "holds a placeholder", r"\{\{\s?\w{1,40}\s?\}\}"),
         ("{", "holds a verdict", r"\{\s?[\"'“]?\s?(?:nonce|scores?|verdict|terminology)"),
         (
             "/",
             "holds a mark",
-            r"\n[^\w\n]{0,4}(?:5\s?/\s?5|10\s?/\s?10)[^\w\n]{0,4}\n",
-            r"(?:5\s?/\s?5[^\w\n]{1,4}){3}",
+            r"\n[^\w\n]{0,4}(?:(?:5\s?/\s?5|10\s?/\s?10)[^\w\n]{1,4}){0,20}(?:5\s?/\s?5|10\s?/\s?10)[^\w\n]{0,4}\n",
         ),
         ("\\", "holds escaped text", r"(?:\\x[0-9a-f]{2}){3}|(?:\\u[0-9a-f]{4}){2}"),
         ("%", "holds escaped text", r"(?:%[0-9a-f]{2}){3}"),
+        ("&", "holds escaped text", r"(?:&#x?[0-9a-f]{1,6};){3}"),
     )
 )
 """Looked for where the character stands. As in all patterns here, repetitions are bounded, so the time is linear."""
 _LONG_WORD = 20
-_ENCODED = re.compile(r"(?<![A-Za-z0-9+/])(?=[A-Za-z+/]*\d)[A-Za-z0-9+/]{40,}|\b(?=[a-fA-F]*\d)[0-9a-fA-F]{32,}\b")
+_ENCODED = re.compile(
+    r"(?<![A-Za-z0-9+/])(?=[A-Za-z+/]*\d)(?=[A-Za-z0-9+/]*[A-Za-z0-9]{21})[A-Za-z0-9+/]{40,}"
+    r"|\b(?=[a-fA-F]*\d)(?=\d*[a-fA-F])[0-9a-fA-F]{32,}\b"
+)
 _BASE64_JSON = re.compile(r"\beyJ[A-Za-z0-9+/_-]{8,}")
 _HIDDEN = re.compile(
     "[\x00-\x08\x0e-\x1b\x7f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e0fff]"
@@ -185,7 +227,7 @@ _HIDDEN = re.compile(
 _OTHER_SCRIPT = re.compile("[\u0400-\u1fff\u3040-\ud7ff]|[\u0370-\u03ff]{3}")
 _MIXED_SCRIPT = re.compile(r"[a-z][\u0400-\u04ff]|[\u0400-\u04ff][a-z]")
 _BLANKS = re.compile(r"[^\S\n]+")
-_SENTENCE = re.compile(r"[.!?;:\n]+")
+_SENTENCE = re.compile(r"(?<!\d)[.!?\n]|[.!?\n](?!\d)")
 _WORD = re.compile(r"[^\W_]+")
 _NO_WORD = {ord(mark): " " for mark in "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~"}
 
@@ -212,12 +254,22 @@ def find_attack(text: str) -> str | None:
         return "holds encoded text"
     if not _shingles().isdisjoint(zip(*[iter(words)] * SHINGLE, strict=False)):
         return "holds the judge's own prompt"
-    if not _PHRASE_WORDS.isdisjoint(words):
-        spaced = f"\n{_BLANKS.sub(' ', low)}\n"
-        for reason, pattern in _PHRASES:
-            if pattern.search(spaced):
+    if not _LINE_WORDS.isdisjoint(words) and _CLINICAL.isdisjoint(words):
+        for reason, pattern in _LINES:
+            if pattern.search(f"\n{_BLANKS.sub(' ', low)}\n"):
                 return reason
-    return None if _TRIGGERS.isdisjoint(words) else _broken_rule(low, words)
+    return None if _TRIGGERS.isdisjoint(words) else _request(f"\n{_BLANKS.sub(' ', low)}\n")
+
+
+def _request(text: str) -> str | None:
+    for reason, pattern in _REQUESTS:
+        for match in pattern.finditer(text):
+            inside = match.end() - 1
+            before = max((end.end() for end in _SENTENCE.finditer(text, 0, inside)), default=0)
+            after = _SENTENCE.search(text, inside)
+            if _CLINICAL.isdisjoint(_words_of(text[before : after.start() if after else None])):
+                return reason
+    return None
 
 
 def _written(low: str) -> str | None:
@@ -235,21 +287,6 @@ def _beyond_latin(low: str) -> str | None:
     if _MIXED_SCRIPT.search(low):
         return "mixes scripts within a word"
     return "speaks to the judge" if _FOREIGN.search(low) else None
-
-
-def _broken_rule(low: str, words: list[str]) -> str | None:
-    possible = [rule for rule in _RULES if not any(one.isdisjoint(words) for one in rule[2])]
-    for sentence in _SENTENCE.split(low) if possible else ():
-        words = _words_of(sentence)
-        for reason, reach, lists in possible:
-            # Where an order of words is asked for, it is from the first list's word on.
-            starts = [place for place, word in enumerate(words) if word in lists[0]] if reach else [0]
-            for start in starts:
-                near = words[start : start + reach] if reach else words
-                clinical = not _CLINICAL.isdisjoint(words) and reason in _OF_PATIENTS
-                if not clinical and not any(one.isdisjoint(near) for one in lists):
-                    return reason
-    return None
 
 
 def _words_of(low: str) -> list[str]:
