@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reward_score.answers import ASPECTS, CVS_COMPONENTS, PARSERS, Event, render_dvc, render_stg, render_tal
-from reward_score.errors import BadGroundTruth, BadStatistics, MissingStatistics, RewardError, UnknownTask
+from reward_score.errors import BadGroundTruth, BadSetting, BadStatistics, MissingStatistics, RewardError, UnknownTask
 from reward_score.medgrpo import compute_score, needed_signals, score_many
-from reward_score.normalization import NORMALIZERS, logistic
+from reward_score.normalization import DEFAULT_LINEAR_SHARE, NORMALIZERS, logistic
 from reward_score.reward import get_scorer
 from reward_score.statistics import summarize
 from reward_score.tasks import TASKS
@@ -140,16 +140,29 @@ def test_the_sampling_interval_widens_an_instant():
     assert result["raw_iou"] == pytest.approx(0.5)
 
 
+def normalised(x, p50, iqr, linear_share=DEFAULT_LINEAR_SHARE):
+    return linear_share * x + (1 - linear_share) * logistic(x, p50, iqr)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 1.0])
+def test_the_raw_signals_own_share_is_a_setting(share, tmp_path):
+    path = statistics_file(tmp_path, {"tal": ["iou"]})
+    found = score("tal", "20.0-78.0 seconds.", statistics=path, linear_share=share)
+    assert found["score"] == pytest.approx(normalised(found["raw_iou"], 0.5, 0.5, share))
+    with pytest.raises(BadSetting, match="linear_share"):
+        score("tal", "20.0-78.0 seconds.", linear_share=1.1 + share)
+
+
 def test_normalised_then_multiplied_by_format(tmp_path):
     path = statistics_file(tmp_path, {"tal": ["iou"], "cvs": ["exact", "closeness"]})
     half = "22.0-78.0"
     assert score("tal", half)["score"] == pytest.approx(0.5 * 0.5)
     assert score("tal", half, statistics=path)["score"] == pytest.approx(0.5 * 0.5)
     before = score("tal", half, statistics=path, format_order="before")["score"]
-    assert before == pytest.approx(logistic(0.25, 0.5, 0.5))
+    assert before == pytest.approx(normalised(0.25, 0.5, 0.5))
     assert score("tal", half, statistics=path, normalizer="none")["score"] == pytest.approx(0.25)
     cvs = score("cvs", TRUTH["cvs"]["text"].replace("2", "1"), statistics=path)
-    expected = (logistic(2 / 3, 0.5, 0.5) + logistic(2.5 / 3, 0.5, 0.5)) / 2
+    expected = (normalised(2 / 3, 0.5, 0.5) + normalised(2.5 / 3, 0.5, 0.5)) / 2
     assert cvs["score"] == pytest.approx(expected)
     assert cvs["acc"] == pytest.approx(2 / 3)
 
@@ -399,8 +412,8 @@ def test_a_signal_that_is_not_there_is_an_error_and_never_a_number(raw):
 def test_degenerate_settings_reach_the_normalizer(tmp_path):
     path = statistics_file(tmp_path, {"tal": ["iou"]}, p50=0.5, iqr=0.0)
     wide = score("tal", TRUTH["tal"]["text"], statistics=path, min_iqr=0.5)["score"]
-    assert wide == logistic(1.0, 0.5, 0.5)
-    assert score("tal", TRUTH["tal"]["text"], statistics=path)["score"] == logistic(1.0, 0.5, 0.1)
+    assert wide == normalised(1.0, 0.5, 0.5)
+    assert score("tal", TRUTH["tal"]["text"], statistics=path)["score"] == normalised(1.0, 0.5, 0.1)
     for bad in ({"min_iqr": 0}, {"min_samples": 0}, {"min_samples": 1.5}):
         with pytest.raises(ValueError, match=next(iter(bad))):
             score("tal", TRUTH["tal"]["text"], statistics=path, **bad)

@@ -19,7 +19,7 @@ from recipes.medgrpo.answers.recorded import SAMPLED, numbers_of
 from recipes.medgrpo.files import InputError, read_json_lines, write_atomic
 from reward_score.bootstrap import Bootstrap, interval, quantiles
 from reward_score.errors import UnknownTask
-from reward_score.normalization import Normalizer, saturated
+from reward_score.normalization import DEFAULT_LINEAR_SHARE, Normalizer, saturated
 from reward_score.statistics import (
     DEFAULT_MIN_IQR,
     DEFAULT_MIN_SAMPLES,
@@ -101,8 +101,8 @@ def pair_statistics(
     """The rows of a statistics file by pair and signal.
 
     Each holds the fields of `statistics.Percentiles`, and for the reader: ``videos`` (how many), ``ci`` (`intervals`),
-    ``used`` (`statistics.used_rows`), and ``saturated``, the share of the answers that parse whose value under the
-    logistic is beyond `normalization.SATURATED`, None where none parses.
+    ``used`` (`statistics.used_rows`), and ``saturated``, the share of the answers that parse whose normalised value
+    is beyond `normalization.SATURATED`, None where none parses.
     """
     found = series_of(records)
     pairs = {
@@ -120,7 +120,8 @@ def pair_statistics(
         raise CalibrationError("no answers: nothing to make statistics of")
     degenerate = {"min_iqr": min_iqr, "min_samples": min_samples}
     statistics = Statistics.from_dict({"format": FORMAT, "degenerate": degenerate, "pairs": pairs})
-    used, normalizer = used_rows(statistics.pairs, min_iqr, min_samples), Normalizer(statistics)
+    used = used_rows(statistics.pairs, min_iqr, min_samples)
+    normalizer = Normalizer(statistics, linear_share=DEFAULT_LINEAR_SHARE)
     for pair, signals in pairs.items():
         for signal, row in signals.items():
             row["used"] = {**asdict(used[pair][signal]), "why": list(used[pair][signal].why)}
@@ -235,8 +236,8 @@ def difference(first: Path, second: Path) -> dict[str, Any]:
         ``a``, ``b``: the files. ``origin``: {key: [of a, of b]} where judge, model, data, code or settings differ.
         ``only_a``, ``only_b``: rows ("pair: signal") that only one has. ``changes``: one object per common row,
         greatest first: ``pair``, ``signal``, ``p50`` and ``iqr`` [of a, of b], ``p50_ci`` and ``iqr_ci`` (intervals
-        or None), and ``reward`` {"change", "at"}: the greatest change of the normalised value (logistic, each
-        file's own settings; b minus a) over raw values 0, 0.001, ..., 1, and where it is.
+        or None), and ``reward`` {"change", "at"}: the greatest change of the normalised value (each file's
+        own settings; b minus a) over raw values 0, 0.001, ..., 1, and where it is.
 
     Raises:
         BadStatistics: a file that is not one of statistics.
@@ -245,7 +246,7 @@ def difference(first: Path, second: Path) -> dict[str, Any]:
     loaded = [Statistics.load(file) for file in files]
     rows = [json.loads(Path(file).read_text(encoding="utf-8"))["pairs"] for file in files]
     names = [{(pair, signal) for pair, signals in item.pairs.items() for signal in signals} for item in loaded]
-    maps = [Normalizer(item) for item in loaded]
+    maps = [Normalizer(item, linear_share=DEFAULT_LINEAR_SHARE) for item in loaded]
     grid = [number / 1000 for number in range(1001)]
     changes = []
     for pair, signal in sorted(names[0] & names[1]):

@@ -58,12 +58,14 @@ class AdaptiveStatistics:
                     )
         return Statistics(pairs, {} if self.start is None else self.start.meta, "window")
 
-    def normalizer(self, k: float, min_iqr: float | None = None, min_samples: int | None = None) -> Normalizer:
+    def normalizer(
+        self, k: float, min_iqr: float | None = None, min_samples: int | None = None, linear_share: float = 0.0
+    ) -> Normalizer:
         """The logistic with the rows as of now; what enters the window later does not change it.
 
-        `min_iqr` and `min_samples` as in `Normalizer`.
+        `min_iqr`, `min_samples` and `linear_share` as in `Normalizer`.
         """
-        return Normalizer(self.statistics(), "logistic", k, min_iqr, min_samples)
+        return Normalizer(self.statistics(), "logistic", k, min_iqr, min_samples, linear_share)
 
     def state_dict(self) -> dict:
         """The window as plain JSON: values by data source and signal, oldest first."""

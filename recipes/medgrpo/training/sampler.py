@@ -256,7 +256,7 @@ class MedGRPOSampler(ReplayBuffer):
 
     def _window_rewards(self, rollouts: Sequence[Rollout]) -> np.ndarray:
         settings = self.scorer.settings
-        normalizer = self.window.normalizer(settings.k, settings.min_iqr, settings.min_samples)
+        normalizer = self.window.normalizer(settings.k, settings.min_iqr, settings.min_samples, settings.linear_share)
         rewards = [self.scorer.reward(one.data_source, one.parts["format"], one.raw, normalizer) for one in rollouts]
         for one in rollouts:
             for signal, value in one.raw.items():

@@ -1,0 +1,61 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""The default reward at the ends of the scale: no ties, no plateaus, nothing to gain by an answer to no clip."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from bench_plateaus import HALVED, blended, constant_answers, constant_share, measure, models  # noqa: E402
+
+from reward_score.normalization import DEFAULT_LINEAR_SHARE, Normalizer  # noqa: E402
+from reward_score.settings import Settings  # noqa: E402
+from reward_score.statistics import Statistics, summarize  # noqa: E402
+from reward_score.tasks import TASKS  # noqa: E402
+
+DEFAULT = blended(DEFAULT_LINEAR_SHARE)
+MODELS = models()
+
+
+def test_what_is_measured_here_is_the_default():
+    assert Settings().linear_share == DEFAULT_LINEAR_SHARE and Settings().normalizer == "logistic"
+    assert set(constant_answers()) == set(TASKS)
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("model", MODELS)
+def test_no_constant_answer_earns_three_quarters_of_a_right_one(model, task):
+    assert constant_share(DEFAULT(MODELS[model]), task) <= 0.75
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_right_beats_wrong_in_every_pair_and_better_always_pays(model):
+    found = measure(DEFAULT, MODELS[model], with_constants=False)
+    assert found["tied"] == 0
+    assert found["slope_least"] >= DEFAULT_LINEAR_SHARE
+    assert found["box"] < 0.5
+    assert found["saturated"] < 0.06
+
+
+def test_the_formula_alone_has_what_the_default_answers():
+    """So the tests above can fail."""
+    found = measure(blended(0.0), MODELS["recorded"])
+    assert found["tied"] == 7 and found["box"] > 0.85 and found["slope_least"] < 0.001
+    assert max(found["constants"].values()) > 0.75
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 1) | st.sampled_from([0.0, 1.0]), min_size=1, max_size=40), st.floats(0, 1))
+def test_whatever_the_statistics(values, x):
+    rows = {"medvidbench/AVOS/tal": {"iou": summarize(values)}}
+    normalizer = Normalizer(Statistics.from_dict({"format": 1, "pairs": rows}), linear_share=DEFAULT_LINEAR_SHARE)
+    wrong, found, right = (normalizer("medvidbench/AVOS/tal", "iou", value) for value in (0.0, x, 1.0))
+    assert 0 <= wrong <= (1 - DEFAULT_LINEAR_SHARE) / 2 + 1e-12
+    assert (1 + DEFAULT_LINEAR_SHARE) / 2 - 1e-12 <= right <= 1
+    assert wrong < HALVED * right
+    assert found <= right * (1 - DEFAULT_LINEAR_SHARE * (1 - x)) + 1e-12
+    assert found - wrong >= DEFAULT_LINEAR_SHARE * x - 1e-12
