@@ -219,10 +219,10 @@ def used_rows(
     pooled being the mean over all data sources of the task that have the signal, weighted by their n (the row's own
     among them: a task with one data source shrinks toward itself, that is not at all). Then the spread is at least
     ``min_iqr``: where raw signals tie, a hair's breadth must not decide everything. A row with min_samples answers
-    or more keeps its median, whose normalised value is then exactly 0.5; ``min_samples`` 1 shrinks nothing.
+    or more keeps its median, whose logistic is then exactly 0.5; ``min_samples`` 1 shrinks nothing.
 
-    What follows for a right-or-wrong signal (next action's ``exact``: 0 or 1; k = 3, min_iqr 0.1), s the share of
-    right answers:
+    What follows of the logistic alone for a right-or-wrong signal (next action's ``exact``: 0 or 1; k = 3, min_iqr
+    0.1), s the share of right answers:
 
     =================  ===  ===  =============================  ======================================
     share right        p50  IQR  wrong earns                    right earns
@@ -234,8 +234,8 @@ def used_rows(
     =================  ===  ===  =============================  ======================================
 
     Right beats wrong by 0.45 to 0.5 everywhere; only in the band of 1/n where a percentile falls between a 0 and a 1
-    does it interpolate. A pair whose SFT model is mostly wrong pays 0.5 for a wrong answer that parses: that
-    follows from "the median earns 0.5", and group standardisation takes the offset out again.
+    does it interpolate. A pair whose SFT model is mostly wrong pays 0.5 for a wrong answer that parses, as much as
+    for a right one whose format is halved: the raw signal's own share (``linear_share``) answers that.
 
     Raises:
         ValueError: a bad ``min_iqr`` or ``min_samples``.

@@ -33,10 +33,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data_preprocess.synthetic_rows import Settings as SyntheticSettings
 from data_preprocess.synthetic_rows import rows as synthetic_rows
-from recipes.medgrpo.evaluation.blind_candidates import Piece
-from recipes.medgrpo.evaluation.blind_candidates import Settings as BlindSettings
-from recipes.medgrpo.evaluation.blind_learning import Plan, learn_pair
-from recipes.medgrpo.evaluation.training_rows import TrainingRow, asked_times, read_training_rows
+from recipes.medgrpo.evaluation.blind import learn
+from recipes.medgrpo.evaluation.constant_answers import Constant, Piece
+from recipes.medgrpo.evaluation.training_rows import asked_times, read_training_rows
+from recipes.medgrpo.evaluation.truths import Truth
 from recipes.medgrpo.terminal import table
 from reward_score.answers import ASPECTS, CVS_COMPONENTS, render_cvs, render_sa
 from reward_score.medgrpo import score_many
@@ -195,69 +195,68 @@ WAYS: dict[str, Callable[[Statistics], Maps]] = {
 # --- answers that look at no frame ------------------------------------------------------------------------------------
 
 
-def constants(task: str, rows: list[TrainingRow]) -> dict[str, Plan]:
-    """Answers to every row of a task, learnt on rows of one of its pairs."""
+def constants(task: str, learnt: Constant, rows: list[Truth]) -> dict[str, Constant]:
+    """Answers to every row of a task: what the blind baseline learnt on rows of one of its pairs, and plain ones."""
+    whole = (Piece(0.0, 1.0),)
     if task in ("vs", "rc"):
         captions = Counter(row.ground["text"] for row in rows).most_common(6)
-        return {f"caption {number}": Plan(text=text) for number, (text, _) in enumerate(captions)}
-    plans = {}
-    learnt = learn_pair(rows, "strict", BlindSettings(), None).plan if task != "dvc" else None
-    whole = (Piece(0.0, 1.0, True),)
+        return {f"caption {number}": Constant(text) for number, (text, _) in enumerate(captions)}
     if task == "dvc":
         captions = Counter(event["caption"] for row in rows for event in row.ground["events"]).most_common(2)
-        for number, (caption, _) in enumerate(captions):
-            plans[f"whole clip {number}"] = Plan(pieces=whole, caption=caption)
-            for count in (2, 3):
-                pieces = tuple(Piece(part / count, (part + 1) / count, True) for part in range(count))
-                plans[f"{count} parts {number}"] = Plan(pieces=pieces, caption=caption)
-        return plans
-    plans["learnt"] = learnt
+        return {
+            f"{name} {number}": Constant(pieces=pieces, caption=caption)
+            for name, pieces in (("learnt", learnt.pieces), ("whole clip", whole))
+            for number, (caption, _) in enumerate(captions)
+        }
+    found = {"learnt": learnt}
     if task == "tal":
-        plans["whole clip"] = Plan(pieces=whole)
+        found["whole clip"] = Constant(pieces=whole)
     elif task == "stg":
-        plans["whole frame"] = Plan(box=(0.0, 0.0, 854.0, 480.0))
+        found["whole frame"] = Constant(box=(0.0, 0.0, 854.0, 480.0))
     elif task == "nap":
         labels = Counter(row.ground["label"] for row in rows).most_common(3)
-        plans |= {f"label {number}": Plan(text=label) for number, (label, _) in enumerate(labels)}
+        found |= {f"label {number}": Constant(label) for number, (label, _) in enumerate(labels)}
     else:
         names, render, scores = (
             (CVS_COMPONENTS, render_cvs, range(3)) if task == "cvs" else (ASPECTS, render_sa, range(1, 6))
         )
-        plans |= {f"all {score}": Plan(text=render(dict.fromkeys(names, score))) for score in scores}
-    return plans
+        found |= {f"all {score}": Constant(render(dict.fromkeys(names, score))) for score in scores}
+    return found
 
 
 @cache
 def constant_answers() -> dict[str, dict[str, dict[str, list[dict[str, float]]]]]:
     """By task, answer and pair: the results of the answer on synthetic rows, format and raw signals."""
-    made = [row for row, _ in synthetic_rows(SyntheticSettings(profile="tiny"), 23 * (LEARN + SCORED) * 2, False)]
+    made = [row for row, _ in synthetic_rows(SyntheticSettings(profile="tiny"), 23 * (LEARN + SCORED), False)]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "annotations.json"
-        path.write_text(json.dumps(made))
-        rows, _ = read_training_rows(path)
-    pairs: dict[str, list[TrainingRow]] = defaultdict(list)
-    for row in rows:
-        pairs[row.data_source].append(row)
+        files = [Path(folder) / name for name in ("learn.json", "score.json")]
+        for file, rows in zip(files, (made[: 23 * LEARN], made[23 * LEARN :]), strict=True):
+            file.write_text(json.dumps(rows))
+        blind = learn(files[0], "strict", captions=False)
+        answered, _ = read_training_rows(files[1])
+    pairs: dict[str, list[list[Truth]]] = {
+        pair: [[row for row in one if row.data_source == pair] for one in (blind.rows, answered)]
+        for pair in sorted(blind.pairs)
+    }
     found: dict[str, dict[str, dict[str, list[dict[str, float]]]]] = defaultdict(lambda: defaultdict(dict))
-    for pair, learnt_on in pairs.items():
+    for pair, (rows, _) in pairs.items():
         task = _task(pair)
-        for name, plan in constants(task, learnt_on[:LEARN]).items():
-            for other, answered in pairs.items():
+        for name, constant in constants(task, blind.pairs[pair].constant, rows).items():
+            for other, (_, others) in pairs.items():
                 if _task(other) == task:
-                    found[task][f"{pair}: {name}"][other] = _results(plan, answered[LEARN : LEARN + SCORED])
+                    found[task][f"{pair}: {name}"][other] = _results(constant, others)
     return found
 
 
-def _results(plan: Plan, rows: list[TrainingRow]) -> list[dict[str, float]]:
+def _results(constant: Constant, rows: list[Truth]) -> list[dict[str, float]]:
     answers = [
-        plan.answer("strict", row.seconds or 60.0, asked_times(row.question, row.ground) if plan.box else ())
+        constant.answer(
+            "strict", row.seconds or 60.0, asked_times(row.extra["question"], row.ground) if constant.box else ()
+        )
         for row in rows
     ]
     return score_many(
-        (
-            (row.data_source, answer, row.ground_truth, {"sample_interval": row.interval})
-            for row, answer in zip(rows, answers, strict=True)
-        ),
+        [(row.data_source, answer, row.ground_truth, row.extra) for row, answer in zip(rows, answers, strict=True)],
         dvc_captions=True,
     )
 
