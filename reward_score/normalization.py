@@ -32,8 +32,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 DEFAULT_K = 3.0
-DEFAULT_LINEAR_SHARE = 0.65
-"""The raw signal's own share of a reward; `_logistic` says what it answers."""
+NEEDED = None
+"""The default `linear_share`: of every row what `needed_share` says, nothing where the paper's formula is good."""
+BOUNDS = ((0.0, 0.45), (0.6, 0.74))
+"""Raw signals, and what each may earn at most of a right answer's reward.
+
+- Nothing at all: less than half, so that a right answer whose format is halved beats a wrong one of whole format.
+- 0.6: less than three quarters. It is the raw reward of the best answer that is the same for a whole task of the
+  synthetic set.
+"""
 ZSCORE_WIDTH = 3.0
 """Standard deviations from the mean at which the z-score's map reaches 0 or 1."""
 NORMAL_IQR = 1.349
@@ -72,28 +79,35 @@ class Row:
     used: Used
     k: float
     min_iqr: float
-    linear_share: float = 0.0
+    linear_share: float | None = 0.0
 
 
 Map = Callable[[float], float]
 
 
-def _logistic(row: Row) -> Map:
-    """(1 - s) logistic(x) + s x, with the mended median and spread (`statistics.used_rows`) and s = ``linear_share``.
+def needed_share(p50: float, iqr: float, k: float = DEFAULT_K) -> float:
+    """The least share s of the raw signal with which (1 - s) logistic(x) + s x keeps within `BOUNDS`.
 
-    The logistic alone (s = 0, the paper's) says how an answer compares with the SFT model's, and nothing of how far
-    it is from right. Where that model is poor it pays 0.5 for nothing at all (a median of 0), as much as for a right
-    answer whose format is halved, and nearly everything for an answer hardly better than the median. Of medians from
-    0 to 1, whatever the spread:
-
-    - A raw signal of 0 earns at most (1 - s) / 2, one of 1 at least (1 + s) / 2. With the default s = 0.65 that is
-      0.175 and 0.825: right beats wrong even when its format is halved.
-    - The slope is at least s everywhere, so that better always pays.
-    - A raw signal of x earns at most 1 - s (1 - x) of what a right answer does, 0.74 for x = 0.6. No answer that is
-      the same for a whole task of the synthetic set has more than 0.6, so none earns three quarters; 0.65 is the
-      least share, in steps of 0.05, of which that can be said.
+    The logistic says how an answer compares with the SFT model's, and nothing of how far it is from right. Where that
+    model is poor it pays 0.5 for nothing at all (a median of 0) and nearly everything for an answer hardly better
+    than the median. A median of 0.6 or more needs no share, a median of 0 with a narrow spread about 0.65.
     """
-    p50, iqr, k, linear = row.used.p50, row.used.iqr, row.k, row.linear_share
+    right, share = logistic(1.0, p50, iqr, k), 0.0
+    for x, bound in BOUNDS:
+        # (1 - s) f(x) + s x <= bound ((1 - s) f(1) + s), solved for s.
+        over = logistic(x, p50, iqr, k) - bound * right
+        if over > 0:
+            share = max(share, over / (over + bound - x))
+    return share
+
+
+def _logistic(row: Row) -> Map:
+    """(1 - s) logistic(x) + s x, with the mended median and spread (`statistics.used_rows`).
+
+    s is ``linear_share``; 0 is the paper's formula alone, None what `needed_share` says of the row.
+    """
+    p50, iqr, k = row.used.p50, row.used.iqr, row.k
+    linear = needed_share(p50, iqr, k) if row.linear_share is NEEDED else row.linear_share
     return lambda x: linear * x + (1 - linear) * logistic(x, p50, iqr, k)
 
 
@@ -174,7 +188,8 @@ class Normalizer:
         statistics: the loaded file, or None.
         name: a key of `NORMALIZERS`.
         k: steepness of the logistic.
-        linear_share: the raw signal's own share beside the logistic, 0 to 1; 0 is the paper's formula alone.
+        linear_share: the raw signal's own share beside the logistic, 0 to 1; 0 is the paper's formula alone, None
+            the least that each row needs (`needed_share`).
         min_iqr, min_samples: what is done with degenerate rows, see `statistics.used_rows`; None: what the file
             says, else the defaults.
 
@@ -190,14 +205,14 @@ class Normalizer:
         k: float = DEFAULT_K,
         min_iqr: float | None = None,
         min_samples: int | None = None,
-        linear_share: float = 0.0,
+        linear_share: float | None = 0.0,
     ) -> None:
         if name not in NORMALIZERS:
             raise BadSetting(f"normalizer {name!r}: expected one of {', '.join(sorted(NORMALIZERS))}")
         if not isfinite(k) or k <= 0:
             raise BadSetting(f"k {k!r}: expected a positive number")
-        if not 0 <= linear_share <= 1:
-            raise BadSetting(f"linear_share {linear_share!r}: expected 0 to 1")
+        if linear_share is not NEEDED and not 0 <= linear_share <= 1:
+            raise BadSetting(f"linear_share {linear_share!r}: expected 0 to 1, or None for what each row needs")
         stored = (DEFAULT_MIN_IQR, DEFAULT_MIN_SAMPLES) if statistics is None else statistics.degenerate()
         self.min_iqr = stored[0] if min_iqr is None else min_iqr
         self.min_samples = stored[1] if min_samples is None else min_samples

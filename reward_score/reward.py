@@ -38,7 +38,7 @@ class Scorer:
         statistics = None if settings.statistics is None else Statistics.load(settings.statistics)
         name = answer_map(settings.normalizer)
         self.normalizer = Normalizer(
-            statistics, name, float(settings.k), settings.min_iqr, settings.min_samples, float(settings.linear_share)
+            statistics, name, float(settings.k), settings.min_iqr, settings.min_samples, settings.linear_share
         )
         rewarded = TASKS if settings.rewarded_tasks is None else set(settings.rewarded_tasks)
         self.rewarded = {name: name in rewarded for name in TASKS}

@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any
 
 from .errors import BadSetting
-from .normalization import DEFAULT_K, DEFAULT_LINEAR_SHARE, NORMALIZERS
+from .normalization import DEFAULT_K, NEEDED, NORMALIZERS
 from .tasks import TASKS
 
 ADAPTIVE = "adaptive"
@@ -34,9 +34,10 @@ class Settings:
         normalizer: a name of `normalization.NORMALIZERS` (``logistic`` is the paper's) or `ADAPTIVE`; without
             statistics it changes nothing.
         k: steepness of the logistic; 3.0 is the paper's.
-        linear_share: the raw signal's own share beside the logistic, 0 to 1: so right beats wrong whatever the format,
-            and no answer far from right earns nearly what right does (`normalization._logistic`). 0 is the paper's
-            formula alone. Other normalisers do not take it.
+        linear_share: the raw signal's own share beside the logistic. None: the least that each pair and signal needs,
+            so that right beats wrong whatever the format, and no answer far from right earns nearly what right does;
+            0 where the SFT model is good (`normalization.needed_share`). A number, 0 to 1, is the share everywhere;
+            0 is the paper's formula alone. Other normalisers do not take it.
         min_iqr: least spread in the logistic; what a spread of 0 means is unpublished. None: what the statistics file
             says, else 0.1.
         min_samples: with fewer answers than this, median and spread are shrunk toward the task's pooled ones. None:
@@ -67,7 +68,7 @@ class Settings:
     statistics: str | None = None
     normalizer: str = "logistic"
     k: float = DEFAULT_K
-    linear_share: float = DEFAULT_LINEAR_SHARE
+    linear_share: float | None = NEEDED
     min_iqr: float | None = None
     min_samples: int | None = None
     deviation_format: float = 0.5
@@ -87,7 +88,8 @@ class Settings:
                 f"normalizer {self.normalizer!r}: expected one of {', '.join(sorted((*NORMALIZERS, ADAPTIVE)))}"
             )
         for name in ("deviation_format", "attack_format", "linear_share"):
-            if not 0 <= (value := getattr(self, name)) <= 1:
+            value = getattr(self, name)
+            if not (name == "linear_share" and value is NEEDED) and not 0 <= value <= 1:
                 raise BadSetting(f"{name} {value!r}: expected 0 to 1")
         for name, weights in self.weights.items():
             if name not in TASKS:

@@ -40,7 +40,7 @@ from recipes.medgrpo.evaluation.truths import Truth
 from recipes.medgrpo.terminal import table
 from reward_score.answers import ASPECTS, CVS_COMPONENTS, render_cvs, render_sa
 from reward_score.medgrpo import score_many
-from reward_score.normalization import DEFAULT_K, DEFAULT_LINEAR_SHARE, Normalizer, logistic, saturated
+from reward_score.normalization import DEFAULT_K, NEEDED, Normalizer, logistic, saturated
 from reward_score.reward import get_scorer
 from reward_score.statistics import DEFAULT_MIN_IQR, FORMAT, Statistics, summarize
 
@@ -121,8 +121,8 @@ def _task(pair: str) -> str:
 # --- ways of normalising ----------------------------------------------------------------------------------------------
 
 
-def blended(linear_share: float) -> Callable[[Statistics], Maps]:
-    """The logistic with the raw signal's own share beside it, as the reward has it; 0 is the paper's."""
+def blended(linear_share: float | None) -> Callable[[Statistics], Maps]:
+    """The logistic with the raw signal's own share beside it, as the reward has it; None is the default."""
 
     def make(statistics: Statistics) -> Maps:
         normalizer = Normalizer(statistics, linear_share=linear_share)
@@ -189,7 +189,8 @@ WAYS: dict[str, Callable[[Statistics], Maps]] = {
     "IQR at least 1 - p50, p50 raised": from_rows(_headroom),
     "a quarter raw": blended(0.25),
     "half raw": blended(0.5),
-    "0.65 raw (the default)": blended(DEFAULT_LINEAR_SHARE),
+    "0.65 raw": blended(0.65),
+    "as much raw as needed (the default)": blended(NEEDED),
 }
 
 # --- answers that look at no frame ------------------------------------------------------------------------------------

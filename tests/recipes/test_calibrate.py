@@ -19,7 +19,7 @@ from recipes.medgrpo.calibrate import main
 from recipes.medgrpo.evaluation.percentiles import Series, difference, intervals, pair_statistics, series_of
 from reward_score import bootstrap
 from reward_score.errors import BadStatistics
-from reward_score.normalization import DEFAULT_LINEAR_SHARE, Normalizer, logistic
+from reward_score.normalization import Normalizer, logistic, needed_share
 from reward_score.statistics import Statistics, summarize
 
 TAL, NAP = "medvidbench/AVOS/tal", "medvidbench/CoPESD/nap"
@@ -317,8 +317,12 @@ def test_difference_of_two_files(two_files, tmp_path, capsys):
     assert all(low < value < high for value, (low, high) in zip(tal["p50"], tal["p50_ci"], strict=True))
     at = tal["reward"]["at"]
 
+    def paid(x, p50, iqr):
+        share = needed_share(p50, iqr)
+        return share * x + (1 - share) * logistic(x, p50, iqr)
+
     def moved(x):
-        return (1 - DEFAULT_LINEAR_SHARE) * (logistic(x, 0.545, 0.245) - logistic(x, 0.49, 0.49))
+        return paid(x, 0.545, 0.245) - paid(x, 0.49, 0.49)
 
     assert tal["reward"]["change"] == pytest.approx(moved(at))
     assert all(abs(moved(x)) <= abs(tal["reward"]["change"]) + 1e-9 for x in np.linspace(0, 1, 101))

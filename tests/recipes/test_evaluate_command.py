@@ -358,7 +358,7 @@ def test_a_checkpoint_that_is_not_there_is_named(place, tmp_path, capsys):
     ]
     assert main(arguments) == 2
     assert capsys.readouterr().err == (
-        f"evaluate: error: {tmp_path}/absent: no *.safetensors here, expected a checkpoint in HF format\n"
+        f"evaluate: error: --model: {tmp_path}/absent: no *.safetensors here, expected a checkpoint in HF format\n"
     )
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from reward_score.answers import ASPECTS, CVS_COMPONENTS, PARSERS, Event, render_dvc, render_stg, render_tal
 from reward_score.errors import BadGroundTruth, BadSetting, BadStatistics, MissingStatistics, RewardError, UnknownTask
 from reward_score.medgrpo import compute_score, needed_signals, score_many
-from reward_score.normalization import DEFAULT_LINEAR_SHARE, NORMALIZERS, logistic
+from reward_score.normalization import NEEDED, NORMALIZERS, logistic, needed_share
 from reward_score.reward import get_scorer
 from reward_score.statistics import summarize
 from reward_score.tasks import TASKS
@@ -140,7 +140,9 @@ def test_the_sampling_interval_widens_an_instant():
     assert result["raw_iou"] == pytest.approx(0.5)
 
 
-def normalised(x, p50, iqr, linear_share=DEFAULT_LINEAR_SHARE):
+def normalised(x, p50, iqr, linear_share=NEEDED):
+    if linear_share is NEEDED:
+        linear_share = needed_share(p50, iqr)
     return linear_share * x + (1 - linear_share) * logistic(x, p50, iqr)
 
 

@@ -19,7 +19,7 @@ from recipes.medgrpo.answers.recorded import SAMPLED, numbers_of
 from recipes.medgrpo.files import InputError, read_json_lines, write_atomic
 from reward_score.bootstrap import Bootstrap, interval, quantiles
 from reward_score.errors import UnknownTask
-from reward_score.normalization import DEFAULT_LINEAR_SHARE, Normalizer, saturated
+from reward_score.normalization import NEEDED, Normalizer, saturated
 from reward_score.statistics import (
     DEFAULT_MIN_IQR,
     DEFAULT_MIN_SAMPLES,
@@ -121,7 +121,7 @@ def pair_statistics(
     degenerate = {"min_iqr": min_iqr, "min_samples": min_samples}
     statistics = Statistics.from_dict({"format": FORMAT, "degenerate": degenerate, "pairs": pairs})
     used = used_rows(statistics.pairs, min_iqr, min_samples)
-    normalizer = Normalizer(statistics, linear_share=DEFAULT_LINEAR_SHARE)
+    normalizer = Normalizer(statistics, linear_share=NEEDED)
     for pair, signals in pairs.items():
         for signal, row in signals.items():
             row["used"] = {**asdict(used[pair][signal]), "why": list(used[pair][signal].why)}
@@ -246,7 +246,7 @@ def difference(first: Path, second: Path) -> dict[str, Any]:
     loaded = [Statistics.load(file) for file in files]
     rows = [json.loads(Path(file).read_text(encoding="utf-8"))["pairs"] for file in files]
     names = [{(pair, signal) for pair, signals in item.pairs.items() for signal in signals} for item in loaded]
-    maps = [Normalizer(item, linear_share=DEFAULT_LINEAR_SHARE) for item in loaded]
+    maps = [Normalizer(item, linear_share=NEEDED) for item in loaded]
     grid = [number / 1000 for number in range(1001)]
     changes = []
     for pair, signal in sorted(names[0] & names[1]):

@@ -28,7 +28,7 @@ from recipes.medgrpo.files import write_json
 from recipes.medgrpo.studies.normalizers import effects as study
 from recipes.medgrpo.terminal import Parser, command, real
 from reward_score.bootstrap import finite
-from reward_score.normalization import DEFAULT_K, DEFAULT_LINEAR_SHARE, Normalizer, saturated
+from reward_score.normalization import DEFAULT_K, NEEDED, Normalizer, saturated
 from reward_score.reward import get_scorer
 from reward_score.statistics import Statistics
 
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.statistics is None:
         after, after_name = recorded.score, "recorded"
     else:
-        logistic = Normalizer(Statistics.load(args.statistics), "logistic", args.k, linear_share=DEFAULT_LINEAR_SHARE)
+        logistic = Normalizer(Statistics.load(args.statistics), "logistic", args.k, linear_share=NEEDED)
         after, after_name = study.rewards_of(recorded, scorer, logistic), "logistic"
     edges = np.linspace(0, 1, BINS + 1).round(6).tolist()
     numbers = {"format": 1, "bins": edges, "after": after_name, "pairs": histograms(recorded, before, after)}

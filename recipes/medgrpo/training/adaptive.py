@@ -59,7 +59,7 @@ class AdaptiveStatistics:
         return Statistics(pairs, {} if self.start is None else self.start.meta, "window")
 
     def normalizer(
-        self, k: float, min_iqr: float | None = None, min_samples: int | None = None, linear_share: float = 0.0
+        self, k: float, min_iqr: float | None = None, min_samples: int | None = None, linear_share: float | None = 0.0
     ) -> Normalizer:
         """The logistic with the rows as of now; what enters the window later does not change it.
 

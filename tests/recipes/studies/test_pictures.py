@@ -11,7 +11,7 @@ import pytest
 
 from recipes.medgrpo.answers.recorded import read_recorded
 from recipes.medgrpo.studies import pictures
-from reward_score.normalization import DEFAULT_LINEAR_SHARE
+from reward_score.normalization import needed_share
 from reward_score.statistics import summarize
 
 TAL, NAP = "medvidbench/AVOS/tal", "medvidbench/CoPESD/nap"
@@ -79,7 +79,8 @@ def test_before_and_after(run, tmp_path):
     assert found["after"] == "logistic"
     # The logistic of the median answer is a half, the other one lies an IQR above it; their mean raw signal is 0.4.
     logistics = (0.5 + 1 / (1 + np.exp(-3))) / 2
-    expected = DEFAULT_LINEAR_SHARE * 0.4 + (1 - DEFAULT_LINEAR_SHARE) * logistics
+    share = needed_share(0.2, 0.4)
+    expected = share * 0.4 + (1 - share) * logistics
     assert found["pairs"][TAL]["after"]["mean"] == pytest.approx(expected)
     assert found["pairs"][TAL]["before"] == tal["before"]
 

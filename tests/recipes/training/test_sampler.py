@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from recipes.medgrpo.training.advantages import make_advantage
-from reward_score.normalization import DEFAULT_LINEAR_SHARE, logistic
+from reward_score.normalization import logistic, needed_share
 
 
 @pytest.fixture
@@ -278,9 +278,9 @@ def test_an_adaptive_step_is_measured_by_the_steps_before_it(sampling, statistic
     made = adaptive(sampling, statistics)
     step = [answer("a", 0.9, iou=0.75), answer("a", 0.9, iou=1.0), answer("b", 0.0, form=0.0, iou=0.0)]
     # The SFT model's statistics for the first step; what does not parse earns exactly 0.
-    share = DEFAULT_LINEAR_SHARE
 
     def earned(p50, iqr):
+        share = needed_share(p50, iqr)
         return [share * x + (1 - share) * logistic(x, p50, iqr) for x in (0.75, 1.0)] + [0.0]
 
     assert made._window_rewards(step).tolist() == earned(0.5, 0.5)
