@@ -20,7 +20,7 @@ LEADERBOARD_PROMPT = "rubric"
 """The judge's prompt for the leaderboard's columns."""
 RUNNING = (
     *("store", "budget_usd", "requests_per_min", "tokens_per_min", "max_in_flight"),
-    *("prompt_price", "completion_price", "key_variable"),
+    *("prompt_price", "completion_price", "key_variable", "filter_codes"),
 )
 """Settings of a judge that say how it is asked: a verdict is the same whatever they are."""
 
@@ -120,6 +120,7 @@ def add_judge_arguments(parser: argparse.ArgumentParser, judges: Sequence[str] =
     add("--judge-requests-per-min", type=positive, help="most requests a minute, over all users of the store")
     add("--judge-tokens-per-min", type=positive, help="most tokens a minute, likewise")
     add("--judge-in-flight", type=whole(1), dest="judge_max_in_flight", help="most requests at once, likewise")
+    add("--judge-filter-codes", nargs="+", metavar="CODE", help="more codes of its content filter")
     for tokens in ("prompt", "completion"):
         add(
             f"--judge-{tokens}-price",
@@ -137,7 +138,7 @@ def add_judge_arguments(parser: argparse.ArgumentParser, judges: Sequence[str] =
 
 _FIRST = (
     *("prompt", "store", "budget_usd", "requests_per_min", "tokens_per_min", "max_in_flight"),
-    *("prompt_price", "completion_price"),
+    *("prompt_price", "completion_price", "filter_codes"),
 )
 _SECOND = ("model", "base_url", "key_variable", "prompt_price", "completion_price")
 

@@ -18,6 +18,7 @@ from mock_judge_server import DIMENSIONS, MockJudge, Reply, honest  # noqa: E402
 from recipes.medgrpo import calibrate, evaluate  # noqa: E402
 from recipes.medgrpo.inference import engines  # noqa: E402
 from recipes.medgrpo.judge_guard import JudgeFailed, check, count, fault  # noqa: E402
+from recipes.medgrpo.reward_options import defining, signal_settings_of  # noqa: E402
 from recipes.medgrpo.studies.ablation import command as ablation  # noqa: E402
 from recipes.medgrpo.studies.judge import command as judge_study  # noqa: E402
 
@@ -209,3 +210,10 @@ def test_answers_that_nobody_asked_about_dilute_no_share():
         check(count([unread, judged, refused, refused] + [rule] * 50))
     assert check(count([judged, refused])) == ["answers without the judge's verdict: 1 of 2, scored as wrong"]
     assert check(count([judged | {"unjudged": float("nan")}])) == check(count([])) == []
+
+
+def test_a_command_is_told_a_code_of_a_content_filter():
+    words = ["score", "--results", "r", "--output", "o", "--judge", "openai", "--judge-model", "m"]
+    args = evaluate.parse([*words, "--judge-filter-codes", "E-77", "E-78"])
+    assert signal_settings_of(args)["judge_settings"]["filter_codes"] == ["E-77", "E-78"]
+    assert "filter_codes" not in defining(signal_settings_of(args))["judge_settings"]
