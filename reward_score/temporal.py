@@ -22,6 +22,7 @@ from collections.abc import Sequence
 
 from .answers import Event, Span
 from .errors import BadGroundTruth
+from .references import TIME_ROUNDING
 
 DEFAULT_INTERVAL = 1.0
 """Seconds between sampled frames where a sample does not say."""
@@ -107,13 +108,17 @@ def _originals(
         return list(range(len(predicted)))
     left = list(gold)
     kept: list[int] = []
-    others: list[int] = []
-    for number, span in enumerate(predicted):
-        if span in left:
-            left.remove(span)
-            kept.append(number)
-        else:
-            others.append(number)
+    others = sorted(range(len(predicted)), key=lambda number: predicted[number])
+    # A gold span is no copy of another one, however near they lie; as it was written first, then as it is rendered.
+    for rounding in (0.0, TIME_ROUNDING):
+        for number in tuple(others):
+            start, end = predicted[number]
+            for span in left:
+                if abs(span[0] - start) <= rounding and abs(span[1] - end) <= rounding:
+                    left.remove(span)
+                    kept.append(number)
+                    others.remove(number)
+                    break
     reach = interval / 2
     for number in sorted(others, key=lambda number: (-max(rows[number]), predicted[number])):
         start, end = span = predicted[number]

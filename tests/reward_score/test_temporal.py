@@ -275,3 +275,11 @@ def test_copies_and_blank_captions_find_nothing():
     blank = Event(0, 10, " ")
     assert matched_events([blank], gold) == []
     assert temporal_f1([blank, gold[1]], gold) == pytest.approx(0.5)
+
+
+def test_near_gold_spans_are_no_copies_of_each_other_as_they_are_rendered():
+    """1.75 is written as 1.8, and (0, 1) lies within half an interval of 2 s."""
+    gold = [(0.0, 1.0), (0.0, 1.75)]
+    assert tal_iou([(0.0, 1.0), (0.0, 1.8)], gold, 2.0) > 0.98
+    # Copies beside them are still found.
+    assert tal_iou([(0.0, 1.0), (0.0, 1.8), (0.0, 1.8)], gold, 2.0) < 0.7
