@@ -9,7 +9,6 @@ that the project itself writes, and everything else becomes a count of character
 
 from __future__ import annotations
 
-import json
 import platform
 import re
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from data_preprocess.annotations import SOURCES, TASKS
+from recipes.medgrpo.files import read_json
 
 PACKAGES = ("medgrpo-verl", "verl", "torch", "transformers", "vllm", "ray", "qwen-vl-utils")
 FILES = {"plan": "plan.json", "summary": "summary.json", "audit": "data/audit.json"}
@@ -66,10 +66,10 @@ def run_in_numbers(run: Path) -> dict[str, Any]:
     """What a maintainer needs to know of a run; a file that is not there is None.
 
     Raises:
-        OSError, ValueError: a file that cannot be read or is not JSON.
+        OSError, InputError: a file that cannot be read or is not JSON.
     """
     found: dict[str, Any] = {"versions": versions()}
     for name, place in FILES.items():
         file = run / place
-        found[name] = redacted(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+        found[name] = redacted(read_json(file)) if file.exists() else None
     return found

@@ -6,6 +6,7 @@
     python -m recipes.medgrpo summary --run outputs/NAME [--wall-s 512]        one run
     python -m recipes.medgrpo summary --show outputs/NAME                      its table again
     python -m recipes.medgrpo summary --pool outputs/A outputs/B outputs/C     several seeds together
+    python -m recipes.medgrpo summary --redact outputs/NAME                    what may be pasted into an issue
 
 A run that was interrupted has one metrics file per attempt, because verl's file logger starts a new file. This command
 merges them. Where a resumed attempt trained a step again, its figures replace the earlier ones. Exit status 1: the run
@@ -15,6 +16,7 @@ is not complete.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,6 +27,7 @@ import numpy as np
 
 from recipes.medgrpo.evaluation.comparison import paired_difference
 from recipes.medgrpo.files import InputError, read_json, read_json_lines, write_json, write_json_lines
+from recipes.medgrpo.redaction import run_in_numbers
 from recipes.medgrpo.reward_options import judge_label
 from recipes.medgrpo.terminal import Parser, command, fields, real, table
 from recipes.medgrpo.training.checkpoints import latest_complete
@@ -213,6 +216,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     what.add_argument("--run", type=Path, help="write a run's metrics.jsonl and summary.json; show it")
     what.add_argument("--show", type=Path, help="show the summary that a complete run has")
     what.add_argument("--pool", type=Path, nargs="+", help="mean change over several runs")
+    what.add_argument("--redact", type=Path, help="show versions, settings and figures without names, paths and texts")
     parser.add_argument("--wall-s", type=real(0), metavar="SECONDS", help="with --run: how long the run has taken")
     return parser.parse_args(argv)
 
@@ -220,12 +224,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 @command("summary")
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    for run in [*(args.pool or ()), *filter(None, (args.run, args.show))]:
+    for run in [*(args.pool or ()), *filter(None, (args.run, args.show, args.redact))]:
         if not run.is_dir():
             raise InputError(f"{run}: no such folder, expected a run's")
     if args.pool:
         result = pool(args.pool)
         print(fields({run: verdict(x) for run, x in [*result["runs"].items(), ("mean of the runs", result["mean"])]}))
+        return 0
+    if args.redact:
+        print(json.dumps(run_in_numbers(args.redact), indent=2))
         return 0
     if args.show:
         file = args.show / "summary.json"

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPE = "recipes.medgrpo"
 # Floors of the recipe. A module imports its own floor and those below it. Modules without a room are commands.
 FLOORS = {
-    **dict.fromkeys(("files", "terminal", "arguments", "reward_options", "judge_guard", "config"), 0),
+    **dict.fromkeys(("files", "terminal", "redaction", "reward_options", "judge_guard", "config"), 0),
     **dict.fromkeys(("answers", "data"), 1),
     **dict.fromkeys(("rollout", "plugin"), 2),
     **dict.fromkeys(("training", "planning", "evaluation"), 3),

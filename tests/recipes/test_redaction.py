@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recipes.medgrpo.redaction import redacted, run_in_numbers
+from recipes.medgrpo.summary import main
 
 SECRETS = ("VID01", "video_01", "The hook dissects the cystic duct.", "/data/frames/VID01/0001.jpg")
 
@@ -50,3 +51,12 @@ def test_a_run_without_files_still_says_its_versions(tmp_path):
     assert (found["plan"], found["summary"], found["audit"]) == (None, None, None)
     (tmp_path / "plan.json").write_text(json.dumps({"model": "qwen3_vl", "seed": 1}))
     assert run_in_numbers(tmp_path)["plan"] == {"model": "qwen3_vl", "seed": 1}
+
+
+def test_the_command_prints_what_an_issue_asks_for(tmp_path, capsys):
+    (tmp_path / "plan.json").write_text(json.dumps({"model": "qwen3_vl", "judge_model": "a private name"}))
+    assert main(["--redact", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert json.loads(said)["plan"]["model"] == "qwen3_vl" and "private" not in said
+    (tmp_path / "plan.json").write_text("{")
+    assert main(["--redact", str(tmp_path)]) == 2 and "plan.json: the file is not JSON" in capsys.readouterr().err
