@@ -2,9 +2,11 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Blocks, parts and splits: the same files whatever made them, and in however many attempts."""
 
+import hashlib
 import json
 import pickle
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -124,11 +126,19 @@ def test_a_worker_sends_back_no_more_than_a_pipe_takes_in_one_piece(annotations,
 
 
 def test_without_resume_everything_is_made_anew(annotations, wanted, tmp_path):
-    scratch = tmp_path / ".medvidbench-0123456789abcdef"
-    scratch.mkdir()
-    (scratch / "part-0000000.arrow").write_bytes(b"of another run")
+    mine = hashlib.sha256(annotations.name.encode()).hexdigest()[:8]
+    stale, foreign = (
+        tmp_path / f".medvidbench-{mine}-0123456789abcdef",
+        tmp_path / ".medvidbench-01234567-0123456789abcdef",
+    )
+    for scratch in (stale, foreign):
+        scratch.mkdir()
+        (scratch / "part-0000000.arrow").write_bytes(b"of another run")
     assert main(arguments(annotations, tmp_path, "--workers", "1", "--no-resume")) == 0
-    assert files(tmp_path) == wanted and not scratch.exists()
+    # What a run of other annotations has under way in this folder is left to it.
+    assert not stale.exists() and foreign.exists()
+    shutil.rmtree(foreign)
+    assert files(tmp_path) == wanted
 
 
 def test_a_truncated_file_is_named_with_its_row(annotations, tmp_path, capsys):
