@@ -15,7 +15,7 @@ difference is a difference of two figures of one resample, and a run pooled with
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -110,18 +110,18 @@ class Bootstrap:
         drawn: array (resamples, clusters), from `draw`; clusters in sorted order.
     """
 
-    def __init__(self, clusters: Sequence[Any], resamples: int = RESAMPLES, seed: Seed = 0) -> None:
+    def __init__(self, clusters: Collection[Any], resamples: int = RESAMPLES, seed: Seed = 0) -> None:
         self._numbers: dict[Hashable, int] = {name: number for number, name in enumerate(sorted(set(clusters)))}
         self.drawn = draw(len(self._numbers), resamples, seed)
 
-    def sums(self, values: np.ndarray, clusters: Sequence[Any]) -> np.ndarray:
+    def sums(self, values: np.ndarray, clusters: Collection[Any]) -> np.ndarray:
         """Values (n, ...) of rows of these clusters, summed by cluster, array (clusters, ...)."""
         sums = np.zeros((len(self._numbers), *np.shape(values)[1:]))
         np.add.at(sums, self._columns(clusters), values)
         return sums
 
     def resample(
-        self, measure: Callable[[np.ndarray], Mapping[str, np.ndarray]], clusters: Sequence[Any]
+        self, measure: Callable[[np.ndarray], Mapping[str, np.ndarray]], clusters: Collection[Any]
     ) -> dict[str, np.ndarray]:
         """Figures that are no function of sums, in each resample, array (resamples,) each.
 
@@ -135,5 +135,5 @@ class Bootstrap:
         blocks = [measure(self.drawn[start : start + step][:, columns]) for start in starts]
         return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
 
-    def _columns(self, clusters: Sequence[Any]) -> np.ndarray:
+    def _columns(self, clusters: Collection[Any]) -> np.ndarray:
         return np.fromiter((self._numbers[name] for name in clusters), dtype=np.int64, count=len(clusters))

@@ -79,7 +79,7 @@ async def compute_score(
     return scorer.finish(sample)
 
 
-def score_many(rows: Iterable[tuple[str, Any, str, Any]], **settings: Any) -> list[dict[str, float]]:
+def score_many(rows: Iterable[tuple[str, Any, str | None, Any]], **settings: Any) -> list[dict[str, float]]:
     """Score many answers, as `compute_score` does, with their texts compared side by side.
 
     Args:

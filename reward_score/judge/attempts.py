@@ -75,7 +75,6 @@ class Attempts:
     Args:
         endpoint: whom to ask.
         prompt: what to ask.
-        store: keeps the limits.
         lane: what the limits hold for: the model's name.
         limits: as `Store.admit` wants them.
         patience: when to give up.
@@ -91,7 +90,6 @@ class Attempts:
         self,
         endpoint: Endpoint,
         prompt: Prompt,
-        store: Store,
         lane: str,
         limits: Limits,
         patience: Patience,
@@ -99,12 +97,12 @@ class Attempts:
         count: Callable[..., None],
     ) -> None:
         self._endpoint, self._prompt = endpoint, prompt
-        self._store, self._lane, self._limits = store, lane, limits
+        self._lane, self._limits = lane, limits
         self._patience, self._tariff, self._count = patience, tariff, count
         self.answered = False
 
-    async def ask(self, texts: dict[str, Any]) -> Outcome:
-        """Scores of a candidate, or the error that ended the last attempt. Nothing of a judge is raised."""
+    async def ask(self, store: Store, texts: dict[str, Any]) -> Outcome:
+        """The scores, or the error that ended the last attempt. `store` keeps the limits. Nothing of a judge is raised."""
         patience = self._patience
         left_s, queue_s = patience.deadline_s, patience.queue_s
         spent, tried, malformed = Usage(), 0, 0
@@ -114,7 +112,7 @@ class Attempts:
             chat = messages(self._prompt, nonce=nonce, **texts)
             begun = time.monotonic()
             try:
-                reply, waited_s = await self._request(chat, form, min(patience.timeout_s, left_s), queue_s)
+                reply, waited_s = await self._request(store, chat, form, min(patience.timeout_s, left_s), queue_s)
             except JudgeError as error:  # by our own limits: nothing was sent
                 return self._over(error, spent)
             left_s, queue_s = left_s - (time.monotonic() - begun - waited_s), queue_s - waited_s
@@ -163,12 +161,12 @@ class Attempts:
         return Outcome(error, spent)
 
     async def _request(
-        self, chat: list[dict[str, str]], form: Form, timeout_s: float, queue_s: float
+        self, store: Store, chat: list[dict[str, str]], form: Form, timeout_s: float, queue_s: float
     ) -> tuple[Reply, float]:
         """One request and the seconds that it waited for our own limits. Its ticket is settled in any case."""
         body = self._endpoint.body(chat, form)
         begun = time.monotonic()
-        ticket = await self._store.admit(self._lane, self._tariff.estimate(body), self._limits, queue_s)
+        ticket = await store.admit(self._lane, self._tariff.estimate(body), self._limits, queue_s)
         usage: Usage | None = None
         tokens: int | None = 0
         cost_usd: float | None = 0.0
@@ -190,13 +188,14 @@ class Attempts:
                 self._count({"calls": 1, **spent}, usage)
             with contextlib.suppress(JudgeError):
                 # A reply that was paid for is not lost with the store, whose next owner books the estimate.
-                self._store.settle(ticket, tokens, cost_usd, latency_s)
+                store.settle(ticket, tokens, cost_usd, latency_s)
         return reply, waited_s
 
 
 def _verdict(reply: Reply, nonce: str) -> tuple[dict[str, int], Failure | None]:
     if reply.failure is not None:
         return {}, reply.failure
+    assert reply.text is not None  # only a failure has no text
     try:
         return parse_verdict(reply.text, nonce), None
     except JudgeError as error:

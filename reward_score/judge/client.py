@@ -30,7 +30,7 @@ from .keys import checked_url, find_key
 from .limits import Limits
 from .prices import price_of
 from .prompting import clean, load_prompt
-from .store import MAX_MB, RayStore, open_store
+from .store import MAX_MB, RayStore, Store, open_store
 
 OWN_FIELDS = frozenset({"model", "messages", "max_tokens", "max_completion_tokens", "n", "stream"})
 """Fields of a request that decide what it asks and what it can cost, so that no ``extra_body`` may hold them."""
@@ -176,9 +176,7 @@ class Judge:
         self._settings = settings
         self.store = open_store(store, max_mb)
         patience = Patience(timeout_s, deadline_s, queue_s, max_attempts, max_malformed_attempts, backoff_s)
-        self._attempts = Attempts(
-            self._endpoint, self._prompt, self.store, model, limits, patience, self._tariff, self._count
-        )
+        self._attempts = Attempts(self._endpoint, self._prompt, model, limits, patience, self._tariff, self._count)
 
     @classmethod
     def for_router(cls, address: str, model: str | None = None, **settings: Any) -> Judge:
@@ -244,7 +242,7 @@ class Judge:
             return Judgement.lowest(self.name, Usage())
         texts = {"candidate": candidate, "reference": reference, "task": task, "question": question}
         if isinstance(self.store, RayStore):
-            outcome = await self._asked_of_the_owner(texts)
+            outcome = await self._asked_of_the_owner(self.store, texts)
         else:
             outcome = await self.verdict(texts)
         how = {outcome.how: 1} if outcome.how else {}
@@ -260,12 +258,12 @@ class Judge:
         Only what is asked of the endpoint is counted. No JudgeError is raised.
         """
         if not self._cache:
-            return await self._attempts.ask(dict(texts))
+            return await self._attempts.ask(self._own_store, dict(texts))
         key = self._key_of(texts)
         if (kept := self._kept(key)) is not None:
             return kept
         while True:
-            (outcome, judge), begun = await self.store.flights.share(key, lambda: self._kept_or_asked(key, texts))
+            (outcome, judge), begun = await self._own_store.flights.share(key, lambda: self._kept_or_asked(key, texts))
             if not begun:
                 return outcome
             if not isinstance(outcome.result, JudgeError):
@@ -275,9 +273,15 @@ class Judge:
                 return Outcome(type(outcome.result)(str(outcome.result)), Usage(), SHARED)
             # Another judge failed, which may have less patience or another endpoint.
 
+    @property
+    def _own_store(self) -> Store:
+        """The store, where this process owns it. Elsewhere the owner's judge looks verdicts up and asks."""
+        assert not isinstance(self.store, RayStore)
+        return self.store
+
     def _kept(self, key: str) -> Outcome | None:
         try:
-            kept = self.store.get(key)
+            kept = self._own_store.get(key)
             if kept is None:
                 return None
             outcome = Outcome(_checked(kept), Usage(), CACHED)
@@ -289,17 +293,17 @@ class Judge:
     async def _kept_or_asked(self, key: str, texts: Mapping[str, Any]) -> tuple[Outcome, Judge]:
         if (kept := self._kept(key)) is not None:  # by another thread, meanwhile
             return kept, self
-        outcome = await self._attempts.ask(dict(texts))
+        outcome = await self._attempts.ask(self._own_store, dict(texts))
         if not isinstance(outcome.result, JudgeError):
             # A verdict that was paid for counts, kept or not: with a store that is broken nothing more is admitted.
             with contextlib.suppress(JudgeError):
                 about = {"model": self.model, "prompt": self._prompt.version, "task": texts["task"]}
-                self.store.put(key, outcome.result, about)
+                self._own_store.put(key, outcome.result, about)
         return outcome, self
 
-    async def _asked_of_the_owner(self, texts: Mapping[str, Any]) -> Outcome:
+    async def _asked_of_the_owner(self, store: RayStore, texts: Mapping[str, Any]) -> Outcome:
         try:
-            outcome = await self.store.verdict(Judge, self._settings, texts)
+            outcome = await store.verdict(Judge, self._settings, texts)
         except JudgeError as error:
             return Outcome(error, error.usage)
         usage = outcome.usage
@@ -329,7 +333,7 @@ class Judge:
 
 def _checked(verdict: Mapping[str, Any]) -> dict[str, int]:
     """The scores of a kept verdict; JudgeUnavailable for one that we would not have kept."""
-    scores = {name: verdict.get(name) for name in DIMENSIONS}
+    scores = {name: verdict.get(name, 0) for name in DIMENSIONS}
     if not all(type(score) is int and LOWEST <= score <= HIGHEST for score in scores.values()):
         raise JudgeUnavailable("judge: the store holds a verdict that is none of ours")
     return scores
@@ -344,9 +348,11 @@ def _more_than_0(**settings: float) -> None:
 def _prices(model: str, prompt: float | None, completion: float | None) -> tuple[float, float] | None:
     if prompt is None and completion is None:
         return price_of(model)
+    prices = []
     for name, price in (("prompt_price", prompt), ("completion_price", completion)):
         if price is None or not price >= 0:
             raise JudgeSettingsError(
                 f"judge: {name} is {price!r}: expected dollars per million tokens, as of the other"
             )
-    return float(prompt), float(completion)
+        prices.append(float(price))
+    return prices[0], prices[1]

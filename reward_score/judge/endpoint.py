@@ -228,9 +228,10 @@ def _tokens(completion: Any) -> tuple[Usage, bool]:
     """Tokens as the endpoint counted them, and whether it did; what is missing or no count is 0."""
     told = completion.get("usage") if isinstance(completion, dict) else None
     told = told if isinstance(told, dict) else {}
-    counts = [told.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    counts = [told.get(name, -1) for name in ("prompt_tokens", "completion_tokens")]
     known = [type(count) is int and 0 <= count <= MOST_TOKENS for count in counts]
-    return Usage(*(n if right else 0 for n, right in zip(counts, known, strict=True)), requests=1), all(known)
+    prompt, completion = (n if right else 0 for n, right in zip(counts, known, strict=True))
+    return Usage(prompt, completion, requests=1), all(known)
 
 
 _BROKEN = re.compile(r"error|abort|cancel|fail|time_?out|interrupt|insufficient|overload", re.IGNORECASE)
@@ -301,6 +302,6 @@ def _text(message: Mapping[str, Any]) -> tuple[str, bool]:
         calls = [*(calls if isinstance(calls, list) else []), {"function": message.get("function_call")}]
         tools = [call.get("function") for call in calls if isinstance(call, dict)]
         given = [tool.get("arguments") for tool in tools if isinstance(tool, dict)]
-        given = [one if isinstance(one, str) else json.dumps(one) for one in given if isinstance(one, str | dict)]
-        text = "\n".join(given) or text
+        arguments = [one if isinstance(one, str) else json.dumps(one) for one in given if isinstance(one, str | dict)]
+        text = "\n".join(arguments) or text
     return text, refused

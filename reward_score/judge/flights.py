@@ -68,21 +68,22 @@ class Flights:
             try:
                 return await asyncio.shield(asyncio.wrap_future(flight.result)), begun
             except asyncio.CancelledError:
-                if asyncio.current_task().cancelling() or not flight.result.cancelled():
+                caller = asyncio.current_task()
+                if (caller is not None and caller.cancelling()) or not flight.result.cancelled():
                     raise
             finally:
                 self._leave(key, flight)
 
     def _boarded(self, key: str, work: Callable[[], Awaitable[T]]) -> tuple[_Flight, bool]:
         with self._lock:
-            flight = self._flights.get(key)
-            begun = flight is not None and not flight.loop.is_closed()
-            if not begun:
-                flight = _Flight(asyncio.get_running_loop(), asyncio.ensure_future(work()))
-                self._flights[key] = flight
-                flight.task.add_done_callback(lambda task: self._landed(key, flight))
-            flight.waiting += 1
-            return flight, begun
+            begun = self._flights.get(key)
+            if begun is not None and not begun.loop.is_closed():
+                begun.waiting += 1
+                return begun, True
+            flight = _Flight(asyncio.get_running_loop(), asyncio.ensure_future(work()), waiting=1)
+            self._flights[key] = flight
+            flight.task.add_done_callback(lambda task: self._landed(key, flight))
+            return flight, False
 
     def _leave(self, key: str, flight: _Flight) -> None:
         with self._lock:

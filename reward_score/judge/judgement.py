@@ -68,7 +68,7 @@ class Judgement:
     @classmethod
     def lowest(cls, judge: str, usage: Usage | None = None) -> Judgement:
         """1 in every dimension: what an answer without a word deserves."""
-        return cls(*(LOWEST for _ in DIMENSIONS), judge=judge, usage=usage)
+        return cls(**dict.fromkeys(DIMENSIONS, LOWEST), judge=judge, usage=usage)
 
     @property
     def mean(self) -> float:

@@ -53,7 +53,7 @@ class AveragedJudge:
     @property
     def counters(self) -> Counter[str]:
         """The counters of all judges, added, with ``disagreement`` and ``compared``."""
-        return sum((getattr(judge, "counters", Counter()) for judge in self.judges), Counter(self._own))
+        return sum((judge.counters for judge in self.judges if hasattr(judge, "counters")), Counter(self._own))
 
     @property
     def usage(self) -> Usage:
@@ -80,22 +80,19 @@ class AveragedJudge:
         """
         asked = (judge.score(prediction, reference, task=task, question=question) for judge in self.judges)
         results = await asyncio.gather(*asked, return_exceptions=True)
-        others = [
-            result for result in results if isinstance(result, BaseException) and not isinstance(result, JudgeError)
-        ]
-        if others:
-            raise others[0]
-        usages = [result.usage for result in results if result.usage is not None]
+        for result in results:
+            if isinstance(result, BaseException) and not isinstance(result, JudgeError):
+                raise result
+        failures = {place: result for place, result in enumerate(results) if isinstance(result, JudgeError)}
+        given = [result for result in results if not isinstance(result, BaseException)]
+        usages = [result.usage for result in (*failures.values(), *given) if result.usage is not None]
         usage = sum(usages, Usage()) if usages else None
-        # False sorts first: a failure of the infrastructure before one that the answer may have caused.
-        failed = [
-            (result.answer_caused, place) for place, result in enumerate(results) if isinstance(result, JudgeError)
-        ]
-        if failed:
-            place = min(failed)[1]
-            raise type(results[place])(f"{self.judges[place].name}: {results[place]}", usage=usage)
-        self._count(max(_apart(one, other) for one, other in combinations(results, 2)))
-        means = {name: sum(getattr(result, name) for result in results) / len(results) for name in DIMENSIONS}
+        if failures:
+            # False sorts first: a failure of the infrastructure before one that the answer may have caused.
+            place = min(failures, key=lambda place: failures[place].answer_caused)
+            raise type(failures[place])(f"{self.judges[place].name}: {failures[place]}", usage=usage)
+        self._count(max(_apart(one, other) for one, other in combinations(given, 2)))
+        means = {name: sum(getattr(result, name) for result in given) / len(given) for name in DIMENSIONS}
         return Judgement(**means, judge=self.name, usage=usage)
 
     async def aclose(self) -> None:
@@ -109,7 +106,7 @@ class AveragedJudge:
         with self._lock:
             self._own.update(counts)
         if self._keeper is not None:
-            self.store.count(self._keeper.model, counts)
+            self._keeper.store.count(self._keeper.model, counts)
 
 
 def _apart(one: Judgement, other: Judgement) -> float:
