@@ -140,7 +140,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 @command("calibrate")
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str]) -> None:
     args = parse(argv)
     if not args.diff:
         write(args, *(merged(args.merge) if args.merge else sampled(args)))

@@ -250,7 +250,7 @@ def make_folder(folder: Path) -> None:
 
 
 @command("evaluate")
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str]) -> None:
     args = parse(argv)
     make_folder(args.output)
     {"sample": sampled, "score": scored, "compare": compared}[args.use](args)

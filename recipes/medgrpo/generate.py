@@ -73,7 +73,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 @command("generate")
-def main(argv: list[str] | None = None) -> int:
+def main(argv: list[str]) -> int:
     args = parse(argv)
     from recipes.medgrpo.inference.generation import generate
 

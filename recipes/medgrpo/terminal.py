@@ -19,7 +19,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from recipes.medgrpo.files import RecipeError
 from reward_score.errors import RewardError
@@ -37,7 +37,8 @@ class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpF
         return action.help if plain else super()._get_help_string(action)
 
     def _get_default_metavar_for_optional(self, action: argparse.Action) -> str:
-        known = {Path: "PATH", int: "N", float: "X"}.get(action.type) or getattr(action.type, "metavar", None)
+        kinds: Mapping[object, str] = {Path: "PATH", int: "N", float: "X"}
+        known = kinds.get(action.type) or getattr(action.type, "metavar", None)
         return known or super()._get_default_metavar_for_optional(action)
 
 
@@ -50,11 +51,11 @@ class Parser(argparse.ArgumentParser):
         settings.setdefault("description", text)
         super().__init__(formatter_class=_Help, allow_abbrev=False, **settings)
 
-    def error(self, message: str) -> None:
+    def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog.removeprefix(START)}: error: {message} (--help explains the arguments)\n")
 
 
-def command(name: str) -> Callable[[Callable[[list[str] | None], int | None]], Callable[..., int]]:
+def command(name: str) -> Callable[[Callable[[list[str]], int | None]], Callable[..., int]]:
     """Makes `main(argv=None)` the entry of the command `name`; it returns the exit status.
 
     What is wrong outside of the code (`RecipeError`, `RewardError`, `OSError`) is one line on stderr and exit status 2.
@@ -62,7 +63,7 @@ def command(name: str) -> Callable[[Callable[[list[str] | None], int | None]], C
     code and keeps its traceback.
     """
 
-    def decorate(main: Callable[[list[str] | None], int | None]) -> Callable[..., int]:
+    def decorate(main: Callable[[list[str]], int | None]) -> Callable[..., int]:
         @functools.wraps(main)
         def run(argv: Sequence[str] | None = None) -> int:
             for stream in (sys.stdout, sys.stderr):
@@ -174,5 +175,5 @@ def _between(kind: type, what: str, low: float, high: float | None, above: bool 
             raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
         return value
 
-    parse.metavar = "N" if kind is int else "X"
+    vars(parse)["metavar"] = "N" if kind is int else "X"
     return parse

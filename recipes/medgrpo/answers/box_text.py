@@ -55,10 +55,10 @@ def boxes_on_canvas(text: str, space: Frame | None) -> tuple[str, int]:
             return opening + _NO_BOX
         if space is None:
             return match[0]
-        values = to_canvas(values, *space)
+        box = to_canvas(values, *space)
         # Where a box stands without a time, the server reads nothing but whole numbers, in double brackets.
         whole = bool(opening) and not re.search(r"[^\d\s,]", match[2])
-        return f"{opening}[{', '.join(_written(value, 0 if whole else 2) for value in values)}]"
+        return f"{opening}[{', '.join(_written(edge, 0 if whole else 2) for edge in box)}]"
 
     return _BOX.sub(rewrite, text), broken
 

@@ -176,7 +176,7 @@ def _refuse(path: Path, matched: Matched) -> None:
     first = matched.dropped[0] if matched.dropped else None
     found = f"{short(first.what, 110)}: ground truth of another split?" if first else "none"
     wanted = "an answer to a row of the ground truth"
-    raise problem(path, first and first.index, "", wanted, found, len(matched.dropped) - 1)
+    raise problem(path, first.index if first else None, "", wanted, found, len(matched.dropped) - 1)
 
 
 def _by_place(
@@ -198,11 +198,9 @@ def _by_place(
         _by_ids(path, records, silent, rows, listed is not None, matched)
         return
     matched.records = {places[number]: records[number] for number in fitting}
-    matched.dropped += [
-        Dropped(n, _misfit(*strays[n]) if n in strays else f"answers a row that {rows[0].file} does not have")
-        for n in records
-        if n not in strays or strays[n]
-    ]
+    misfits = {number: _misfit(*odd) for number, odd in strays.items() if odd is not None}
+    foreign = f"answers a row that {rows[0].file} does not have"
+    matched.dropped += [Dropped(n, misfits.get(n, foreign)) for n in records if n in misfits or n not in strays]
     if silent:
         matched.notes.append(f"answers that nothing but their place ties to a row: {len(silent)}")
 

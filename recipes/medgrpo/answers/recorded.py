@@ -43,7 +43,7 @@ class Text(NamedTuple):
     """An answer as it was said, and the row that it answers."""
 
     file: str | None
-    index: int
+    row: int
     answer: str
     truncated: bool
 
@@ -87,10 +87,10 @@ class Recorded:
     def take(self, keep: np.ndarray) -> Recorded:
         """The answers at some places, or where a mask is true."""
         places = np.flatnonzero(keep) if keep.dtype == bool else keep
-        columns = {name: value[places] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        taken: dict[str, Any] = {name: x[places] for name, x in vars(self).items() if isinstance(x, np.ndarray)}
         raw = {name: column[places] for name, column in self.raw.items()}
         texts = self.texts and [self.texts[place] for place in places]
-        return replace(self, **columns, raw=raw, texts=texts)
+        return replace(self, **taken, raw=raw, texts=texts)
 
     def by_pair(self) -> dict[str, tuple[np.ndarray, dict[str, np.ndarray]]]:
         """By pair, in order: the mask of its answers, and the columns of the raw signals that all of them have."""
@@ -222,7 +222,7 @@ def numbers_of(record: Any, fields: Mapping[str, type], needed: Mapping[str, tup
         if not isinstance(record[name], kind):
             raise ValueError(f"{name}: expected {kind.__name__}, got {record[name]!r:.40}")
     find_task(record["data_source"])
-    bounds = needed | {name: pair for name, pair in OPTIONAL.items() if record.get(name) is not None}
+    bounds = dict(needed) | {name: pair for name, pair in OPTIONAL.items() if record.get(name) is not None}
     bounds |= {name: (0, 1) for name in record if name.startswith(RAW)}
     return {name: _number(record, name, *pair) for name, pair in bounds.items()}
 

@@ -71,7 +71,7 @@ def split_content(messages: list[dict], videos: list[dict]) -> list[dict]:
     return result
 
 
-def chat_of(row: dict) -> list[dict]:
+def chat_of(row: Mapping[str, Any]) -> list[dict]:
     """The chat of a row in parts. Raises `DataError` for what the row's model family cannot be told or shown."""
     extra = row["extra_info"]
     family = FAMILIES.get(extra.get("model_family"))

@@ -72,7 +72,7 @@ class Span:
     seconds that a temporal patch spans."""
 
     offset: int
-    grid: tuple[int, int, int]
+    grid: tuple[int, ...]
     seconds: float | None = None
 
 
@@ -89,8 +89,10 @@ def span_positions(length: int, spans: Sequence[Span], *, merge: int, tokens_per
     for span in spans:
         text(span.offset)
         frames = int(span.grid[0])
-        still = span.seconds is None
-        temporal = torch.zeros(frames).long() if still else temporal_positions(frames, span.seconds, tokens_per_second)
+        if span.seconds is None:
+            temporal = torch.zeros(frames).long()
+        else:
+            temporal = temporal_positions(frames, span.seconds, tokens_per_second)
         parts.append(_grid_positions(span.grid, merge, temporal, at))
         at = int(parts[-1].max()) + 1
         token += parts[-1].shape[1]

@@ -93,7 +93,7 @@ def remembering(call: Callable, cache: VisionCache) -> Callable:
             return call(self, videos, **kwargs)
         return cache.get(lambda: call(self, videos, **kwargs), self, videos[0], kwargs)
 
-    remembered.original = call
+    vars(remembered)["original"] = call
     return remembered
 
 
@@ -102,4 +102,4 @@ def install(cache: VisionCache = CACHE) -> None:
     for family in FAMILIES.values():
         kind = family.from_transformers("video_processor")
         call = getattr(kind.__call__, "original", kind.__call__)
-        kind.__call__ = remembering(call, cache)
+        kind.__call__ = remembering(call, cache)  # type: ignore[method-assign]  # transformers has no hook for it

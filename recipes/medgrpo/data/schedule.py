@@ -54,9 +54,9 @@ def choose_rows(row_pairs: Sequence[str], rows_per_pair: int | None, seed: int =
     """Row numbers in file order: all, or at most `rows_per_pair` of every pair, drawn at random."""
     if rows_per_pair is None:
         return list(range(len(row_pairs)))
-    row_pairs = np.asarray(row_pairs, dtype=object)
+    labels = np.asarray(row_pairs, dtype=object)
     rng = np.random.default_rng(seed)
-    chosen = [rng.permutation(np.flatnonzero(row_pairs == pair))[:rows_per_pair] for pair in sorted(set(row_pairs))]
+    chosen = [rng.permutation(np.flatnonzero(labels == pair))[:rows_per_pair] for pair in sorted(set(row_pairs))]
     return sorted(int(number) for number in np.concatenate(chosen))
 
 
@@ -64,12 +64,12 @@ def balanced_order(
     row_pairs: Sequence[str], batch_size: int, batches: int, seed: int = 0, mix: str = "pairs"
 ) -> np.ndarray:
     """Row numbers (batches * batch_size,) int64: each pair's rows are shuffled anew in every pass over them."""
-    row_pairs = np.asarray(row_pairs, dtype=object)
+    labels = np.asarray(row_pairs, dtype=object)
     counts = quotas(list(row_pairs), batch_size, mix)
     order = np.empty((batches, batch_size), dtype=np.int64)
     at = 0
     for number, (pair, quota) in enumerate(counts.items()):
-        rows = np.flatnonzero(row_pairs == pair)
+        rows = np.flatnonzero(labels == pair)
         rng = np.random.default_rng([seed, number])
         needed = quota * batches
         passes = [rng.permutation(rows) for _ in range(-(-needed // len(rows)))]

@@ -154,7 +154,7 @@ class ClipCache:
 
 
 class _Slot:
-    def __init__(self):
+    def __init__(self) -> None:
         self.lock = threading.Lock()
         self.clip: tuple[torch.Tensor, dict] | None = None
 

@@ -81,9 +81,10 @@ def generate(args: argparse.Namespace, argv: Sequence[str]) -> int:
         missing = log.missing(keys)
         if len(missing) < len(keys):
             print(f"{log.file}: {len(keys) - len(missing)} of {len(keys)} answers are there")
-        for place, _ in missing if work.examples else ():
-            # A row without an example is found now, and not after hours.
-            work.examples.draw(rows.row(place))
+        if work.examples is not None:
+            for place, _ in missing:
+                # A row without an example is found now, and not after hours.
+                work.examples.draw(rows.row(place))
         log.begin()
         try:
             if missing and args.data_parallel > 1:

@@ -30,7 +30,7 @@ class Examples:
         self.file, self.seed = file, seed
         self.rows = Rows.open([file])
         self._pairs: dict[str, list[int]] = defaultdict(list)
-        self._groups = []
+        self._groups: list[tuple[str, str]] = []
         said = read_columns(file, "data_source", "extra_info.source", "extra_info.video_id")
         for pair, source, video in zip(*(column.to_pylist() for column in said.columns), strict=True):
             self._pairs[pair].append(len(self._groups))

@@ -18,7 +18,7 @@ from recipes.medgrpo.data.dataset import check_shown
 from recipes.medgrpo.data.families import family_of
 from recipes.medgrpo.inference.jobs import WHOLE, Failure, InferenceError, Job, Reply
 from recipes.medgrpo.inference.local_engines import identity_of
-from recipes.medgrpo.rollout.transformers_engine import TransformersEngine
+from recipes.medgrpo.rollout.transformers_engine import prompt_ids
 
 TIMES = "recipes.medgrpo.rollout.vllm_times"
 MAX_MODEL_LEN = 32768
@@ -113,8 +113,8 @@ class Offline:
             llm.llm_engine.engine_core.shutdown()
 
     def prompt_ids(self, messages: list[dict], videos: Sequence[Any]) -> list[int]:
-        """Token ids of a chat whose content is in parts, as verl's agent loop builds them."""
-        return TransformersEngine.prompt_ids(self, messages, videos)
+        """As `transformers_engine.prompt_ids` says, with the checkpoint's processor."""
+        return prompt_ids(self.processor, messages, videos)
 
     def prompt(self, messages: list[dict], videos: Sequence[Any]) -> dict[str, Any]:
         """A chat as vLLM takes it. Raises `ValueError` where the processor would resize its clips."""

@@ -114,7 +114,10 @@ class RolloutServers:
         self.config_name = config_name or default_config()
         self.config = compose_config(self.config_name, overrides, self.model)
         self.rollout = self.config.actor_rollout_ref.rollout
-        self._processor = self._manager = self._client = self._runner = None
+        self._processor: Any = None
+        self._manager: Any = None
+        self._client: Any = None
+        self._runner: asyncio.Runner | None = None
 
     @property
     def truncation(self) -> dict[str, Any]:
@@ -157,10 +160,10 @@ class RolloutServers:
         return self._processor
 
     def prompt_ids(self, messages: list[dict], videos: Sequence[tuple[Any, dict]]) -> list[int]:
-        """Token ids of a chat whose content is in parts, as verl's agent loop builds them."""
-        from recipes.medgrpo.rollout.transformers_engine import TransformersEngine
+        """As `transformers_engine.prompt_ids` says, with the checkpoint's processor."""
+        from recipes.medgrpo.rollout.transformers_engine import prompt_ids
 
-        return TransformersEngine.prompt_ids(self, messages, videos)
+        return prompt_ids(self.processor, messages, videos)
 
     def __enter__(self) -> RolloutServers:
         import recipes.medgrpo.plugin  # noqa: F401  isort: skip
@@ -197,6 +200,7 @@ class RolloutServers:
         if platform := os.environ.get("VERL_PLATFORM"):
             ours["VERL_PLATFORM"] = platform
         settings = OmegaConf.to_container(self.config.ray_kwargs.get("ray_init") or OmegaConf.create({}))
+        assert isinstance(settings, dict)
         environment = OmegaConf.merge(
             get_ppo_ray_runtime_env(self.config), {"env_vars": ours}, settings.get("runtime_env") or {}
         )
@@ -212,7 +216,7 @@ class RolloutServers:
 
     def generate(self, requests: Sequence[Request], settings: SamplingSettings) -> list[Answer]:
         """Answers in the order of `requests`; all of them, or a `RolloutError`."""
-        if self._client is None:
+        if self._runner is None:
             raise RolloutError("the rollout servers are not running: expected `with RolloutServers(...) as engine`")
         try:
             return self._runner.run(self._ask_all(requests, settings))

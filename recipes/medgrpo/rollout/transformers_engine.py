@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from transformers import DynamicCache
@@ -63,6 +64,22 @@ class Answer:
     truncated: bool
 
 
+def prompt_ids(processor: Any, messages: list[dict], videos: Sequence[tuple[torch.Tensor, dict]]) -> list[int]:
+    """Token ids of a chat whose content is in parts, as verl's agent loop builds them.
+
+    Raises:
+        ValueError: the processor would resize the clips.
+    """
+    from verl.utils.tokenizer import build_multimodal_processor_inputs
+
+    family = family_of(processor)
+    for frames, _ in videos:
+        family.check_size(processor.video_processor, len(frames), (frames.shape[3], frames.shape[2]))
+    text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    inputs = build_multimodal_processor_inputs(processor, text=[text], videos=list(videos) or None)
+    return inputs["input_ids"][0].tolist()
+
+
 class TransformersEngine:
     """Samples from a model of one of the families, in this process."""
 
@@ -87,19 +104,8 @@ class TransformersEngine:
         return cls(model, processor, get_vision_placeholder_token_ids(processor) or ())
 
     def prompt_ids(self, messages: list[dict], videos: Sequence[tuple[torch.Tensor, dict]]) -> list[int]:
-        """Token ids of a chat whose content is in parts, as verl's agent loop builds them.
-
-        Raises:
-            ValueError: the processor would resize the clips.
-        """
-        from verl.utils.tokenizer import build_multimodal_processor_inputs
-
-        family = family_of(self.processor)
-        for frames, _ in videos:
-            family.check_size(self.processor.video_processor, len(frames), (frames.shape[3], frames.shape[2]))
-        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        inputs = build_multimodal_processor_inputs(self.processor, text=[text], videos=list(videos) or None)
-        return inputs["input_ids"][0].tolist()
+        """As `prompt_ids` of this module says, with the model's processor."""
+        return prompt_ids(self.processor, messages, videos)
 
     def _vision(self, videos: Sequence[tuple[torch.Tensor, dict]]) -> dict[str, torch.Tensor]:
         if not videos:

@@ -108,7 +108,7 @@ class _Finder:
                 run(module)
                 _mend(module)
 
-            spec.loader.exec_module = run_and_mend
+            vars(spec.loader)["exec_module"] = run_and_mend
         return spec
 
 
@@ -117,7 +117,7 @@ def _mend(module: ModuleType) -> None:
     mend = FAMILIES[module.__name__.removeprefix(_MODELS)].vllm_mend
     if mend is not None and not getattr(module, "_medgrpo_times", False):
         globals()[mend](module)
-        module._medgrpo_times = True
+        vars(module)["_medgrpo_times"] = True
 
 
 def mend_seconds_of_patches(module: ModuleType) -> None:

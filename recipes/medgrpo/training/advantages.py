@@ -201,11 +201,11 @@ class Drpo(Advantage):
 
     def load_state_dict(self, state: dict) -> None:
         """Raises ValueError when `state` is not what `state_dict` gave."""
-        history = state.get("history") if isinstance(state, dict) else None
         try:
-            read = {pair: [np.array(row, dtype=np.float64) for row in rows] for pair, rows in history.items()}
+            history = state["history"].items()
+            read = {pair: [np.array(row, dtype=np.float64) for row in rows] for pair, rows in history}
             whole = all(row.ndim == 1 and row.size and np.isfinite(row).all() for rows in read.values() for row in rows)
-        except (AttributeError, TypeError, ValueError):
+        except (AttributeError, KeyError, TypeError, ValueError):
             whole = False
         if not whole:
             raise ValueError('drpo: state: expected {"history": {pair: rewards of its questions}}')

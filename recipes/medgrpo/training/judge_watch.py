@@ -83,6 +83,7 @@ class JudgeWatch:
         found: dict[str, Counter] = {lane: Counter() for lane in self.lanes}
         spent_usd = 0.0
         for store in self._stores:
+            assert self._loop is not None  # there is one where there are stores
             for lane, counts in self._loop.wait(store.snapshot()).items():
                 spent_usd += counts.get("cost_usd", 0.0) + counts.get("unconfirmed_usd", 0.0)
                 # Other lanes are of other commands that share the store.

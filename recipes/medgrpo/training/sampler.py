@@ -46,6 +46,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -105,10 +106,12 @@ def reward_rows(values: Iterable[float], lengths: Iterable[int]) -> torch.Tensor
 class MedGRPOSampler(ReplayBuffer):
     """verl's replay buffer with the counters, curves, limits and advantages above."""
 
-    def __init__(self, *args, **kwargs):
-        settings = kwargs.get("sampler_kwargs") or {}
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        settings: Mapping[Any, Any] = kwargs.get("sampler_kwargs") or {}
         if isinstance(settings, DictConfig):
-            settings = OmegaConf.to_container(settings, resolve=True)
+            plain = OmegaConf.to_container(settings, resolve=True)
+            assert isinstance(plain, dict)
+            settings = plain
         super().__init__(*args, poll_interval=float(settings.get("poll_interval", 2.0)), **kwargs)
         self.group_size = int(settings["group_size"])
         self.min_group_size = int(settings.get("min_group_size", 2))
@@ -255,12 +258,13 @@ class MedGRPOSampler(ReplayBuffer):
         )
 
     def _window_rewards(self, rollouts: Sequence[Rollout]) -> np.ndarray:
-        settings = self.scorer.settings
-        normalizer = self.window.normalizer(settings.k, settings.min_iqr, settings.min_samples, settings.linear_share)
+        settings, window = self.scorer.settings, self.window
+        assert window is not None  # asked only with normalizer=adaptive
+        normalizer = window.normalizer(settings.k, settings.min_iqr, settings.min_samples, settings.linear_share)
         rewards = [self.scorer.reward(one.data_source, one.parts["format"], one.raw, normalizer) for one in rollouts]
         for one in rollouts:
             for signal, value in one.raw.items():
-                self.window.add(one.data_source, signal, [value])
+                window.add(one.data_source, signal, [value])
         return np.array(rewards)
 
     @property

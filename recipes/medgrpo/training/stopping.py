@@ -84,12 +84,12 @@ class LastStep:
         The dataloader has handed out the batch of the running step already. The checkpoint must have the state before
         that from the first byte on: a run that resumes from it, after a kill in the middle too, would skip the batch.
         """
-        if self.folder is None:
+        trainer, folder = self.trainer, self.folder
+        if trainer is None or folder is None:
             return "nothing was trained since the checkpoint that it went on from, or since the start"
         # An earlier attempt, which went further than the step that this one resumed from, may have left this folder.
-        if is_complete(self.folder) and (self.folder / "data.pt").stat().st_mtime >= self._since:
-            return f"the checkpoint is {self.folder}"
-        trainer = self.trainer
+        if is_complete(folder) and (folder / "data.pt").stat().st_mtime >= self._since:
+            return f"the checkpoint is {folder}"
         now, loader = trainer.global_steps, trainer.train_dataloader
         try:
             # As after sampling: the rollout engine makes room for what saving takes.
@@ -101,4 +101,4 @@ class LastStep:
             return f"the checkpoint of step {self.step} could not be saved: {type(error).__name__}: {error}"
         finally:
             trainer.global_steps, trainer.train_dataloader = now, loader
-        return f"the checkpoint is {self.folder}"
+        return f"the checkpoint is {folder}"

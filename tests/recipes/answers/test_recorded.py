@@ -92,7 +92,7 @@ def test_the_same_row_in_two_files_makes_two_groups(tmp_path):
 def test_some_answers_can_be_taken(tmp_path):
     recorded = read_recorded([write(tmp_path / "raw.jsonl", [sampled(7, 0), sampled(8, 0, VS), sampled(9, 0)])])
     some = recorded.take(recorded.tasks == "tal")
-    assert len(some) == 2 and some.raw["iou"].tolist() == [0.25, 0.25] and [t.index for t in some.texts] == [7, 9]
+    assert len(some) == 2 and some.raw["iou"].tolist() == [0.25, 0.25] and [t.row for t in some.texts] == [7, 9]
 
 
 BAD = {

@@ -64,7 +64,7 @@ def test_the_norm_is_that_of_the_loss_s_own_gradient(qwen2_5_vl, tmp_path):
         loss = torch.zeros(())
         for place in product.places:
             text = recorded.texts[place]
-            messages = chat_of(rows.row(places[text.file, text.index]))
+            messages = chat_of(rows.row(places[text.file, text.row]))
             clips = clips_of(messages)
             prompt = work.engine.prompt_ids(messages, clips)
             loss = loss - advantages[place] * work.log_probability(prompt, clips, work.answer_ids(text))

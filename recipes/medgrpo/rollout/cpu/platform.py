@@ -26,14 +26,18 @@ def _device_module() -> types.ModuleType:
         setattr(module, name, _nothing)
     for name in ("memory_allocated", "memory_reserved", "max_memory_allocated", "max_memory_reserved"):
         setattr(module, name, _resident)
-    module.is_available = lambda: False
-    module.is_initialized = lambda: True
-    module.current_device = lambda: "cpu"
-    module.device_count = lambda: 1
-    module.manual_seed = module.manual_seed_all = torch.manual_seed
-    module.get_rng_state, module.set_rng_state = torch.get_rng_state, torch.set_rng_state
-    module.mem_get_info = lambda *_: (psutil.virtual_memory().available, psutil.virtual_memory().total)
-    module.get_device_name = lambda *_: "cpu"
+    vars(module).update(
+        is_available=lambda: False,
+        is_initialized=lambda: True,
+        current_device=lambda: "cpu",
+        device_count=lambda: 1,
+        manual_seed=torch.manual_seed,
+        manual_seed_all=torch.manual_seed,
+        get_rng_state=torch.get_rng_state,
+        set_rng_state=torch.set_rng_state,
+        mem_get_info=lambda *_: (psutil.virtual_memory().available, psutil.virtual_memory().total),
+        get_device_name=lambda *_: "cpu",
+    )
     return module
 
 

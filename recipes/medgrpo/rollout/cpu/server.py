@@ -13,6 +13,7 @@ import asyncio
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,13 +45,13 @@ class TransformersServer:
         from transformers import AutoModelForImageTextToText
 
         self.config = omega_conf_to_dataclass(config)
-        model_config: HFModelConfig = omega_conf_to_dataclass(model_config, dataclass_type=HFModelConfig)
+        checkpoint: HFModelConfig = omega_conf_to_dataclass(model_config, dataclass_type=HFModelConfig)
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
         model = AutoModelForImageTextToText.from_pretrained(
-            model_config.local_path, config=model_config.hf_config, dtype=torch.float32
+            checkpoint.local_path, config=checkpoint.hf_config, dtype=torch.float32
         )
-        banned = get_vision_placeholder_token_ids(model_config.processor) or ()
-        self.engine = TransformersEngine(model, model_config.processor, banned)
+        banned = get_vision_placeholder_token_ids(checkpoint.processor) or ()
+        self.engine = TransformersEngine(model, checkpoint.processor, banned)
         self.replica_rank = replica_rank
         self.most = max(1, min(MOST, self.config.max_num_seqs))
         self.global_steps: int | None = None
@@ -133,6 +134,7 @@ class TransformersServer:
             batch = [item for item in self.waiting if item[1] == settings][: self.most]
             taken = {id(item) for item in batch}
             self.waiting = [item for item in self.waiting if id(item) not in taken]
+            answers: Sequence[Answer | Exception]
             try:
                 async with self.lock:
                     requests = [request for request, _, _ in batch]

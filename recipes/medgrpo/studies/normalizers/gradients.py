@@ -118,13 +118,13 @@ def check_origin(recorded: Recorded, model: str, data: str) -> None:
 
 def _row_places(rows: Rows, wanted: Iterable[Text]) -> dict[tuple[str | None, int], int]:
     """Place of each answered row in the parquet file. Raises RecordedError for one that is not there."""
-    wanted = {(text.file, text.index) for text in wanted}
+    keys = {(text.file, text.row) for text in wanted}
     found = {}
     for place in range(len(rows)):
         extra = rows.row(place)["extra_info"]
-        if (key := (extra.get("file") or None, extra["index"])) in wanted:
+        if (key := (extra.get("file") or None, extra["index"])) in keys:
             found[key] = place
-    if missing := wanted - found.keys():
+    if missing := keys - found.keys():
         raise RecordedError(f"row {sorted(missing, key=str)[0]} of an answer is not in the parquet file")
     return found
 
@@ -187,22 +187,25 @@ def gradient_products(
     check_origin(recorded, model, data)
     chosen = chosen_answers(recorded, most)
     texts = recorded.texts
+    assert texts is not None  # check_origin refuses answers without
     rows = read_rows(data)
     places = _row_places(rows, (texts[place] for some in chosen.values() for place in some))
     work = _Differentiated(TransformersEngine.load(model, device))
     products = {}
     with tqdm(total=sum(map(len, chosen.values())), unit="answer", desc="gradients", mininterval=2) as progress:
         for pair, some in chosen.items():
-            gradients, tokens, prompt = [], [], (None, None, None)
+            gradients, tokens = [], []
+            last: tuple[str | None, int] | None = None
             for place in some:
                 text = texts[place]
                 # The answers to a row stand together.
-                if prompt[0] != (text.file, text.index):
-                    messages = chat_of(rows.row(places[text.file, text.index]))
+                if last != (text.file, text.row):
+                    last = text.file, text.row
+                    messages = chat_of(rows.row(places[last]))
                     clips = clips_of(messages)
-                    prompt = (text.file, text.index), work.engine.prompt_ids(messages, clips), clips
+                    prompt = work.engine.prompt_ids(messages, clips)
                 answer = work.answer_ids(text)
-                gradients.append(work.gradient(prompt[1], prompt[2], answer))
+                gradients.append(work.gradient(prompt, clips, answer))
                 tokens.append(len(answer))
                 progress.update()
             _, group = np.unique(recorded.group[some].astype(str), return_inverse=True)
