@@ -114,7 +114,7 @@ def suggestions(shape: Shape, settings: Settings, clip: Clip, gpus: int, card: f
 def time_plan(
     shape: Shape,
     settings: Settings,
-    clips: list[Clip],
+    clips: Mapping[str, Clip],
     gpus: int,
     cache: Mapping[str, Any] | None,
     args: Any,
@@ -173,7 +173,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         "stored": stored and asdict(stored),
         "memory": room,
         "suggestions": suggestions(shape, settings, longest, args.gpus, card) if room["problems"] else [],
-        "time": time_plan(shape, settings, named, args.gpus, room["cache"], args, stored and stored.rows),
+        "time": time_plan(shape, settings, named, args.gpus, room["cache"], args, stored.rows if stored else None),
     }
 
 

@@ -178,7 +178,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def check_run(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     """(what is wrong, what is to be said) of data, statistics and judge."""
-    problems, sources, odd = [], set(), []
+    problems: list[str] = []
+    sources: set[str] = set()
+    odd: list[str] = []
     if args.data is not None:
         problems, sources = check_data(args.data, args.tasks, args.model_family)
         if args.machine == "gpu":

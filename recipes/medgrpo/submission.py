@@ -188,6 +188,7 @@ def _check_space(path: Path, rows: Sequence[Row], texts: Sequence[str], spaces: 
         if len(members) < _TELLING_BOXES:
             continue
         row = members[0][0]
+        assert row.space is not None  # only such rows are in a group
         canvas = row.space[0]
         try:
             extent = [round(edge) for edge in to_model((0, 0, *canvas), *row.space)[2:]]

@@ -145,13 +145,13 @@ def summarise(run: Path, wall_s: float | None = None) -> dict:
         "failed_rollouts": int(sum(record.get("medgrpo/rollouts/failed", 0) for record in metrics)),
         "judge": judge_line(planned),
     }
-    if None not in scores.values():
-        if other := scores["sft"]["pairs"].keys() ^ scores["medgrpo"]["pairs"].keys():
+    sft, medgrpo = scores["sft"], scores["medgrpo"]
+    if sft is not None and medgrpo is not None:
+        if other := sft["pairs"].keys() ^ medgrpo["pairs"].keys():
             raise InputError(f"{run}/eval: sft and medgrpo have scores of other pairs: {', '.join(sorted(other))}")
         summary["acc_change"] = paired_difference([(answers(run / "eval/sft"), answers(run / "eval/medgrpo"))])
         summary["by_pair"] = {
-            pair: {"sft": scores["sft"]["pairs"][pair], "medgrpo": scores["medgrpo"]["pairs"][pair]}
-            for pair in scores["sft"]["pairs"]
+            pair: {"sft": sft["pairs"][pair], "medgrpo": medgrpo["pairs"][pair]} for pair in sft["pairs"]
         }
     return summary
 

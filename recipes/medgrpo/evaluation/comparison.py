@@ -124,7 +124,8 @@ def _match(first: Evaluation, second: Evaluation) -> tuple[np.ndarray, np.ndarra
     if not shared:
         raise ComparisonError("the two evaluations share no row (file, index, pair)")
     unscored = [{loss.row for loss in side.left_out} for side in (first, second)]
-    kept, left_out = [], []
+    kept: list[tuple[int, int]] = []
+    left_out: list[tuple[int, int]] = []
     for key in shared:
         here, there = keys[0][key], keys[1][key]
         if _gold(first, here) != _gold(second, there):
@@ -227,8 +228,9 @@ def _differences(
 def _corrected(families: list[list[tuple[dict[str, Difference], str]]]) -> None:
     """Fill in Holm's p within each family of (group's figures, figure)."""
     for family in families:
-        tested = [(group, name) for group, name in family if name in group and group[name].p is not None]
-        for (group, name), p in zip(tested, holm([group[name].p for group, name in tested]), strict=True):
+        found = [(group, name, group[name].p) for group, name in family if name in group]
+        tested = [(group, name, p) for group, name, p in found if p is not None]
+        for (group, name, _), p in zip(tested, holm([p for *_, p in tested]), strict=True):
             group[name] = replace(group[name], p_holm=p)
 
 
@@ -258,8 +260,8 @@ def compare(
     for level in levels:
         scores[level] = {}
         for group, mask in groups[level].items():
-            by_video = [bootstrap.sums(side[mask], videos[mask]) for side in cells]
-            scores[level][group] = _differences(sides[0], *by_video, bootstrap.drawn, flips, seed)
+            before, after = [bootstrap.sums(side[mask], videos[mask]) for side in cells]
+            scores[level][group] = _differences(sides[0], before, after, bootstrap.drawn, flips, seed)
         members = list(scores[level].values())
         if level == "overall":
             _corrected([[(group, name) for name in sides[0].names] for group in members])

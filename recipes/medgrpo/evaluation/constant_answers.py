@@ -29,6 +29,7 @@ from recipes.medgrpo.evaluation.truths import Truth
 from reward_score.answers import (
     ASPECTS,
     CVS_COMPONENTS,
+    Box,
     Event,
     render_cvs,
     render_dvc,
@@ -68,7 +69,7 @@ class Constant:
     text: str = ""
     pieces: tuple[Piece, ...] = ()
     caption: str = ""
-    box: tuple[float, ...] = ()
+    box: Box | tuple[()] = ()
 
     def answer(self, mode: str, seconds: float, times: Sequence[float]) -> str:
         """The answer's text for a clip of that length, boxes at those times."""
@@ -135,8 +136,9 @@ def _spans(rows: Sequence[Truth]) -> list[Constant]:
         orders = [spans[np.argsort(key, kind="stable")] for key in (spans.sum(axis=1), spans[:, 1] - spans[:, 0])]
         for count in range(1, MOST_SPANS + 1) if len(spans) else ():
             for ordered in orders:
-                groups = [_most_alike(group, group) for group in np.array_split(ordered, count) if len(group)]
-                pieces = dict.fromkeys(Piece(*group[0].tolist(), of_clip) for group in groups)
+                groups = [group for group in np.array_split(ordered, count) if len(group)]
+                typical = [_most_alike(group, group)[0].tolist() for group in groups]
+                pieces = dict.fromkeys(Piece(start, end, of_clip) for start, end in typical)
                 singles += [(piece,) for piece in pieces]
                 lists.append(tuple(pieces))
     return [Constant(pieces=pieces) for pieces in dict.fromkeys([*singles, *lists])]

@@ -142,7 +142,7 @@ def read_graded(
         if record is not None and key is None:
             inputs.dropped.append(Dropped(row.index, f"no answer in the record, only {short(', '.join(record))}"))
             named.add(row.index)
-        if key is None:
+        if record is None or key is None:
             missing.append(row.index)
             if strict:
                 inputs.graded.append(_graded(truth, ""))
@@ -207,7 +207,7 @@ def _merged(path: Path, content: Any, sample: int | None, merged_parts: int) -> 
     if merged_parts > 1:
         raise problem(path, None, "", "a ground truth, in whose order merged parts can be put again", "none")
     records, matched.dropped = numbered_records(path, content)
-    truths = []
+    truths: list[Truth] = []
     for index, record in records.items():
         truth = merged_truth(record, path.name, index)
         if isinstance(truth, Truth):

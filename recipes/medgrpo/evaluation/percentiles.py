@@ -58,10 +58,10 @@ def series_of(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Serie
     """Recorded answers as series by pair and signal, sorted by name. An answer that does not parse counts."""
     columns: dict[str, dict[str, list[tuple[float, str, bool]]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        pair = columns[record["data_source"]]
+        signals = columns[record["data_source"]]
         for name, value in record.items():
             if name.startswith("raw_"):
-                pair[name.removeprefix("raw_")].append((value, record["video"], record["format"] > 0))
+                signals[name.removeprefix("raw_")].append((value, record["video"], record["format"] > 0))
     found: dict[str, dict[str, Series]] = {}
     for pair, signals in sorted(columns.items()):
         found[pair] = {}
@@ -72,7 +72,7 @@ def series_of(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Serie
     return found
 
 
-def intervals(series: Series, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, list[float]] | None:
+def intervals(series: Series, seed: int = 0, resamples: int = RESAMPLES) -> dict[str, list[float | None]] | None:
     """95 % intervals of p25, p50, p75 and iqr: ``{"p25": [low, high], ...}``.
 
     Bootstrap over videos, because answers about one video are not independent: as many videos as there are, drawn
@@ -161,7 +161,7 @@ def read_run(file: Path) -> Run:
         lines = read_json_lines(file)
     except (ValueError, RecursionError) as error:
         raise CalibrationError(str(error) if str(file) in str(error) else f"{file}: {error}") from error
-    header = lines[0].get("header") if lines and isinstance(lines[0], dict) else None
+    header = (lines[0].get("header") if lines and isinstance(lines[0], dict) else None) or {}
     expected = {"model": str, "data": str, "code": str, "settings": dict, "scoring": dict}
     for key, kind in expected.items():
         if not isinstance(header, dict) or not isinstance(header.get(key), kind):
@@ -175,10 +175,10 @@ def read_run(file: Path) -> Run:
         except (ValueError, UnknownTask) as error:
             raise CalibrationError(f"{place}: {error}") from None
         mine = {key for key in record if key.startswith("raw_")}
-        expected = signals.setdefault(find_task(record["data_source"])[0].name, mine)
-        if mine != expected or not mine:
+        first = signals.setdefault(find_task(record["data_source"])[0].name, mine)
+        if mine != first or not mine:
             raise CalibrationError(
-                f"{place}: signals: expected {', '.join(sorted(expected)) or 'raw_...'} as in this task's first "
+                f"{place}: signals: expected {', '.join(sorted(first)) or 'raw_...'} as in this task's first "
                 f"answer, got {', '.join(sorted(mine)) or 'none'}"
             )
     return Run(file, header, lines[1:])

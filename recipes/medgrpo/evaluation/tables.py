@@ -100,7 +100,7 @@ def build(
                     entry["official"] = INEXACT if state == SAME and name in (inexact or {}) else state
                     entry["leaderboard"] = shown(entry["value"], entry["official"])
     lost = dict.fromkeys((loss.row, loss.reason) for loss in evaluation.left_out)  # once, though it costs two columns
-    reasons = [(evaluation.rows[row].index, reason) for row, reason in lost]
+    reasons: list[tuple[int | None, str]] = [(evaluation.rows[row].index, reason) for row, reason in lost]
     reasons += [(item.index, item.what) for item in dropped]
     return {
         "mode": evaluation.mode,

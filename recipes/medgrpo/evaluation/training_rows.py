@@ -34,12 +34,13 @@ def read_training_rows(path: Path) -> tuple[list[Truth], Counter[str]]:
         InputError: the file is unreadable, or no row of it has an answer.
     """
     skipped: Counter[str] = Counter()
-    rows = []
+    rows: list[Truth] = []
     for _, truth in each_truth(Path(path)):
-        if reason := truth if isinstance(truth, str) else truth.unscored or unscorable(truth):
-            skipped[reason[:120]] += 1
-        else:
+        reason = truth if isinstance(truth, str) else truth.unscored or unscorable(truth)
+        if isinstance(truth, Truth) and not reason:
             rows.append(truth)
+        else:
+            skipped[str(reason)[:120]] += 1
     if not rows:
         reasons = "; ".join(f"{count} rows: {reason}" for reason, count in skipped.most_common(3)) or "no row"
         raise problem(path, None, "", "training rows with answers", reasons)

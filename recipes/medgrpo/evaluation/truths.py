@@ -76,6 +76,7 @@ class Truth:
     @cached_property
     def ground(self) -> Mapping[str, Any]:
         """`ground_truth`, decoded. Times are clip seconds, boxes canvas pixels."""
+        assert self.ground_truth is not None  # asked of rows that can be scored
         return json.loads(self.ground_truth)
 
     @cached_property
@@ -140,8 +141,8 @@ def read_truths(path: Path) -> Truths:
         else:
             truths.unusable.append((index, found))
     if not truths.rows:
-        index, reason = truths.unusable[0] if truths.unusable else (None, "no rows")
-        raise problem(path, index, "", "a row with its reference answer", reason, len(truths.unusable) - 1)
+        first, reason = truths.unusable[0] if truths.unusable else (None, "no rows")
+        raise problem(path, first, "", "a row with its reference answer", reason, len(truths.unusable) - 1)
     truths.total = len(truths.rows) + len(truths.unusable)
     if truths.parquet:
         truths.rows.sort(key=lambda truth: (truth.row.file, truth.row.index))
@@ -216,9 +217,9 @@ def merged_truth(record: Any, file: str, index: int) -> Truth | str:
         return f"expected a record, found {short(record)}"
     if "gnd" not in record:
         return NO_ANSWER
-    metadata = record.get("metadata") if isinstance(record.get("metadata"), dict) else {}
+    metadata = record.get("metadata")
     # A record without a name for its video is a video of its own.
-    known = {"video_id": f"row {index}", "fps": "", **metadata}
+    known = {"video_id": f"row {index}", "fps": "", **(metadata if isinstance(metadata, dict) else {})}
     source = record.get("data_source") or record.get("dataset_name") or "Unknown"
     qa_type, question = record.get("qa_type"), record.get("question")
     question = question if isinstance(question, str) else ""

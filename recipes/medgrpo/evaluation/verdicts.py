@@ -62,7 +62,8 @@ def ask(judge: Any, texts: Iterable[Asked], *, patient: bool = False, at_once: i
     distinct = list(dict.fromkeys(texts))
 
     async def run() -> None:
-        gate, early = asyncio.Semaphore(at_once), []
+        gate = asyncio.Semaphore(at_once)
+        early: list[Asked] = []
 
         async def one(text: Asked, bar: Any) -> None:
             prediction, reference = (_sendable(side) for side in text[:2])

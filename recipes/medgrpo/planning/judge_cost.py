@@ -21,7 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,7 +152,8 @@ def estimate(rows: Mapping[str, Sequence[RowCalls]], plan: Plan, price: tuple[fl
         ScheduleError: the batch cannot hold every pair.
     """
     quota = quotas(list(rows), plan.batch, plan.mix)
-    pairs, totals = {}, Counter()
+    pairs = {}
+    totals = dict.fromkeys(("calls", "prompt_bytes", "reference_bytes"), 0.0)
     for source, members in sorted(rows.items()):
         answers = quota[source] * plan.steps * plan.rollouts
         share = answers * (1 - plan.cached) / len(members)
