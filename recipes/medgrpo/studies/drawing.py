@@ -20,7 +20,7 @@ DPI = 110
 
 def draw(numbers: dict, folder: Path) -> list[Path]:
     """All pictures of `histograms.json`'s content; returns their files."""
-    tasks = defaultdict(dict)
+    tasks: dict[str, dict[str, dict]] = defaultdict(dict)
     for pair, row in numbers["pairs"].items():
         tasks[pair.rpartition("/")[2]][pair] = row
     figures = {f"histograms_{task}": _histograms(task, rows, numbers) for task, rows in sorted(tasks.items())}

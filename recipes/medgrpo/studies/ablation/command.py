@@ -109,23 +109,25 @@ def read_answers(
     return rows, list(dict.fromkeys(notes))
 
 
-def measure(files: Mapping[Path, Path], truths: Mapping[Path, Path], scoring: Mapping[str, Any], **drawn: int) -> Line:
+def measure(
+    files: Mapping[Path, Path], truths: Mapping[Path, Path], scoring: Mapping[str, Any], *, resamples: int, seed: int
+) -> Line:
     """Both scores of one model's answers.
 
     Args:
         files, truths: answers and their ground truth, by run.
         scoring: `reward_options.signal_settings`; its judge judges all captions.
-        **drawn: `resamples` and `seed` of the bootstrap.
+        resamples, seed: of the bootstrap.
     """
     rows, notes = read_answers(files, truths, strict=False)
     settings = dict(scoring.get("judge_settings", {}))
     if settings:
         settings.setdefault("prompt", LEADERBOARD_PROMPT)
     look_up, unjudged = judged(make_judge(scoring["judge"], settings), rows)
-    columns = score_leaderboard(rows, judge=look_up, **drawn)
+    columns = score_leaderboard(rows, judge=look_up, resamples=resamples, seed=seed)
     rows, more = read_answers(files, truths, strict=True)
     notes += [*unjudged, *more]
-    strict = score_strict(rows, scoring=scoring, notes=notes, **drawn)
+    strict = score_strict(rows, scoring=scoring, notes=notes, resamples=resamples, seed=seed)
     return Line(columns, strict, list(dict.fromkeys(notes)))
 
 
@@ -169,8 +171,8 @@ def build(
     missing: dict[str, list[str]] = {}
     plans: list[dict[str, Any]] = []
     for name in (SFT, *ROWS):
-        found = {run: answers_file(run, name) for run in runs}
-        if absent := [str(run) for run, file in found.items() if file is None]:
+        found = {run: file for run in runs if (file := answers_file(run, name)) is not None}
+        if absent := [str(run) for run in runs if run not in found]:
             missing[name] = absent
             continue
         plans += [] if name == SFT else [check_plan(run, name) for run in runs]

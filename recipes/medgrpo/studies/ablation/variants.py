@@ -72,5 +72,5 @@ def published_lines(family: str) -> dict[str, Mapping[str, float]]:
         return {}
     model = MODELS[family]
     found = published([f"{model} SFT", f"{model} MedGRPO"])
-    lines = dict(zip((SFT, "A"), found.values(), strict=True))
+    lines: dict[str, Mapping[str, float]] = dict(zip((SFT, "A"), found.values(), strict=True))
     return lines | (PUBLISHED_ROWS if family == ABLATED else {})

@@ -94,7 +94,8 @@ def table_of(verdicts: Verdicts, items: Sequence[Item]) -> np.ndarray:
 def agreement(args: argparse.Namespace) -> dict[str, Any]:
     """The judge beside human ratings."""
     ratings = read_ratings(args.ratings)
-    name, verdicts, scores = "the files' own columns", [], ratings.judge
+    name, scores = "the files' own columns", ratings.judge
+    verdicts: list[Verdicts] = []
     if scores is None:
         name, verdicts = judged(args, ratings.items)
         scores = table_of(verdicts[0], ratings.items)
@@ -165,7 +166,7 @@ def cosine(first: str, second: str) -> dict[str, Any]:
 
 
 def _arguments() -> Parser:
-    common = argparse.ArgumentParser(add_help=False)
+    common = Parser(add_help=False)
     common.add_argument("--output", required=True, type=Path, help="folder to write to")
     add_judge_arguments(common)
     common.add_argument("--at-once", type=whole(1), default=32, help="judgements under way at once")

@@ -63,16 +63,17 @@ def measured(
     }
 
     def share_met(expect: str, name: str, against: str, touches: Sequence[str]) -> dict[str, Any]:
-        both = [at for at, found in scored.items() if found[name] is not None and found[against] is not None]
-        met = [float(holds(expect, scored[at][name], scored[at][against], touches)) for at in both]
-        clusters = [reference.cluster for reference in both]
+        sides = [(reference, found[name], found[against]) for reference, found in scored.items()]
+        both = [(at, one, other) for at, one, other in sides if one is not None and other is not None]
+        met = [float(holds(expect, one, other, touches)) for _, one, other in both]
+        clusters = [reference.cluster for reference, *_ in both]
         found = estimate(bootstrap, share, np.reshape(met, (-1, 1)), clusters, {"share": "no items"})
         figure = found.pop("share")
         return found | figure
 
     probes = {}
     for probe in PROBES:
-        scores = [found[probe.name] for found in scored.values() if found[probe.name] is not None]
+        scores = [one for found in scored.values() if (one := found[probe.name]) is not None]
         columns = {name: [one[name] for one in scores] for name in DIMENSIONS} | {MEAN: [mean(one) for one in scores]}
         skipped = sum(made[probe.name] is None for made in texts.values())
         probes[probe.name] = {

@@ -158,7 +158,8 @@ def _generic_words(text: str, at: Context) -> str | None:
 
 def _reversed_steps(text: str, at: Context) -> str | None:
     steps = edits.sentences(text)
-    marks = [re.match(r"(?:(?:First|Then|Next|Finally|Afterwards)\b,?\s*)?", step)[0] for step in steps]
+    order = re.compile(r"(?:First|Then|Next|Finally|Afterwards)\b,?\s*")
+    marks = [match[0] if (match := order.match(step)) else "" for step in steps]
     bare = [edits.uncapital(step[len(mark) :]) for step, mark in zip(steps, marks, strict=True)]
     # Without a word of order the sentences may describe one moment, and their order says nothing.
     if not any(marks) or bare == bare[::-1]:

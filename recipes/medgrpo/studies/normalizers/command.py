@@ -58,10 +58,8 @@ def normalizers_of(
 ) -> dict[str, study.Normalized]:
     """The named normalisers, `none`, `logistic` and its tangent always among them: others are measured by these."""
     names = list(dict.fromkeys(["none", "logistic", *names, AFFINE]))
-    made: dict[str, study.Normalized] = {
-        name: Normalizer(statistics, name, k, min_iqr) for name in names if name != AFFINE
-    }
-    return made | {AFFINE: study.Tangent(made["logistic"])}
+    made = {name: Normalizer(statistics, name, k, min_iqr) for name in names if name != AFFINE}
+    return {**made, AFFINE: study.Tangent(made["logistic"])}
 
 
 def compare(
@@ -116,7 +114,9 @@ def compare(
                 pairs = {task: study.left(found[name], found["none"], layout, rows) for task, rows in tasks.items()}
                 cells[name][key] = pairs
         result["cells"][advantage] = cells
-        result["parts"][advantage] = study.decompose(*made.values(), layout, single)
+        result["parts"][advantage] = study.decompose(
+            made["left_of_none"], made["left_of_none_formats_1"], layout, single
+        )
     return result, vectors
 
 

@@ -46,6 +46,7 @@ class Tangent:
     """
 
     def __init__(self, logistic: Normalizer) -> None:
+        assert logistic.statistics is not None
         self._rows = used_rows(logistic.statistics.pairs, logistic.min_iqr, logistic.min_samples)
         self._k = logistic.k
 
@@ -198,7 +199,7 @@ def summarized(
     summary = {}
     for name, value in points.items():
         low, high, _ = interval(draws[name])
-        summary[name] = {"value": finite(value), "low": low, "high": high}
+        summary[name] = {"value": finite(float(value)), "low": low, "high": high}
     return shares, summary
 
 

@@ -126,9 +126,10 @@ def _by_pair(result: Mapping[str, Any], cells: Mapping[str, Any], share: Callabl
     lines = []
     for pair, row in sorted(result["pairs"].items(), key=lambda item: item[1]["raw_mean"]):
         shares = [share(cell, pair) for cell in cells.values()]
-        if None not in shares:
+        known = [x for x in shares if x is not None]
+        if len(known) == len(shares):
             about = [number(row["raw_mean"], ".2f"), number(row["raw_group_std"])]
-            lines.append([_short(pair), *about, *(f"{100 * x:.1f}" for x in shares)])
+            lines.append([_short(pair), *about, *(f"{100 * x:.1f}" for x in known)])
     return table(("pair, hardest first", "raw mean", "raw std in a group", *cells), lines)
 
 
