@@ -102,7 +102,7 @@ class Attempts:
         self.answered = False
 
     async def ask(self, store: Store, texts: dict[str, Any]) -> Outcome:
-        """The scores, or the error that ended the last attempt; no error of a judge is raised. `store` keeps the limits."""
+        """The scores, or the error that ended the last attempt. It raises no judge error. `store` keeps the limits."""
         patience = self._patience
         left_s, queue_s = patience.deadline_s, patience.queue_s
         spent, tried, malformed = Usage(), 0, 0
