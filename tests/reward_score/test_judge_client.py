@@ -556,7 +556,7 @@ def test_the_deadline_does_not_run_while_our_own_limits_make_it_wait():
         (Reply(status=429), JudgeRateLimited, False, False),
         (Reply(status=500), JudgeUnavailable, False, False),
         (Reply(status=504), JudgeUnavailable, False, True),
-        (Reply("x", delay_s=0.5), JudgeTimeout, False, True),
+        (Reply("x", delay_s=3.0), JudgeTimeout, False, True),
         (Reply(reset=True), JudgeUnavailable, False, True),
         (Reply("{}", truncate=True), JudgeUnavailable, False, True),
         (lambda request: Reply(body={"choices": [{"message": {"content": honest(request)}}]}), None, False, True),
@@ -567,7 +567,7 @@ def test_what_may_have_been_paid_for_is_on_the_bill(reply, error, confirmed, unc
         return *await all_of(ask(judge)), await lane_of(judge)
 
     with replies(reply) as server:
-        result, lane = asyncio.run(scene(judge_at(server, max_attempts=1, timeout_s=0.25, **PRICES)))
+        result, lane = asyncio.run(scene(judge_at(server, max_attempts=1, timeout_s=1.5, **PRICES)))
     assert type(result) is (error or Judgement)
     assert lane["calls"] == 1
     assert lane.get("judgements", 0) == (error is None)
