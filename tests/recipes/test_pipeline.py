@@ -22,7 +22,8 @@ def test_qwen3_vl_goes_through_every_stage_and_says_why_it_cannot_go_on(tmp_path
 
     # Frames that vanish under a finished preparation: every rollout fails, and the run must end instead of waiting.
     shutil.rmtree(run / "grpo")
-    # A store that is gone as a whole would be made again; this one only lost its pictures.
+    # The preprocessor would make them again, so its stage is taken for another run's.
+    (run / "shared").write_text("the run before")
     for frame in (run / "data/frames").rglob("*.ppm"):
         frame.unlink()
     (run / "summary.json").unlink()

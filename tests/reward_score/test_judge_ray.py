@@ -19,10 +19,11 @@ from reward_score.judge.store.maintenance import statistics  # noqa: E402
 WORKERS, SAME, OWN, PER_MINUTE = 3, 30, 60, 3_000
 REFERENCE = "The hook dissects the cystic duct."
 
-PROGRAM = """
+PROGRAM = '''
 import asyncio, json, os, signal, sys, time
 import ray
-from reward_score.judge import Judge, JudgeBudgetExceeded, JudgeSettingsError
+from reward_score.judge import Judge, JudgeError, JudgeSettingsError
+from reward_score.judge.store.maintenance import statistics
 
 folder, url, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR")
@@ -52,10 +53,22 @@ def all_workers(texts, **more):
     workers = [Worker.remote() for _ in range(WORKERS)]
     return ray.get([worker.score.remote(texts(n), **more) for n, worker in enumerate(workers)]), workers
 
+def after(calls):
+    """Returns once so many calls are in the store."""
+    until = time.monotonic() + 120
+    while time.monotonic() < until:
+        try:
+            if statistics(folder)["lanes"]["mock"]["calls"] >= calls:
+                return
+        except (JudgeError, KeyError):
+            pass  # not there yet
+        time.sleep(0.1)
+    raise TimeoutError(f"{calls} calls")
+
 def owner():
     (found,) = [one for one in ray.util.list_named_actors(all_namespaces=True) if one["name"].startswith("judge-store")]
     return ray.get_actor(found["name"], namespace=found["namespace"])
-"""
+'''
 
 
 def program(folder, url, body, **settings):
@@ -87,7 +100,7 @@ print(json.dumps([begun, found]))
         prices = {"prompt_price": 2.0, "completion_price": 8.0}
         begun, found = program(tmp_path / "store", endpoint.base_url, body, requests_per_min=PER_MINUTE, **prices)
     for scores, _, _ in found:
-        assert all(score == true_scores(text) for text, score in scores.items())
+        assert [(text, score) for text, score in scores.items() if score != true_scores(text)] == []
     assert endpoint.calls == SAME + WORKERS * OWN == 1 + sum(requests for _, requests, _ in found)
     # At most the burst (2 % of a minute's calls) at once, then no faster than the pace.
     rate, burst = PER_MINUTE / 60, 0.02 * PER_MINUTE
@@ -111,9 +124,9 @@ def texts(n):
     return [f"same {i}" for i in range(400)]
 workers = [Worker.remote() for _ in range(WORKERS)]
 asked = [worker.score.remote(texts(0), max_in_flight=16, **settings) for worker in workers]
-time.sleep(3)
+after(100)
 workers[0].die.remote()
-time.sleep(1)
+after(200)
 ray.kill(owner())
 found = ray.get(asked[1:])
 spent, _ = all_workers(lambda n: [f"more {n} {i}" for i in range(20)], budget_usd=0.1, **settings)
@@ -123,11 +136,12 @@ print(json.dumps([found, spent]))
         prices = {"prompt_price": 2.0, "completion_price": 8.0}
         found, spent = program(tmp_path / "store", endpoint.base_url, body, **prices)
     for scores, _, _ in found:
-        assert all(score == true_scores(text) for text, score in scores.items())
+        assert [(text, score) for text, score in scores.items() if score != true_scores(text)] == []
     lane = statistics(tmp_path / "store")["lanes"]["mock"]
     assert 400 <= endpoint.calls <= 400 + 16
     assert lane["cost_usd"] + lane["unconfirmed_usd"] > 0.1
-    assert all(score.startswith("JudgeBudgetExceeded: ") for scores, _, _ in spent for score in scores.values())
+    told = [str(score) for scores, _, _ in spent for score in scores.values()]
+    assert [score for score in told if not score.startswith("JudgeBudgetExceeded: ")] == []
 
 
 @pytest.mark.slow

@@ -609,7 +609,8 @@ def test_adaptive_rewrites_the_reward_itself(sampling, queue, statistics):
         put_group(queue, f"step{step}", TAL, {0: 0.25, 1: 0.5, 2: 0.75})
         batch, metrics = made.sample(step, "train", 1)
         read = queue.kv_batch_get(keys=batch.keys, partition_id="train", select_fields=["rm_scores"])
-        expected = [logistic(x, p50, iqr) for x in (0.25, 0.5, 0.75)]
+        share = needed_share(p50, iqr)
+        expected = [share * x + (1 - share) * logistic(x, p50, iqr) for x in (0.25, 0.5, 0.75)]
         assert sorted(row.tolist()[-1] for row in read["rm_scores"]) == pytest.approx(expected)
         assert metrics["medgrpo/AVOS/tal/reward_std"] == pytest.approx(np.std(expected, ddof=1))
         assert metrics["medgrpo/AVOS/tal/reward"] == pytest.approx(0.5)
