@@ -17,6 +17,8 @@ from mock_judge_server import true_scores  # noqa: E402
 from reward_score.judge.store.maintenance import statistics  # noqa: E402
 
 WORKERS, SAME, OWN, PER_MINUTE = 3, 30, 60, 3_000
+UNDER_WAY = 32
+"""Judgements that a worker has under way at once."""
 REFERENCE = "The hook dissects the cystic duct."
 
 PROGRAM = '''
@@ -32,7 +34,7 @@ ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ER
 class Worker:
     async def score(self, texts, **more):
         judge = Judge(url, "key", "mock", store=folder, backoff_s=0.01, **more)
-        gate = asyncio.Semaphore(32)
+        gate = asyncio.Semaphore(UNDER_WAY)
         async def one(text):
             async with gate:
                 try:
@@ -73,7 +75,7 @@ def owner():
 
 def program(folder, url, body, **settings):
     """What a program that starts Ray and runs ``body`` prints as its last line of JSON."""
-    constants = f"WORKERS, SAME, OWN, REFERENCE = {WORKERS}, {SAME}, {OWN}, {REFERENCE!r}\n"
+    constants = f"WORKERS, SAME, OWN, UNDER_WAY, REFERENCE = {WORKERS}, {SAME}, {OWN}, {UNDER_WAY}, {REFERENCE!r}\n"
     done = subprocess.run(
         [sys.executable, "-c", constants + PROGRAM + body, str(folder), url, json.dumps(settings)],
         capture_output=True,
@@ -138,7 +140,8 @@ print(json.dumps([found, spent]))
     for scores, _, _ in found:
         assert [(text, score) for text, score in scores.items() if score != true_scores(text)] == []
     lane = statistics(tmp_path / "store")["lanes"]["mock"]
-    assert 400 <= endpoint.calls <= 400 + 16
+    # Under way is a judgement from its question to its kept verdict, not its call alone.
+    assert 400 <= endpoint.calls <= 400 + WORKERS * UNDER_WAY
     assert lane["cost_usd"] + lane["unconfirmed_usd"] > 0.1
     told = [str(score) for scores, _, _ in spent for score in scores.values()]
     assert [score for score in told if not score.startswith("JudgeBudgetExceeded: ")] == []
