@@ -18,7 +18,7 @@ NO_SIGNAL = (
     *("normalization.py", "statistics.py", "bootstrap.py", "leaderboard"),  # what is done with signals later
     *("judge/store", "judge/limits.py", "judge/flights.py"),  # when a judge is asked
     *("judge/keys.py", "judge/metering.py", "judge/prices.py", "judge/__main__.py"),  # and what it costs
-    *("judge/failures.py", "similarity/server.py"),  # a failure is no signal; a server is known by its vectors
+    "similarity/server.py",  # a server is known by its vectors
 )
 """Sources of `reward_score` that cannot change a raw signal: a change of theirs must not have answers scored again."""
 

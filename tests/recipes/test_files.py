@@ -116,6 +116,7 @@ def sources(tmp_path, monkeypatch):
     [
         *[(name, True) for name in ("tasks.py", "answers.py", "temporal.py", "captions.py", "similarity/encoders.py")],
         *[(name, True) for name in ("judge/prompts/comparative.txt", "judge/verdict.py", "judge/offline.py")],
+        ("judge/failures.py", True),
         *[(name, False) for name in ("normalization.py", "leaderboard/scoring.py", "judge/store/database.py")],
         *[(name, False) for name in ("judge/limits.py", "judge/prices.py", "similarity/server.py")],
     ],
