@@ -166,7 +166,7 @@ class RolloutServers:
         return prompt_ids(self.processor, messages, videos)
 
     def __enter__(self) -> RolloutServers:
-        import recipes.medgrpo.plugin  # noqa: F401  isort: skip
+        os.environ.setdefault("VERL_USE_EXTERNAL_MODULES", PLUGIN)  # verl loads it when it is imported
         from verl.workers.rollout.llm_server import LLMServerManager
 
         from recipes.medgrpo.rollout import vllm_times
