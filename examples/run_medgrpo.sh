@@ -193,6 +193,7 @@ main() {
     VERL_FILE_LOGGER_PATH=$RUN/attempts/grpo_$attempt.jsonl logged grpo python -m verl.trainer.main_ppo \
       --config-path="$ROOT/recipes/medgrpo/config" --config-name=medgrpo_cpu \
       data.seed="$SEED" actor_rollout_ref.rollout.seed="$SEED" \
+      actor_rollout_ref.rollout.router_config_path="$(quoted "$ROOT/recipes/medgrpo/config/router.yaml")" \
       trainer.total_training_steps="$STEPS" trainer.save_freq="$SAVE_FREQ" \
       trainer.experiment_name=grpo trainer.default_local_dir="$RUN/grpo" \
       reward.custom_reward_function.reward_kwargs.normalizer="$NORMALIZER" \

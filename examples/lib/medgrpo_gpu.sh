@@ -121,6 +121,7 @@ case $JUDGE in
 esac
 TRAINER=(
   trainer.experiment_name="$NAME"
+  actor_rollout_ref.rollout.router_config_path="$(quoted "$ROOT/recipes/medgrpo/config/router.yaml")"
   trainer.default_local_dir="$(quoted "$OUTPUT_DIR/checkpoints")"
   trainer.nnodes="$NNODES"
   trainer.n_gpus_per_node="$N_GPUS"

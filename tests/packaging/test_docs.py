@@ -175,6 +175,17 @@ def known_flags() -> dict[tuple[str, ...], set[str]]:
     return {key: set(re.findall(r"--[a-z][\w-]*", page)) for key, page in zip(keys, said, strict=True)}
 
 
+def test_tests_that_a_page_names_exist():
+    named = {(name_of(page), test) for page in PAGES for test in re.findall(r"`(tests/\S+\.py::\w+)`", text_of(page))}
+    assert len(named) > 20
+
+    @cache
+    def tests_of(file: str) -> set[str]:
+        return set(re.findall(r"^ *(?:async )?def (test_\w+)", (ROOT / file).read_text(encoding="utf-8"), re.MULTILINE))
+
+    assert {(page, test) for page, test in named if test.split("::")[1] not in tests_of(test.split("::")[0])} == set()
+
+
 def test_flags_are_known_to_their_commands(known_flags):
     unknown = {
         (one.page, one.what, *sorted(extra)) for one in OURS if (extra := one.flags - flags_of(one, known_flags))

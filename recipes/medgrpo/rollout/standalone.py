@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[3]
 CONFIG_FOLDER = Path(__file__).resolve().parents[1] / "config"
 CONFIGS = ("medgrpo_cpu", "medgrpo_gpu")
 PLUGIN = "recipes.medgrpo.plugin"
+ROUTER = "recipes/medgrpo/config/router.yaml"
 
 
 class RolloutError(ConnectionError):
@@ -65,6 +66,8 @@ def compose_config(name: str, overrides: Sequence[str], model: str) -> Any:
         with open_dict(config):
             config.actor_rollout_ref.model.path = model
             config.actor_rollout_ref.rollout.load_format = "auto"
+            if str(config.actor_rollout_ref.rollout.router_config_path) == ROUTER:
+                config.actor_rollout_ref.rollout.router_config_path = str(ROOT / ROUTER)
             # In training the servers share the trainer's GPUs, and this is 0.
             config.actor_rollout_ref.rollout.nnodes = config.trainer.nnodes
             for part in ("actor_rollout_ref", "ray_kwargs"):

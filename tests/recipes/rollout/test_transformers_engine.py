@@ -50,6 +50,32 @@ def test_a_clip_belongs_to_its_own_prompt(family, opinionated):
     assert tokens(both)[1] == opinionated.generate([swapped], greedy)[0].token_ids
 
 
+@pytest.mark.parametrize("change", ["blank", "backwards"])
+def test_other_frames_change_the_log_probabilities_of_rollout_and_actor_alike(family, opinionated, change):
+    """A forward pass that never got the pixels would not notice either change."""
+    request = family.request(0, frames=8)
+    ((frames, metadata),) = request.videos
+    other = copy.copy(request)
+    changed = torch.zeros_like(frames) if change == "blank" else frames.flip(0)
+    object.__setattr__(other, "videos", [(changed, metadata)])
+    answer = opinionated.generate([request], SHORT)[0]
+
+    def by_the_actor(asked):
+        ids, positions, inputs = family.actor_inputs(asked, answer.token_ids)
+        rows = family.teacher_forced(opinionated.model, ids, positions, inputs, len(asked.prompt_ids))
+        return rows.gather(-1, torch.tensor(answer.token_ids)[:, None])[:, 0]
+
+    seen, unseen = by_the_actor(request), by_the_actor(other)
+    assert answer.log_probs == pytest.approx(seen.tolist(), abs=1e-4)
+    assert (seen - unseen).abs().max() > 0.01
+    # The engine's own answer to the changed clip agrees with the actor about that clip, too.
+    again = opinionated.generate([other], SHORT)[0]
+    ids, positions, inputs = family.actor_inputs(other, again.token_ids)
+    rows = family.teacher_forced(opinionated.model, ids, positions, inputs, len(other.prompt_ids))
+    expected = rows.gather(-1, torch.tensor(again.token_ids)[:, None])[:, 0]
+    assert again.log_probs == pytest.approx(expected.tolist(), abs=1e-4)
+
+
 def test_the_seed_decides(family, opinionated):
     same = [family.request(0, seed=7), family.request(0, seed=7), family.request(0, seed=8)]
     first, second, third = tokens(opinionated.generate(same, SHORT))

@@ -1,6 +1,7 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
+import asyncio
 import json
 import math
 import warnings
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recipes.medgrpo.training.advantages import ADVANTAGES, make_advantage
+from reward_score.medgrpo import compute_score
 
 TAL, TAL2, SA = "medvidbench/AVOS/tal", "medvidbench/NurViD/tal", "medvidbench/JIGSAWS/sa"
 
@@ -39,6 +41,19 @@ def test_these_two_are_verls_own(plugged, name, by_std):
         norm_adv_by_std_in_grpo=by_std,
     )
     assert make_advantage(name)(rewards, groups, pairs) == pytest.approx(theirs[:, 0].numpy(), rel=1e-12, abs=1e-15)
+
+
+def test_a_group_whose_answers_all_fail_gets_no_push(tmp_path):
+    """Of seven answers none is read. The logistic of 0 is far from 0 here, and none of them may earn it."""
+    row = {"n": 64, "p25": 0.0, "p50": 0.0, "p75": 0.1, "iqr": 0.1}
+    file = tmp_path / "statistics.json"
+    file.write_text(json.dumps({"format": 1, "pairs": {TAL: {"iou": row}}}))
+    failures = ["", "no idea", "</answer>", "seconds", "3 to", "ten to twelve", "nan-nan seconds"]
+    truth = json.dumps({"text": "3.0-7.0 seconds.", "spans": [[3, 7]]})
+    rewards = [asyncio.run(compute_score(TAL, text, truth, statistics=str(file)))["score"] for text in failures]
+    group = (np.array(rewards), ["prompt"] * len(rewards), [TAL] * len(rewards))
+    for name in ("grpo", "dr_grpo"):
+        assert make_advantage(name)(*group).tolist() == [0.0] * len(rewards)
 
 
 def test_per_task_divides_by_the_spread_of_the_whole_task():
