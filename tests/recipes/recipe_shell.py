@@ -4,9 +4,12 @@
 """How the tests run shell recipes: as a user does, or on a pretended machine whose programs write down their calls."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,6 +21,29 @@ def run(script: str, *arguments: str, cwd: Path, **settings: str) -> subprocess.
     env = kept | {"PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin"} | settings
     command = ["bash", str(ROOT / "examples" / script), *arguments]
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, timeout=300, check=False)
+
+
+def composed(script: str, *arguments: str, cwd: Path, **settings: str) -> subprocess.CompletedProcess:
+    """A recipe that only prints a configuration, as `run` runs it, but without the imports of verl's trainer.
+
+    They take ten seconds and change nothing of what hydra composes: of each trainer, one recipe is printed both ways.
+    """
+    with tempfile.TemporaryDirectory() as tools:
+        program(Path(tools), "python", f'exec {shlex.join([sys.executable, __file__])} "$@"')
+        return run(script, *arguments, cwd=cwd, PATH=f"{tools}:{Path(sys.executable).parent}:/usr/bin:/bin", **settings)
+
+
+def _compose(words: list[str]) -> None:
+    """`python WORDS...`, where a trainer is only hydra with verl's files."""
+    if words[:1] != ["-m"] or words[1] not in ("verl.trainer.main_ppo", "verl.trainer.sft_trainer"):
+        os.execv(sys.executable, [sys.executable, *words])
+    import hydra
+
+    for name in ("verl", "verl.trainer", "verl.trainer.config"):
+        # A package whose files can be found, and none of whose code has run.
+        sys.modules[name] = module_from_spec(find_spec(name))
+    sys.argv[1:] = words[2:]
+    hydra.main(config_path=None, version_base=None)(print)()
 
 
 def messages(done: subprocess.CompletedProcess) -> list[str]:
@@ -76,3 +102,7 @@ def start_copy(env: dict[str, str], tmp_path: Path, script: str, *arguments: str
     done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=120, check=False)
     calls = tmp_path / "calls"
     return done, calls.read_text().splitlines() if calls.exists() else []
+
+
+if __name__ == "__main__":
+    _compose(sys.argv[1:])

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from recipe_shell import ROOT, messages, pretended_machine, run, start_copy
+from recipe_shell import ROOT, composed, messages, pretended_machine, run, start_copy
 
 SECRET = "sk-never-to-be-shown"
 QWEN2_5, QWEN3 = "run_medgrpo_qwen2_5_vl_7b.sh", "run_medgrpo_qwen3_vl_4b.sh"
+PRINT = ("--cfg", "job", "--resolve")
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +22,9 @@ def printed(tmp_path_factory) -> dict[str, subprocess.CompletedProcess]:
     """Each script once, with a key in the environment: one from a CPU run's shell, one from a plain shell."""
     elsewhere = tmp_path_factory.mktemp("else where")
     return {
-        QWEN2_5: run(QWEN2_5, "--cfg", "job", "--resolve", cwd=elsewhere, OPENAI_API_KEY=SECRET, VERL_PLATFORM="cpu"),
-        QWEN3: run(
-            *(QWEN3, "--cfg", "job", "--resolve", "data.seed=7", "trainer.save_freq=50"),
+        QWEN2_5: run(QWEN2_5, *PRINT, cwd=elsewhere, OPENAI_API_KEY=SECRET, VERL_PLATFORM="cpu"),
+        QWEN3: composed(
+            *(QWEN3, *PRINT, "data.seed=7", "trainer.save_freq=50"),
             cwd=elsewhere,
             MEDGRPO_JUDGE_API_KEY=SECRET,
             JUDGE_BASE_URL="http://judge.example:8000/v1",
@@ -39,6 +40,10 @@ def configs(printed) -> dict[str, dict]:
     for script, done in printed.items():
         assert done.returncode == 0, f"{script}\n{done.stderr[-3000:]}"
     return {script: yaml.safe_load(done.stdout) for script, done in printed.items()}
+
+
+def test_without_the_trainers_imports_the_same_is_composed(printed, tmp_path):
+    assert composed(QWEN2_5, *PRINT, cwd=tmp_path).stdout == printed[QWEN2_5].stdout
 
 
 @pytest.mark.parametrize("script", [QWEN2_5, QWEN3])
@@ -156,7 +161,7 @@ def test_wrong_settings_are_one_list_also_where_only_the_configuration_is_asked_
 
 
 def test_several_nodes_the_offline_judge_and_all_tasks_compose(tmp_path):
-    done = run(
+    done = composed(
         *(QWEN2_5, "--resolve", "trainer.project_name=other", "-c", "job"),
         cwd=tmp_path,
         NNODES="2",
@@ -174,8 +179,8 @@ def test_several_nodes_the_offline_judge_and_all_tasks_compose(tmp_path):
 
 
 def test_a_judge_on_gpus_of_its_own_and_its_limits_compose(tmp_path):
-    done = run(
-        *(QWEN3, "--cfg", "job", "--resolve"),
+    done = composed(
+        *(QWEN3, *PRINT),
         cwd=tmp_path,
         NNODES="2",
         JUDGE="router",
@@ -219,8 +224,8 @@ def test_a_judge_on_gpus_of_its_own_and_its_limits_compose(tmp_path):
 
 
 def test_adapters_on_one_card_compose(tmp_path):
-    done = run(
-        *(QWEN3, "--cfg", "job", "--resolve"),
+    done = composed(
+        *(QWEN3, *PRINT),
         cwd=tmp_path,
         N_GPUS="1",
         LORA_RANK="64",
@@ -331,7 +336,7 @@ def test_a_dry_run_prints_the_commands_and_starts_nothing(machine, tmp_path):
 
 
 def test_rows_of_the_ablation_compose_by_the_recipe_on_any_machine(tmp_path):
-    done = run("run_ablation.sh", *("B", "E", "--cfg", "job", "--resolve", "data.seed=4"), cwd=tmp_path)
+    done = composed("run_ablation.sh", "B", "E", *PRINT, "data.seed=4", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     without_normalisation, without_judge = yaml.safe_load_all(done.stdout)
     reward = without_normalisation["reward"]["custom_reward_function"]["reward_kwargs"]
@@ -344,7 +349,7 @@ def test_rows_of_the_ablation_compose_by_the_recipe_on_any_machine(tmp_path):
 
 
 def test_what_calibrations_servers_start_with_can_be_printed(tmp_path):
-    done = run("run_calibrate.sh", "--cfg", "job", "--resolve", cwd=tmp_path, N_GPUS="4", ROLLOUT_TP="2")
+    done = composed("run_calibrate.sh", *PRINT, cwd=tmp_path, N_GPUS="4", ROLLOUT_TP="2")
     assert done.returncode == 0, done.stderr[-3000:]
     config = yaml.safe_load(done.stdout)
     rollout = config["actor_rollout_ref"]["rollout"]

@@ -8,23 +8,40 @@ from pathlib import Path
 
 import pytest
 import yaml
-from recipe_shell import messages, pretended_machine, run, start_copy
+from recipe_shell import composed, messages, pretended_machine, run, start_copy
 
 QWEN2_5, QWEN3 = "run_sft_qwen2_5_vl_7b.sh", "run_sft_qwen3_vl_4b.sh"
 
 
+ASKED = ("--cfg", "job", "--resolve")
+PATHS = {"DATA_DIR": "the data", "MODEL_PATH": "a model's folder"}
+
+
 @pytest.fixture(scope="module")
-def configs(tmp_path_factory) -> dict[str, dict]:
+def elsewhere(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("else where")
+
+
+@pytest.fixture(scope="module")
+def printed(elsewhere) -> dict[str, str]:
     """The first as it is, the second with adapters on one card."""
-    elsewhere = tmp_path_factory.mktemp("else where")
-    asked = ("--cfg", "job", "--resolve")
-    printed = {
-        QWEN2_5: run(QWEN2_5, *asked, cwd=elsewhere, DATA_DIR="the data", MODEL_PATH="a model's folder"),
-        QWEN3: run(QWEN3, *asked, "data.num_workers=2", cwd=elsewhere, N_GPUS="1", LORA_RANK="64", TASKS="tal stg"),
+    one_card = {"N_GPUS": "1", "LORA_RANK": "64", "TASKS": "tal stg"}
+    asked = {
+        QWEN2_5: run(QWEN2_5, *ASKED, cwd=elsewhere, **PATHS),
+        QWEN3: composed(QWEN3, *ASKED, "data.num_workers=2", cwd=elsewhere, **one_card),
     }
-    for script, done in printed.items():
+    for script, done in asked.items():
         assert done.returncode == 0, f"{script}\n{done.stderr[-3000:]}"
-    return {script: yaml.safe_load(done.stdout) for script, done in printed.items()}
+    return {script: done.stdout for script, done in asked.items()}
+
+
+@pytest.fixture(scope="module")
+def configs(printed) -> dict[str, dict]:
+    return {script: yaml.safe_load(text) for script, text in printed.items()}
+
+
+def test_without_the_trainers_imports_the_same_is_composed(printed, elsewhere):
+    assert composed(QWEN2_5, *ASKED, cwd=elsewhere, **PATHS).stdout == printed[QWEN2_5]
 
 
 def test_paper_settings(configs):
