@@ -25,10 +25,11 @@ ensure_environment auto report test
 cd "$ROOT"
 export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
 
-# in_parallel WORKERS ARGUMENTS...: a file to a process at a time, so that what a file prepares is prepared once.
+# in_parallel WORKERS ARGUMENTS...: a file to a process at a time, so that what a file prepares is prepared once. Files
+# are begun in the order that tests/conftest.py gives them; pytest-xdist's own is by the number of tests.
 in_parallel() {
   echo "tests: python -m pytest -n $*" >&2
-  OMP_NUM_THREADS=1 python -m pytest --dist loadfile -n "$@"
+  OMP_NUM_THREADS=1 python -m pytest --dist loadfile --no-loadscope-reorder -n "$@"
 }
 workers=$(nproc)
 ((workers <= 8)) || workers=8
