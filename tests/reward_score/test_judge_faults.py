@@ -122,7 +122,8 @@ def test_every_sample_gets_its_true_score_or_a_typed_error_and_the_sums_are_the_
 )
 def test_a_fault_without_an_end_is_that_fault_s_error_after_the_attempts_allowed(faults, error):
     with FastJudge(faults=faults) as endpoint:
-        judge = judge_at(endpoint.base_url, timeout_s=0.5, max_attempts=3)
+        # Only what hangs has to be waited for; a busy machine may take longer than that to answer.
+        judge = judge_at(endpoint.base_url, timeout_s=0.5 if error is JudgeTimeout else 30, max_attempts=3)
         results, counters = asyncio.run(judge_and_count(judge, texts(4)))
     assert [type(result) for result in results] == [error] * 4
     attempts = 2 if error is JudgeUnproven else 3
