@@ -102,7 +102,7 @@ def test_a_killed_run_goes_on_with_the_parts_that_are_there(annotations, wanted,
 
 
 def test_a_killed_worker_is_one_line_and_the_next_run_goes_on(tmp_path, capsys):
-    maker = [sys.executable, str(COMMAND.parent / "synthetic.py"), "--output", str(tmp_path / "set"), "--rows", "20000"]
+    maker = [sys.executable, str(COMMAND.parent / "synthetic.py"), "--output", str(tmp_path / "set"), "--rows", "8000"]
     subprocess.run([*maker, "--no-frames"], check=True, capture_output=True)
     output = tmp_path / "out"
     options = arguments(tmp_path / "set/train_annotations.json", output, "--workers", "2")
@@ -114,7 +114,7 @@ def test_a_killed_worker_is_one_line_and_the_next_run_goes_on(tmp_path, capsys):
     said = run.communicate()[1]
     assert run.returncode == 2 and "a worker process died" in said.strip().splitlines()[-1]
     assert "Traceback" not in said and not files(output)
-    assert main(options) == 0 and "20000 of 20000 rows written" in capsys.readouterr().out
+    assert main(options) == 0 and "8000 of 8000 rows written" in capsys.readouterr().out
 
 
 def test_a_worker_sends_back_no_more_than_a_pipe_takes_in_one_piece(annotations, tmp_path):
