@@ -14,18 +14,15 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-_WORDS = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
-INSTRUMENTS, STRUCTURES, ELSEWHERE = _WORDS["instruments"], _WORDS["structures"], _WORDS["elsewhere"]
-SIDES, REVERSED, SYNONYMS, PLAIN = _WORDS["sides"], _WORDS["reversed"], _WORDS["synonyms"], _WORDS["plain"]
+WORDS = tomllib.loads(Path(__file__).with_name("words.toml").read_text(encoding="utf-8"))
+INSTRUMENTS, STRUCTURES, ELSEWHERE = WORDS["instruments"], WORDS["structures"], WORDS["elsewhere"]
+SIDES, REVERSED, SYNONYMS, PLAIN = WORDS["sides"], WORDS["reversed"], WORDS["synonyms"], WORDS["plain"]
 NEGATION = re.compile(r"\b(?:no|not|never|without|cannot)\b|n't\b", re.IGNORECASE)
 
-_BEFORE_NOUNS = frozenset(
-    "a an the two three four several some many more these those of with by in on metal titanium surgical sharp".split()
+_PAST = WORDS["grammar"]["past"]
+_BEFORE_NOUNS, _DOUBLED, _UNCHANGED = (
+    WORDS["grammar"][name].split() for name in ("before_nouns", "doubled", "unchanged")
 )
-"""A word behind one of these is no verb, though it may look like one: two clips."""
-_DOUBLED = frozenset("cut grip clip unclip wet drop rub put wrap unwrap".split())
-_UNCHANGED = frozenset(["cut", "put"])
-_PAST = {"withdraw": "withdrew", "draw": "drew", "write": "wrote", "hold": "held", "tear": "tore"}
 _VOWELS = "aeiou"
 
 
@@ -80,7 +77,7 @@ def verb_table(verbs: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-VERBS = (*REVERSED, *_WORDS["other_verbs"])
+VERBS = (*REVERSED, *WORDS["other_verbs"])
 OPPOSITES = verb_table(REVERSED)
 OTHER_SIDES = SIDES | {other: one for one, other in SIDES.items()}
 NEGATED = {word: f"{word} not" for word in ("is", "are", "was", "were")}
@@ -93,11 +90,6 @@ GENERIC_VERBS = verb_table(dict.fromkeys(VERBS, "work on"))
 def negate(text: str) -> str | None:
     """Every verb denied; None where the text denies something already, or has no verb that can be."""
     return None if NEGATION.search(text) else replace(text, NEGATED, verbs=True)
-
-
-def undo(text: str) -> str | None:
-    """Every action replaced by its opposite."""
-    return replace(text, OPPOSITES, verbs=True)
 
 
 def swap_groups(text: str, groups: Sequence[Sequence[str]], names: Sequence[str], chance: random.Random) -> str | None:

@@ -76,24 +76,13 @@ def measured(
         scores = [one for found in scored.values() if (one := found[probe.name]) is not None]
         columns = {name: [one[name] for one in scores] for name in DIMENSIONS} | {MEAN: [mean(one) for one in scores]}
         skipped = sum(made[probe.name] is None for made in texts.values())
-        probes[probe.name] = {
-            "family": probe.family,
-            "expect": probe.expect,
-            "touches": list(probe.touches),
-            "against": probe.against,
+        about = {name: value for name, value in probe._asdict().items() if name not in ("name", "build")}
+        probes[probe.name] = about | {
             "n": len(scores),
             "skipped": skipped,
             "failed": len(texts) - skipped - len(scores),
             "means": {name: sum(column) / len(column) if column else None for name, column in columns.items()},
             "holds": share_met(probe.expect, probe.name, probe.against, probe.touches),
         }
-    orderings = [
-        {
-            "better": better,
-            "worse": worse,
-            "touches": list(touches),
-            "holds": share_met("higher", better, worse, touches),
-        }
-        for better, worse, touches in ORDERINGS
-    ]
+    orderings = [ordering._asdict() | {"holds": share_met("higher", *ordering)} for ordering in ORDERINGS]
     return {"probes": probes, "orderings": orderings}
