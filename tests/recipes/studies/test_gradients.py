@@ -87,7 +87,7 @@ def test_resampled_norms_are_those_of_the_drawn_groups(plugged):
     from recipes.medgrpo.studies.normalizers.gradients import Products
 
     # Two groups of two answers with gradients of length 1 at right angles.
-    product = Products(np.arange(4), np.eye(4), np.array([0, 0, 1, 1]), np.ones(4))
+    product = Products(np.arange(4), np.eye(4), np.array([0, 0, 1, 1]))
     advantages = np.array([3.0, -3.0, 1.0, -1.0])
     assert product.norm(advantages) == pytest.approx(np.sqrt(20) / 4)
     drawn = product.resampled(advantages, 200, np.random.default_rng(0))
@@ -105,7 +105,7 @@ def test_what_gradients_have_in_common_cancels(plugged):
     torch.manual_seed(0)
     common, own = 100 * torch.randn(50_000), 0.01 * torch.randn(50_000)
     first, second = common, common + own
-    product = Products(np.arange(2), gram_of([first, second], block=1000), np.zeros(2, int), np.ones(2))
+    product = Products(np.arange(2), gram_of([first, second], block=1000), np.zeros(2, int))
     expected = float((second.double() - first.double()).norm()) / 2
     assert product.norm(np.array([-1.0, 1.0])) == pytest.approx(expected, rel=1e-3)
 

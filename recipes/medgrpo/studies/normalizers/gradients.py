@@ -22,6 +22,7 @@ import os
 import shutil
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 if shutil.which("nvidia-smi") is None:
@@ -51,13 +52,11 @@ class Products:
         places: (n,) their places among the recorded answers.
         gram: (n, n), g_i . g_j.
         group: (n,) numbers of their groups, from 0.
-        tokens: (n,) tokens of each, end of turn included.
     """
 
     places: np.ndarray
     gram: np.ndarray
     group: np.ndarray
-    tokens: np.ndarray
 
     def norm(self, advantages: np.ndarray) -> float:
         """|sum_i A_i g_i| / n, for advantages (N,) of all recorded answers.
@@ -156,19 +155,14 @@ class _Differentiated:
             logits_to_keep=len(answer) + 1,
             **{name: value.to(device) for name, value in vision.items()},
         )
-        rows = torch.log_softmax(out.logits[0, :-1].float(), dim=-1)
-        return rows.gather(-1, torch.tensor(answer, device=device)[:, None]).sum()
+        said = torch.tensor(answer, device=device)
+        return -torch.nn.functional.cross_entropy(out.logits[0, :-1].float(), said, reduction="sum")
 
     def gradient(self, prompt: list[int], clips, answer: list[int]) -> torch.Tensor:
         """(parameters,) gradient of the log-probability."""
         log_p = self.log_probability(prompt, clips, answer)
-        parts = torch.autograd.grad(log_p, self.parameters, allow_unused=True)
-        return torch.cat(
-            [
-                torch.zeros(parameter.numel(), device=log_p.device) if part is None else part.flatten().float()
-                for part, parameter in zip(parts, self.parameters, strict=True)
-            ]
-        )
+        parts = torch.autograd.grad(log_p, self.parameters, materialize_grads=True)
+        return torch.cat([part.flatten().float() for part in parts])
 
 
 def gradient_products(
@@ -194,20 +188,15 @@ def gradient_products(
     products = {}
     with tqdm(total=sum(map(len, chosen.values())), unit="answer", desc="gradients", mininterval=2) as progress:
         for pair, some in chosen.items():
-            gradients, tokens = [], []
-            last: tuple[str | None, int] | None = None
-            for place in some:
-                text = texts[place]
-                # The answers to a row stand together.
-                if last != (text.file, text.row):
-                    last = text.file, text.row
-                    messages = chat_of(rows.row(places[last]))
-                    clips = clips_of(messages)
-                    prompt = work.engine.prompt_ids(messages, clips)
-                answer = work.answer_ids(text)
-                gradients.append(work.gradient(prompt, clips, answer))
-                tokens.append(len(answer))
-                progress.update()
+            gradients = []
+            # The answers to a row stand together.
+            for row, said in groupby((texts[place] for place in some), key=lambda text: (text.file, text.row)):
+                messages = chat_of(rows.row(places[row]))
+                clips = clips_of(messages)
+                prompt = work.engine.prompt_ids(messages, clips)
+                for text in said:
+                    gradients.append(work.gradient(prompt, clips, work.answer_ids(text)))
+                    progress.update()
             _, group = np.unique(recorded.group[some].astype(str), return_inverse=True)
-            products[pair] = Products(some, gram_of(gradients), group, np.array(tokens))
+            products[pair] = Products(some, gram_of(gradients), group)
     return products
