@@ -25,6 +25,9 @@ LEVEL = 0.95
 MOST_WEIGHTS = 2_000_000
 """Weights (resamples x rows) held at once."""
 
+CONSTANT = 1e-9
+"""A variance below this is 0: what is compared here differs by far more, rounding errors by far less."""
+
 Seed = int | np.random.Generator
 
 
@@ -77,6 +80,18 @@ def quantiles(values: np.ndarray, weights: np.ndarray, shares: Sequence[float]) 
         below = at(low)
         found.append(below + (place - low) * (at(np.minimum(low + 1, last)) - below))
     return np.stack(found, axis=1)
+
+
+def correlation(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Pearson's correlation (...) of `x` and `y`, (n,) or (..., n), under weights (..., n).
+
+    It is nan where one of the two is constant.
+    """
+    total = weights.sum(-1)
+    dx, dy = (side - ((weights * side).sum(-1) / total)[..., None] for side in (x, y))
+    xx, yy, xy = ((weights * product).sum(-1) for product in (dx * dx, dy * dy, dx * dy))
+    scale = np.where(np.minimum(xx, yy) > CONSTANT * total, np.sqrt(xx * yy), np.nan)
+    return np.clip(xy / scale, -1, 1)
 
 
 def interval(draws: np.ndarray, clusters: int | None = None) -> Interval:

@@ -17,12 +17,10 @@ from typing import Any
 import numpy as np
 
 from recipes.medgrpo.studies.judge.ratings import Ratings
-from reward_score.bootstrap import Bootstrap, finite, interval
+from reward_score.bootstrap import CONSTANT, Bootstrap, correlation, finite, interval
 from reward_score.judge import DIMENSIONS
 
 CATEGORIES = np.arange(1, 6)
-CONSTANT = 1e-9
-"""A variance below this is 0: ratings differ by far more, rounding errors by far less."""
 MEAN, POOLED = "mean", "pooled"
 """Rows beside the five dimensions: the mean of the five (items that have all five on both sides), and all ratings of
 all dimensions in one list."""
@@ -106,16 +104,6 @@ def share(holds: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
 def rounded(ratings: np.ndarray) -> np.ndarray:
     """Ratings as whole categories, halves up; rounding errors of means do not make a half less than one."""
     return np.floor(np.asarray(ratings, dtype=float) + 0.5 + 1e-9)
-
-
-def correlation(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Pearson's correlation (resamples,) of `x` and `y`, (n,) or (resamples, n); nan where one of them is constant."""
-    total = counts.sum(1, keepdims=True)
-    dx = x - (counts * x).sum(1, keepdims=True) / total
-    dy = y - (counts * y).sum(1, keepdims=True) / total
-    xx, yy, xy = ((counts * product).sum(1) for product in (dx * dx, dy * dy, dx * dy))
-    constant = np.minimum(xx, yy) <= CONSTANT * total[:, 0]
-    return np.where(constant, np.nan, np.clip(xy / np.sqrt(xx * yy), -1, 1))
 
 
 def ranks(values: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -26,11 +26,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import entr
 from scipy.stats import rankdata
 
 from recipes.medgrpo.answers.recorded import Recorded, RecordedError
 from recipes.medgrpo.training.advantages import make_advantage
-from reward_score.bootstrap import draw, finite, interval
+from reward_score.bootstrap import correlation, draw, finite, interval, ratio
 from reward_score.normalization import Normalizer
 from reward_score.reward import Scorer
 from reward_score.statistics import used_rows
@@ -122,9 +123,7 @@ class Layout:
         self.pair, pairs = pd.factorize(recorded.data_source, sort=True)
         self.group, groups = pd.factorize(recorded.group, sort=True)
         self.pairs, self.groups = pairs.tolist(), len(groups)
-        order = np.argsort(self.group, kind="stable")
-        self.members = np.split(order, np.cumsum(np.bincount(self.group))[:-1])
-        self.group_pair = self.pair[[rows[0] for rows in self.members]]
+        self.group_pair = self.pair[np.unique(self.group, return_index=True)[1]]
 
     def pair_mean(self, values: np.ndarray) -> np.ndarray:
         """(P,) means of a column."""
@@ -145,28 +144,16 @@ def share_summary(shares: np.ndarray, easy: np.ndarray) -> dict[str, np.ndarray]
 
     A number that is not defined (all shares 0, none of the hard half, no spread to correlate) is NaN.
     """
-    pulled = shares.sum(-1) > 0
     size = shares.shape[-1]
     by_ease = shares[..., np.argsort(easy, kind="stable")]
     hard, soft = by_ease[..., : size // 2].sum(-1), by_ease[..., size - size // 2 :].sum(-1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        entropy = -np.where(shares > 0, shares * np.log(np.where(shares > 0, shares, 1)), 0).sum(-1)
-        return {
-            "largest": shares.max(-1),
-            "smallest": shares.min(-1),
-            "effective_pairs": np.where(pulled, np.exp(entropy), np.nan),
-            "easy_over_hard": np.where(hard > 0, soft / hard, np.nan),
-            "easy_spearman": _correlation(rankdata(shares, axis=-1), rankdata(easy)),
-        }
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    a = a - a.mean(-1, keepdims=True)
-    b = b - b.mean(-1, keepdims=True)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scale = np.sqrt((a * a).sum(-1) * (b * b).sum(-1))
-        # A spread of rounding errors is no spread.
-        return np.where(scale > 1e-12, (a * b).sum(-1) / scale, np.nan)
+    return {
+        "largest": shares.max(-1),
+        "smallest": shares.min(-1),
+        "effective_pairs": np.where(shares.any(-1), np.exp(entr(shares).sum(-1)), np.nan),
+        "easy_over_hard": ratio(soft, hard),
+        "easy_spearman": correlation(rankdata(shares, axis=-1), rankdata(easy), np.ones_like(shares)),
+    }
 
 
 def pull_summary(
