@@ -141,7 +141,8 @@ class Statistics:
         return chosen.get("min_iqr", DEFAULT_MIN_IQR), chosen.get("min_samples", DEFAULT_MIN_SAMPLES)
 
 
-def _finite(value: Any) -> bool:
+def is_finite(value: Any) -> bool:
+    """Whether a value is a number that a float can hold, and no bool."""
     try:
         return not isinstance(value, bool) and isinstance(value, int | float) and isfinite(value)
     except OverflowError:
@@ -159,7 +160,7 @@ def _percentiles(row: Any, name: str) -> Percentiles:
     required = ("p25", "p50", "p75", "iqr")
     for key in (*required, "mean", "std", "min", "max"):
         if key in required or key in row:
-            if not _finite(row.get(key)):
+            if not is_finite(row.get(key)):
                 raise BadStatistics(f"{name}: {key}: expected a finite number, got {row.get(key)!r:.40}")
             numbers[key] = float(row[key])
     if not numbers["p25"] <= numbers["p50"] <= numbers["p75"]:
@@ -172,7 +173,7 @@ def _percentiles(row: Any, name: str) -> Percentiles:
         raise BadStatistics(f"{name}: expected min <= max")
     quantiles = row.get("quantiles")
     if quantiles is not None:
-        if not isinstance(quantiles, list) or len(quantiles) != QUANTILES or not all(map(_finite, quantiles)):
+        if not isinstance(quantiles, list) or len(quantiles) != QUANTILES or not all(map(is_finite, quantiles)):
             raise BadStatistics(f"{name}: quantiles: expected {QUANTILES} finite numbers")
         if any(a > b for a, b in zip(quantiles, quantiles[1:], strict=False)):
             raise BadStatistics(f"{name}: quantiles: expected numbers that never decrease")
@@ -202,7 +203,7 @@ class Used:
 
 def check_degenerate(min_iqr: Any, min_samples: Any) -> None:
     """BadSetting unless ``min_iqr`` is a positive finite number and ``min_samples`` a positive whole number."""
-    if not _finite(min_iqr) or min_iqr <= 0:
+    if not is_finite(min_iqr) or min_iqr <= 0:
         raise BadSetting(f"min_iqr {min_iqr!r}: expected a positive number")
     if isinstance(min_samples, bool) or not isinstance(min_samples, int) or min_samples < 1:
         raise BadSetting(f"min_samples {min_samples!r}: expected a positive whole number")
@@ -291,7 +292,7 @@ def _two_valued(row: Percentiles) -> bool:
 def missing_pairs(
     statistics: Statistics,
     data_sources: Iterable[str],
-    signals: Mapping[str, Collection[str]] | None = None,
+    signals: Mapping[str, Collection[str]],
     fields: Collection[str] = (),
 ) -> list[str]:
     """What a run over these data sources would miss, for a launcher to name before the run starts.
@@ -299,7 +300,7 @@ def missing_pairs(
     Args:
         statistics: the loaded file.
         data_sources: ``medvidbench/<source>/<task>`` of the rows to be trained on, repeats allowed.
-        signals: the signals needed by task (``medgrpo.needed_signals``); without it, only whole pairs are checked.
+        signals: the signals needed by task (``medgrpo.needed_signals``).
         fields: fields of `Percentiles` that every needed row has to have (``normalization.NORMALIZERS[...].needs``).
 
     Returns:
@@ -308,15 +309,13 @@ def missing_pairs(
     """
     missing = []
     for source in sorted(set(data_sources)):
-        needed = None if signals is None else signals.get(_task(source), ())
-        rows = statistics.pairs.get(source)
+        needed, rows = signals.get(_task(source), ()), statistics.pairs.get(source)
         if rows is None:
-            if needed is None or needed:
-                missing.append(source)
-        elif needed is not None:
-            for signal in needed:
-                if signal not in rows:
-                    missing.append(f"{source}: {signal}")
-                else:
-                    missing += [f"{source}: {signal}: {key}" for key in fields if getattr(rows[signal], key) is None]
+            missing += [source] if needed else []
+            continue
+        for signal in needed:
+            if signal not in rows:
+                missing.append(f"{source}: {signal}")
+            else:
+                missing += [f"{source}: {signal}: {key}" for key in fields if getattr(rows[signal], key) is None]
     return missing

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from recipes.medgrpo.reward_options import judge_label
 from recipes.medgrpo.terminal import Parser, command, fields, real, table
 from recipes.medgrpo.training.checkpoints import latest_complete
 from reward_score.judge import OfflineJudge
+from reward_score.statistics import is_finite
 
 ATTEMPTS = "attempts/grpo_*.jsonl"
 CHECKPOINTS = "grpo"
@@ -58,7 +58,7 @@ def merge_attempts(attempts: Sequence[Sequence[dict]]) -> list[dict]:
         first = min(record["step"] for record in mine)
         steps = {step: record for step, record in steps.items() if step < first}
         for record in mine:
-            finite = {name: value for name, value in record["data"].items() if _is_number(value)}
+            finite = {name: value for name, value in record["data"].items() if is_finite(value)}
             steps[record["step"]] = {"step": record["step"], "attempt": number, **finite}
     return [steps[step] for step in sorted(steps)]
 
@@ -81,10 +81,6 @@ def with_lost_steps(records: Sequence[dict], states: Path, trained: int | None) 
     return [known[step] for step in sorted(known)]
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def answers(folder: Path) -> list[dict]:
     """The scored answers of an evaluation's folder; raises InputError where there is none, or one lacks a field."""
     file = folder / "answers.jsonl"
@@ -95,7 +91,7 @@ def answers(folder: Path) -> list[dict]:
         raise InputError(f"{file}: expected answers, found none")
     for record in records:
         _fields(record, ("data_source", "index", "sample", "video", "acc"), f"{file}: an answer")
-        if not _is_number(record["acc"]):
+        if not is_finite(record["acc"]):
             raise InputError(f"{file}: acc: expected a finite number, found {record['acc']!r}")
     return records
 

@@ -104,7 +104,7 @@ def test_what_is_missing_is_an_error_and_can_be_asked_before():
         with pytest.raises(MissingStatistics, match=pair):
             statistics.get(pair, signal)
     sources = [PAIR, "medvidbench/AVOS/dvc", PAIR]
-    assert missing_pairs(statistics, sources) == ["medvidbench/AVOS/dvc"]
+    assert missing_pairs(statistics, sources, {"tal": ("iou",), "dvc": ("f1",)}) == ["medvidbench/AVOS/dvc"]
     needed = {"tal": ("iou", "other"), "dvc": ()}
     assert missing_pairs(statistics, sources, needed) == [f"{PAIR}: other"]
     assert missing_pairs(statistics, [PAIR], {"tal": ("iou",)}, ("mean", "std")) == [f"{PAIR}: iou: std"]
