@@ -50,8 +50,6 @@ KEYS = ("id", "qa_type", "prediction")
 # With fewer boxes of a source, where they lie says nothing about the space they are in.
 _TELLING_BOXES = 20
 
-_CONVERTIBLE = "sizes and a family to convert boxes with"
-
 
 @dataclass
 class Report:
@@ -97,10 +95,7 @@ def build(path: Path, rows: Sequence[Row], answers: Sequence[Answer], max_trunca
             if answer.space == "model" and frame is None:
                 found = "boxes in the model's space; give the preprocessor's parquet as test file"
                 raise problem(path, row.index, "answer", "boxes in canvas pixels", found)
-            try:
-                text, broken = boxes_on_canvas(text, frame if answer.space == "model" else None)
-            except ValueError as error:
-                raise problem(row.file, row.index, "extra_info", _CONVERTIBLE, error) from None
+            text, broken = boxes_on_canvas(text, frame if answer.space == "model" else None)
             if broken:
                 odd["answers with a box of NaN, now one without area"].append(row.index)
         entries.append({"id": row.id, "qa_type": row.qa_type, "prediction": text})
@@ -190,10 +185,7 @@ def _check_space(path: Path, rows: Sequence[Row], texts: Sequence[str], spaces: 
         row = members[0][0]
         assert row.space is not None  # only such rows are in a group
         canvas = row.space[0]
-        try:
-            extent = [round(edge) for edge in to_model((0, 0, *canvas), *row.space)[2:]]
-        except ValueError as error:
-            raise problem(row.file, row.index, "extra_info", _CONVERTIBLE, error) from None
+        extent = [round(edge) for edge in to_model((0, 0, *canvas), *row.space)[2:]]
         # Where the two spaces are about as large, a box's place tells nothing.
         if not all(e < 0.8 * c for e, c in zip(extent, canvas, strict=True)):
             continue

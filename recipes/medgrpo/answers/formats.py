@@ -34,12 +34,10 @@ def decoded(path: Path) -> Any:
     try:
         with open_bytes(path) as handle:
             text = handle.read().decode("utf-8-sig", "surrogateescape")
-    except gzip.BadGzipFile as error:
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise problem(path, None, "", "valid gzip", error) from None
     except OSError as error:
         raise problem(path, None, "", "a readable file", error.strerror or error) from None
-    except (EOFError, zlib.error) as error:
-        raise problem(path, None, "", "valid gzip", error) from None
     if not text.strip():
         raise problem(path, None, "", "JSON or JSON lines in UTF-8", "no data")
     try:

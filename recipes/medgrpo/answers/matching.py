@@ -82,7 +82,7 @@ def match(
     if len(files := sorted({row.file for row in rows})) > 1:
         found = f"{path.name} without file names"
         raise problem(path, None, "", f"records that say which of {', '.join(files)} they answer", found)
-    numbered = _numbered(path, content, matched)
+    numbered, matched.dropped = numbered_records(path, content)
     if merged_parts > 1:
         numbered = unmerged(path, numbered, rows, merged_parts)
     _by_place(path, numbered, rows, len(content) if isinstance(content, list) else None, total or len(rows), matched)
@@ -91,19 +91,15 @@ def match(
 
 def numbered_records(path: Path, content: Any) -> tuple[dict[int, dict], list[Dropped]]:
     """The records of a list or of a dict by row number, and what among them is no record."""
-    matched = Matched()
-    return _numbered(path, content, matched), matched.dropped
-
-
-def _numbered(path: Path, content: Any, matched: Matched) -> dict[int, dict]:
+    dropped: list[Dropped] = []
     if isinstance(content, list):
         items = dict(enumerate(content))
     elif isinstance(content, dict):
         items = {int(key): value for key, value in content.items() if ROW_NUMBER.fullmatch(key)}
         if content and not items:
             raise problem(path, None, "", "row numbers as keys", next(iter(content)))
-        odd = [key for key in content if not ROW_NUMBER.fullmatch(key)]
-        matched.dropped += [Dropped(None, f"the results' key {short(key)} is no row number") for key in odd]
+        strange = [key for key in content if not ROW_NUMBER.fullmatch(key)]
+        dropped = [Dropped(None, f"the results' key {short(key)} is no row number") for key in strange]
     else:
         raise problem(path, None, "", "a dict by row number, a list, or JSON lines", content)
     if not items:
@@ -111,12 +107,8 @@ def _numbered(path: Path, content: Any, matched: Matched) -> dict[int, dict]:
     records = {index: item for index, item in sorted(items.items()) if isinstance(item, dict)}
     if not records:
         raise problem(path, next(iter(items)), "", "a record", next(iter(items.values())))
-    matched.dropped += [
-        Dropped(index, f"expected a record, found {short(item)}")
-        for index, item in items.items()
-        if not isinstance(item, dict)
-    ]
-    return records
+    odd = [(index, item) for index, item in items.items() if index not in records]
+    return records, dropped + [Dropped(index, f"expected a record, found {short(item)}") for index, item in odd]
 
 
 def _by_name(path: Path, content: list, rows: Sequence[Row], sample: int | None, matched: Matched) -> None:

@@ -19,6 +19,7 @@ from data_preprocess.annotations import QA_TYPES, RecordError
 from data_preprocess.json_stream import read_rows
 from data_preprocess.wording import short
 from recipes.medgrpo.files import InputError
+from reward_score.boxes import to_model
 
 Frame = tuple[Sequence[int], Sequence[int], str]
 """(canvas, processed size, model family) of boxes in a model's own space; sizes are (width, height)."""
@@ -168,12 +169,22 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
     for at, extra in enumerate(read_parquet(path, ["extra_info"])["extra_info"].to_pylist()):
         if missing := [key for key in _EXTRA if extra is None or extra.get(key) is None]:
             raise problem(path, at, f"extra_info.{missing[0]}", "a value", "none")
-        yield parquet_row(extra)
+        try:
+            yield parquet_row(extra)
+        except ValueError as error:
+            raise problem(path, at, "extra_info", "sizes and a family to convert boxes with", error) from None
 
 
 def parquet_row(extra: dict) -> Row:
-    """The `Row` of a parquet row's `extra_info`; a `KeyError` where that lacks a field."""
+    """The `Row` of a parquet row's `extra_info`.
+
+    Raises:
+        KeyError: it lacks a field.
+        ValueError: boxes cannot be converted with its sizes and family.
+    """
     timed = extra["source"] == TIMED_SOURCE
+    space = (extra["canvas"], extra["processed_size"], extra["model_family"])
+    to_model((0, 0, 0, 0), *space)
     return Row(
         index=extra["index"],
         file=extra["file"],
@@ -185,7 +196,7 @@ def parquet_row(extra: dict) -> Row:
         end="" if timed else extra["clip_end"],
         fps=str(extra["fps"]),
         question=folded_question(extra["question"]),
-        space=(extra["canvas"], extra["processed_size"], extra["model_family"]),
+        space=space,
     )
 
 

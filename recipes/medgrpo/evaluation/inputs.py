@@ -20,8 +20,9 @@ a model's space.
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,9 @@ def read_graded(
     if ground_truth is None:
         truths, matched = _merged(results, content, sample, merged_parts)
         rebuilt = False
-        inputs.notes += _merged_notes(content)
+        if isinstance(content, list):
+            lost = "merged records as a list: the official evaluator takes a dict and would lose every column"
+            inputs.notes.append(lost)
     else:
         found = read_truths(Path(ground_truth))
         truths, rebuilt = found.rows, found.parquet and not strict
@@ -125,7 +128,8 @@ def read_graded(
             inputs.notes.append(_REBUILT)
             inputs.inexact |= {"dvc_llm": PARQUET_CAPTIONS} if any(truth.row.task == "dvc" for truth in truths) else {}
     inputs.notes += matched.notes
-    inputs.dropped += _whole_rows(matched, truths, tasks)
+    others = {truth.row.index for truth in truths if tasks is not None and truth.row.task not in tasks}
+    inputs.dropped += [drop for drop in matched.dropped if drop.index not in others]
     usual = box_space or ("model" if own_rollouts(content) else "canvas")
     missing: list[int] = []
     spaceless: list[_BadSpace] = []
@@ -172,17 +176,8 @@ def read_graded(
 
 
 def _graded(truth: Truth, answer: Any) -> Graded:
-    record = {**truth.record, "answer": answer}
-    return Graded(
-        truth.row.index,
-        truth.row.file,
-        truth.data_source,
-        truth.video,
-        answer,
-        record,
-        truth.ground_truth,
-        truth.extra,
-    )
+    row, record = truth.row, {**truth.record, "answer": answer}
+    return Graded(row.index, row.file, truth.data_source, truth.video, answer, record, truth.ground_truth, truth.extra)
 
 
 def _paired(path: Path, content: Any, truths: Truths, sample: int | None, merged_parts: int) -> Matched:
@@ -224,23 +219,11 @@ def _merged(path: Path, content: Any, sample: int | None, merged_parts: int) -> 
     return truths, matched
 
 
-def _merged_notes(content: Any) -> list[str]:
-    lost = "merged records as a list: the official evaluator takes a dict and would lose every column"
-    return [lost] if isinstance(content, list) else []
-
-
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _REBUILT = (
     "the leaderboard's records are rebuilt from a parquet: rows that the preprocessor left out are not there, and "
     "oddities of struc_info (a lone object, numbers as text, a source spelled two ways) are evened out"
 )
-
-
-def _whole_rows(matched: Matched, truths: Iterable[Truth], tasks: Collection[str] | None) -> list[Dropped]:
-    """What was left out, rows of other tasks apart."""
-    if tasks is None:
-        return matched.dropped
-    others = {truth.row.index for truth in truths if truth.row.task not in tasks}
-    return [drop for drop in matched.dropped if drop.index not in others]
 
 
 class _BadSpace(ValueError):
@@ -262,10 +245,7 @@ def _on_canvas(path: Path, truth: Truth, record: dict, answer: Any, usual: str, 
     frame = frame or truth.row.space
     if frame is None:
         raise _BadSpace("boxes in a model's space that the record does not describe; give the parquet as ground truth")
-    try:
-        return boxes_on_canvas(answer, frame)[0]
-    except ValueError as error:
-        raise _BadSpace(f"box_space: {error}") from None
+    return boxes_on_canvas(answer, frame)[0]
 
 
 def _missing_notes(missing: list[int], strict: bool, paired: bool) -> list[str]:
@@ -278,25 +258,14 @@ def _missing_notes(missing: list[int], strict: bool, paired: bool) -> list[str]:
     return [f"{counted}they are left out of the columns{official}"]
 
 
-def _odd_answers(graded: Iterable[Graded]) -> list[str]:
+def _odd_answers(graded: Sequence[Graded]) -> list[str]:
     """A line for each kind of answer that is no plain text."""
-    odd: dict[str, list[int]] = defaultdict(list)
-    kinds: Counter[str] = Counter()
-    for row in graded:
-        if not isinstance(row.answer, str):
-            kinds["null" if row.answer is None else type(row.answer).__name__] += 1
-            odd["that are no text"].append(row.index)
-        elif not row.answer.isascii() and _surrogates(row.answer):
-            odd["that hold half a surrogate pair or bytes that are no UTF-8"].append(row.index)
-    said = {"that are no text": f" ({', '.join(f'{kind} {count}' for kind, count in kinds.items())})"}
-    return [
-        f"answers {what}: {len(rows)}{said.get(what, '')}, the first to row {rows[0]}" for what, rows in odd.items()
-    ]
-
-
-def _surrogates(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return True
-    return False
+    lines = []
+    if odd := [row for row in graded if not isinstance(row.answer, str)]:
+        kinds = Counter("null" if row.answer is None else type(row.answer).__name__ for row in odd)
+        counted = ", ".join(f"{kind} {count}" for kind, count in kinds.items())
+        lines.append(f"answers that are no text: {len(odd)} ({counted}), the first to row {odd[0].index}")
+    if odd := [row for row in graded if isinstance(row.answer, str) and _SURROGATE.search(row.answer)]:
+        what = "half a surrogate pair or bytes that are no UTF-8"
+        lines.append(f"answers that hold {what}: {len(odd)}, the first to row {odd[0].index}")
+    return lines

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -105,12 +105,18 @@ def clip_seconds(source: str, metadata: Any) -> float | None:
         start, end = (metadata.get(pattern.format(side)) for side in ("start", "end"))
         if start is not None and end is not None:
             rate = 1.0 if pattern.endswith("time") else NATIVE_RATES.get(source)
-            try:
-                length = float(end) - float(start)
-            except (TypeError, ValueError):
-                return None
-            return length / rate if rate and math.isfinite(length) and length > 0 else None
+            first, last = finite_number(start), finite_number(end)
+            return (last - first) / rate if rate and first is not None and last is not None and last > first else None
     return None
+
+
+def finite_number(value: Any) -> float | None:
+    """A number, as one or as text; None for anything else, and for what is not finite."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 @dataclass
@@ -227,7 +233,8 @@ def merged_truth(record: Any, file: str, index: int) -> Truth | str:
     if reason := _no_task(described):
         return reason
     official = {key: value for key, value in record.items() if key not in ("answer", "prediction")}
-    extra = {"question": question} | _interval(known["fps"])
+    rate = finite_number(known["fps"]) or 0.0
+    extra = {"question": question} | ({"sample_interval": 1 / rate} if rate > 0 else {})
     try:
         if described.source not in SOURCES:
             raise ShapeError("data_source", f"one of {', '.join(SOURCES)}", source)
@@ -239,14 +246,6 @@ def merged_truth(record: Any, file: str, index: int) -> Truth | str:
         reason = f"ground truth: {key}: expected {error.expected}, found {error.found}"
         return Truth(described, official, None, reason, extra)
     return Truth(described, official, json.dumps(ground), None, extra)
-
-
-def _interval(fps: Any) -> dict[str, float]:
-    try:
-        rate = float(fps)
-    except (TypeError, ValueError):
-        return {}
-    return {"sample_interval": 1 / rate} if math.isfinite(rate) and rate > 0 else {}
 
 
 def _parquet_truths(path: Path) -> Iterator[tuple[int, Truth | str]]:
@@ -273,7 +272,7 @@ def _from_parquet(row: Row, ground: dict, written: str, extra: dict, by_text: bo
     record = {
         "metadata": {"video_id": row.video_id, "fps": row.fps, **_bounds(row.source, extra)},
         "qa_type": row.qa_type,
-        "struc_info": None if "from_text" in flags else official_structure(row.task, ground),
+        "struc_info": _STRUCTURES[row.task](ground) if row.task in _STRUCTURES and "from_text" not in flags else None,
         "question": extra["question"],
         "gnd": ground["text"],
         "data_source": row.source,
@@ -283,14 +282,8 @@ def _from_parquet(row: Row, ground: dict, written: str, extra: dict, by_text: bo
         inexact = "the parquet has the answer text's ground truth, the leaderboard that of struc_info"
     elif row.task == "sa" and not re.search(r"\d/5", ground["text"]):
         inexact = "the parquet has no skill level, without which the leaderboard skips a reference text like this one"
-    return Truth(
-        row,
-        record,
-        written,
-        None,
-        {"question": extra["question"], "sample_interval": extra.get("sample_interval")},
-        inexact,
-    )
+    asked = {"question": extra["question"], "sample_interval": extra.get("sample_interval")}
+    return Truth(row, record, written, None, asked, inexact)
 
 
 def _bounds(source: str, extra: dict) -> dict[str, str]:
@@ -301,17 +294,14 @@ def _bounds(source: str, extra: dict) -> dict[str, str]:
     }
 
 
-def official_structure(task: str, ground: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """`struc_info` in the shape that the leaderboard's evaluator reads, from the ground truth of the reward."""
-    if task == "tal":
-        return [{"spans": [{"start": start, "end": end} for start, end in ground["spans"]]}]
-    if task == "stg":
-        return [{"bbox_dict": ground["boxes"]}]
-    if task == "dvc":
-        return ground["events"]
-    if task == "cvs":
-        return [{"cvs_scores": ground["scores"]}]
-    return [{"skill_scores": ground["scores"]}] if task == "sa" else None
+_STRUCTURES: dict[str, Callable[[Mapping[str, Any]], list[dict[str, Any]]]] = {
+    "tal": lambda ground: [{"spans": [{"start": start, "end": end} for start, end in ground["spans"]]}],
+    "stg": lambda ground: [{"bbox_dict": ground["boxes"]}],
+    "dvc": lambda ground: ground["events"],
+    "cvs": lambda ground: [{"cvs_scores": ground["scores"]}],
+    "sa": lambda ground: [{"skill_scores": ground["scores"]}],
+}
+"""By task `struc_info` as the leaderboard's evaluator reads it, from the ground truth of the reward."""
 
 
 def inexact_answer(truth: Truth, answer: Any) -> str | None:
