@@ -46,7 +46,7 @@ def sampled(args: argparse.Namespace) -> tuple[Sequence[Mapping[str, Any]], dict
 
 
 def merged(files: Sequence[Path]) -> tuple[list[Mapping[str, Any]], dict[str, Any]]:
-    """(answers, where they come from) of several runs; CalibrationError where they do not go together."""
+    """(answers, where they come from) of several runs; InputError where they do not go together."""
     runs = [calibration.read_run(file) for file in files]
     records = calibration.merge(runs)
     header = runs[0].header

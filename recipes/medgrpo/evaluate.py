@@ -164,7 +164,6 @@ def scored(args: argparse.Namespace) -> None:
         about=about,
     )
     report.write(args.output, content, evaluation if args.per_record else None)
-    print(report.markdown(content))
 
 
 def compared(args: argparse.Namespace) -> None:
@@ -186,7 +185,6 @@ def compared(args: argparse.Namespace) -> None:
         for file, one in zip(args.compare, inputs, strict=True)
     }
     report.write_comparison(args.output, result, about)
-    print(report.comparison_markdown(result))
     for file, one in zip(args.compare, inputs, strict=True):
         for note in [*one.notes, *([f"{len(one.dropped)} rows left out"] if one.dropped else [])]:
             print(f"{file}: {note}")

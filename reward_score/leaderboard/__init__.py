@@ -19,7 +19,7 @@ this package.
     {'tag_miou_03': 0.5, 'tag_miou_05': 0.5}
 """
 
-from .contributions import columns
+from .figures import columns
 from .scoring import COLUMNS, LeaderboardError, score_record
 
 __all__ = ["COLUMNS", "LeaderboardError", "columns", "score_record"]

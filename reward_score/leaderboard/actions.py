@@ -58,11 +58,6 @@ def restructure(record: Record) -> Question:
     return Question(source, procedure, aliases.get(gold, gold), aliases.get(answer, answer))
 
 
-def needs_peers(question: Question) -> bool:
-    """Whether the classes come from the file."""
-    return question.dataset != "NurViD" and question.dataset not in VOCABULARY["actions"]
-
-
 def classes_of(question: Question, peers: Iterable[Question]) -> Sequence[str]:
     """The classes that a record's answer is one of; ``peers`` are all records of its file, itself included."""
     if question.dataset == "NurViD":

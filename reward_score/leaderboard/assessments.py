@@ -40,12 +40,13 @@ def parse_cvs(text: str) -> dict[str, int]:
     return scores
 
 
+def _band(value: float, bands: list[tuple[str, float]]) -> str:
+    """The first band (name, most) that holds a value, the last one for what is beyond all."""
+    return next((name for name, most in bands if value <= most), bands[-1][0])
+
+
 def _rating(scores: dict[str, Any]) -> str:
-    total = sum(scores[key] for key in _COMPONENTS if key in scores)
-    for name, most in VOCABULARY["cvs_ratings"]:
-        if total <= most:
-            return name
-    return VOCABULARY["cvs_ratings"][-1][0]
+    return _band(sum(scores[key] for key in _COMPONENTS if key in scores), VOCABULARY["cvs_ratings"])
 
 
 def score_cvs(record: Record) -> dict[str, Any]:
@@ -82,10 +83,7 @@ def _average(text: str) -> float | None:
 
 
 def _level_of(average: float | None) -> str | None:
-    if average is None:
-        return None
-    levels = VOCABULARY["skill_levels"]
-    return next((name for name, most in levels if average <= most), levels[-1][0])
+    return None if average is None else _band(average, VOCABULARY["skill_levels"])
 
 
 def _gold_level(record: Record) -> str | None:

@@ -1,14 +1,10 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""What each record gives to each of the leaderboard's columns, which records the official evaluator dies on, and the
-columns of a file.
+"""What each record gives to each of the leaderboard's columns, and which records the official evaluator dies on.
 
 In the official evaluator one record that cannot be read loses its whole task. `read_parts` leaves such a record out of
-the columns that it would lose, with the reason; `Parts.official` says what the official evaluator would show, and
-`columns` shows that.
-
-A column is a mean over datasets of a mean over parts of a mean over records; `inner` is the middle one, and
-``dvc_f1`` and ``dvc_llm`` weigh a dataset by its records.
+the columns that it would lose, with the reason; `Parts.official` says what the official evaluator would show. `figures`
+makes the columns of it.
 
 Encoder and judge are asked once per file. Where a next action's classes are the references found in the file, they
 are those of the whole file: a subset or a resample of it keeps them.
@@ -17,13 +13,13 @@ are those of the whole file: a subset or a resample of it keeps them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import actions, assessments, events, spans, tubes
 from .records import Record, dataset
-from .scoring import ASPECTS, COLUMNS, TASKS, Judge, Panel, broken, caption_texts, task_rows
+from .scoring import ASPECTS, COLUMNS, TASKS, Judge, asked_once, broken, caption_texts, task_records
 
 TASK_COLUMNS = {
     "tal": ("tag_miou_03", "tag_miou_05"),
@@ -114,18 +110,18 @@ def read_parts(records: Sequence[Any], *, encoder: actions.Encoder | None = None
     parts = Parts(len(records))
     _strangers(records, parts)
     for task in ("tal", "stg", "dvc", "cvs_assessment", "skill_assessment"):
-        _measure(task, task_rows(task, records), records, parts)
-    _actions(task_rows("next_action", records), records, encoder, parts)
+        _measure(task, task_records(task, records), parts)
+    _actions(task_records("next_action", records), encoder, parts)
     if judge is not None:
-        panel = Panel(judge)
+        panel = asked_once(judge)
         for task in JUDGED:
-            _captions(task, task_rows(task, records), records, panel, parts)
+            _captions(task, task_records(task, records), panel, parts)
     return parts
 
 
 def _strangers(records: Sequence[Any], parts: Parts) -> None:
     """Records that no task counts; one that is no object at all loses every column officially."""
-    counted = {row for task in TASKS for row in task_rows(task, records)}
+    counted = {row for task in TASKS for row in task_records(task, records)}
     for row, record in enumerate(records):
         if not isinstance(record, Mapping):
             reason = f"record: expected an object, got {type(record).__name__}"
@@ -136,26 +132,21 @@ def _strangers(records: Sequence[Any], parts: Parts) -> None:
 
 
 def _guarded(
-    task: str,
-    columns: tuple[str, ...],
-    rows: Sequence[int],
-    records: Sequence[Any],
-    parts: Parts,
-    read: Callable[[Mapping[str, Any]], Any],
-) -> list[tuple[int, Any]]:
-    """(row, what `read` makes of it) of the records that it can read; the others become losses."""
-    found = []
-    for row in rows:
+    task: str, columns: tuple[str, ...], records: Mapping[int, Any], parts: Parts, read: Callable[[Any], Any]
+) -> dict[int, Any]:
+    """By row what `read` makes of the records that it can read; the others become losses."""
+    found = {}
+    for row, record in records.items():
         try:
-            found.append((row, read(records[row])))
+            found[row] = read(record)
         except Exception as error:  # whatever Python raises here, the official evaluator dies of
             parts.losses.append(Loss(row, columns, str(broken(task, error))))
     return found
 
 
-def _measure(task: str, rows: Sequence[int], records: Sequence[Any], parts: Parts) -> None:
+def _measure(task: str, records: Mapping[int, Record], parts: Parts) -> None:
     columns = TASK_COLUMNS[task]
-    for row, entries in _guarded(task, columns, rows, records, parts, _READERS[task]):
+    for row, entries in _guarded(task, columns, records, parts, _READERS[task]).items():
         for column, (filed, measured) in zip(columns, entries, strict=True):
             if any(math.isnan(total) for total, _ in measured.values()):
                 reason = f"{task}: the score is not a number, and makes the whole column none"
@@ -191,34 +182,23 @@ _READERS: dict[str, Callable[[Mapping[str, Any]], list]] = {
 """By task: a record to one (dataset, parts) for each of the task's columns."""
 
 
-def _actions(rows: Sequence[int], records: Sequence[Any], encoder: actions.Encoder | None, parts: Parts) -> None:
+def _actions(records: Mapping[int, Record], encoder: actions.Encoder | None, parts: Parts) -> None:
     columns = TASK_COLUMNS["next_action"]
-    questions = _guarded("next_action", columns, rows, records, parts, actions.restructure)
-    from_file: dict[Any, Sequence[str]] = {}
+    questions = _guarded("next_action", columns, records, parts, actions.restructure)
+    known: dict[tuple[Any, str | None], Sequence[str]] = {}
 
-    def classes_of(question: actions.Question) -> Sequence[str]:
-        if not actions.needs_peers(question):
-            return actions.classes_of(question, ())
-        if question.dataset not in from_file:
-            peers = [other for _, other in questions]
-            from_file[question.dataset] = actions.classes_of(question, peers)
-        return from_file[question.dataset]
+    def path(question: actions.Question) -> tuple[str, Sequence[str]]:
+        decides = question.dataset, question.procedure
+        if decides not in known:
+            known[decides] = actions.classes_of(question, questions.values())
+        return actions.path_of(question, known[decides]), known[decides]
 
-    read, asked = [], []
-    for row, question in questions:
-        classes = classes_of(question)
-        try:
-            path = actions.path_of(question, classes)
-        except Exception as error:
-            parts.losses.append(Loss(row, columns, str(broken("next_action", error))))
-            continue
-        read.append((row, question, path))
-        if path == "semantic":
-            asked.append((question.answer, classes))
+    found = _guarded("next_action", columns, questions, parts, path)
+    asked = [(questions[row].answer, classes) for row, (way, classes) in found.items() if way == "semantic"]
     labels = iter(actions.nearest(asked, encoder))
-    for row, question, path in read:
-        answer = next(labels)[0] if path == "semantic" else question.answer
-        value = None if path == "skipped" else float(answer == question.gold)
+    for row, (way, _) in found.items():
+        answer = next(labels)[0] if way == "semantic" else questions[row].answer
+        value = None if way == "skipped" else float(answer == questions[row].gold)
         parts.entries.setdefault("nap_acc", []).append(Entry(row, "", _one(value)))
 
 
@@ -236,10 +216,10 @@ def part_name(threshold: Any, aspect: str) -> str:
     return f"{threshold} {aspect}".strip()
 
 
-def _captions(task: str, rows: Sequence[int], records: Sequence[Any], panel: Panel, parts: Parts) -> None:
+def _captions(task: str, records: Mapping[int, Record], panel: Judge, parts: Parts) -> None:
     column = JUDGED[task]
-    found = _guarded(task, (column,), rows, records, parts, lambda record: _caption_pairs(task, record))
-    for row, (filed, pairs) in found:
+    found = _guarded(task, (column,), records, parts, lambda record: _caption_pairs(task, record))
+    for row, (filed, pairs) in found.items():
         measured: dict[str, tuple[float, float]] = {}
         for threshold, texts in pairs.items():
             scores = [score for pair in texts if (score := panel(*pair)) is not None]
@@ -248,64 +228,3 @@ def _captions(task: str, rows: Sequence[int], records: Sequence[Any], panel: Pan
                 measured[part_name(threshold, aspect)] = (total, float(len(scores)))
         asked = sum(map(len, pairs.values()))
         parts.entries.setdefault(column, []).append(Entry(row, filed, measured, asked))
-
-
-def inner(column: str, means: Mapping[str, float]) -> float:
-    """A dataset's value in a column from the means of its parts.
-
-    The plain mean. In ``dvc_llm`` the mean over thresholds of the mean over aspects, of those above 0 each time. 0
-    without a part.
-    """
-    if column != "dvc_llm":
-        return _mean(means.values())
-    levels = [
-        _mean(value for aspect in ASPECTS if (value := means.get(part_name(threshold, aspect), 0.0)) > 0)
-        for threshold in events.THRESHOLDS
-    ]
-    return _mean(level for level in levels if level > 0)
-
-
-def _mean(values: Iterable[float]) -> float:
-    values = list(values)
-    return math.fsum(values) / len(values) if values else 0.0
-
-
-def _value(column: str, entries: Sequence[Entry]) -> float:
-    groups: dict[Hashable, list[Entry]] = {}
-    for entry in entries:
-        groups.setdefault(entry.dataset, []).append(entry)
-    total = weights = 0.0
-    for group in groups.values():
-        sums: dict[str, list[tuple[float, float]]] = {}
-        for entry in group:
-            for name, part in entry.parts.items():
-                sums.setdefault(name, []).append(part)
-        means = {
-            name: math.fsum(total for total, _ in found) / sum(n for _, n in found) for name, found in sums.items()
-        }
-        weight = 1 if column in MACRO else len(group)
-        total, weights = total + weight * inner(column, means), weights + weight
-    return total / weights
-
-
-def columns(
-    records: Iterable[Record], *, encoder: actions.Encoder | None = None, judge: Judge | None = None
-) -> dict[str, float]:
-    """The leaderboard's columns of one file, unrounded; nan is possible (``stg_miou``).
-
-    A task without records has no column; nor has one with a record that the evaluator cannot read, nor a judged column
-    in whose task no call was answered: there the evaluator puts another measure, 0..1, in the column.
-
-    Args:
-        records: all records of the file.
-        encoder, judge: see `read_parts`.
-
-    Raises:
-        EmbeddingUnavailable: the encoder failed.
-        ValueError: the judge gave no finite number for an aspect. What the judge itself raises goes through.
-    """
-    parts = read_parts(list(records), encoder=encoder, judge=judge)
-    shown = {column: state for column, state in parts.official.items() if state in (SAME, NAN)}
-    return {
-        column: math.nan if state == NAN else _value(column, parts.entries[column]) for column, state in shown.items()
-    }

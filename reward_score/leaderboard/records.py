@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,95 +55,74 @@ def frame_rate(record: Record) -> tuple[Any, str]:
     return fps, f"fps_{fps}"
 
 
+Test = Callable[[str, str], bool]
+"""Whether a video's id and a question, both in lower case, tell a dataset."""
+
+
+def _asked(*words: str) -> Test:
+    return lambda video, question: any(word in question for word in words)
+
+
+def _filmed(*words: str) -> Test:
+    return lambda video, question: any(word in video for word in words)
+
+
 def _has_digit(text: str) -> bool:
-    return any(character.isdigit() for character in text)
+    return any(map(str.isdigit, text))
 
 
-def _any_of(text: str, *words: str) -> bool:
-    return any(word in text for word in words)
-
-
-def _is_avos(video: str) -> bool:
-    return len(video) == 11 and any(character.isalpha() for character in video)
-
-
-def _is_copesd(video: str) -> bool:
-    return "_part" in video and video.replace("_part", "").split("_")[0].isdigit()
-
-
-def _is_nurvid(video: str) -> bool:
-    return _any_of(video, "nur", "nursing", "medical")
-
-
-def _guess_events(video: str) -> str:
-    if _is_avos(video):
-        return "AVOS"
-    if "_part" in video:
-        return "CoPESD"
-    return "CholecT50" if "video" in video else "Unknown"
-
-
-_CVS_WORDS = ("cholec80-cvs", "strasberg", "critical view", "cvs", "cystic plate", "hepatocystic triangle")
-_SKILL_WORDS = ("robotic bench-top", "knot-tying", "needle-passing", "suturing", "surgical technique")
-
-
-def _guess_assessment(task: str, video: str, question: str) -> str:
-    if task == "cvs_assessment" and re.fullmatch(r"video\d+", video):
-        return "Cholec80_CVS"
-    if task == "skill_assessment" and _any_of(video, "knot_tying", "suturing", "needle_passing") and "_b" in video:
-        return "jigsaws"
-    if _is_avos(video):
-        return "AVOS"
-    if _is_copesd(video):
-        return "CoPESD"
-    if "video" in video and _has_digit(video):
-        return "CholecT50"
-    if _is_nurvid(video):
-        return "NurViD"
-    if task == "cvs_assessment":
-        if _any_of(question, *_CVS_WORDS):
-            return "Cholec80_CVS"
-    elif _any_of(question, *_SKILL_WORDS):
-        return "jigsaws"
-    for word, name in (("avos", "AVOS"), ("copesd", "CoPESD"), ("cholec", "CholecT50")):
-        if word in question:
-            return name
-    if _any_of(question, "nurvid", "nursing"):
-        return "NurViD"
-    if _any_of(question, "cutting", "tying", "suturing"):
-        return "AVOS"
-    return "CoPESD" if "forceps" in question and "knife" in question else "Unknown"
-
-
-_ACTION_WORDS = (
-    (("avos",), "AVOS"),
-    (("copesd",), "CoPESD"),
-    (("cholect50", "cholec-t50"), "CholecT50"),
-    (("cholectrack20", "cholec-track20"), "CholecTrack20"),
-    (("cholec80-cvs", "critical view of safety"), "Cholec80-CVS"),
-    (("jigsaws", "robotic bench-top"), "JIGSAWS"),
-    (("nurvid", "nursing"), "NurViD"),
-    (("laparoscopic cholecystectomy",), "CholecTrack20"),
+_AVOS = ("AVOS", lambda video, question: len(video) == 11 and any(map(str.isalpha, video)))
+_COPESD = ("CoPESD", lambda video, question: "_part" in video and video.replace("_part", "").split("_")[0].isdigit())
+_NURVID = ("NurViD", _filmed("nur", "nursing", "medical"))
+_TRIALS = ("knot_tying", "needle_passing", "suturing")
+_CUTS = ("cutting", "tying", "suturing")
+_KNIFE = ("CoPESD", lambda video, question: "forceps" in question and "knife" in question)
+_BY_VIDEO = (_AVOS, _COPESD, ("CholecT50", lambda video, question: "video" in video and _has_digit(video)), _NURVID)
+_BY_QUESTION = (
+    *(("AVOS", _asked("avos")), ("CoPESD", _asked("copesd")), ("CholecT50", _asked("cholec"))),
+    *(("NurViD", _asked("nurvid", "nursing")), ("AVOS", _asked(*_CUTS)), _KNIFE),
 )
+_GUESSES: dict[str, tuple[tuple[str, Test], ...]] = {
+    "dvc": (_AVOS, ("CoPESD", _filmed("_part")), ("CholecT50", _filmed("video"))),
+    "cvs_assessment": (
+        ("Cholec80_CVS", lambda video, question: re.fullmatch(r"video\d+", video) is not None),
+        *_BY_VIDEO,
+        (
+            "Cholec80_CVS",
+            _asked("cholec80-cvs", "strasberg", "critical view", "cvs", "cystic plate", "hepatocystic triangle"),
+        ),
+        *_BY_QUESTION,
+    ),
+    "skill_assessment": (
+        ("jigsaws", lambda video, question: "_b" in video and any(trial in video for trial in _TRIALS)),
+        *_BY_VIDEO,
+        (
+            "jigsaws",
+            _asked("robotic bench-top", "knot-tying", "needle-passing", "suturing", "surgical technique"),
+        ),
+        *_BY_QUESTION,
+    ),
+    "next_action": (
+        ("AVOS", _asked("avos")),
+        ("CoPESD", _asked("copesd")),
+        ("CholecT50", _asked("cholect50", "cholec-t50")),
+        ("CholecTrack20", _asked("cholectrack20", "cholec-track20")),
+        ("Cholec80-CVS", _asked("cholec80-cvs", "critical view of safety")),
+        ("JIGSAWS", _asked("jigsaws", "robotic bench-top")),
+        ("NurViD", _asked("nurvid", "nursing")),
+        ("CholecTrack20", _asked("laparoscopic cholecystectomy")),
+        ("AVOS", lambda video, question: "open surgery" in question and any(cut in question for cut in _CUTS)),
+        *(_KNIFE, _AVOS, _COPESD),
+        ("CholecTrack20", lambda video, question: video.startswith("vid") and _has_digit(video)),
+        ("JIGSAWS", _filmed(*_TRIALS)),
+        _NURVID,
+    ),
+}
+"""By task the datasets that a record is guessed to be of, with the test of each; the first that holds counts."""
 
 
-def _guess_action(video: str, question: str) -> str:
-    for words, name in _ACTION_WORDS:
-        if _any_of(question, *words):
-            return name
-    if _any_of(question, "cutting", "tying", "suturing") and "open surgery" in question:
-        return "AVOS"
-    if "forceps" in question and "knife" in question:
-        return "CoPESD"
-    if _is_avos(video):
-        return "AVOS"
-    if _is_copesd(video):
-        return "CoPESD"
-    if video.startswith("vid") and _has_digit(video):
-        return "CholecTrack20"
-    if _any_of(video, "knot_tying", "needle_passing", "suturing"):
-        return "JIGSAWS"
-    return "NurViD" if _is_nurvid(video) else "Unknown"
+def _guess(task: str, video: str, question: str = "") -> str:
+    return next((name for name, holds in _GUESSES[task] if holds(video.lower(), question.lower())), "Unknown")
 
 
 def dataset(task: str, record: Record) -> Any:
@@ -159,13 +138,9 @@ def dataset(task: str, record: Record) -> Any:
             source = "Unknown" if source is None else source
         if source != "Unknown":
             return source
-        video = record.get("video_id") or record.get("metadata", {}).get("video_id", "")
-        return _guess_events(video.lower())
-    if task in ("cvs_assessment", "skill_assessment"):
-        video = record["metadata"]["video_id"]
-        if source and source != "Unknown":
-            return source
-        return _guess_assessment(task, video.lower(), record.get("question", "").lower())
-    if source and source != "Unknown":
+        return _guess(task, record.get("video_id") or record.get("metadata", {}).get("video_id", ""))
+    named = source and source != "Unknown"
+    if named and task == "next_action":
         return source
-    return _guess_action(record["metadata"]["video_id"].lower(), record.get("question", "").lower())
+    video = record["metadata"]["video_id"]  # an assessment without one is lost, whatever its source
+    return source if named else _guess(task, video, record.get("question", ""))

@@ -9,7 +9,8 @@ the judge is not the record's fault: it goes through as it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from ..errors import RewardError
@@ -105,10 +106,7 @@ def score_record(
 def _score_action(record: Record, peers: Iterable[Record], encoder: actions.Encoder | None) -> dict[str, Any]:
     try:
         question = actions.restructure(record)
-        file = [question]
-        if actions.needs_peers(question):
-            file += _readable_actions(peers)
-        classes = actions.classes_of(question, file)
+        classes = actions.classes_of(question, chain([question], _readable_actions(peers)))
         path = actions.path_of(question, classes)
     except Exception as error:
         raise broken("next_action", error) from error
@@ -126,28 +124,23 @@ def _score_action(record: Record, peers: Iterable[Record], encoder: actions.Enco
     }
 
 
-def _readable_actions(records: Iterable[Record]) -> list[actions.Question]:
-    found = []
+def _readable_actions(records: Iterable[Record]) -> Iterator[actions.Question]:
     for record in records:
         try:
             if is_task("next_action", record["qa_type"]):
-                found.append(actions.restructure(record))
+                yield actions.restructure(record)
         except Exception:  # a peer that breaks the evaluator is its own record's error
             continue
-    return found
 
 
-class Panel:
+def asked_once(judge: Judge) -> Judge:
     """The judge, asked once for each distinct pair, its numbers checked but, as officially, not clamped to 1..5."""
+    known: dict[tuple[str, str], Mapping[str, float] | None] = {}
 
-    def __init__(self, judge: Judge) -> None:
-        self._judge = judge
-        self._known: dict[tuple[str, str], dict[str, float] | None] = {}
-
-    def __call__(self, prediction: Any, reference: Any) -> dict[str, float] | None:
+    def ask(prediction: Any, reference: Any) -> Mapping[str, float] | None:
         key = (repr(prediction), repr(reference))
-        if key not in self._known:
-            scores = self._judge(prediction, reference)
+        if key not in known:
+            scores = judge(prediction, reference)
             if scores is not None:
                 try:
                     scores = {aspect: float(scores[aspect]) for aspect in ASPECTS}
@@ -155,14 +148,19 @@ class Panel:
                     raise ValueError(f"judge: expected a number for each of {ASPECTS}, got {scores!r:.200}") from error
                 if not all(map(math.isfinite, scores.values())):
                     raise ValueError(f"judge: expected finite numbers, got {scores!r:.200}")
-            self._known[key] = scores
-        return self._known[key]
+            known[key] = scores
+        return known[key]
+
+    return ask
 
 
-def task_rows(task: str, records: Sequence[Any]) -> list[int]:
-    """Which records the evaluator counts to a task, as positions; none where no record makes it run the task."""
-    kinds = [record.get("qa_type") if isinstance(record, Mapping) else None for record in records]
-    typed = [(row, kind) for row, kind in enumerate(kinds) if isinstance(kind, str)]
-    if not any(starts_task(task, kind) for _, kind in typed):
-        return []
-    return [row for row, kind in typed if is_task(task, kind)]
+def task_records(task: str, records: Sequence[Any]) -> dict[int, Record]:
+    """The records that the evaluator counts to a task, by position; none where no record makes it run the task."""
+    typed = {
+        row: record
+        for row, record in enumerate(records)
+        if isinstance(record, Mapping) and isinstance(record.get("qa_type"), str)
+    }
+    if not any(starts_task(task, record["qa_type"]) for record in typed.values()):
+        return {}
+    return {row: record for row, record in typed.items() if is_task(task, record["qa_type"])}

@@ -11,6 +11,7 @@ whole column not a number.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,20 +23,16 @@ _BARE = re.compile(r"\[\[([\d\s,]++)\]\]")
 NO_BOX = [0.0, 0.0, 0.0, 0.0]
 
 
-def _box(text: str) -> list[float] | None:
+def _box(text: str, read: Callable[[str], float]) -> list[float] | None:
     try:
-        box = [float(part.strip().lstrip("[").rstrip("]")) for part in text.split(",")]
+        box = [read(part) for part in text.split(",")]
     except ValueError:
         return None
     return box if len(box) == 4 else None
 
 
-def _bare_box(text: str) -> list[float] | None:
-    try:
-        box: list[float] = [int(part) for part in text.split(",")]
-    except ValueError:
-        return None
-    return box if len(box) == 4 else None
+def _coordinate(text: str) -> float:
+    return float(text.strip().lstrip("[").rstrip("]"))
 
 
 def parse(answer: str) -> dict[str, list[float]] | list[list[float]]:
@@ -53,13 +50,13 @@ def parse(answer: str) -> dict[str, list[float]] | list[list[float]]:
         if position == head.end():
             continue
         found = True
-        box = _box(answer[head.end() : position])
+        box = _box(answer[head.end() : position], _coordinate)
         last = box if box is not None else last
         if last is not None:
             boxes[str(float(head[1]))] = last
     if found:
         return boxes
-    return [box for match in _BARE.finditer(answer) if (box := _bare_box(match[1])) is not None]
+    return [box for match in _BARE.finditer(answer) if (box := _box(match[1], int)) is not None]
 
 
 def _gold(record: Record) -> dict[str, Any]:

@@ -33,9 +33,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from data_preprocess.synthetic_rows import Settings as SyntheticSettings
 from data_preprocess.synthetic_rows import rows as synthetic_rows
-from recipes.medgrpo.evaluation.blind import learn
-from recipes.medgrpo.evaluation.constant_answers import Constant, Piece
-from recipes.medgrpo.evaluation.training_rows import asked_times, read_training_rows
+from recipes.medgrpo.evaluation.blind import learn, read_training_rows
+from recipes.medgrpo.evaluation.constant_answers import Constant, Piece, asked_times
 from recipes.medgrpo.evaluation.truths import Truth
 from recipes.medgrpo.terminal import table
 from reward_score.answers import ASPECTS, CVS_COMPONENTS, render_cvs, render_sa

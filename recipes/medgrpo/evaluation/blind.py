@@ -23,17 +23,17 @@ from typing import Any
 
 import numpy as np
 
-from recipes.medgrpo.evaluation.columns import columns
-from recipes.medgrpo.evaluation.constant_answers import CANDIDATES, FINALISTS, Constant, commonest, some
+from recipes.medgrpo.answers.questions import problem
+from recipes.medgrpo.evaluation.constant_answers import CANDIDATES, FINALISTS, Constant, asked_times, commonest, some
 from recipes.medgrpo.evaluation.inputs import Graded
-from recipes.medgrpo.evaluation.training_rows import asked_times, read_training_rows
-from recipes.medgrpo.evaluation.truths import Truth, clip_seconds
+from recipes.medgrpo.evaluation.strict import unscorable
+from recipes.medgrpo.evaluation.truths import Truth, clip_seconds, each_truth
 from reward_score.answers import MAX_CHARS
-from reward_score.leaderboard.actions import Encoder, classes_of, needs_peers, real_encoder, restructure
+from reward_score.leaderboard.actions import Encoder, classes_of, real_encoder, restructure
 from reward_score.leaderboard.contributions import read_parts
+from reward_score.leaderboard.figures import columns_of
 from reward_score.medgrpo import score_many
 
-MODES = ("leaderboard", "strict")
 SAMPLE = 200
 """Training rows of a pair on which candidates are scored; labels on all of them."""
 TRIAL = 30
@@ -112,7 +112,7 @@ def _mean_score(constant: Constant, rows: Sequence[Truth], mode: str, seconds: f
     ]
     if mode == "leaderboard":
         records = [{**row.record, "answer": answer} for row, answer in zip(rows, answers, strict=True)]
-        found = _same_labels(records) if rows[0].row.task == "nap" else columns(read_parts(records)).values()
+        found = _same_labels(records) if rows[0].row.task == "nap" else columns_of(read_parts(records)).values()
         return fmean(found or [0.0])
     scored = score_many(
         [(row.data_source, answer, row.ground_truth, row.extra) for row, answer in zip(rows, answers, strict=True)],
@@ -125,7 +125,7 @@ def _same_labels(records: Sequence[Mapping[str, Any]]) -> list[float]:
     """Of each next action that the leaderboard counts, whether the answer is its label. No model is asked."""
     questions = [restructure(record) for record in records]
     # Where the classes come from the file, every label is one; elsewhere other labels leave the column.
-    return [float(q.answer == q.gold) for q in questions if needs_peers(q) or q.gold in classes_of(q, ())]
+    return [float(q.answer == q.gold) for q in questions if q.gold in classes_of(q, [q])]
 
 
 @dataclass
@@ -139,29 +139,19 @@ class Blind:
     pairs: dict[str, Learnt]
     unknown: Counter[str] = field(default_factory=Counter)
 
-    def answer(self, data_source: str, question: Any, metadata: Any, stated: Any = None) -> str | None:
-        """The blind answer to a row; None where no training row has its pair.
-
-        Args:
-            data_source: ``medvidbench/<source>/<task>``.
-            question: the row's question; stg answers at the times that it asks for.
-            metadata: of the row: the clip's bounds.
-            stated: `start`, `end` and `stride` of an stg question, for one whose words do not say them. Nothing else
-                of it is looked at.
-        """
-        learnt = self.pairs.get(data_source)
-        if learnt is None:
-            self.unknown[data_source] += 1
-            return None
-        _, source, task = data_source.split("/")
-        times = asked_times(question, stated) if task == "stg" else []
-        return learnt.constant.answer(self.mode, clip_seconds(source, metadata) or learnt.seconds, times)
-
     def answer_to(self, graded: Graded) -> str | None:
-        """The blind answer to an evaluated row."""
-        record = graded.record
-        stated = _stated(graded) if graded.data_source.endswith("/stg") else None
-        return self.answer(graded.data_source, record.get("question"), record.get("metadata"), stated)
+        """The blind answer to an evaluated row; None where no training row has its pair.
+
+        Of the row it looks at the clip's bounds, and for stg at the times that its question asks for.
+        """
+        learnt = self.pairs.get(graded.data_source)
+        if learnt is None:
+            self.unknown[graded.data_source] += 1
+            return None
+        _, source, task = graded.data_source.split("/")
+        times = asked_times(graded.record.get("question"), _stated(graded)) if task == "stg" else []
+        seconds = clip_seconds(source, graded.record.get("metadata")) or learnt.seconds
+        return learnt.constant.answer(self.mode, seconds, times)
 
     def answered(self, rows: Iterable[Graded]) -> list[Graded]:
         """The evaluated rows with the blind answers in place of theirs, to be scored as those are.
@@ -177,7 +167,6 @@ class Blind:
 
     def describe(self) -> dict[str, Any]:
         """What was learnt, as JSON: by pair the answer, its score on the training rows and their number."""
-
         return {
             "mode": self.mode,
             "train": self.train,
@@ -195,7 +184,10 @@ class Blind:
 
 
 def _stated(graded: Graded) -> Mapping[str, Any] | None:
-    """Where the reference says what an stg question asks for: the annotation's structure, else the ground truth."""
+    """Where the reference says what an stg question asks for: the annotation's structure, else the ground truth.
+
+    Nothing but `start`, `end` and `stride` of it is looked at.
+    """
     items = graded.record.get("struc_info")
     for item in items if isinstance(items, list) else [items]:
         if isinstance(item, Mapping) and "stride" in item:
@@ -203,12 +195,35 @@ def _stated(graded: Graded) -> Mapping[str, Any] | None:
     return json.loads(graded.ground_truth) if graded.ground_truth else None
 
 
+def read_training_rows(path: Path) -> tuple[list[Truth], Counter[str]]:
+    """The rows of a file that have a readable answer, and how many have none, by reason.
+
+    Args:
+        path: annotation JSON (list or lines, zipped or not), or the preprocessor's parquet.
+
+    Raises:
+        InputError: the file is unreadable, or no row of it has an answer.
+    """
+    skipped: Counter[str] = Counter()
+    rows: list[Truth] = []
+    for _, truth in each_truth(Path(path)):
+        reason = truth if isinstance(truth, str) else truth.unscored or unscorable(truth)
+        if isinstance(truth, Truth) and not reason:
+            rows.append(truth)
+        else:
+            skipped[str(reason)[:120]] += 1
+    if not rows:
+        reasons = "; ".join(f"{count} rows: {reason}" for reason, count in skipped.most_common(3)) or "no row"
+        raise problem(path, None, "", "training rows with answers", reasons)
+    return rows, skipped
+
+
 def learn(train: Path, mode: str, *, captions: bool = True, encoder: Encoder | None = None) -> Blind:
     """The blind answers of a training file.
 
     Args:
         train: annotation JSON with answers, or the preprocessor's parquet.
-        mode: one of `MODES`.
+        mode: ``leaderboard`` or ``strict``.
         captions: whether captions will be compared. If not (the leaderboard's columns without a judge), the commonest
             caption serves, and no model is needed.
         encoder: texts to vectors, for captions; None is the real model, loaded if there are captions.
@@ -217,8 +232,6 @@ def learn(train: Path, mode: str, *, captions: bool = True, encoder: Encoder | N
         InputError: nothing can be learnt from the file.
         EmbeddingUnavailable: there are captions, and the model is not installed.
     """
-    if mode not in MODES:
-        raise ValueError(f"mode {mode!r}: expected one of {', '.join(MODES)}")
     encoder = (encoder or (lambda texts: real_encoder()(texts))) if captions else None
     rows, skipped = read_training_rows(train)
     groups: dict[str, list[Truth]] = {}

@@ -18,19 +18,21 @@ run or of several together.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from recipes.medgrpo.evaluation.columns import Figures, layout_of
 from recipes.medgrpo.evaluation.intervals import Evaluation, groups_of
 from recipes.medgrpo.evaluation.strict import parts_of
 from recipes.medgrpo.files import InputError
 from reward_score.bootstrap import RESAMPLES, Bootstrap, finite, interval
+from reward_score.leaderboard.figures import Figures, layout_of
 
 FLIPS = 10_000
+"""Exchanges that are drawn where there are more than `EXACT` videos."""
 EXACT = 12
 NOISE = 1e-12
 """Exchanges that differ from the observed difference by rounding alone count as equal to it."""
@@ -67,9 +69,6 @@ class Difference:
     rows: int
     videos: int
     undefined: int
-
-    def as_dict(self) -> dict:
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def _match(first: Evaluation, second: Evaluation) -> tuple[np.ndarray, np.ndarra
     shared = [key for key in keys[0] if key in keys[1]]
     if not shared:
         raise ComparisonError("the two evaluations share no row (file, index, pair)")
-    unscored = [{loss.row for loss in side.left_out} for side in (first, second)]
+    unscored = [{loss.row for loss in side.parts.losses} for side in (first, second)]
     kept: list[tuple[int, int]] = []
     left_out: list[tuple[int, int]] = []
     for key in shared:
@@ -153,20 +152,20 @@ def _gold(evaluation: Evaluation, position: int) -> str | None:
     return repr((row.record.get("gnd"), row.record.get("struc_info")))
 
 
-def _exchanges(videos: int, flips: int, seed: int) -> tuple[np.ndarray, bool]:
+def _exchanges(videos: int, seed: int) -> tuple[np.ndarray, bool]:
     """Which videos change sides, array (exchanges, videos), and whether these are all there are."""
     if videos <= EXACT:
         return (np.arange(2**videos)[:, None] >> np.arange(videos) & 1).astype(float), True
-    return np.random.default_rng(seed).integers(0, 2, (flips, videos)).astype(float), False
+    return np.random.default_rng(seed).integers(0, 2, (FLIPS, videos)).astype(float), False
 
 
 def _p_values(
-    figures: Figures, first: np.ndarray, second: np.ndarray, observed: np.ndarray, flips: int, seed: int
+    figures: Figures, first: np.ndarray, second: np.ndarray, observed: np.ndarray, seed: int
 ) -> tuple[np.ndarray, bool]:
     """p of every figure; `first` and `second` are cells by video."""
     change = second - first
     moved = change.any(axis=1)  # a video with the same numbers on both sides changes nothing
-    exchanges, exact = _exchanges(int(moved.sum()), flips, seed)
+    exchanges, exact = _exchanges(int(moved.sum()), seed)
     before, after = first.sum(0), second.sum(0)
     reached, tried = np.zeros(len(observed)), np.zeros(len(observed))
     for start in range(0, len(exchanges), AT_ONCE):
@@ -179,18 +178,8 @@ def _p_values(
     return (reached + extra) / np.maximum(tried + extra, 1), exact
 
 
-def _effects(differences: np.ndarray) -> np.ndarray:
-    """Paired Cohen's d of each figure; array (videos, figures), nan where a video has no figure."""
-    effects = np.full(differences.shape[1], np.nan)
-    for column, values in enumerate(differences.T):
-        known = values[~np.isnan(values)]
-        if len(known) > 1 and known.std(ddof=1) > NOISE:
-            effects[column] = known.mean() / known.std(ddof=1)
-    return effects
-
-
 def _differences(
-    figures: Figures, first: np.ndarray, second: np.ndarray, drawn: np.ndarray, flips: int, seed: int
+    figures: Figures, first: np.ndarray, second: np.ndarray, drawn: np.ndarray, seed: int
 ) -> dict[str, Difference]:
     """Every figure with rows behind it; `first` and `second` are cells by video, array (videos, cells)."""
     behind = np.minimum(figures.support(first), figures.support(second))
@@ -199,8 +188,9 @@ def _differences(
     totals = figures.values(first.sum(0)), figures.values(second.sum(0))
     observed = totals[1] - totals[0]
     resampled = figures.values(drawn @ second) - figures.values(drawn @ first)
-    p, exact = _p_values(figures, first, second, observed, flips, seed)
-    effects = _effects(figures.values(second) - figures.values(first))
+    p, exact = _p_values(figures, first, second, observed, seed)
+    changes = pd.DataFrame(figures.values(second) - figures.values(first))  # nan where a video has no figure
+    effects = changes.mean() / changes.std().where(lambda spread: spread > NOISE)
     found = {}
     for column, name in enumerate(figures.names):
         rows, videos = round(behind[:, column].sum()), int((behind[:, column] > 0).sum())
@@ -225,7 +215,7 @@ def _differences(
     return found
 
 
-def _corrected(families: list[list[tuple[dict[str, Difference], str]]]) -> None:
+def _corrected(families: Iterable[Sequence[tuple[dict[str, Difference], str]]]) -> None:
     """Fill in Holm's p within each family of (group's figures, figure)."""
     for family in families:
         found = [(group, name, group[name].p) for group, name in family if name in group]
@@ -234,15 +224,13 @@ def _corrected(families: list[list[tuple[dict[str, Difference], str]]]) -> None:
             group[name] = replace(group[name], p_holm=p)
 
 
-def compare(
-    first: Evaluation, second: Evaluation, *, resamples: int = RESAMPLES, flips: int = FLIPS, seed: int = 0
-) -> Comparison:
+def compare(first: Evaluation, second: Evaluation, *, resamples: int = RESAMPLES, seed: int = 0) -> Comparison:
     """Paired differences, second - first: per column, in strict mode overall, per task and per pair.
 
     Args:
         first, second: of the same mode and the same rows; a row that only one of them has is named and left out, and
             so is a row that one of them could not score.
-        resamples, flips, seed: of the bootstrap and of the test.
+        resamples, seed: of the bootstrap; the seed is the test's too.
 
     Raises:
         ComparisonError: no shared row, a row twice, or different references for a row.
@@ -261,12 +249,9 @@ def compare(
         scores[level] = {}
         for group, mask in groups[level].items():
             before, after = [bootstrap.sums(side[mask], videos[mask]) for side in cells]
-            scores[level][group] = _differences(sides[0], before, after, bootstrap.drawn, flips, seed)
-        members = list(scores[level].values())
-        if level == "overall":
-            _corrected([[(group, name) for name in sides[0].names] for group in members])
-        else:
-            _corrected([[(group, name) for group in members] for name in sides[0].names])
+            scores[level][group] = _differences(sides[0], before, after, bootstrap.drawn, seed)
+        by_group = [[(group, name) for name in sides[0].names] for group in scores[level].values()]
+        _corrected(by_group if level == "overall" else zip(*by_group, strict=True))
     return replace(named, scores=scores)
 
 

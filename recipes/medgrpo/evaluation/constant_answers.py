@@ -1,6 +1,6 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Constant answers that may score best on training rows, by task.
+"""Constant answers that may score best on training rows, by task; and the times that a question asks for.
 
 ====  ===========================================================================================
 tal   the whole clip, the spans most like the others, lists of such spans, equal parts of the clip
@@ -16,19 +16,22 @@ Spans are in clip seconds or in fractions of the clip, whose length stands in th
 
 from __future__ import annotations
 
+import math
 import random
+import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from recipes.medgrpo.evaluation.truths import Truth
+from recipes.medgrpo.evaluation.truths import Truth, finite_number
 from reward_score.answers import (
     ASPECTS,
     CVS_COMPONENTS,
+    MAX_ITEMS,
     Box,
     Event,
     render_cvs,
@@ -47,6 +50,14 @@ MOST_SPANS = 8
 MOST_EVENTS = 20
 TRAINING_ANSWERS = 50
 """dvc answers that are tried as they are, in fractions of the clip."""
+
+
+_NUMBER = r"([0-9]{1,6}(?:\.[0-9]{1,4})?)"
+_UNIT = r"\s{0,2}(?:seconds?|secs?|s)?"
+_STRIDE = re.compile(rf"every\s{{1,3}}{_NUMBER}\s{{0,2}}-?(?:seconds?|secs?|s)(?!\w)", re.IGNORECASE)
+_INTERVAL = re.compile(
+    rf"(?<![\w.]){_NUMBER}{_UNIT}\s{{0,3}}(?:-|–|—|to|and|until)\s{{0,3}}{_NUMBER}(?![0-9])", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True)
@@ -91,6 +102,30 @@ class Constant:
             {"start": p.start, "end": p.end, "of": "the clip's length" if p.of_clip else "seconds"} for p in self.pieces
         ]
         return {key: value for key, value in found.items() if value}
+
+
+def asked_times(question: Any, stated: Any = None) -> list[float]:
+    """The times, clip seconds, at which an stg question asks for boxes: start, start + stride, ... up to the end.
+
+    They are read from the question's own words ("from 12.0 to 28.0 seconds, every 4 seconds"). Where these do not say,
+    from `start`, `end` and `stride` of `stated`, the annotation's description of the question. The times that have a
+    reference box are never looked at: those would tell when the object is visible. Empty where neither says.
+    """
+    if isinstance(question, str):
+        stride, interval = _STRIDE.search(question), _INTERVAL.search(question)
+        if stride and interval and (times := _grid(interval[1], interval[2], stride[1])):
+            return times
+    if isinstance(stated, Mapping):
+        return _grid(stated.get("start"), stated.get("end"), stated.get("stride"))
+    return []
+
+
+def _grid(start: Any, end: Any, stride: Any) -> list[float]:
+    first, last, step = map(finite_number, (start, end, stride))
+    if first is None or last is None or step is None or step <= 0:
+        return []
+    count = min(math.floor((last - first) / step + 1e-6) + 1, MAX_ITEMS)
+    return [round(first + number * step, 6) for number in range(count)]
 
 
 def some(items: Sequence[Any], most: int) -> list[Any]:

@@ -9,14 +9,14 @@ few videos only, the spread would come out too small.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recipes.medgrpo.evaluation.columns import Figures, record_numbers
 from reward_score.bootstrap import RESAMPLES, Bootstrap, finite, interval
-from reward_score.leaderboard.contributions import Loss, Parts
+from reward_score.leaderboard.contributions import Parts
+from reward_score.leaderboard.figures import Figures, record_numbers
 
 if TYPE_CHECKING:
     from recipes.medgrpo.evaluation.inputs import Graded
@@ -39,9 +39,6 @@ class Estimate:
     rows: int
     videos: int
     undefined: int = 0
-
-    def as_dict(self) -> dict:
-        return asdict(self)
 
 
 def estimates(figures: Figures, videos: np.ndarray, bootstrap: Bootstrap, rows: np.ndarray) -> dict[str, Estimate]:
@@ -76,7 +73,7 @@ class Evaluation:
     Attributes:
         mode: ``leaderboard`` or ``strict``.
         rows: what was evaluated, in the order of the input.
-        parts: what each row gives to each figure.
+        parts: what each row gives to each figure, and which rows figures lack.
         scores: by level (``overall``, ``tasks``, ``sources``, ``pairs``) and group the figures. ``overall`` has the
             one group ``all``.
         resamples, seed: of the bootstrap.
@@ -90,23 +87,13 @@ class Evaluation:
     seed: int
 
     @property
-    def overall(self) -> dict[str, Estimate]:
-        return self.scores["overall"]["all"]
-
-    @property
     def records(self) -> list[dict[str, float]]:
         """Of every row its own numbers."""
         return record_numbers(self.parts)
 
     @property
-    def left_out(self) -> list[Loss]:
-        """Rows that figures lack, and why; a row that lacks all of strict mode's names none."""
-        return self.parts.losses
-
-    @property
-    def official(self) -> dict[str, str]:
-        """By column what the official evaluator would show (`Parts.official`); empty in strict mode."""
-        return self.parts.official
+    def overall(self) -> dict[str, Estimate]:
+        return self.scores["overall"]["all"]
 
 
 def groups_of(rows: Sequence[Graded]) -> dict[str, dict[str, np.ndarray]]:

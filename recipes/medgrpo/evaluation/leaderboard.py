@@ -13,8 +13,7 @@ side by side, each distinct one once; the second pass looks them up.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from recipes.medgrpo.evaluation.inputs import Graded
@@ -29,23 +28,22 @@ from reward_score.leaderboard.scoring import ASPECTS, Judge
 JUDGED_TASKS = ("dvc", "vs", "rc")
 
 
-def pairs_of(rows: Iterable[Graded]) -> dict[tuple[str, str], Asked]:
+def pairs_of(rows: Sequence[Graded]) -> dict[tuple[str, str], Asked]:
     """By (prediction, reference) what the leaderboard would send to its judge, each pair once."""
-    records: dict[str, list[Any]] = defaultdict(list)
-    for row in rows:
-        if (task := row.data_source.rpartition("/")[2]) in JUDGED_TASKS:
-            records[task].append(row.record)
     asked: dict[tuple[str, str], Asked] = {}
-    for task, members in records.items():
+    # A text that two tasks share is asked about for the one that comes first.
+    for task in dict.fromkeys(row.data_source.rpartition("/")[2] for row in rows):
+        if task not in JUDGED_TASKS:
+            continue
 
         def collect(prediction: str, reference: str, task: str = task) -> None:
             asked.setdefault((prediction, reference), Asked(prediction, reference, task))
 
-        read_parts(members, judge=collect)
+        read_parts([row.record for row in rows if row.data_source.endswith(f"/{task}")], judge=collect)
     return asked
 
 
-def judged(judge: Any, rows: Iterable[Graded]) -> tuple[Judge, list[str]]:
+def judged(judge: Any, rows: Sequence[Graded]) -> tuple[Judge, list[str]]:
     """The judge of `score_leaderboard` for these rows, and a line about texts that have no judgement, if there are any.
 
     It returns None for such a text, which is then left out of the column.

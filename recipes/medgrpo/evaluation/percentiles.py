@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from recipes.medgrpo.answers.recorded import SAMPLED, numbers_of
 from recipes.medgrpo.files import InputError, read_json_lines, write_atomic
@@ -36,10 +36,6 @@ SAME_SAMPLING = ("temperature", "max_new_tokens", "engine")
 ORIGIN = ("judge", "model", "data", "code", "sampling", "degenerate")
 
 
-class CalibrationError(InputError):
-    """Input that no statistics can be made of; one line that says what was expected where."""
-
-
 @dataclass(frozen=True)
 class Series:
     """The raw values of one signal of one pair.
@@ -54,21 +50,15 @@ class Series:
     parsed: np.ndarray
 
 
-def series_of(records: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Series]]:
+def series_of(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Series]]:
     """Recorded answers as series by pair and signal, sorted by name. An answer that does not parse counts."""
-    columns: dict[str, dict[str, list[tuple[float, str, bool]]]] = defaultdict(lambda: defaultdict(list))
-    for record in records:
-        signals = columns[record["data_source"]]
-        for name, value in record.items():
-            if name.startswith("raw_"):
-                signals[name.removeprefix("raw_")].append((value, record["video"], record["format"] > 0))
     found: dict[str, dict[str, Series]] = {}
-    for pair, signals in sorted(columns.items()):
-        found[pair] = {}
-        for signal, column in sorted(signals.items()):
-            values, videos, parsed = zip(*column, strict=True)
-            codes = np.unique(np.asarray(videos), return_inverse=True)[1]
-            found[pair][signal] = Series(np.asarray(values, float), codes, np.asarray(parsed, bool))
+    for pair, rows in pd.DataFrame(records).groupby("data_source"):
+        signals = rows.filter(regex="^raw_").dropna(axis=1, how="all")  # those of the task
+        videos, parsed = pd.factorize(rows["video"], sort=True)[0], (rows["format"] > 0).to_numpy()
+        found[str(pair)] = {
+            name.removeprefix("raw_"): Series(signals[name].to_numpy(float), videos, parsed) for name in sorted(signals)
+        }
     return found
 
 
@@ -92,7 +82,7 @@ def intervals(series: Series, seed: int = 0, resamples: int = RESAMPLES) -> dict
 
 
 def pair_statistics(
-    records: Iterable[Mapping[str, Any]],
+    records: Sequence[Mapping[str, Any]],
     *,
     seed: int = 0,
     min_iqr: float = DEFAULT_MIN_IQR,
@@ -104,6 +94,8 @@ def pair_statistics(
     ``used`` (`statistics.used_rows`), and ``saturated``, the share of the answers that parse whose normalised value
     is beyond `normalization.SATURATED`, None where none parses.
     """
+    if not records:
+        raise InputError("no answers: nothing to make statistics of")
     found = series_of(records)
     pairs = {
         pair: {
@@ -116,8 +108,6 @@ def pair_statistics(
         }
         for pair, signals in found.items()
     }
-    if not pairs:
-        raise CalibrationError("no answers: nothing to make statistics of")
     degenerate = {"min_iqr": min_iqr, "min_samples": min_samples}
     statistics = Statistics.from_dict({"format": FORMAT, "degenerate": degenerate, "pairs": pairs})
     used = used_rows(statistics.pairs, min_iqr, min_samples)
@@ -126,9 +116,8 @@ def pair_statistics(
         for signal, row in signals.items():
             row["used"] = {**asdict(used[pair][signal]), "why": list(used[pair][signal].why)}
             series = found[pair][signal]
-            values, counts = np.unique(series.values[series.parsed], return_counts=True)
-            normalised = np.array([normalizer(pair, signal, value) for value in values.tolist()])
-            row["saturated"] = float(counts[saturated(normalised)].sum() / counts.sum()) if values.size else None
+            normalised = [normalizer(pair, signal, value) for value in series.values[series.parsed].tolist()]
+            row["saturated"] = float(saturated(np.array(normalised)).mean()) if normalised else None
     return pairs
 
 
@@ -153,19 +142,16 @@ def read_run(file: Path) -> Run:
     """Read and check a ``raw_signals.jsonl``.
 
     Raises:
-        CalibrationError: not there, unfinished, or a line that is no scored answer; names file, line and field.
+        InputError: not there, unfinished, or a line that is no scored answer; names file, line and field.
     """
     if not file.is_file() or file.suffix == ".partial":
-        raise CalibrationError(f"{file}: expected the raw_signals.jsonl of a finished calibration")
-    try:
-        lines = read_json_lines(file)
-    except (ValueError, RecursionError) as error:
-        raise CalibrationError(str(error) if str(file) in str(error) else f"{file}: {error}") from error
+        raise InputError(f"{file}: expected the raw_signals.jsonl of a finished calibration")
+    lines = read_json_lines(file)
     header = (lines[0].get("header") if lines and isinstance(lines[0], dict) else None) or {}
     expected = {"model": str, "data": str, "code": str, "settings": dict, "scoring": dict}
     for key, kind in expected.items():
         if not isinstance(header, dict) or not isinstance(header.get(key), kind):
-            raise CalibrationError(f"{file}: line 1: header: {key}: expected what calibrate writes there")
+            raise InputError(f"{file}: line 1: header: {key}: expected what calibrate writes there")
     # Every answer to a task has the signals of the first: one without would be left out of its row unseen.
     signals: dict[str, set[str]] = {}
     for number, record in enumerate(lines[1:], 2):
@@ -173,11 +159,11 @@ def read_run(file: Path) -> Run:
         try:
             numbers_of(record, {"video": str, **SAMPLED}, {"format": (0, 1)})
         except (ValueError, UnknownTask) as error:
-            raise CalibrationError(f"{place}: {error}") from None
+            raise InputError(f"{place}: {error}") from None
         mine = {key for key in record if key.startswith("raw_")}
         first = signals.setdefault(find_task(record["data_source"])[0].name, mine)
         if mine != first or not mine:
-            raise CalibrationError(
+            raise InputError(
                 f"{place}: signals: expected {', '.join(sorted(first)) or 'raw_...'} as in this task's first "
                 f"answer, got {', '.join(sorted(mine)) or 'none'}"
             )
@@ -188,14 +174,14 @@ def merge(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
     """The answers of several runs together.
 
     Raises:
-        CalibrationError: runs of different models, judges, reward code or sampling, or with an answer in common.
+        InputError: runs of different models, judges, reward code or sampling, or with an answer in common.
     """
     first = runs[0]
     for run in runs[1:]:
         for key in ("model", "code", "scoring", *SAME_SAMPLING):
             mine, its = (_identity(item.header, key) for item in (first, run))
             if mine != its:
-                raise CalibrationError(f"{run.file}: {key}: expected that of {first.file} ({mine}), got {its}")
+                raise InputError(f"{run.file}: {key}: expected that of {first.file} ({mine}), got {its}")
     seen: dict[tuple[Any, ...], Path] = {}
     for run in runs:
         seed = run.header["settings"].get("seed")
@@ -203,7 +189,7 @@ def merge(runs: Sequence[Run]) -> list[Mapping[str, Any]]:
             answer = (record.get("file"), record["index"], record["sample"], seed)
             if answer in seen:
                 file, index, sample, _ = answer
-                raise CalibrationError(
+                raise InputError(
                     f"{run.file}: file {file}, index {index}, sample {sample}, seed {seed}: the same answer is in "
                     f"{seen[answer]} already, expected each once"
                 )

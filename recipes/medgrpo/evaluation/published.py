@@ -6,21 +6,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 from recipes.medgrpo.files import InputError
 
 TABLE = Path(__file__).with_name("published.json")
-
-
-class UnknownModel(InputError):
-    """A name that the table does not have."""
-
-
-@cache
-def _table() -> dict[str, dict[str, float]]:
-    return {row["model"]: row["columns"] for row in json.loads(TABLE.read_text(encoding="utf-8"))["models"]}
 
 
 def published(names: Sequence[str] | None = None) -> dict[str, dict[str, float]]:
@@ -30,13 +20,13 @@ def published(names: Sequence[str] | None = None) -> dict[str, dict[str, float]]
         names: which models, in this order, upper and lower case alike; None for all.
 
     Raises:
-        UnknownModel: a name that is not in the table; the message lists those that are.
+        InputError: a name that is not in the table; the message lists those that are.
     """
-    table = _table()
-    if names is None:
-        return dict(table)
-    by_name = {name.lower(): name for name in table}
-    for name in names:
-        if name.lower() not in by_name:
-            raise UnknownModel(f"published results: no model {name!r}: expected some of {', '.join(table)}")
-    return {by_name[name.lower()]: table[by_name[name.lower()]] for name in names}
+    models = json.loads(TABLE.read_text(encoding="utf-8"))["models"]
+    known = {row["model"].lower(): row for row in models}
+    for name in names or ():
+        if name.lower() not in known:
+            expected = ", ".join(row["model"] for row in models)
+            raise InputError(f"published results: no model {name!r}: expected some of {expected}")
+    chosen = models if names is None else [known[name.lower()] for name in names]
+    return {row["model"]: row["columns"] for row in chosen}

@@ -7,11 +7,11 @@ A pair counts once, however many rows it has: every figure is the plain mean ove
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from recipes.medgrpo.evaluation.intervals import Evaluation, evaluated
 from recipes.medgrpo.judge_guard import check, count
@@ -84,17 +84,8 @@ def score_strict(
 
 def pair_scores(records: Sequence[dict]) -> dict[str, dict[str, float]]:
     """Mean accuracy, mean format and count per pair, of records with ``data_source``, ``acc`` and ``format``."""
-    groups: dict[str, list[dict]] = defaultdict(list)
-    for record in records:
-        groups[record["data_source"]].append(record)
-    return {
-        pair: {
-            "acc": float(np.mean([record["acc"] for record in members])),
-            "format": float(np.mean([record["format"] for record in members])),
-            "n": len(members),
-        }
-        for pair, members in sorted(groups.items())
-    }
+    pairs = pd.DataFrame(records, columns=["data_source", "acc", "format"]).groupby("data_source")
+    return pairs.mean().assign(n=pairs.size()).to_dict("index")
 
 
 def overall(scores: dict[str, dict[str, float]]) -> dict[str, float]:

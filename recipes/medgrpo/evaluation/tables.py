@@ -10,17 +10,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from recipes.medgrpo.evaluation.columns import ordered
 from recipes.medgrpo.evaluation.comparison import Comparison, Difference
 from recipes.medgrpo.evaluation.intervals import Estimate, Evaluation
 from recipes.medgrpo.files import write_atomic, write_json, write_json_lines
 from recipes.medgrpo.terminal import number, span, table
 from reward_score.leaderboard.contributions import LOST, NAN, SAME, UNJUDGED
+from reward_score.leaderboard.figures import ordered
 
 if TYPE_CHECKING:
     from recipes.medgrpo.evaluation.inputs import Dropped
 
-Blind = Evaluation | Mapping[str, float]
 _LEVELS = {"pairs": "dataset-task pair", "tasks": "task", "sources": "source"}
 FIRST_ROWS = 10
 """Row numbers that a table names beside a reason; the JSON has all."""
@@ -56,19 +55,12 @@ def group_reasons(reasons: Iterable[tuple[int | None, str]]) -> list[dict[str, A
     return sorted(groups.values(), key=lambda group: -group["count"])
 
 
-def _blind_value(blind: Blind | None, level: str, group: str, figure: str) -> float | None:
-    if isinstance(blind, Evaluation):
-        estimate = blind.scores.get(level, {}).get(group, {}).get(figure)
-        return None if estimate is None else estimate.value
-    return blind.get(figure) if blind is not None and level == "overall" else None
-
-
 def build(
     evaluation: Evaluation,
     *,
     dropped: Sequence[Dropped] = (),
     notes: Sequence[str] = (),
-    blind: Blind | None = None,
+    blind: Evaluation | None = None,
     published: Mapping[str, Mapping[str, float]] | None = None,
     inexact: Mapping[str, str] | None = None,
     about: Mapping[str, Any] | None = None,
@@ -80,7 +72,7 @@ def build(
         dropped, notes: what the reading of the files had to say.
         inexact: columns that these records cannot give as the official evaluator would, with the reason
             (`inputs.Inputs`).
-        blind: what answers without a look at a frame score, as an evaluation of the same rows, or by column.
+        blind: what answers without a look at a frame score on the same rows.
         published: by model its columns (`published.published`); leaderboard mode only.
         about: where it all comes from (files, judge, ...), kept as it is.
     """
@@ -89,17 +81,19 @@ def build(
     for level, groups in evaluation.scores.items():
         scores[level] = {}
         for group, figures in groups.items():
+            guessed = blind.scores[level].get(group, {}) if blind else {}
             if level == "overall":  # a column all of whose records are lost is still to be named
-                figures = {name: figures.get(name, missing) for name in ordered({*figures, *evaluation.official})}
-            scores[level][group] = {name: estimate.as_dict() for name, estimate in figures.items()}
+                figures = {name: figures.get(name, missing) for name in ordered({*figures, *evaluation.parts.official})}
+            scores[level][group] = {name: asdict(estimate) for name, estimate in figures.items()}
             for name, entry in scores[level][group].items():
-                if (value := _blind_value(blind, level, group, name)) is not None:
-                    entry["blind"] = value
+                if name in guessed and guessed[name].value is not None:
+                    entry["blind"] = guessed[name].value
                 if level == "overall" and evaluation.mode == "leaderboard":
-                    state = evaluation.official[name]
+                    state = evaluation.parts.official[name]
                     entry["official"] = INEXACT if state == SAME and name in (inexact or {}) else state
                     entry["leaderboard"] = shown(entry["value"], entry["official"])
-    lost = dict.fromkeys((loss.row, loss.reason) for loss in evaluation.left_out)  # once, though it costs two columns
+    # Once, though it costs two columns.
+    lost = dict.fromkeys((loss.row, loss.reason) for loss in evaluation.parts.losses)
     reasons: list[tuple[int | None, str]] = [(evaluation.rows[row].index, reason) for row, reason in lost]
     reasons += [(item.index, item.what) for item in dropped]
     return {
@@ -178,11 +172,6 @@ def markdown(report: Mapping[str, Any]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def build_comparison(comparison: Comparison, about: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The report of a comparison, as JSON."""
-    return {**({"about": dict(about)} if about else {}), **asdict(comparison)}
-
-
 def comparison_markdown(comparison: Comparison) -> str:
     """A comparison as text."""
 
@@ -190,7 +179,7 @@ def comparison_markdown(comparison: Comparison) -> str:
         sides = [found.first, found.second, number(found.difference, "+.3f")]
         p = "-" if found.p is None else f"{found.p:.4f}{'' if found.exact else ' ~'}"
         tail = [p, number(found.p_holm, ".4f"), number(found.effect, "+.2f"), found.rows, found.videos]
-        return [name, *sides, span(found.as_dict(), "+.3f", None), *tail]
+        return [name, *sides, span(asdict(found), "+.3f", None), *tail]
 
     header = ["figure", "first", "second", "difference", "95 % interval", "p", "p Holm", "d", "rows", "videos"]
     blocks = [
@@ -217,28 +206,31 @@ def comparison_markdown(comparison: Comparison) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def printable(text: str) -> str:
-    """A text as files and terminals take it: a name in the data may hold half a surrogate pair, which neither can."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+def publish(folder: Path, name: str, content: Mapping[str, Any], text: str) -> None:
+    """Write what was found as ``<name>.json`` and, as text for people, as ``<name>.md``; print the text."""
+    # A name in the data may hold half a surrogate pair, which neither files nor terminals take.
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    write_json(folder / f"{name}.json", content)
+    write_atomic(folder / f"{name}.md", text)
+    print(text)
 
 
 def write(folder: Path, report: Mapping[str, Any], evaluation: Evaluation | None = None) -> None:
     """``report.json`` and ``report.md``; with an evaluation ``records.jsonl`` too, a line per row."""
-    write_json(folder / "report.json", report)
-    write_atomic(folder / "report.md", printable(markdown(report)))
     if evaluation is not None:
         write_json_lines(folder / "records.jsonl", _lines(evaluation))
+    publish(folder, "report", report, markdown(report))
 
 
 def write_comparison(folder: Path, comparison: Comparison, about: Mapping[str, Any] | None = None) -> None:
     """``comparison.json`` and ``comparison.md``."""
-    write_json(folder / "comparison.json", build_comparison(comparison, about))
-    write_atomic(folder / "comparison.md", printable(comparison_markdown(comparison)))
+    content = {**({"about": dict(about)} if about else {}), **asdict(comparison)}
+    publish(folder, "comparison", content, comparison_markdown(comparison))
 
 
 def _lines(evaluation: Evaluation) -> list[dict[str, Any]]:
     reasons: dict[int, list[str]] = {}
-    for loss in evaluation.left_out:
+    for loss in evaluation.parts.losses:
         reasons.setdefault(loss.row, []).append(loss.reason)
     return [
         {

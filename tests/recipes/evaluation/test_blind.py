@@ -11,9 +11,9 @@ import pytest
 
 from data_preprocess import medvidbench
 from recipes.medgrpo.answers.questions import InputError
-from recipes.medgrpo.evaluation.blind import learn, overlap
+from recipes.medgrpo.evaluation.blind import learn, overlap, read_training_rows
+from recipes.medgrpo.evaluation.constant_answers import asked_times
 from recipes.medgrpo.evaluation.inputs import Graded
-from recipes.medgrpo.evaluation.training_rows import asked_times, read_training_rows
 from recipes.medgrpo.evaluation.truths import NO_ANSWER, clip_seconds
 from reward_score.answers import ASPECTS, parse_stg, parse_tal, render_sa
 from reward_score.leaderboard import columns, score_record
@@ -92,6 +92,12 @@ def answered(blind, given, task=None, **changes):
     }
     pair = f"medvidbench/{source}/{task or given['qa_type']}"
     return blind.answer_to(SimpleNamespace(data_source=pair, record=record, ground_truth=None))
+
+
+def asked(pair, question):
+    """An evaluated row that says nothing of its clip."""
+    record = {"question": question, "metadata": {}}
+    return SimpleNamespace(data_source=f"medvidbench/{pair}", record=record, ground_truth=None)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -256,7 +262,7 @@ def test_without_a_model_captions_are_the_commonest(tmp_path):
     file = tmp_path / "train.json"
     file.write_text(json.dumps([row("CoPESD", "video_summary_gpt", text) for text in ("zz", "aaab", "zz", "aabb")]))
     blind = learn(file, "leaderboard", captions=False)
-    assert blind.answer("medvidbench/CoPESD/vs", "Sum it up.", {}) == "zz"
+    assert blind.answer_to(asked("CoPESD/vs", "Sum it up.")) == "zz"
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -276,9 +282,9 @@ def test_the_answer_stays_when_the_evaluated_rows_reference_changes(train, mode)
 def test_rows_of_a_pair_without_training_rows_have_no_blind_answer_and_are_counted(train):
     blind = train([cvs(2, 1, 0), tal((10.0, 20.0), source="CoPESD"), tal((10.0, 20.0), source="EgoSurgery")], "strict")
     assert not blind.describe()["notes"]
-    assert blind.answer("medvidbench/CoPESD/tal", "When?", {}) == "10.0-20.0 seconds." and not blind.unknown
-    assert blind.answer("medvidbench/AVOS/tal", "When?", {}) is None
-    assert blind.answer("medvidbench/AVOS/nap", "What?", {}) is None
+    assert blind.answer_to(asked("CoPESD/tal", "When?")) == "10.0-20.0 seconds." and not blind.unknown
+    assert blind.answer_to(asked("AVOS/tal", "When?")) is None
+    assert blind.answer_to(asked("AVOS/nap", "What?")) is None
     assert json.loads(json.dumps(blind.describe()))["notes"] == [
         "medvidbench/AVOS/nap: no training row; 1 rows have no blind answer",
         "medvidbench/AVOS/tal: no training row; 1 rows have no blind answer",

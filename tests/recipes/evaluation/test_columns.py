@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.medgrpo.evaluation.columns import columns, record_numbers
 from recipes.medgrpo.evaluation.inputs import Graded
 from recipes.medgrpo.evaluation.leaderboard import score_leaderboard
 from reward_score.bootstrap import draw, interval
@@ -20,6 +19,7 @@ from reward_score.errors import EmbeddingUnavailable
 from reward_score.leaderboard import COLUMNS
 from reward_score.leaderboard import columns as official_columns
 from reward_score.leaderboard.contributions import read_parts
+from reward_score.leaderboard.figures import Figures, columns_of, record_numbers
 
 PARITY = Path(__file__).resolve().parents[4] / "shared/parity/vectors_public.json"
 ASPECTS = ("R2", "R3", "R8", "R5", "R4")
@@ -105,6 +105,17 @@ def judge(prediction, reference):
         return None
     seed = zlib.crc32(f"{prediction}|{reference}".encode())
     return {aspect: float(seed // 5**number % 5 + 1) for number, aspect in enumerate(ASPECTS)}
+
+
+def columns(parts, weights=None):
+    """The columns under weights, (records,) or (resamples, records): a number each, or an array (resamples,)."""
+    if weights is None:
+        return columns_of(parts)
+    figures = Figures(parts)
+    found = figures.values(weights @ figures.cells)
+    if found.ndim == 1:
+        return {name: value for name, value in zip(figures.names, found, strict=True) if not np.isnan(value)}
+    return dict(zip(figures.names, found.T, strict=True))
 
 
 def graded(records, videos=None):

@@ -77,7 +77,7 @@ class Refusing:
 def test_a_refused_text_is_left_out_and_counted():
     judge, notes = judged(Refusing(JudgeRefused("not a word about that")), captions())
     found = score_leaderboard(captions(), judge=judge)
-    assert found.overall["vs_llm"].value == 5 and found.official["rc_llm"] == "unjudged"
+    assert found.overall["vs_llm"].value == 5 and found.parts.official["rc_llm"] == "unjudged"
     assert notes == ["captions without a judgement: 1 of 2 (JudgeRefused 1)"]
 
 

@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pytest
 
-from recipes.medgrpo.evaluation.columns import Figures
 from recipes.medgrpo.evaluation.inputs import Graded
 from recipes.medgrpo.evaluation.strict import parts_of, score_strict
 from recipes.medgrpo.reward_options import signal_settings
 from reward_score.bootstrap import Bootstrap
 from reward_score.errors import EmbeddingUnavailable
+from reward_score.leaderboard.figures import Figures
 from reward_score.medgrpo import score_many
 
 SCORING = signal_settings()
@@ -64,7 +64,7 @@ def test_what_is_no_answer_is_a_wrong_one(answer):
     found = score_strict([tal(0, answer), tal(1, "0.0-10.0 seconds.")], scoring=RULES, resamples=10)
     assert found.records[0] == {"acc": 0.0, "format": 0.0, "raw_iou": 0.0}
     assert value(found.overall, "acc") == 0.5
-    assert found.left_out == []
+    assert found.parts.losses == []
 
 
 @pytest.mark.parametrize("answer", [None, "", "  ", 3])
@@ -84,11 +84,11 @@ def test_a_row_without_a_reference_is_left_out_with_the_reason():
     rows.append(row(3, "AVOS/riddle", "?", {"text": "?"}))
     found = score_strict(rows, scoring=RULES, resamples=10)
     assert value(found.overall, "acc") == 1
-    assert [loss.row for loss in found.left_out] == [1, 2, 3]
+    assert [loss.row for loss in found.parts.losses] == [1, 2, 3]
     assert [found.records[n] for n in (1, 2, 3)] == [{}, {}, {}]
-    assert "no reference" in found.left_out[0].reason
-    assert "non-empty list" in found.left_out[1].reason
-    assert "riddle" in found.left_out[2].reason
+    assert "no reference" in found.parts.losses[0].reason
+    assert "non-empty list" in found.parts.losses[1].reason
+    assert "riddle" in found.parts.losses[2].reason
 
 
 def test_a_failure_of_the_scoring_is_no_score(tmp_path):

@@ -10,8 +10,9 @@ from recipes.medgrpo.evaluation import tables as report
 from recipes.medgrpo.evaluation.comparison import compare
 from recipes.medgrpo.evaluation.inputs import Dropped, Graded
 from recipes.medgrpo.evaluation.leaderboard import score_leaderboard
-from recipes.medgrpo.evaluation.published import UnknownModel, published
+from recipes.medgrpo.evaluation.published import published
 from recipes.medgrpo.evaluation.strict import score_strict
+from recipes.medgrpo.files import InputError
 from recipes.medgrpo.reward_options import signal_settings
 from reward_score.leaderboard import COLUMNS
 
@@ -54,7 +55,7 @@ def test_a_report_in_leaderboard_mode():
         leaderboard(),
         dropped=[Dropped(1, "no answer in the results"), Dropped(2, "no answer in the results")],
         notes=["read as a submission"],
-        blind={"tag_miou_05": 0.25},
+        blind=leaderboard([tal(4, "0.0-5.0 seconds."), tal(5, "no span")]),
         published=published(["qwen3-vl-4b medgrpo"]),
         about={"results": "answers.json"},
     )
@@ -170,5 +171,5 @@ def test_published_rows():
     assert table["Qwen2.5-VL-7B MedGRPO"]["nap_acc"] == 0.405
     assert table["Qwen3-VL-4B MedGRPO"]["rc_llm"] == 3.861
     assert list(published(["gpt-4.1", "SPIRAL"])) == ["GPT-4.1", "SPIRAL"]
-    with pytest.raises(UnknownModel, match="no model 'GPT-9': expected some of GPT-4.1, "):
+    with pytest.raises(InputError, match="no model 'GPT-9': expected some of GPT-4.1, "):
         published(["GPT-9"])

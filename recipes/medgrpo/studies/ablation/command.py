@@ -30,8 +30,8 @@ from recipes.medgrpo.evaluation.inputs import Graded, read_graded
 from recipes.medgrpo.evaluation.intervals import Evaluation
 from recipes.medgrpo.evaluation.leaderboard import judged, score_leaderboard
 from recipes.medgrpo.evaluation.strict import score_strict
-from recipes.medgrpo.evaluation.tables import printable
-from recipes.medgrpo.files import InputError, code_fingerprint, read_json, write_atomic, write_json
+from recipes.medgrpo.evaluation.tables import publish
+from recipes.medgrpo.files import InputError, code_fingerprint, read_json
 from recipes.medgrpo.reward_options import LEADERBOARD_PROMPT, add_judge_arguments, label_of_args, signal_settings_of
 from recipes.medgrpo.studies.ablation.text import FULL, markdown, sentence
 from recipes.medgrpo.studies.ablation.variants import ROWS, SFT, published_lines
@@ -39,10 +39,6 @@ from recipes.medgrpo.terminal import Parser, command, whole
 from reward_score.bootstrap import RESAMPLES
 from reward_score.conventions import CONVENTIONS, DEFAULT
 from reward_score.judge import make_judge
-
-
-class AblationError(InputError):
-    """The runs make no table; one line."""
 
 
 @dataclass
@@ -69,7 +65,7 @@ def answers_file(run: Path, line: str) -> Path | None:
 
 
 def check_plan(run: Path, line: str) -> dict[str, Any]:
-    """A row's plan, {} where its run left none (the recipes for GPUs). AblationError: it is not that row's."""
+    """A row's plan, {} where its run left none (the recipes for GPUs). InputError: it is not that row's."""
     file = run / "rows" / line / "plan.json"
     if not file.is_file():
         return {}
@@ -82,7 +78,7 @@ def check_plan(run: Path, line: str) -> dict[str, Any]:
     }
     for name, value in expected.items():
         if plan.get(name, "") != value:
-            raise AblationError(f"{file}: {name}: expected {value!r} for row {line}, got {plan.get(name, '')!r}")
+            raise InputError(f"{file}: {name}: expected {value!r} for row {line}, got {plan.get(name, '')!r}")
     return plan
 
 
@@ -135,9 +131,9 @@ def figures(columns: Evaluation | Comparison, strict: Evaluation | Comparison) -
     """A line, or a difference of two, as JSON: `columns`, `strict` (mean over pairs), `strict_tasks` (accuracies)."""
     overall = strict.scores["overall"]["all"]
     return {
-        "columns": {name: found.as_dict() for name, found in columns.scores["overall"]["all"].items()},
-        "strict": {name: overall[name].as_dict() for name in ("acc", "format")},
-        "strict_tasks": {task: found["acc"].as_dict() for task, found in strict.scores["tasks"].items()},
+        "columns": {name: asdict(found) for name, found in columns.scores["overall"]["all"].items()},
+        "strict": {name: asdict(overall[name]) for name in ("acc", "format")},
+        "strict_tasks": {task: asdict(found["acc"]) for task, found in strict.scores["tasks"].items()},
     }
 
 
@@ -160,11 +156,11 @@ def build(
         family: of the model; None: as the runs' plans say, else the default family.
 
     Raises:
-        AblationError: no row is done, or a run that is not what its name says.
-        InputError, RewardError: from reading, comparing and scoring.
+        InputError: no row is done, or a run that is not what its name says; what is wrong with a file.
+        RewardError: from scoring.
     """
     if len({run.resolve() for run in runs}) < len(runs):
-        raise AblationError(f"runs: {', '.join(map(str, runs))}: the same one twice")
+        raise InputError(f"runs: {', '.join(map(str, runs))}: the same one twice")
     truths = {run: ground_truth or run / "data/val.parquet" for run in runs}
     drawn = {"resamples": resamples, "seed": seed}
     lines: dict[str, Line] = {}
@@ -179,9 +175,9 @@ def build(
         lines[name] = measure(found, truths, scoring, **drawn)
         print(f"{name}: scored", file=sys.stderr)
     if SFT in missing:
-        raise AblationError(f"{missing[SFT][0]}/eval/sft: no answers of the SFT model, expected those of evaluate")
+        raise InputError(f"{missing[SFT][0]}/eval/sft: no answers of the SFT model, expected those of evaluate")
     if len(lines) == 1:
-        raise AblationError(f"{runs[0]}/rows: no row is done, expected at least one of {' '.join(ROWS)}")
+        raise InputError(f"{runs[0]}/rows: no row is done, expected at least one of {' '.join(ROWS)}")
     trained = sorted({plan["steps"] for plan in plans if plan})
     family = family or next((plan["model"] for plan in plans if plan), DEFAULT)
     notes = [note for line in lines.values() for note in line.notes]
@@ -241,10 +237,7 @@ def main(argv: list[str] | None = None) -> int:
         resamples=args.resamples,
         seed=args.seed,
     )
-    text = printable(markdown(table))
-    write_json(args.output / "table.json", table)
-    write_atomic(args.output / "table.md", text)
-    print(text)
+    publish(args.output, "table", table, markdown(table))
     print(f"{args.output / 'table.md'}, {args.output / 'table.json'}")
     return 0
 

@@ -27,9 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from recipes.medgrpo.evaluation.tables import printable
+from recipes.medgrpo.evaluation.tables import publish
 from recipes.medgrpo.evaluation.verdicts import Verdicts, ask
-from recipes.medgrpo.files import write_atomic, write_json
 from recipes.medgrpo.reward_options import add_judge_arguments, signal_settings_of
 from recipes.medgrpo.studies.judge.agreement import (
     MEAN,
@@ -189,10 +188,7 @@ def _arguments() -> Parser:
 def main(argv: list[str] | None = None) -> int:
     args = _arguments().parse_args(argv)
     report = {"agreement": agreement, "repeat": repeat, "probes": probes}[args.study](args)
-    text = printable(markdown(report))
-    write_json(args.output / f"{args.study}.json", report)
-    write_atomic(args.output / f"{args.study}.md", text)
-    print(text)
+    publish(args.output, args.study, report, markdown(report))
     if report["incomplete"]:
         print(f"judge_study: {report['incomplete']}", file=sys.stderr)
         return 1

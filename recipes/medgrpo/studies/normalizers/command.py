@@ -26,13 +26,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from recipes.medgrpo.answers.recorded import Recorded, read_recorded
-from recipes.medgrpo.files import InputError, write_atomic, write_json
+from recipes.medgrpo.evaluation.tables import publish
+from recipes.medgrpo.files import InputError
 from recipes.medgrpo.studies.normalizers import effects as study
 from recipes.medgrpo.studies.normalizers.text import markdown
 from recipes.medgrpo.terminal import Parser, command, real, whole
 from recipes.medgrpo.training.advantages import ADVANTAGES, TIE
+from reward_score.bootstrap import finite
 from reward_score.normalization import DEFAULT_K, NORMALIZERS, Normalizer, saturated
 from reward_score.reward import Scorer, get_scorer
 from reward_score.statistics import FORMAT, Statistics, summarize
@@ -121,38 +124,36 @@ def compare(
 
 
 def _pair_rows(recorded: Recorded, layout: study.Layout, raw: np.ndarray) -> dict[str, dict]:
-    spread = layout.group_std(raw)
-    rows = {}
-    for number, pair in enumerate(layout.pairs):
-        mine, groups = layout.pair == number, layout.group_pair == number
-        rows[pair] = {
-            "answers": int(mine.sum()),
-            "groups": int(groups.sum()),
-            "format": float(recorded.format[mine].mean()),
-            "raw_mean": float(raw[mine].mean()),
-            "raw_std": float(raw[mine].std()),
-            "raw_group_std": float(spread[groups].mean()),
-        }
-    return rows
+    pairs = pd.DataFrame({"format": recorded.format, "raw": raw}).groupby(recorded.data_source)
+    spread = pd.Series(layout.group_std(raw)).groupby(layout.group_pair)
+    rows = {
+        "answers": pairs.size(),
+        "groups": spread.size().to_numpy(),
+        "format": pairs["format"].mean(),
+        "raw_mean": pairs["raw"].mean(),
+        "raw_std": pairs["raw"].std(ddof=0),
+        "raw_group_std": spread.mean().to_numpy(),
+    }
+    return pd.DataFrame(rows).to_dict("index")
 
 
-def _reward_rows(recorded, layout, rewards, unformed) -> dict:
+def _reward_rows(recorded: Recorded, layout: study.Layout, rewards: np.ndarray, unformed: np.ndarray) -> dict:
     """Per pair mean and std, the saturated share and that of groups without spread; of all answers the two shares."""
-    beyond, parsed = saturated(unformed), recorded.format > 0
-    dead = layout.spread(rewards) < TIE
-
-    def shares(mine: np.ndarray, groups: np.ndarray) -> dict:
-        return {
-            "saturated": float(beyond[mine & parsed].mean()) if (mine & parsed).any() else None,
-            "dead_groups": float(dead[groups].mean()),
-        }
-
-    pairs = {}
-    for number, pair in enumerate(layout.pairs):
-        mine = layout.pair == number
-        about = {"mean": float(rewards[mine].mean()), "std": float(rewards[mine].std())}
-        pairs[pair] = about | shares(mine, layout.group_pair == number)
-    return {"pairs": pairs, **shares(np.ones(len(rewards), dtype=bool), np.ones(layout.groups, dtype=bool))}
+    beyond = pd.Series(np.where(recorded.format > 0, saturated(unformed), np.nan))  # of the answers that parse
+    dead = pd.Series(layout.spread(rewards) < TIE)
+    pairs = pd.Series(rewards).groupby(recorded.data_source)
+    rows = {
+        "mean": pairs.mean(),
+        "std": pairs.std(ddof=0),
+        "saturated": beyond.groupby(recorded.data_source).mean(),
+        "dead_groups": dead.groupby(layout.group_pair).mean().to_numpy(),
+    }
+    found = pd.DataFrame(rows).to_dict("index")
+    return {
+        "pairs": {pair: {name: finite(value) for name, value in row.items()} for pair, row in found.items()},
+        "saturated": finite(beyond.mean()),
+        "dead_groups": float(dead.mean()),
+    }
 
 
 def _cell(advantages, layout, weights, easy, resamples, seed) -> dict:
@@ -219,10 +220,7 @@ def main(argv: list[str] | None = None) -> int:
         products = gradient_products(recorded, args.model, args.data, most=args.gradient_answers, device=args.device)
         add_true_gradients(result, vectors, products, **drawn)
     result = _header(args, recorded, notes) | result
-    table = markdown(result)
-    write_json(args.output / "comparison.json", result)
-    write_atomic(args.output / "comparison.md", table)
-    print(table)
+    publish(args.output, "comparison", result, markdown(result))
     return 0
 
 

@@ -58,7 +58,10 @@ def markdown(result: Mapping[str, Any]) -> str:
         lines = [[f"{name}, {advantage}", *_summary(cell["true_gradient"])] for advantage, name, cell in _each(result)]
         parts += ["## True norm of the policy gradient", table(SUMMARY_HEAD, lines)]
         for advantage, cells in result["cells"].items():
-            parts += [f"Share in %, `{advantage}`:", _by_pair(result, cells, _true_share)]
+            parts.append(f"Share in %, `{advantage}`:")
+            parts.append(
+                _by_pair(result, cells, lambda cell, pair: cell["true_gradient"]["pairs"].get(pair, {}).get("share"))
+            )
     return "\n\n".join(parts) + "\n"
 
 
@@ -131,7 +134,3 @@ def _by_pair(result: Mapping[str, Any], cells: Mapping[str, Any], share: Callabl
             about = [number(row["raw_mean"], ".2f"), number(row["raw_group_std"])]
             lines.append([_short(pair), *about, *(f"{100 * x:.1f}" for x in known)])
     return table(("pair, hardest first", "raw mean", "raw std in a group", *cells), lines)
-
-
-def _true_share(cell: Mapping[str, Any], pair: str) -> float | None:
-    return cell["true_gradient"]["pairs"].get(pair, {}).get("share")

@@ -26,15 +26,18 @@ resample is a product of matrices.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+import math
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from reward_score.bootstrap import ratio
-from reward_score.leaderboard import COLUMNS, events
-from reward_score.leaderboard.contributions import JUDGED, MACRO, Entry, Parts, inner, part_name
-from reward_score.leaderboard.scoring import ASPECTS
+from ..bootstrap import ratio
+from . import actions, events
+from .contributions import JUDGED, MACRO, NAN, SAME, Parts, part_name, read_parts
+from .records import Record
+from .scoring import ASPECTS, COLUMNS, Judge
 
 
 def ordered(figures: Iterable[str]) -> list[str]:
@@ -44,11 +47,10 @@ def ordered(figures: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Layout:
-    """Which cells a figure has.
+    """Which cells a figure has: for each of its datasets the sums of its parts, their counts, records, judge's calls.
 
     Attributes:
-        datasets, parts: their names, in the order of the cells: sums (datasets x parts), counts (the same), records
-            by dataset, calls of the judge.
+        datasets, parts: their names, in the order of the cells.
     """
 
     figure: str
@@ -56,8 +58,23 @@ class Layout:
     parts: tuple[str, ...]
 
     @property
-    def size(self) -> int:
-        return 2 * len(self.datasets) * len(self.parts) + len(self.datasets) + 1
+    def shape(self) -> tuple[int, int]:
+        """(datasets, cells of one)."""
+        return len(self.datasets), 2 * len(self.parts) + 2
+
+    def cells(self, parts: Parts) -> np.ndarray:
+        """What every record of a file adds to each sum, array (records, cells)."""
+        width = len(self.parts)
+        cells = np.zeros((parts.count, *self.shape))
+        for entry in parts.entries.get(self.figure, ()):
+            line = cells[entry.row, self.datasets.index(entry.dataset)]
+            for name, (total, count) in entry.parts.items():
+                at = self.parts.index(name)
+                line[at] += total
+                line[width + at] += count
+            line[-2] += 1
+            line[-1] += entry.asked
+        return cells.reshape(parts.count, math.prod(self.shape))
 
 
 def layout_of(*files: Parts) -> tuple[Layout, ...]:
@@ -73,35 +90,19 @@ def layout_of(*files: Parts) -> tuple[Layout, ...]:
     return tuple(found)
 
 
-def _fill(cells: np.ndarray, layout: Layout, entries: Sequence[Entry]) -> None:
-    datasets = {name: number for number, name in enumerate(layout.datasets)}
-    names = {name: number for number, name in enumerate(layout.parts)}
-    half, width = len(datasets) * len(names), len(names)
-    for entry in entries:
-        line, filed = cells[entry.row], datasets[entry.dataset]
-        for name, (total, count) in entry.parts.items():
-            at = filed * width + names[name]
-            line[at] += total
-            line[half + at] += count
-        line[2 * half + filed] += 1
-        line[-1] += entry.asked
-
-
 def _mean_where(values: np.ndarray, chosen: np.ndarray) -> np.ndarray:
     """Mean over the last axis of the chosen values, 0 where none is."""
     return np.nan_to_num(ratio(np.where(chosen, values, 0.0).sum(-1), chosen.sum(-1)))
 
 
 def _figure(layout: Layout, sums: np.ndarray) -> np.ndarray:
-    """A figure from its sums, array (..., size) to (...); nan where the column would not be there."""
-    shape = (*sums.shape[:-1], len(layout.datasets), len(layout.parts))
-    half = shape[-1] * shape[-2]
-    totals, counts = sums[..., :half].reshape(shape), sums[..., half : 2 * half].reshape(shape)
-    records, asked = sums[..., 2 * half : -1], sums[..., -1]
-    means = ratio(totals, counts)
+    """A figure from its sums, array (..., datasets, cells of one) to (...); nan where the column would not be there."""
+    width = len(layout.parts)
+    counts, records = sums[..., width : 2 * width], sums[..., -2]
+    means = ratio(sums[..., :width], counts)
     if layout.figure == "dvc_llm":
         # A part without a verdict has mean 0, and what is 0 leaves the means.
-        levels = np.nan_to_num(means).reshape(*shape[:-1], len(events.THRESHOLDS), len(ASPECTS))
+        levels = np.nan_to_num(means).reshape(*means.shape[:-1], len(events.THRESHOLDS), len(ASPECTS))
         levels = _mean_where(levels, levels > 0)
         inner = _mean_where(levels, levels > 0)
     else:
@@ -111,7 +112,8 @@ def _figure(layout: Layout, sums: np.ndarray) -> np.ndarray:
     value = ratio((weights * inner).sum(-1), weights.sum(-1))
     if layout.figure in JUDGED.values():
         silent = counts.sum((-1, -2)) == 0
-        value = np.where(silent & (asked > 0) if layout.figure == "dvc_llm" else silent, np.nan, value)
+        asked = sums[..., -1].sum(-1) > 0
+        value = np.where(silent & asked if layout.figure == "dvc_llm" else silent, np.nan, value)
     return value
 
 
@@ -128,46 +130,54 @@ class Figures:
     """
 
     def __init__(self, parts: Parts, layouts: Sequence[Layout] | None = None) -> None:
-        self._layouts = layout_of(parts) if layouts is None else tuple(layouts)
+        self._layouts = layout_of(parts) if layouts is None else layouts
         self.names = tuple(layout.figure for layout in self._layouts)
-        edges = np.cumsum([0, *(layout.size for layout in self._layouts)])
-        self._blocks = [slice(start, stop) for start, stop in zip(edges[:-1], edges[1:], strict=True)]
-        self.cells = np.zeros((parts.count, int(edges[-1])))
-        for layout, block in zip(self._layouts, self._blocks, strict=True):
-            _fill(self.cells[:, block], layout, parts.entries.get(layout.figure, ()))
+        blocks = [np.zeros((parts.count, 0)), *(layout.cells(parts) for layout in self._layouts)]
+        self._edges = np.cumsum([block.shape[1] for block in blocks])
+        self.cells = np.hstack(blocks)
+
+    def _sums(self, sums: np.ndarray) -> Iterator[tuple[Layout, np.ndarray]]:
+        """Sums, array (..., cells), figure by figure, array (..., datasets, cells of one)."""
+        for layout, (start, stop) in zip(self._layouts, pairwise(self._edges), strict=True):
+            yield layout, sums[..., start:stop].reshape(*sums.shape[:-1], *layout.shape)
 
     def values(self, sums: np.ndarray) -> np.ndarray:
         """Sums, array (..., cells), to figures, array (..., figures); nan where a figure is undefined."""
-        found = [_figure(layout, sums[..., block]) for layout, block in zip(self._layouts, self._blocks, strict=True)]
-        return np.stack(found, axis=-1) if found else np.zeros((*sums.shape[:-1], 0))
+        found = [_figure(layout, block)[..., None] for layout, block in self._sums(sums)]
+        return np.concatenate([sums[..., :0], *found], axis=-1)
 
     def support(self, sums: np.ndarray) -> np.ndarray:
         """Sums to the number of records that stand behind each figure, array (..., figures)."""
-        found = [
-            sums[..., block.stop - 1 - len(layout.datasets) : block.stop - 1].sum(-1)
-            for layout, block in zip(self._layouts, self._blocks, strict=True)
-        ]
-        return np.stack(found, axis=-1) if found else np.zeros((*sums.shape[:-1], 0))
+        found = [block[..., -2].sum(-1)[..., None] for _, block in self._sums(sums)]
+        return np.concatenate([sums[..., :0], *found], axis=-1)
 
 
-def columns(parts: Parts, weights: np.ndarray | None = None) -> dict[str, float] | dict[str, np.ndarray]:
-    """The leaderboard's columns, unrounded.
+def columns_of(parts: Parts) -> dict[str, float]:
+    """The columns of the records that can be read, unrounded; one that is undefined is left out."""
+    figures = Figures(parts)
+    found = figures.values(figures.cells.sum(0))
+    return {name: float(value) for name, value in zip(figures.names, found, strict=True) if not np.isnan(value)}
+
+
+def columns(
+    records: Iterable[Record], *, encoder: actions.Encoder | None = None, judge: Judge | None = None
+) -> dict[str, float]:
+    """The leaderboard's columns of one file as the official evaluator shows them, unrounded; `stg_miou` may be nan.
+
+    A task without records has no column; nor has one with a record that the evaluator cannot read, nor a judged column
+    in whose task no call was answered: there the evaluator puts another measure, 0..1, in the column.
 
     Args:
-        parts: from `read_parts`.
-        weights: how often each record counts, array (records,) or (resamples, records); None: each once.
+        records: all records of the file.
+        encoder, judge: see `read_parts`.
 
-    Returns:
-        By column a number, for a matrix of weights an array (resamples,). A column that is undefined is left out for
-        one set of weights, and is nan in a resample.
+    Raises:
+        EmbeddingUnavailable: the encoder failed.
+        ValueError: the judge gave no finite number for an aspect. What the judge itself raises goes through.
     """
-    figures = Figures(parts)
-    found = figures.values(
-        figures.cells.sum(0) if weights is None else np.asarray(weights, dtype=float) @ figures.cells
-    )
-    if found.ndim == 1:
-        return {name: float(value) for name, value in zip(figures.names, found, strict=True) if not np.isnan(value)}
-    return {name: found[:, number] for number, name in enumerate(figures.names)}
+    parts = read_parts(list(records), encoder=encoder, judge=judge)
+    found = columns_of(parts) | {column: math.nan for column, state in parts.official.items() if state == NAN}
+    return {column: found[column] for column, state in parts.official.items() if state in (SAME, NAN)}
 
 
 def record_numbers(parts: Parts) -> list[dict[str, float]]:
@@ -175,13 +185,14 @@ def record_numbers(parts: Parts) -> list[dict[str, float]]:
 
     A record that is in no mean of a figure has no number for it.
     """
+    figures = Figures(parts)
+    values = figures.values(figures.cells)
     found: list[dict[str, float]] = [{} for _ in range(parts.count)]
-    for column, entries in parts.entries.items():
-        for entry in entries:
-            means = {name: total / count for name, (total, count) in entry.parts.items() if count}
-            if not means:
-                continue
-            found[entry.row][column] = inner(column, means)
+    for column, name in enumerate(figures.names):
+        for entry in parts.entries[name]:
+            means = {part: total / count for part, (total, count) in entry.parts.items() if count}
+            if means:
+                found[entry.row][name] = float(values[entry.row, column])
             if len(means) > 1 or "" not in means:
-                found[entry.row] |= {f"{column}/{name}": value for name, value in means.items()}
+                found[entry.row] |= {f"{name}/{part}": value for part, value in means.items()}
     return found
