@@ -35,10 +35,9 @@ from pathlib import Path
 from typing import Any
 
 from recipes.medgrpo.answers.box_text import boxes_in, boxes_on_canvas
-from recipes.medgrpo.answers.claims import same_id
 from recipes.medgrpo.answers.complete import Answer, read_results
 from recipes.medgrpo.answers.formats import SPACES
-from recipes.medgrpo.answers.questions import Row, problem, read_test
+from recipes.medgrpo.answers.questions import Row, problem, read_test, same_id
 from recipes.medgrpo.files import write_json
 from recipes.medgrpo.terminal import Parser, command, real
 from reward_score.answers import PARSERS

@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from recipes.medgrpo.answers.claims import CLAIMS
 from recipes.medgrpo.answers.formats import SPACES, answer_key, decoded, own_rollouts, space_of
 from recipes.medgrpo.answers.matching import ANOTHER_ROW, MERGED_HINT, match
-from recipes.medgrpo.answers.questions import Frame, InputError, Row, problem
+from recipes.medgrpo.answers.questions import CLAIMS, Frame, InputError, Row, problem
 
 
 @dataclass(frozen=True)

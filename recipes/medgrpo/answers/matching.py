@@ -19,9 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from data_preprocess.wording import short
-from recipes.medgrpo.answers.claims import CLAIMS, stray
 from recipes.medgrpo.answers.formats import own_rollouts
-from recipes.medgrpo.answers.questions import Row, folded_question, problem
+from recipes.medgrpo.answers.questions import CLAIMS, Row, folded_question, problem, stray
 
 ROW_NUMBER = re.compile("0|[1-9][0-9]{0,9}")
 """What a key of results by row looks like, whole."""
