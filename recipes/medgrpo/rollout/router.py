@@ -88,7 +88,7 @@ class PromptRouter(GlobalRequestLoadBalancer):
     def release_server(self, server_id: str, request_id: str | None = None) -> None:
         """Forget the request, and learn from it how long its task takes."""
         super().release_server(server_id)
-        request = self._requests.pop(request_id, None)
+        request = self._requests.pop(request_id or "", None)
         if request is None:
             return
         replicas = self._replicas[request.prompt]
