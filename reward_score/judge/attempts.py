@@ -16,48 +16,14 @@ from .endpoint import Endpoint, Form, Reply, size_of
 from .errors import JudgeError, JudgeMalformed, JudgeUnavailable, JudgeUnproven
 from .failures import MAX_RETRY_AFTER_S, Failure
 from .judgement import Usage
-from .limits import Estimate, Limits
+from .limits import Estimate
+from .options import Options
 from .prompting import Prompt, messages, new_nonce
 from .store.owner import Store
 from .verdict import parse_verdict
 
 BYTES_PER_TOKEN, REPLY_TOKENS = 4, 60
 """What a request is likely to take, for the pace: English text, and a reply of one verdict."""
-
-
-@dataclass(frozen=True)
-class Patience:
-    """How long and how often one judgement is tried; the fields are arguments of `Judge`."""
-
-    timeout_s: float
-    deadline_s: float
-    queue_s: float
-    max_attempts: int
-    max_malformed_attempts: int
-    backoff_s: float
-
-
-@dataclass(frozen=True)
-class Tariff:
-    """What a model costs.
-
-    Attributes:
-        prices: dollars per million prompt and completion tokens; None: not known, and counted as 0.
-        max_tokens: of a reply; None: not bounded, so that no upper bound of a cost is known.
-    """
-
-    prices: tuple[float, float] | None
-    max_tokens: int | None
-
-    def cost_usd(self, usage: Usage) -> float:
-        """Dollars for these tokens."""
-        return usage.cost_usd(*(self.prices or (0.0, 0.0)))
-
-    def estimate(self, body: dict[str, Any]) -> Estimate:
-        """Likely tokens and highest cost of a request: no prompt has more tokens than bytes."""
-        size = size_of(body)
-        most = Usage(prompt_tokens=size, completion_tokens=self.max_tokens or 0)
-        return Estimate(size // BYTES_PER_TOKEN + REPLY_TOKENS, self.cost_usd(most))
 
 
 @dataclass(frozen=True)
@@ -73,46 +39,33 @@ class Attempts:
     """Asks an endpoint about pairs of texts.
 
     Args:
-        endpoint: whom to ask.
+        options: whom to ask and how, and when to give up.
         prompt: what to ask.
-        lane: what the limits hold for: the model's name.
-        limits: as `Store.admit` wants them.
-        patience: when to give up.
-        tariff: what it costs.
         count: told what happened: numbers by counter name, and the usage.
 
     Attributes:
+        endpoint: who is asked.
         answered: whether this judge has given a verdict on any texts. Until then, a reply without one says nothing of
             the answer.
     """
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        prompt: Prompt,
-        lane: str,
-        limits: Limits,
-        patience: Patience,
-        tariff: Tariff,
-        count: Callable[..., None],
-    ) -> None:
-        self._endpoint, self._prompt = endpoint, prompt
-        self._lane, self._limits = lane, limits
-        self._patience, self._tariff, self._count = patience, tariff, count
+    def __init__(self, options: Options, prompt: Prompt, count: Callable[..., None]) -> None:
+        self.endpoint = Endpoint(options)
         self.answered = False
+        self._options, self._prompt, self._count = options, prompt, count
 
     async def ask(self, store: Store, texts: dict[str, Any]) -> Outcome:
         """The scores, or the error that ended the last attempt. It raises no judge error. `store` keeps the limits."""
-        patience = self._patience
-        left_s, queue_s = patience.deadline_s, patience.queue_s
+        options = self._options
+        left_s, queue_s = options.deadline_s, options.queue_s
         spent, tried, malformed = Usage(), 0, 0
-        form = self._endpoint.form
+        form = self.endpoint.form
         while True:
             nonce = new_nonce()
             chat = messages(self._prompt, nonce=nonce, **texts)
             begun = time.monotonic()
             try:
-                reply, waited_s = await self._request(store, chat, form, min(patience.timeout_s, left_s), queue_s)
+                reply, waited_s = await self._request(store, chat, form, min(options.timeout_s, left_s), queue_s)
             except JudgeError as error:  # by our own limits: nothing was sent
                 return self._over(error, spent)
             left_s, queue_s = left_s - (time.monotonic() - begun - waited_s), queue_s - waited_s
@@ -122,7 +75,7 @@ class Attempts:
                 self.answered = True
                 self._count({}, answered=True)
                 return Outcome(scores, spent)
-            simpler = self._endpoint.simpler(form, failure.complaint)
+            simpler = self.endpoint.simpler(form, failure.complaint)
             if simpler is not None:
                 form = simpler
                 self._count({"retries": 1})
@@ -131,12 +84,12 @@ class Attempts:
             malformed += failure.error.answer_caused
             if (
                 failure.retry_after is None
-                or tried >= patience.max_attempts
-                or malformed >= patience.max_malformed_attempts
+                or tried >= options.max_attempts
+                or malformed >= options.max_malformed_attempts
             ):
                 return self._over(self._whose(failure, texts), spent)
             # Jitter on top of what the endpoint asks for, so that all waiters do not come back at once.
-            pause_s = failure.retry_after + random.uniform(0, patience.backoff_s * 2 ** (tried - 1))
+            pause_s = failure.retry_after + random.uniform(0, options.backoff_s * 2 ** (tried - 1))
             if pause_s >= left_s or pause_s > MAX_RETRY_AFTER_S:
                 return self._over(self._whose(failure, texts), spent)
             left_s -= pause_s
@@ -160,13 +113,19 @@ class Attempts:
             self._count({}, answered=error.answer_caused)
         return Outcome(error, spent)
 
+    def _estimate(self, body: dict[str, Any]) -> Estimate:
+        """Likely tokens and highest cost of a request: no prompt has more tokens than bytes."""
+        size = size_of(body)
+        most = Usage(prompt_tokens=size, completion_tokens=self._options.max_tokens or 0)
+        return Estimate(size // BYTES_PER_TOKEN + REPLY_TOKENS, self._options.cost_usd(most))
+
     async def _request(
         self, store: Store, chat: list[dict[str, str]], form: Form, timeout_s: float, queue_s: float
     ) -> tuple[Reply, float]:
         """One request and the seconds that it waited for our own limits. Its ticket is settled in any case."""
-        body = self._endpoint.body(chat, form)
+        body = self.endpoint.body(chat, form)
         begun = time.monotonic()
-        ticket = await store.admit(self._lane, self._tariff.estimate(body), self._limits, queue_s)
+        ticket = await store.admit(self._options.model, self._estimate(body), self._options, queue_s)
         usage: Usage | None = None
         tokens: int | None = 0
         cost_usd: float | None = 0.0
@@ -174,14 +133,14 @@ class Attempts:
         try:
             if ticket.wait_s > 0:
                 await asyncio.sleep(ticket.wait_s)
-            await self._endpoint.ready()
+            await self.endpoint.ready()
             waited_s = time.monotonic() - begun
             # Sent; what it takes is unknown until there is a reply.
             usage, tokens, cost_usd = Usage(requests=1), None, None
-            reply = await self._endpoint.ask(body, form, timeout_s)
+            reply = await self.endpoint.ask(body, form, timeout_s)
             usage, latency_s = reply.usage, reply.latency_s
             if reply.counted:
-                tokens, cost_usd = usage.prompt_tokens + usage.completion_tokens, self._tariff.cost_usd(usage)
+                tokens, cost_usd = usage.prompt_tokens + usage.completion_tokens, self._options.cost_usd(usage)
         finally:
             if usage is not None:
                 spent = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}

@@ -23,6 +23,8 @@ from .errors import JudgeError, JudgeMalformed, JudgeRefused, JudgeSettingsError
 from .failures import Failure, by_report, explain, filtered, too_long
 from .flights import PerLoop
 from .judgement import Usage
+from .keys import checked_url, find_key
+from .options import Options
 from .prompting import response_format
 
 CONNECTIONS = 1_000
@@ -64,37 +66,18 @@ class Reply:
 class Endpoint:
     """Sends chats to one endpoint. Safe in several event loops and threads.
 
-    Args:
-        base_url: ``http(s)://host[:port]/v1``.
-        key: sent with every request, and shown nowhere.
-        model: the model's name at the endpoint.
-        temperature, max_tokens, extra_body, filter_codes: as in `Judge`.
-        structured: ask for a JSON schema: yes, no, or ``"auto"``: yes, unless the endpoint rejects it.
+    Raises:
+        JudgeSettingsError: no address, or no key.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        key: str,
-        model: str,
-        *,
-        temperature: float | None,
-        max_tokens: int | None,
-        structured: bool | str,
-        extra_body: Mapping[str, Any] | None,
-        filter_codes: Collection[str] = (),
-    ) -> None:
-        self._base_url, self._key = base_url, key
-        self._max_tokens = max_tokens
-        self._filter_codes = {code.lower() for code in filter_codes}
-        self._fields: dict[str, Any] = {"model": model}
-        if temperature is not None:
-            self._fields["temperature"] = temperature
-        self._more = dict(extra_body or {})
-        self._may_drop_schema = structured == "auto"
-        self._form = Form(schema=bool(structured))
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._base_url = checked_url(options.base_url)
+        self._key = find_key(options.api_key, options.key_variable)
+        self._filter_codes = {code.lower() for code in options.filter_codes}
+        self._form = Form(schema=bool(options.structured))
         self._proven = False
-        self._connections = PerLoop(self._new_connections)
+        self._clients = PerLoop(self._client)
 
     @property
     def form(self) -> Form:
@@ -103,12 +86,14 @@ class Endpoint:
 
     def body(self, chat: list[dict[str, str]], form: Form) -> dict[str, Any]:
         """The request as it is sent."""
-        body = {**self._fields, "messages": chat}
-        if self._max_tokens is not None:
-            body[form.limit_field] = self._max_tokens
-        if form.schema:
-            body["response_format"] = response_format()
-        return {**body, **self._more}
+        options = self._options
+        optional = {
+            "temperature": options.temperature,
+            form.limit_field: options.max_tokens,
+            "response_format": response_format() if form.schema else None,
+        }
+        given = {name: value for name, value in optional.items() if value is not None}
+        return {"model": options.model, "messages": chat, **given, **(options.extra_body or {})}
 
     def simpler(self, form: Form, complaint: str | None) -> Form | None:
         """Another wording to try after the endpoint complained about a request, or None.
@@ -118,9 +103,9 @@ class Endpoint:
         if complaint is None or (self._proven and form == self._form):
             return None
         new, old = COMPLETION_LIMITS
-        if form.limit_field == new and new in complaint and self._max_tokens is not None:
+        if form.limit_field == new and new in complaint and self._options.max_tokens is not None:
             return replace(form, limit_field=old)
-        if form.schema and self._may_drop_schema:
+        if form.schema and self._options.structured == "auto":
             return replace(form, schema=False)
         return None
 
@@ -130,7 +115,7 @@ class Endpoint:
         Raises:
             JudgeSettingsError: the ``openai`` package is missing. All else is in the reply.
         """
-        client = (await self.ready()).client
+        client = await self.ready()
         begun = time.monotonic()
         try:
             # The library's timeout is per read; an endpoint that drips bytes is stopped by the one around it.
@@ -164,12 +149,11 @@ class Endpoint:
 
     async def aclose(self) -> None:
         """Close the connections of the running event loop; a loop that ends in order closes its own."""
-        connections = self._connections.pop()
-        if connections is not None and connections.closing is not None:
-            await connections.closing.aclose()
+        if (client := self._clients.pop()) is not None:
+            await client.aclose()
 
-    async def ready(self) -> _Connections:
-        """The connections of the running event loop.
+    async def ready(self) -> Any:
+        """The client of the running event loop.
 
         Raises:
             JudgeSettingsError: the ``openai`` package is missing.
@@ -177,14 +161,16 @@ class Endpoint:
         if "openai" not in sys.modules:
             # It takes half a second, which the event loop has no time for.
             await asyncio.to_thread(_openai)
-        connections = self._connections.get()
-        if connections.closing is None:
-            connections.closing = _closing(connections.client)
-            await anext(connections.closing)
-        return connections
+        return await anext(self._clients.get())
 
-    def _new_connections(self) -> _Connections:
-        return _Connections(self._new_client())
+    async def _client(self) -> AsyncGenerator[Any]:
+        """Yields one client. It is closed with the generator, which event loops close before they end."""
+        client = self._new_client()
+        try:
+            while True:
+                yield client
+        finally:
+            await client.close()
 
     def _new_client(self) -> Any:
         openai = _openai()
@@ -203,20 +189,6 @@ def _openai() -> Any:
     except ImportError as error:
         raise JudgeSettingsError(f"judge: the package 'openai' cannot be imported: {error}") from None
     return openai
-
-
-@dataclass
-class _Connections:
-    client: Any
-    closing: AsyncGenerator[None] | None = None
-
-
-async def _closing(client: Any) -> AsyncGenerator[None]:
-    """Closes a client when it is closed itself, which event loops do with generators before they end."""
-    try:
-        yield
-    finally:
-        await client.close()
 
 
 def size_of(body: dict[str, Any]) -> int:

@@ -69,6 +69,7 @@ _TOO_LONG = re.compile(
 )
 """How endpoints say that a request has more tokens than the model reads."""
 _CODE = re.compile(r"[a-zA-Z_.-][\w.-]{0,59}", re.ASCII)
+_WRONG_SETTING = {**dict.fromkeys((401, 403), "rejects the key"), 404: "does not know the model or the path"}
 _GATEWAY_GAVE_UP = frozenset({502, 504})
 
 
@@ -171,12 +172,8 @@ def by_report(
     limited = status == 200 and (not codes.isdisjoint(_NO_RETRY_CODES) or _RATE.search(words) is not None)
     if status == 200:
         status = next((int(one) for one in sorted(codes) if re.fullmatch(r"[45]\d\d", one)), 429 if limited else 500)
-    if status in (401, 403):
-        return Failure(JudgeSettingsError(f"{told}: the endpoint rejects the key"), None, billed=False)
-    if status == 404:
-        return Failure(
-            JudgeSettingsError(f"{told}: the endpoint does not know the model or the path"), None, billed=False
-        )
+    if status in _WRONG_SETTING:
+        return Failure(JudgeSettingsError(f"{told}: the endpoint {_WRONG_SETTING[status]}"), None, billed=False)
     if status == 429:
         wait = retry_after(headers) if codes.isdisjoint(_NO_RETRY_CODES) else None
         return Failure(JudgeRateLimited(f"{told}: too many requests"), wait, billed=False)

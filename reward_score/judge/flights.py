@@ -5,12 +5,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -44,9 +43,8 @@ class PerLoop(Generic[T]):
 @dataclass
 class _Flight:
     loop: asyncio.AbstractEventLoop
-    task: asyncio.Task[Any]
-    result: Future = field(default_factory=Future)
-    waiting: int = 0
+    result: Future
+    waiting: int = 1
 
 
 class Flights:
@@ -61,7 +59,7 @@ class Flights:
         self._lock = threading.RLock()
         self._flights: dict[str, _Flight] = {}
 
-    async def share(self, key: str, work: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
+    async def share(self, key: str, work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, bool]:
         """The result of the work for this key, and whether another caller had begun it."""
         while True:
             flight, begun = self._boarded(key, work)
@@ -74,15 +72,15 @@ class Flights:
             finally:
                 self._leave(key, flight)
 
-    def _boarded(self, key: str, work: Callable[[], Awaitable[T]]) -> tuple[_Flight, bool]:
+    def _boarded(self, key: str, work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[_Flight, bool]:
         with self._lock:
             begun = self._flights.get(key)
             if begun is not None and not begun.loop.is_closed():
                 begun.waiting += 1
                 return begun, True
-            flight = _Flight(asyncio.get_running_loop(), asyncio.ensure_future(work()), waiting=1)
-            self._flights[key] = flight
-            flight.task.add_done_callback(lambda task: self._landed(key, flight))
+            loop = asyncio.get_running_loop()
+            flight = self._flights[key] = _Flight(loop, asyncio.run_coroutine_threadsafe(work(), loop))
+            flight.result.add_done_callback(lambda _: self._forget(key, flight))
             return flight, False
 
     def _leave(self, key: str, flight: _Flight) -> None:
@@ -91,19 +89,10 @@ class Flights:
             if flight.waiting or flight.result.done():
                 return
             self._forget(key, flight)
-            with contextlib.suppress(RuntimeError):  # its loop is closed, and the work with it
-                flight.loop.call_soon_threadsafe(flight.task.cancel)
-
-    def _landed(self, key: str, flight: _Flight) -> None:
-        with self._lock:
-            self._forget(key, flight)
-        if flight.task.cancelled():
-            flight.result.cancel()
-        elif error := flight.task.exception():
-            flight.result.set_exception(error)
-        else:
-            flight.result.set_result(flight.task.result())
+            if not flight.loop.is_closed():
+                flight.result.cancel()
 
     def _forget(self, key: str, flight: _Flight) -> None:
-        if self._flights.get(key) is flight:  # another one may have begun under this key
-            del self._flights[key]
+        with self._lock:
+            if self._flights.get(key) is flight:  # another one may have begun under this key
+                del self._flights[key]

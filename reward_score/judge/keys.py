@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from .errors import JudgeSettingsError
 
-KEY_VARIABLES = ("MEDGRPO_JUDGE_API_KEY", "OPENAI_API_KEY")
 KEY_FILE_VARIABLE = "MEDGRPO_JUDGE_API_KEY_FILE"
+KEY_VARIABLES = ("MEDGRPO_JUDGE_API_KEY", KEY_FILE_VARIABLE, "OPENAI_API_KEY")
 
 
 def find_key(given: str | None, variable: str | None = None) -> str:
@@ -29,18 +29,18 @@ def find_key(given: str | None, variable: str | None = None) -> str:
         key, where = os.environ.get(variable), variable
         if not key:
             raise JudgeSettingsError(f"judge: no key: key_variable names {variable}, which is not set")
-    if key is None and os.environ.get(KEY_VARIABLES[0]):
-        key, where = os.environ[KEY_VARIABLES[0]], KEY_VARIABLES[0]
-    if key is None and os.environ.get(KEY_FILE_VARIABLE):
-        path, where = Path(os.environ[KEY_FILE_VARIABLE]), f"the file of {KEY_FILE_VARIABLE}"
-        try:
-            key = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise JudgeSettingsError(f"judge: {path}: {type(error).__name__}: expected a file with the key") from None
-    if key is None and os.environ.get(KEY_VARIABLES[1]):
-        key, where = os.environ[KEY_VARIABLES[1]], KEY_VARIABLES[1]
     if key is None:
-        raise JudgeSettingsError(f"judge: no key: set {KEY_VARIABLES[0]}, {KEY_FILE_VARIABLE} or {KEY_VARIABLES[1]}")
+        where = next((name for name in KEY_VARIABLES if os.environ.get(name)), "")
+        if not where:
+            raise JudgeSettingsError(f"judge: no key: set {', '.join(KEY_VARIABLES[:-1])} or {KEY_VARIABLES[-1]}")
+        key = os.environ[where]
+        if where == KEY_FILE_VARIABLE:
+            where, path = f"the file of {KEY_FILE_VARIABLE}", Path(key)
+            try:
+                key = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as error:
+                told = f"{type(error).__name__}: expected a file with the key"
+                raise JudgeSettingsError(f"judge: {path}: {told}") from None
     key = key.strip()
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise JudgeSettingsError(f"judge: the key from {where} is not one printable word")

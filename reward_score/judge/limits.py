@@ -13,8 +13,9 @@ excess in advance; only then a minute may hold more, by that excess.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from .errors import JudgeBudgetExceeded, JudgeError, JudgeRateLimited, JudgeSettingsError, JudgeUnavailable
 
@@ -34,7 +35,7 @@ class Limits:
     Attributes:
         requests_per_min: HTTP requests in any minute.
         tokens_per_min: tokens in any minute, as estimated when sent and corrected when known.
-        in_flight: requests under way at once.
+        max_in_flight: requests under way at once.
         budget_usd: dollars over the whole life of the store, with what may have been spent by calls without a reply.
         max_failed_share: no calls any more when more than this share of the last judgements failed for the
             infrastructure's sake; 1 never stops.
@@ -47,29 +48,29 @@ class Limits:
 
     requests_per_min: float | None = None
     tokens_per_min: float | None = None
-    in_flight: int | None = 64
+    max_in_flight: int | None = 64
     budget_usd: float | None = None
     max_failed_share: float = 0.5
     failure_window: int = 50
     cooldown_s: float = 30.0
 
     def __post_init__(self) -> None:
-        for name in ("requests_per_min", "tokens_per_min", "in_flight"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise JudgeSettingsError(f"judge: {name} is {value!r}: expected more than 0, or None for no limit")
-        if self.in_flight is not None and self.in_flight < 1:
-            raise JudgeSettingsError(f"judge: in_flight is {self.in_flight!r}: expected at least 1")
-        if self.budget_usd is not None and not 0 <= self.budget_usd < math.inf:
-            raise JudgeSettingsError(f"judge: budget_usd is {self.budget_usd!r}: expected dollars, 0 or more")
-        if not 0 <= self.max_failed_share <= 1:
-            raise JudgeSettingsError(f"judge: max_failed_share is {self.max_failed_share!r}: expected 0 to 1")
-        if not 1 <= self.failure_window <= MAX_OUTCOMES:
-            raise JudgeSettingsError(
-                f"judge: failure_window is {self.failure_window!r}: expected 1 to {MAX_OUTCOMES} judgements"
-            )
-        if not 0 <= self.cooldown_s < math.inf:
-            raise JudgeSettingsError(f"judge: cooldown_s is {self.cooldown_s!r}: expected seconds, 0 or more")
+        for name in ("requests_per_min", "tokens_per_min"):
+            expected = "more than 0, or None for no limit"
+            check(self, name, lambda per_min: per_min is None or 0 < per_min < math.inf, expected)
+        expected = "more than 0 calls, or None for no limit"
+        check(self, "max_in_flight", lambda calls: calls is None or 1 <= calls < math.inf, expected)
+        check(self, "budget_usd", lambda usd: usd is None or 0 <= usd < math.inf, "dollars, 0 or more")
+        check(self, "max_failed_share", lambda share: 0 <= share <= 1, "0 to 1")
+        check(self, "failure_window", lambda window: 1 <= window <= MAX_OUTCOMES, f"1 to {MAX_OUTCOMES} judgements")
+        check(self, "cooldown_s", lambda seconds: 0 <= seconds < math.inf, "seconds, 0 or more")
+
+
+def check(settings: object, name: str, right: Callable[[Any], bool], expected: str) -> None:
+    """Raises JudgeSettingsError if a setting is not right."""
+    value = getattr(settings, name)
+    if not right(value):
+        raise JudgeSettingsError(f"judge: {name} is {value!r}: expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,7 @@ def decide(
         if _more(spent + held.usd + held.others_usd + estimate.cost_usd, limits.budget_usd):
             # Most of what is reserved comes back when calls under way end far below their upper bounds.
             return Decision(lane)
-    if (trial and held.trials) or (limits.in_flight is not None and held.in_flight >= limits.in_flight):
+    if (trial and held.trials) or (limits.max_in_flight is not None and held.in_flight >= limits.max_in_flight):
         return Decision(lane)
     return _paced(name, lane, now, estimate, limits, within_s, trial)
 
@@ -213,22 +214,18 @@ def token_seconds(limits: Limits) -> float:
 def _paced(
     name: str, lane: Lane, now: float, estimate: Estimate, limits: Limits, within_s: float, trial: bool
 ) -> Decision:
-    send = now
+    paces = {}
     if limits.requests_per_min:
-        requests = Pace.of_requests(limits.requests_per_min)
-        send = max(send, requests.earliest(lane.request_clock, now, 1))
+        paces["request_clock"] = Pace.of_requests(limits.requests_per_min), lane.request_clock, 1
     if limits.tokens_per_min:
-        tokens = Pace.of_tokens(limits.tokens_per_min)
-        send = max(send, tokens.earliest(lane.token_clock, now, estimate.tokens))
+        paces["token_clock"] = Pace.of_tokens(limits.tokens_per_min), lane.token_clock, estimate.tokens
+    send = max([now, *(pace.earliest(clock, now, units) for pace, clock, units in paces.values())])
     if send - now > within_s:
         told = f"our own limits would make it wait {send - now:.0f} s, longer than {within_s:.0f} s"
         return Decision(lane, error=JudgeRateLimited(f"judge: {name}: {told}"))
     # Both clocks count the call where it is really sent, which is where the slower of the two lets it go.
-    if limits.requests_per_min:
-        lane = replace(lane, request_clock=requests.after(lane.request_clock, now, 1, send))
-    if limits.tokens_per_min:
-        lane = replace(lane, token_clock=tokens.after(lane.token_clock, now, estimate.tokens, send))
-    return Decision(lane, granted=True, wait_s=send - now, trial=trial)
+    clocks = {name: pace.after(clock, now, units, send) for name, (pace, clock, units) in paces.items()}
+    return Decision(replace(lane, **clocks), granted=True, wait_s=send - now, trial=trial)
 
 
 def _more(sum_usd: float, budget_usd: float) -> bool:

@@ -9,7 +9,9 @@ Latencies are counted in buckets, so that histograms of many processes add up: t
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 LATENCY = "latency/"
 """Prefix of the histogram's counters; the bucket's number follows."""
@@ -31,16 +33,13 @@ def latency_quantile(counts: Sequence[float], share: float) -> float:
 
     Args:
         counts: calls by bucket, at least one in all.
-        share: 0 to 1.
+        share: above 0, to 1.
     """
-    wanted, passed = share * sum(counts), 0.0
-    last = max(place for place, count in enumerate(counts) if count > 0)
-    for place, count in enumerate(counts):
-        if count > 0 and (passed + count >= wanted or place == last):
-            within = min(1.0, max(0.0, (wanted - passed) / count))
-            return SHORTEST_S * 10 ** ((place + within) / PER_DECADE)
-        passed += count
-    raise AssertionError("unreachable: the last filled bucket returns")
+    totals = list(accumulate(counts))
+    wanted = share * totals[-1]
+    place = bisect_left(totals, wanted)
+    within = (wanted - (totals[place] - counts[place])) / counts[place]
+    return SHORTEST_S * 10 ** ((place + within) / PER_DECADE)
 
 
 def metrics(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -68,15 +68,23 @@ class OfflineJudge:
             return Judgement.lowest(self.name)
         content = overlap(said.stems, gold.stems, excess(said, gold))
         order = _f1_sets(said.bigrams, gold.bigrams, content)
-        actions = _own_words(said, gold, content, _actions)
-        return Judgement(
-            terminology=_scale(_own_words(said, gold, content, _by_base(is_term))),
-            instruments_anatomy=_scale(_own_words(said, gold, content, _by_base(is_instrument_or_anatomy))),
-            specificity=_scale(_mix(ORDER_WEIGHT_SPECIFICITY, order, _covered(said, gold))),
-            procedure_context=_scale(_mix(ORDER_WEIGHT_CONTEXT, order, content)),
-            action_state=_scale(_mix(ORDER_WEIGHT_ACTION, order, actions)),
-            judge=self.name,
-        )
+
+        def own(mine: Set[str], theirs: Set[str]) -> float:
+            return _mix(DIMENSION_WEIGHT, _f1_sets(mine, theirs, content), content)
+
+        # The reference decides which of its stems are actions: 'elevates' there and 'elevating' here are the same.
+        actions = own((said.stems & gold.actions) | (said.actions - gold.stems), gold.actions)
+        shares = {
+            "terminology": own(said.stems_that(is_term), gold.stems_that(is_term)),
+            "instruments_anatomy": own(
+                said.stems_that(is_instrument_or_anatomy), gold.stems_that(is_instrument_or_anatomy)
+            ),
+            "specificity": _mix(ORDER_WEIGHT_SPECIFICITY, order, _covered(said, gold)),
+            "procedure_context": _mix(ORDER_WEIGHT_CONTEXT, order, content),
+            "action_state": _mix(ORDER_WEIGHT_ACTION, order, actions),
+        }
+        scores = {name: min(float(HIGHEST), LOWEST + (HIGHEST - LOWEST) * share) for name, share in shares.items()}
+        return Judgement(**scores, judge=self.name)
 
 
 @dataclass(frozen=True)
@@ -92,6 +100,10 @@ class Words:
     actions: Set[str]
     repeats: int
     total: int
+
+    def stems_that(self, are: Callable[[str], bool]) -> Set[str]:
+        """The stems of a kind, negated ones among them."""
+        return {word for word in self.stems if are(word.removeprefix("¬"))}
 
 
 @lru_cache(maxsize=16_384)
@@ -156,26 +168,5 @@ def _f1_sets(said: Set, gold: Set, otherwise: float) -> float:
     return overlap(said, gold)
 
 
-def _own_words(said: Words, gold: Words, content: float, pick: Callable[[Words, Words], Sequence[Set[str]]]) -> float:
-    mine, theirs = pick(said, gold)
-    return _mix(DIMENSION_WEIGHT, _f1_sets(mine, theirs, content), content)
-
-
-def _by_base(test: Callable[[str], bool]) -> Callable[[Words, Words], Sequence[Set[str]]]:
-    def pick(said: Words, gold: Words) -> Sequence[Set[str]]:
-        return [{word for word in side.stems if test(word.removeprefix("¬"))} for side in (said, gold)]
-
-    return pick
-
-
-def _actions(said: Words, gold: Words) -> Sequence[Set[str]]:
-    # The reference decides which of its stems are actions: 'elevates' there and 'elevating' here are the same.
-    return (said.stems & gold.actions) | (said.actions - gold.stems), gold.actions
-
-
 def _mix(weight: float, first: float, second: float) -> float:
     return weight * first + (1 - weight) * second
-
-
-def _scale(share: float) -> float:
-    return min(float(HIGHEST), LOWEST + (HIGHEST - LOWEST) * share)

@@ -42,8 +42,6 @@ _NAME = re.compile(r"[\w-]+", re.ASCII)
 _VERSION = re.compile(r"version: ([\w.-]+)\s*", re.ASCII)
 _PLACEHOLDERS = {"system": {"nonce", "kind"}, "user": {"nonce", "kind", "question", "reference", "candidate"}}
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
-_CONTROLS = {code: None for code in (*range(32), 127) if chr(code) not in "\n\t"}
-_BEYOND = re.compile("[\U00010000-\U0010ffff]+")
 
 
 @dataclass(frozen=True)
@@ -108,9 +106,7 @@ def clean(text: str) -> str:
     """
     if text.replace("\n", "").replace("\t", "").isprintable():  # one pass in C, true for nearly every text
         return text.strip()
-    if text.isascii():
-        return text.translate(_CONTROLS).strip()
-    return _BEYOND.sub(_seen, _unseen().sub("", text)).strip()
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _UNSEEN).strip()
 
 
 def messages(
@@ -190,19 +186,3 @@ def _checked(path: Path, sections: list[tuple[str, str]]) -> dict[str, str]:
         if found["user"].count(f"{{{{{what}}}}}") > 1:
             wrong("user", f"holds {{{{{what}}}}} twice")
     return found
-
-
-@cache
-def _unseen() -> re.Pattern[str]:
-    """The unseen characters of the first plane. With the hundreds of ranges beyond it, a pattern would be slow."""
-    codes = (code for code in range(0x10000) if chr(code) not in "\n\t")
-    unseen = "".join(f"\\u{code:04x}" for code in codes if _is_unseen(chr(code)))
-    return re.compile(f"[{unseen}]+")
-
-
-def _seen(match: re.Match[str]) -> str:
-    return "".join([c for c in match[0] if not _is_unseen(c)])
-
-
-def _is_unseen(character: str) -> bool:
-    return unicodedata.category(character) in _UNSEEN

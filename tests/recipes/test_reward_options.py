@@ -18,6 +18,7 @@ from recipes.medgrpo.reward_options import (
     signal_settings_of,
 )
 from reward_score.judge import Judge
+from reward_score.judge.options import Options
 from reward_score.judge.prompting import PROMPT_FOLDER, load_prompt
 from reward_score.settings import JUDGES, SCORING_JUDGES, Settings
 
@@ -61,7 +62,8 @@ def test_every_argument_is_a_setting_of_the_judge():
         **{"requests_per_min": 600.0, "tokens_per_min": 1e5, "max_in_flight": 9},
         **{"prompt_price": 0.0, "completion_price": 0.5},
     }
-    assert set(settings["judge_settings"]) <= set(inspect.signature(Judge).parameters)
+    known = {*inspect.signature(Judge).parameters, *(item.name for item in dataclasses.fields(Options))}
+    assert set(settings["judge_settings"]) <= known - {"options"}
     assert set(settings) <= {item.name for item in dataclasses.fields(Settings)}
     # A key itself is no argument; the name of its variable may be.
     assert [name for name in vars(parsed(*ALL)) if "key" in name] == ["judge_second_key_variable"]

@@ -132,7 +132,7 @@ def test_a_wait_that_is_too_long_reserves_nothing():
 
 
 def test_full_slots_reserve_nothing():
-    limits = Limits(in_flight=2, requests_per_min=60)
+    limits = Limits(max_in_flight=2, requests_per_min=60)
 
     decision = ask(Lane(), START, limits, held=Held(in_flight=2))
 
@@ -227,8 +227,8 @@ def test_a_share_of_one_never_stops():
     [
         {"requests_per_min": 0},
         {"tokens_per_min": -1},
-        {"in_flight": 0},
-        {"in_flight": 0.5},
+        {"max_in_flight": 0},
+        {"max_in_flight": 0.5},
         {"budget_usd": -0.01},
         {"budget_usd": float("nan")},
         {"requests_per_min": float("inf")},

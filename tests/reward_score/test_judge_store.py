@@ -220,7 +220,7 @@ def in_threads(use, count):
 
 def test_all_threads_share_one_pace(where):
     """6,000 a minute: 120 at once, then 98 a second, whoever asks. When each call is to be sent is told, not waited."""
-    store, limits = open_store(where), Limits(requests_per_min=6_000, in_flight=None)
+    store, limits = open_store(where), Limits(requests_per_min=6_000, max_in_flight=None)
 
     async def use():
         return [time.monotonic() + (await ticket(store, limits)).wait_s for _ in range(60)]
@@ -236,7 +236,7 @@ def test_all_threads_share_one_pace(where):
 
 
 def test_no_more_calls_in_flight_than_allowed_over_all_threads(where):
-    store, limits, calls = open_store(where), Limits(in_flight=5), []
+    store, limits, calls = open_store(where), Limits(max_in_flight=5), []
 
     async def call():
         mine = await ticket(store, limits)
@@ -255,7 +255,7 @@ def test_no_more_calls_in_flight_than_allowed_over_all_threads(where):
 
 
 def test_callers_are_served_in_turn_and_wait_no_longer_than_they_want(where):
-    limits = Limits(in_flight=1)
+    limits = Limits(max_in_flight=1)
 
     async def use(store):
         first = await ticket(store, limits)
@@ -273,7 +273,7 @@ def test_callers_are_served_in_turn_and_wait_no_longer_than_they_want(where):
 
 def test_what_stops_one_waiting_caller_stops_all(where):
     """A caller that holds the only slot spends the budget: those behind it are told, and not kept."""
-    limits = Limits(in_flight=1, budget_usd=1.0)
+    limits = Limits(max_in_flight=1, budget_usd=1.0)
 
     async def use(store):
         first = await ticket(store, limits, Estimate(100, 0.5))
@@ -287,7 +287,7 @@ def test_what_stops_one_waiting_caller_stops_all(where):
 
 
 def test_who_is_cancelled_when_it_is_its_turn_passes_it_on(where):
-    limits = Limits(in_flight=1)
+    limits = Limits(max_in_flight=1)
 
     async def use(store):
         for _ in range(20):
@@ -309,7 +309,7 @@ def test_who_is_cancelled_when_it_is_its_turn_passes_it_on(where):
 
 
 def test_callers_whose_loop_is_gone_keep_nobody_waiting(where):
-    limits = Limits(in_flight=1)
+    limits = Limits(max_in_flight=1)
     store = open_store(where)
     first = asyncio.run(ticket(store, limits))
     gone = asyncio.new_event_loop()
@@ -330,12 +330,12 @@ def test_dollars_of_a_killed_process_stay_counted(tmp_path):
     """Its slots are free again, and the budget is not exceeded by what its calls may have cost."""
     body = """
     for _ in range(3):
-        await store.admit("m", Estimate(100, 0.25), Limits(in_flight=3, budget_usd=1.0), 60)
+        await store.admit("m", Estimate(100, 0.25), Limits(max_in_flight=3, budget_usd=1.0), 60)
     say("held")
     await asyncio.sleep(60)
     """
     kill_after(start(tmp_path, body))
-    limits = Limits(in_flight=3, budget_usd=1.0)
+    limits = Limits(max_in_flight=3, budget_usd=1.0)
 
     async def use(store):
         with pytest.raises(JudgeBudgetExceeded, match=r"\$0.7500 perhaps spent by calls without a reply"):

@@ -25,7 +25,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -51,13 +51,17 @@ FRAMING_TOKENS = 8
 """What a chat endpoint puts around two messages."""
 
 
-@dataclass(frozen=True)
-class RowCalls:
-    """One answer's judge calls: how many, and the bytes of their prompts without candidates, and of the references."""
+class RowCalls(NamedTuple):
+    """Judge calls: how many, and the bytes of their prompts without candidates, and of the references."""
 
-    calls: int
-    prompt_bytes: int
-    reference_bytes: int
+    calls: float = 0.0
+    prompt_bytes: float = 0.0
+    reference_bytes: float = 0.0
+
+
+def added(asked: Iterable[RowCalls], times: float = 1.0) -> RowCalls:
+    """The calls of all, so many times."""
+    return RowCalls(*(times * sum(column) for column in zip(RowCalls(), *asked, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -78,26 +82,17 @@ def size(text: str) -> int:
 def row_calls(prompt: Prompt, task: str, ground_truth: str, question: str | None, still: bool = False) -> RowCalls:
     """What judging one answer to a row takes. Raises BadGroundTruth."""
     if task not in JUDGED:
-        return RowCalls(0, 0, 0)
+        return RowCalls()
     gold = read_gold(task, ground_truth)
-    references = [clean(text) for text in ([gold] if isinstance(gold, str) else [event.caption for event in gold])]
-    references = [text for text in references if text]
-    asked = [
-        messages(
-            prompt,
-            nonce=new_nonce(),
-            candidate="",
-            reference=reference,
-            task="image" if still else task,
-            question=question,
-        )
-        for reference in references
+    captions = [gold] if isinstance(gold, str) else [event.caption for event in gold]
+    references = [text for text in map(clean, captions) if text]
+    kind = "image" if still else task
+    chats = [
+        messages(prompt, nonce=new_nonce(), candidate="", reference=text, task=kind, question=question)
+        for text in references
     ]
-    return RowCalls(
-        len(references),
-        sum(size(message["content"]) for chat in asked for message in chat),
-        sum(map(size, references)),
-    )
+    asked = sum(size(message["content"]) for chat in chats for message in chat)
+    return RowCalls(len(references), asked, sum(map(size, references)))
 
 
 def rows_of(file: Path, tasks: Sequence[str] | None) -> Iterable[tuple[int, str, str, str, str | None, bool]]:
@@ -129,12 +124,12 @@ def by_pair(file: Path, tasks: Sequence[str] | None, prompt: Prompt) -> dict[str
     return found
 
 
-def _tokens(calls: float, prompt_bytes: float, reference_bytes: float, level: str) -> dict[str, float]:
+def _tokens(asked: RowCalls, level: str) -> dict[str, float]:
     verdict = json.dumps({"nonce": new_nonce()} | dict.fromkeys(DIMENSIONS, 3))
-    asked = prompt_bytes + reference_bytes * CANDIDATE_LENGTH[level]
+    sent = asked.prompt_bytes + asked.reference_bytes * CANDIDATE_LENGTH[level]
     return {
-        "prompt_tokens": asked / BYTES_PER_TOKEN[level] + calls * FRAMING_TOKENS,
-        "completion_tokens": calls * size(verdict) / VERDICT_BYTES_PER_TOKEN[level],
+        "prompt_tokens": sent / BYTES_PER_TOKEN[level] + asked.calls * FRAMING_TOKENS,
+        "completion_tokens": asked.calls * size(verdict) / VERDICT_BYTES_PER_TOKEN[level],
     }
 
 
@@ -152,27 +147,24 @@ def estimate(rows: Mapping[str, Sequence[RowCalls]], plan: Plan, price: tuple[fl
         ScheduleError: the batch cannot hold every pair.
     """
     quota = quotas(list(rows), plan.batch, plan.mix)
-    pairs = {}
-    totals = dict.fromkeys(("calls", "prompt_bytes", "reference_bytes"), 0.0)
+    pairs, judged = {}, []
     for source, members in sorted(rows.items()):
         answers = quota[source] * plan.steps * plan.rollouts
-        share = answers * (1 - plan.cached) / len(members)
-        calls = share * sum(row.calls for row in members)
-        if not calls:
-            continue
-        pairs[source] = {"rows": len(members), "per_step": quota[source], "answers": answers, "calls": round(calls)}
-        totals["calls"] += calls
-        totals["prompt_bytes"] += share * sum(row.prompt_bytes for row in members)
-        totals["reference_bytes"] += share * sum(row.reference_bytes for row in members)
+        asked = added(members, answers * (1 - plan.cached) / len(members))
+        if asked.calls:
+            judged.append(asked)
+            told = {"rows": len(members), "per_step": quota[source], "answers": answers, "calls": round(asked.calls)}
+            pairs[source] = told
+    total = added(judged)
     levels = {}
     for level in LEVELS:
-        tokens = _tokens(totals["calls"], totals["prompt_bytes"], totals["reference_bytes"], level)
+        tokens = _tokens(total, level)
         cost = price and (tokens["prompt_tokens"] * price[0] + tokens["completion_tokens"] * price[1]) / 1e6
         levels[level] = {name: round(value) for name, value in tokens.items()} | {"cost_usd": cost}
     return {
         "answers": plan.steps * plan.batch * plan.rollouts,
-        "calls": round(totals["calls"]),
-        "calls_per_step": round(totals["calls"] / plan.steps, 1),
+        "calls": round(total.calls),
+        "calls_per_step": round(total.calls / plan.steps, 1),
         "pairs": pairs,
         **levels,
     }

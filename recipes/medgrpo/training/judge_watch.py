@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from recipes.medgrpo.judge_guard import MAX_FAILED_SHARE, MAX_REFUSED_SHARE, TRY, fault
@@ -42,18 +42,10 @@ def members_of(judge: str | None, settings: Mapping[str, Any]) -> list[Mapping[s
     return [given for kind, given in members(judge, settings) if kind != "offline" and given.get("store")]
 
 
-class _Loop:
-    """An event loop on a thread of its own, for a caller that has none, or a running one that must not wait."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="judge-watch", daemon=True).start()
-
-    def wait(self, work: Awaitable) -> Any:
-        async def bounded() -> Any:
-            return await asyncio.wait_for(work, TIMEOUT_S)
-
-        return asyncio.run_coroutine_threadsafe(bounded(), self._loop).result()
+def _result(work: Awaitable) -> Any:
+    """What the work returns, from an event loop on a thread of its own: the caller's loop may be running."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, asyncio.wait_for(work, TIMEOUT_S)).result()
 
 
 class JudgeWatch:
@@ -71,7 +63,6 @@ class JudgeWatch:
         members = members_of(judge, judge_settings or {})
         self.lanes = sorted({str(one["model"]) for one in members})
         self._stores = [open_store(where) for where in dict.fromkeys(str(one["store"]) for one in members)]
-        self._loop = _Loop() if self._stores else None
         self._spent_usd = 0.0
         self._missed = 0
         self.last: Snapshot = self._snapshot()
@@ -80,15 +71,15 @@ class JudgeWatch:
         return bool(self._stores)
 
     def _snapshot(self) -> Snapshot:
-        found: dict[str, Counter] = {lane: Counter() for lane in self.lanes}
+        found: dict[str, Counter] = {lane: Counter() for lane in ("", *self.lanes)}
         spent_usd = 0.0
         for store in self._stores:
-            assert self._loop is not None  # there is one where there are stores
-            for lane, counts in self._loop.wait(store.snapshot()).items():
+            for lane, counts in _result(store.snapshot()).items():
                 spent_usd += counts.get("cost_usd", 0.0) + counts.get("unconfirmed_usd", 0.0)
                 # Other lanes are of other commands that share the store.
-                if lane in found:
+                if lane in self.lanes:
                     found[lane].update(counts)
+                    found[""].update(counts)
         self._spent_usd = spent_usd
         return found
 
@@ -118,31 +109,20 @@ class JudgeWatch:
             return {}
         before, self.last = self.last, after
         several, self._missed = {"steps": self._missed + 1.0} if self._missed else {}, 0
-        by_lane = {"": metrics(summed(before), summed(after))}
-        by_lane |= {lane: metrics(before[lane], after[lane]) for lane in self.lanes}
-        return {lane: found | several for lane, found in by_lane.items()}
+        return {lane: metrics(before[lane], after[lane]) | several for lane in after}
 
     def total_usd(self) -> float:
         """Dollars over the life of the stores, as the budget counts them, when they were last read."""
         return self._spent_usd
 
 
-def summed(snapshot: Snapshot) -> Counter:
-    """The counters of all lanes together."""
-    total: Counter = Counter()
-    for counts in snapshot.values():
-        total.update(counts)
-    return total
-
-
 def step_metrics(by_lane: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """`JudgeWatch.step` under the names of the log: `medgrpo/judge/...`, and by lane where there is more than one."""
-    lanes = [lane for lane in by_lane if lane]
-    shown = {"": f"{PREFIX}/judge"} | ({lane: f"{PREFIX}/judge/{lane}" for lane in lanes} if len(lanes) > 1 else {})
     return {
-        f"{prefix}/{name}": float(value)
-        for lane, prefix in shown.items()
-        for name, value in by_lane.get(lane, {}).items()
+        "/".join(part for part in (PREFIX, "judge", lane, name) if part): float(value)
+        for lane, counts in by_lane.items()
+        for name, value in counts.items()
+        if not lane or len(by_lane) > 2
     }
 
 

@@ -18,10 +18,11 @@ import json
 import os
 import socket
 import sqlite3
+import threading
 import time
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
 
 from ..errors import JudgeSettingsError, JudgeUnavailable
 
@@ -74,16 +75,6 @@ def owned(folder: Path) -> Iterator[None]:
         raise JudgeSettingsError(
             f"judge: {folder}: this process, or the one it was forked from, has the store open already"
         )
-    with _lock_file(folder):
-        _HELD.add(folder)
-        try:
-            yield
-        finally:
-            _HELD.discard(folder)
-
-
-@contextlib.contextmanager
-def _lock_file(folder: Path) -> Iterator[IO[str]]:
     with open(folder / LOCK_NAME, "a+", encoding="utf-8") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -96,7 +87,11 @@ def _lock_file(folder: Path) -> Iterator[IO[str]]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
-        yield file
+        _HELD.add(folder)
+        try:
+            yield
+        finally:
+            _HELD.discard(folder)
 
 
 def connect(path: Path | None, *, read_only: bool = False) -> sqlite3.Connection:
@@ -107,7 +102,7 @@ def connect(path: Path | None, *, read_only: bool = False) -> sqlite3.Connection
     """
     where = ":memory:" if path is None else f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
     try:
-        connection = sqlite3.connect(where, isolation_level=None, check_same_thread=False, uri=path is not None)
+        connection = sqlite3.connect(where, isolation_level="IMMEDIATE", check_same_thread=False, uri=path is not None)
         try:
             _prepare(connection, where if path is None else str(path), read_only)
         except BaseException:
@@ -163,7 +158,7 @@ def snapshot(connection: sqlite3.Connection) -> dict[str, dict[str, float]]:
 
 
 class Database:
-    """The owner's connection. Each method is one transaction. JudgeUnavailable where SQLite fails.
+    """The owner's connection, for one thread at a time. JudgeUnavailable where it is closed or SQLite fails.
 
     Args:
         folder: where the database is, made if need be; None: in memory.
@@ -174,13 +169,12 @@ class Database:
     """
 
     def __init__(self, folder: Path | None, max_mb: float) -> None:
-        self._max_bytes = max_mb * 2**20
-        self._puts, self._pid = 0, os.getpid()
-        path, self._name = None, "memory"
+        self.folder, self._max_bytes, self._puts = folder, max_mb * 2**20, 0
+        self._lock, self._pid, self._users = threading.RLock(), os.getpid(), 1
+        path = None if folder is None else folder / FILE_NAME
+        self._name = path or "memory"
         with contextlib.ExitStack() as stack:
             if folder is not None:
-                path = folder / FILE_NAME
-                self._name = str(path)
                 try:
                     folder.mkdir(parents=True, exist_ok=True)
                     stack.enter_context(owned(folder))
@@ -188,7 +182,7 @@ class Database:
                     raise JudgeSettingsError(f"judge: {folder}: {error.strerror}: expected a folder") from None
             self._connection = connect(path)
             stack.callback(self._connection.close)
-            self._owned = stack.pop_all()
+            self._close = weakref.finalize(self, _close, stack.pop_all(), self._pid)
         with self._transaction() as connection:
             connection.execute(
                 "INSERT INTO ledger SELECT lane, 0, sum(usd) FROM reserved WHERE true GROUP BY lane"
@@ -197,28 +191,31 @@ class Database:
             connection.execute("DELETE FROM reserved")
 
     @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """For one thread at a time, as long as the store is open."""
+        if self._pid != os.getpid():  # before the lock, which a fork may have copied while it was held
+            raise JudgeSettingsError("judge: this process was forked from the one that has the store open")
+        with self._lock:
+            if not self._close.alive:
+                raise JudgeUnavailable("judge: the store is closed")
+            yield
+
+    @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        try:
-            self._connection.execute("BEGIN IMMEDIATE")
+        with self._locked():
             try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-        except sqlite3.Error as error:
-            raise JudgeUnavailable(f"judge: store {self._name}: {error}") from None
+                with self._connection:
+                    yield self._connection
+            except sqlite3.Error as error:
+                raise JudgeUnavailable(f"judge: store {self._name}: {error}") from None
 
     def get(self, key: str) -> dict | None:
         """A kept verdict, or None; reading it counts as its use today."""
-        try:
-            row = self._connection.execute("SELECT verdict, used FROM verdicts WHERE key = ?", (key,)).fetchone()
+        with self._transaction() as connection:
+            row = connection.execute("SELECT verdict, used FROM verdicts WHERE key = ?", (key,)).fetchone()
             today = int(time.time()) // DAY_S
             if row and row[1] != today:
-                self._connection.execute("UPDATE verdicts SET used = ? WHERE key = ?", (today, key))
-        except sqlite3.Error as error:
-            raise JudgeUnavailable(f"judge: store {self._name}: {error}") from None
+                connection.execute("UPDATE verdicts SET used = ? WHERE key = ?", (today, key))
         try:
             verdict = row and json.loads(row[0])
         except (TypeError, ValueError):
@@ -227,7 +224,7 @@ class Database:
         return verdict if verdict is None or isinstance(verdict, dict) else {}
 
     def put(self, key: str, verdict: Mapping[str, int], about: Mapping[str, str]) -> None:
-        """Keep a verdict; of two for the same key the first stays."""
+        """Keep a verdict; of two the first stays. ``about``: ``model``, ``prompt``, ``task``, for the statistics."""
         now = time.time()
         told = [str(about.get(name, "")) for name in ("model", "prompt", "task")]
         row = (key, json.dumps(verdict, allow_nan=False), *told, now, int(now) // DAY_S)
@@ -237,17 +234,6 @@ class Database:
             if self._puts % EVICT_EVERY == 0 and live_bytes(connection) > self._max_bytes:
                 remove_least_used(connection, EVICT_ROWS)
 
-    def reserve(self, ticket: int, lane: str, usd: float) -> None:
-        """Note the most that a call can cost, before it is sent."""
-        with self._transaction() as connection:
-            connection.execute("INSERT INTO reserved VALUES (?, ?, ?)", (ticket, lane, usd))
-
-    def book(self, ticket: int, lane: str, cost_usd: float, unconfirmed_usd: float) -> None:
-        """Put what a call cost, or may have cost, in the place of what was reserved for it."""
-        with self._transaction() as connection:
-            connection.execute("DELETE FROM reserved WHERE ticket = ?", (ticket,))
-            connection.execute(BOOK, (lane, cost_usd, unconfirmed_usd))
-
     def count(self, lane: str, counts: Mapping[str, float]) -> None:
         """Add to the lane's counters."""
         with self._transaction() as connection:
@@ -256,12 +242,27 @@ class Database:
                 [(lane, name, value) for name, value in counts.items()],
             )
 
-    def snapshot(self) -> dict[str, dict[str, float]]:
-        """All counters by lane, the ledger's dollars among them."""
+    async def snapshot(self) -> dict[str, dict[str, float]]:
+        """All counters by lane since the store was made, the ledger's dollars among them."""
         with self._transaction() as connection:
             return snapshot(connection)
 
-    def close(self) -> None:
-        """Close the connection and let the folder go. Nothing in a forked child, where SQLite must not be touched."""
-        if self._pid == os.getpid():
-            self._owned.close()
+    def opened_again(self) -> bool:
+        """Count another user of this store; False when it is closed, or another process's."""
+        if self._pid != os.getpid():
+            return False
+        with self._lock:
+            self._users += self._close.alive
+            return self._close.alive
+
+    async def close(self) -> None:
+        """With the last user, let the folder go. So does the end of the process."""
+        with self._lock:
+            self._users -= 1
+            if self._users <= 0:
+                self._close()
+
+
+def _close(resources: contextlib.ExitStack, pid: int) -> None:
+    if pid == os.getpid():  # in a forked child SQLite must not be touched
+        resources.close()

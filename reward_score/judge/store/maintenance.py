@@ -101,6 +101,7 @@ def prune(
         if max_mb is not None:
             removed += _shrink(connection, max_mb * 2**20, removed if dry_run else 0, dry_run)
         if removed and not dry_run:
+            connection.commit()
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         return removed

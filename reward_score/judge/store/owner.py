@@ -10,20 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import os
-import threading
 import time
 import weakref
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import defaultdict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import JudgeError, JudgeRateLimited, JudgeSettingsError, JudgeUnavailable
+from ..errors import JudgeError, JudgeRateLimited, JudgeUnavailable
 from ..flights import Flights
 from ..limits import Estimate, Held, Lane, Limits, decide, judged, settled, token_seconds
 from ..metering import latency_bucket
-from .database import Database
+from .database import BOOK, Database, snapshot
 
 
 @dataclass(frozen=True)
@@ -38,37 +36,22 @@ class Ticket:
     wait_s: float
 
 
-class _Waiting:
+class _Waiting(deque[asyncio.Future]):
     """Callers of one lane that found no room, the one who waits longest first. The store's lock is held around it."""
-
-    def __init__(self) -> None:
-        self._callers: list[tuple[asyncio.Future, asyncio.AbstractEventLoop]] = []
-
-    def __len__(self) -> int:
-        return len(self._callers)
 
     def join(self, first: bool) -> asyncio.Future:
         """What the caller waits for until there may be room. ``first``: it waited before, and keeps its place."""
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
-        self._callers.insert(0 if first else len(self._callers), (future, loop))
+        future = asyncio.get_running_loop().create_future()
+        self.insert(0 if first else len(self), future)
         return future
-
-    def leave(self, future: asyncio.Future) -> bool:
-        """Wait no longer; False when it was the caller's turn already."""
-        before = len(self._callers)
-        self._callers = [caller for caller in self._callers if caller[0] is not future]
-        return len(self._callers) < before
 
     def wake(self) -> None:
         """There may be room: the first one looks."""
-        while self._callers:
-            future, loop = self._callers.pop(0)
-            try:
-                loop.call_soon_threadsafe(_wake, future)
+        while self:
+            future = self.popleft()
+            with contextlib.suppress(RuntimeError):  # that loop was closed, its callers are gone
+                future.get_loop().call_soon_threadsafe(_wake, future)
                 return
-            except RuntimeError:  # that loop was closed, its callers are gone
-                continue
 
 
 def _wake(future: asyncio.Future) -> None:
@@ -76,7 +59,7 @@ def _wake(future: asyncio.Future) -> None:
         future.set_result(None)
 
 
-class Store:
+class Store(Database):
     """The store of a folder, or (None) of this process's memory.
 
     Who writes which counter: `settle` writes ``cost_usd``, ``unconfirmed_usd`` and the latency histogram; all the
@@ -85,40 +68,23 @@ class Store:
     Attributes:
         folder: where it is kept.
         flights: judgements under way, by the key of their verdict.
-
-    Raises:
-        JudgeSettingsError: another process owns the folder, or no store can be opened there. The methods raise
-            JudgeUnavailable where the store is closed or broken.
     """
 
     def __init__(self, folder: Path | None, max_mb: float) -> None:
-        self.folder = folder
+        super().__init__(folder, max_mb)
         self.flights = Flights()
-        self._database = Database(folder, max_mb)
-        self._close = weakref.finalize(self, self._database.close)
-        self._lock = threading.RLock()
         self._lanes: defaultdict[str, Lane] = defaultdict(Lane)
-        for name, found in self._database.snapshot().items():
-            self._lanes[name] = Lane(
-                confirmed_usd=found.get("cost_usd", 0.0), unconfirmed_usd=found.get("unconfirmed_usd", 0.0)
-            )
+        with self._transaction() as connection:
+            for name, found in snapshot(connection).items():
+                self._lanes[name] = Lane(
+                    confirmed_usd=found.get("cost_usd", 0.0), unconfirmed_usd=found.get("unconfirmed_usd", 0.0)
+                )
         self._tickets: dict[int, Ticket] = {}
         self._numbers = itertools.count(1)
         self._waiting: defaultdict[str, _Waiting] = defaultdict(_Waiting)
-        self._pid, self._users = os.getpid(), 1
 
     def __repr__(self) -> str:
         return f"Store({'in memory' if self.folder is None else str(self.folder)!r})"
-
-    def get(self, key: str) -> dict | None:
-        """A kept verdict, or None."""
-        with self._opened() as database:
-            return database.get(key)
-
-    def put(self, key: str, verdict: Mapping[str, int], about: Mapping[str, str]) -> None:
-        """Keep a verdict; of two the first stays. ``about``: ``model``, ``prompt``, ``task``, for the statistics."""
-        with self._opened() as database:
-            database.put(key, verdict, about)
 
     async def admit(self, lane: str, estimate: Estimate, limits: Limits, within_s: float) -> Ticket:
         """Reserve a call: a slot, its place in the pace, its dollars. Callers of a lane are served in turn.
@@ -142,7 +108,9 @@ class Store:
                     await found
             except BaseException as error:
                 with self._lock:
-                    if not self._waiting[lane].leave(found):
+                    if found in self._waiting[lane]:
+                        self._waiting[lane].remove(found)
+                    else:
                         self._waiting[lane].wake()  # it was this caller's turn, and is the next one's
                 if isinstance(error, TimeoutError):
                     told = f"judge: {lane}: waited {within_s:.3g} s for our own limits"
@@ -152,7 +120,7 @@ class Store:
     def _ticket_or_place(
         self, lane: str, estimate: Estimate, limits: Limits, within_s: float, waited: bool
     ) -> Ticket | asyncio.Future:
-        with self._opened() as database:
+        with self._locked():
             waiting = self._waiting[lane]
             if waiting and not waited:
                 return waiting.join(first=False)
@@ -164,7 +132,8 @@ class Store:
                     return waiting.join(first=waited)
                 number = next(self._numbers)
                 if decision.granted and estimate.cost_usd:
-                    database.reserve(number, lane, estimate.cost_usd)
+                    with self._transaction() as connection:
+                        connection.execute("INSERT INTO reserved VALUES (?, ?, ?)", (number, lane, estimate.cost_usd))
                 self._lanes[lane] = decision.lane
                 if decision.error:
                     raise decision.error
@@ -202,11 +171,12 @@ class Store:
             self._lanes[lane] = settled(self._lanes[lane], reserved_usd, cost_usd, more_s)
             for waiting in self._waiting.values():  # other lanes may wait for the dollars
                 waiting.wake()
-            with self._opened() as database:
-                spent = (0.0, reserved_usd) if cost_usd is None else (cost_usd, 0.0)
-                database.book(ticket.number, lane, *spent)
-                if latency_s is not None:
-                    database.count(lane, {latency_bucket(latency_s): 1})
+            spent = (0.0, reserved_usd) if cost_usd is None else (cost_usd, 0.0)
+            with self._transaction() as connection:
+                connection.execute("DELETE FROM reserved WHERE ticket = ?", (ticket.number,))
+                connection.execute(BOOK, (lane, *spent))
+            if latency_s is not None:
+                super().count(lane, {latency_bucket(latency_s): 1})
 
     def count(self, lane: str, counts: Mapping[str, float], answered: bool | None = None) -> None:
         """Add to the lane's counters. Where a broken database does not take them, the judging goes on.
@@ -215,42 +185,13 @@ class Store:
             answered: feeds the breaker: True for a judgement that the endpoint answered (a refusal is an answer),
                 False for one that failed for the infrastructure's sake, None for what did not ask it (blank, kept).
         """
-        with self._opened() as database:
+        with self._locked():
             if counts:
                 with contextlib.suppress(JudgeUnavailable):
-                    database.count(lane, counts)
+                    super().count(lane, counts)
             if answered is not None:
                 self._lanes[lane] = judged(self._lanes[lane], time.monotonic(), [answered])
                 self._waiting[lane].wake()
-
-    async def snapshot(self) -> dict[str, dict[str, float]]:
-        """All counters by lane since the store was made."""
-        with self._opened() as database:
-            return database.snapshot()
-
-    def opened_again(self) -> bool:
-        """Count another user of this store; False when it is closed, or another process's."""
-        if self._pid != os.getpid():
-            return False
-        with self._lock:
-            self._users += self._close.alive
-            return self._close.alive
-
-    async def close(self) -> None:
-        """With the last user, let the folder go. So does the end of the process."""
-        with self._lock:
-            self._users -= 1
-            if self._users <= 0:
-                self._close()
-
-    @contextlib.contextmanager
-    def _opened(self) -> Iterator[Database]:
-        if self._pid != os.getpid():  # before the lock, which a fork may have copied while it was held
-            raise JudgeSettingsError("judge: this process was forked from the one that has the store open")
-        with self._lock:
-            if not self._close.alive:
-                raise JudgeUnavailable("judge: the store is closed")
-            yield self._database
 
 
 _OPEN: weakref.WeakValueDictionary[Path, Store] = weakref.WeakValueDictionary()
