@@ -19,6 +19,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -37,13 +38,12 @@ def statistics_lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"oldest of {days[0]}, newest of {days[1]}")
     lines += [f"  {group['n']:>9}  {group['model']}  {group['prompt']}  {group['task']}" for group in found["verdicts"]]
     for lane, counters in sorted(found["lanes"].items()):
-        counted = {name: counters.get(name, 0.0) for name in ("judgements", "calls", "cache_hits")}
-        tokens = [counters.get(f"{name}_tokens", 0.0) for name in ("prompt", "completion")]
+        n = Counter(counters)
         failed = sum(value for name, value in counters.items() if name.startswith(FAILED))
         lines.append(
-            f"{lane}: {counted['judgements']:.0f} judgements ({counted['cache_hits']:.0f} from the store), "
-            f"{failed:.0f} failed, {counted['calls']:.0f} calls, {tokens[0]:.0f} + {tokens[1]:.0f} tokens, "
-            f"${counters.get('cost_usd', 0.0):.4f} spent, ${counters.get('unconfirmed_usd', 0.0):.4f} perhaps spent"
+            f"{lane}: {n['judgements']:.0f} judgements ({n['cache_hits']:.0f} from the store), {failed:.0f} failed, "
+            f"{n['calls']:.0f} calls, {n['prompt_tokens']:.0f} + {n['completion_tokens']:.0f} tokens, "
+            f"${n['cost_usd']:.4f} spent, ${n['unconfirmed_usd']:.4f} perhaps spent"
         )
     return lines
 

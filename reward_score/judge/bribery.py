@@ -243,14 +243,16 @@ def find_attack(text: str) -> str | None:
         return "holds characters that cannot be seen"
     plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
     low = plain.lower()
-    if not low.isascii() and _OTHER_SCRIPT.search(low) and (found := _beyond_latin(low)):
-        return found
+    if not low.isascii() and _OTHER_SCRIPT.search(low):
+        if _MIXED_SCRIPT.search(low):
+            return "mixes scripts within a word"
+        if _FOREIGN.search(low):
+            return "speaks to the judge"
     if found := _written(f"\n{low}\n"):
         return found
     words = _words_of(low)
-    if max(map(len, words), default=0) > _LONG_WORD and _ENCODED.search(plain):
-        return "holds encoded text"
-    if "eyJ" in plain and _BASE64_JSON.search(plain):
+    long = max(map(len, words), default=0) > _LONG_WORD
+    if (long and _ENCODED.search(plain)) or ("eyJ" in plain and _BASE64_JSON.search(plain)):
         return "holds encoded text"
     if not _shingles().isdisjoint(zip(*[iter(words)] * SHINGLE, strict=False)):
         return "holds the judge's own prompt"
@@ -274,19 +276,12 @@ def _request(text: str) -> str | None:
 
 def _written(low: str) -> str | None:
     for reason, texts in _LITERALS.items():
-        for text in texts:
-            if text in low:
-                return reason
+        if any(text in low for text in texts):
+            return reason
     for needed, reason, pattern in _PATTERNS:
         if needed in low and pattern.search(low):
             return reason
     return None
-
-
-def _beyond_latin(low: str) -> str | None:
-    if _MIXED_SCRIPT.search(low):
-        return "mixes scripts within a word"
-    return "speaks to the judge" if _FOREIGN.search(low) else None
 
 
 def _words_of(low: str) -> list[str]:

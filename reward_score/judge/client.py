@@ -173,13 +173,15 @@ class Judge:
     def _kept(self, store: Store, key: str) -> Outcome | None:
         try:
             kept = store.get(key)
-            if kept is None:
-                return None
-            outcome = Outcome(_checked(kept), Usage(), CACHED)
-            self._attempts.answered = True
-            return outcome
-        except JudgeError as error:  # the store's own
+        except JudgeError as error:
             return Outcome(error, Usage())
+        if kept is None:
+            return None
+        scores = {name: kept.get(name) for name in DIMENSIONS}
+        if not all(type(score) is int and LOWEST <= score <= HIGHEST for score in scores.values()):
+            return Outcome(JudgeUnavailable("judge: the store holds a verdict that is none of ours"), Usage())
+        self._attempts.answered = True
+        return Outcome(scores, Usage(), CACHED)
 
     async def _kept_or_asked(self, store: Store, key: str, texts: Mapping[str, Any]) -> tuple[Outcome, Judge]:
         if (kept := self._kept(store, key)) is not None:  # by another thread, meanwhile
@@ -220,11 +222,3 @@ class Judge:
             if usage:
                 self.usage += usage
         self.store.count(self.model, counts, *[] if answered is None else [answered])
-
-
-def _checked(verdict: Mapping[str, Any]) -> dict[str, int]:
-    """The scores of a kept verdict; JudgeUnavailable for one that we would not have kept."""
-    scores = {name: verdict.get(name, 0) for name in DIMENSIONS}
-    if not all(type(score) is int and LOWEST <= score <= HIGHEST for score in scores.values()):
-        raise JudgeUnavailable("judge: the store holds a verdict that is none of ours")
-    return scores

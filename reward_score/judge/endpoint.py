@@ -66,6 +66,9 @@ class Reply:
 class Endpoint:
     """Sends chats to one endpoint. Safe in several event loops and threads.
 
+    Attributes:
+        form: the wording that new requests should have.
+
     Raises:
         JudgeSettingsError: no address, or no key.
     """
@@ -75,14 +78,9 @@ class Endpoint:
         self._base_url = checked_url(options.base_url)
         self._key = find_key(options.api_key, options.key_variable)
         self._filter_codes = {code.lower() for code in options.filter_codes}
-        self._form = Form(schema=bool(options.structured))
+        self.form = Form(schema=bool(options.structured))
         self._proven = False
         self._clients = PerLoop(self._client)
-
-    @property
-    def form(self) -> Form:
-        """The wording that new requests should have."""
-        return self._form
 
     def body(self, chat: list[dict[str, str]], form: Form) -> dict[str, Any]:
         """The request as it is sent."""
@@ -100,7 +98,7 @@ class Endpoint:
 
         No request has to be reworded where one of this wording was understood before.
         """
-        if complaint is None or (self._proven and form == self._form):
+        if complaint is None or (self._proven and form == self.form):
             return None
         new, old = COMPLETION_LIMITS
         if form.limit_field == new and new in complaint and self._options.max_tokens is not None:
@@ -130,7 +128,7 @@ class Endpoint:
         else:
             reply = self._read(completion, time.monotonic() - begun)
             if reply.failure is None or reply.counted:
-                self._form, self._proven = form, True
+                self.form, self._proven = form, True
             return reply
         latency_s = time.monotonic() - begun if replied else None
         return Reply(None, Usage(requests=1), not failure.billed, failure, latency_s)

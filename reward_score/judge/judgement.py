@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 DIMENSIONS = ("terminology", "instruments_anatomy", "specificity", "procedure_context", "action_state")
@@ -23,11 +23,7 @@ class Usage:
     requests: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.prompt_tokens + other.prompt_tokens,
-            self.completion_tokens + other.completion_tokens,
-            self.requests + other.requests,
-        )
+        return Usage(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
 
     def cost_usd(self, prompt_price: float, completion_price: float) -> float:
         """Dollars, at prices in dollars per million tokens."""

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ..settings import JUDGES
@@ -39,6 +40,13 @@ def members(kind: str, settings: Mapping[str, Any]) -> list[tuple[str, dict[str,
     return [(kind, first), (other, own if other == "offline" else {**shared, **own})]
 
 
+def members_of(judge: str | None, settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Settings of every judge behind a store: one, two that are averaged, or none for the offline judge."""
+    if judge is None:
+        return []
+    return [given for kind, given in members(judge, settings) if kind != "offline" and given.get("store")]
+
+
 def make_judge(kind: str, settings: Mapping[str, Any], router_address: str | None = None) -> Any:
     """The judge that settings name.
 
@@ -57,17 +65,17 @@ def make_judge(kind: str, settings: Mapping[str, Any], router_address: str | Non
 
 
 def _one(kind: str, settings: Mapping[str, Any], router_address: str | None) -> Any:
+    if kind == "router" and router_address is None:
+        raise JudgeSettingsError("judge: router: verl runs no reward model: set reward.reward_model.enable=True")
+    if kind not in JUDGES:
+        raise JudgeSettingsError(f"judge: {kind!r}: expected {', '.join(JUDGES)}")
+    makers: dict[str, Callable[..., Any]] = {
+        "offline": OfflineJudge,
+        "openai": Judge,
+        "router": partial(Judge.for_router, router_address),
+    }
     try:
-        if kind == "offline":
-            return OfflineJudge(**settings)
-        if kind == "openai":
-            return Judge(**settings)
-        if kind == "router":
-            if router_address is None:
-                told = "verl runs no reward model: set reward.reward_model.enable=True"
-                raise JudgeSettingsError(f"judge: router: {told}")
-            return Judge.for_router(router_address, **settings)
+        return makers[kind](**settings)
     except TypeError as error:
         # Python's own words for an argument that does not exist.
         raise JudgeSettingsError(f"judge: {kind}: {error}") from None
-    raise JudgeSettingsError(f"judge: {kind!r}: expected {', '.join(JUDGES)}")

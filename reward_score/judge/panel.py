@@ -91,7 +91,11 @@ class AveragedJudge:
             # False sorts first: a failure of the infrastructure before one that the answer may have caused.
             place = min(failures, key=lambda place: failures[place].answer_caused)
             raise type(failures[place])(f"{self.judges[place].name}: {failures[place]}", usage=usage)
-        self._count(max(_apart(one, other) for one, other in combinations(given, 2)))
+        counts = {"disagreement": max(_apart(one, other) for one, other in combinations(given, 2)), "compared": 1}
+        with self._lock:
+            self._own.update(counts)
+        if self._keeper is not None:
+            self._keeper.store.count(self._keeper.model, counts)
         means = {name: sum(getattr(result, name) for result in given) / len(given) for name in DIMENSIONS}
         return Judgement(**means, judge=self.name, usage=usage)
 
@@ -100,13 +104,6 @@ class AveragedJudge:
         for judge in self.judges:
             if hasattr(judge, "aclose"):
                 await judge.aclose()
-
-    def _count(self, apart: float) -> None:
-        counts = {"disagreement": apart, "compared": 1}
-        with self._lock:
-            self._own.update(counts)
-        if self._keeper is not None:
-            self._keeper.store.count(self._keeper.model, counts)
 
 
 def _apart(one: Judgement, other: Judgement) -> float:

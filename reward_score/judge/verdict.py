@@ -21,7 +21,7 @@ from __future__ import annotations
 import hmac
 import json
 import re
-from typing import Any, NoReturn
+from typing import Any
 
 from .errors import JudgeMalformed
 from .judgement import DIMENSIONS, HIGHEST, LOWEST
@@ -74,9 +74,7 @@ def _only_object(text: str) -> str:
 
 def _loaded(text: str) -> dict[str, Any]:
     try:
-        return json.loads(text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_whole)
-    except JudgeMalformed:
-        raise
+        return json.loads(text, object_pairs_hook=_unique, parse_float=_whole)
     except (ValueError, RecursionError):
         raise JudgeMalformed("verdict: expected one JSON object with whole numbers") from None
 
@@ -86,10 +84,6 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise JudgeMalformed("verdict: a key occurs twice")
     return found
-
-
-def _no_constant(_: str) -> NoReturn:
-    raise JudgeMalformed("verdict: NaN and Infinity are no scores")
 
 
 def _whole(number: str) -> int:

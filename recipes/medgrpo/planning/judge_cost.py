@@ -95,8 +95,8 @@ def row_calls(prompt: Prompt, task: str, ground_truth: str, question: str | None
     return RowCalls(len(references), asked, sum(map(size, references)))
 
 
-def rows_of(file: Path, tasks: Sequence[str] | None) -> Iterable[tuple[int, str, str, str, str | None, bool]]:
-    """(row, data source, task, ground truth, question, whether it is a still) of a parquet. Raises PlanError."""
+def by_pair(file: Path, tasks: Sequence[str] | None, prompt: Prompt) -> dict[str, list[RowCalls]]:
+    """The calls of every row of a parquet, by dataset-task pair. Raises PlanError, which names the row."""
     try:
         with pq.ParquetFile(file) as parquet:
             table = parquet.read(columns=["data_source", "ability", "reward_model.ground_truth", "extra_info"])
@@ -104,21 +104,16 @@ def rows_of(file: Path, tasks: Sequence[str] | None) -> Iterable[tuple[int, str,
         raise PlanError(f"{file}: cannot be read as parquet: {str(error).splitlines()[0]}") from error
     if missing := {"data_source", "ability", "reward_model", "extra_info"} - set(table.column_names):
         raise PlanError(f"{file}: no column {', '.join(sorted(missing))}: expected the preprocessor's parquet")
-    for number, row in enumerate(table.to_pylist()):
-        if tasks is None or row["ability"] in tasks:
-            extra = row["extra_info"]
-            truth = row["reward_model"]["ground_truth"]
-            yield number, row["data_source"], row["ability"], truth, extra.get("question"), extra.get("frames") == 1
-
-
-def by_pair(file: Path, tasks: Sequence[str] | None, prompt: Prompt) -> dict[str, list[RowCalls]]:
-    """Every row's calls, by dataset-task pair. Raises PlanError, which names the row."""
     found: dict[str, list[RowCalls]] = defaultdict(list)
-    for number, source, task, truth, question, still in rows_of(file, tasks):
+    for number, row in enumerate(table.to_pylist()):
+        task, truth, extra = row["ability"], row["reward_model"]["ground_truth"], row["extra_info"]
+        if tasks is not None and task not in tasks:
+            continue
         try:
-            found[source].append(row_calls(prompt, task, truth, question, still))
+            calls = row_calls(prompt, task, truth, extra.get("question"), still=extra.get("frames") == 1)
         except RewardError as error:
             raise PlanError(f"{file}: row {number}: {error}") from error
+        found[row["data_source"]].append(calls)
     if not found:
         raise PlanError(f"{file}: no row of the tasks {' '.join(tasks or [])}")
     return found

@@ -22,7 +22,7 @@ from typing import Any
 from recipes.medgrpo.reward_options import add_judge_arguments, signal_settings_of
 from recipes.medgrpo.terminal import Parser, command
 from reward_score.judge import JudgeError, make_judge
-from reward_score.judge.make import members
+from reward_score.judge.make import members_of
 from reward_score.judge.store import folder_of
 from reward_score.judge.store.database import FILE_NAME
 from reward_score.judge.store.maintenance import statistics
@@ -84,10 +84,8 @@ def check_judge(judge: str, settings: Mapping[str, Any]) -> list[str]:
         return problems
     try:
         _made(judge, settings)
-        for kind, given in members(judge, settings):
-            store, budget = given.get("store"), given.get("budget_usd")
-            if kind == "offline" or store is None:
-                continue
+        for given in members_of(judge, settings):
+            store, budget = given["store"], given.get("budget_usd")
             spent = spent_usd(folder_of(store))
             if budget is not None and spent >= budget:
                 return [f"{store}: ${spent:.4f} of the judge's budget of ${budget:.4f} are spent: raise it"]
@@ -101,22 +99,17 @@ def ping(judge: str, settings: Mapping[str, Any]) -> tuple[list[str], list[str]]
     if judge != "openai":
         return [], [f"--judge-ping: {judge}: there is no endpoint before the run"]
 
-    async def asked() -> str:
-        made = _made(judge, settings, cache=False)
-        try:
-            started = time.perf_counter()
-            judgement = await made.score(*PAIR, task="vs")
-            took = time.perf_counter() - started
-        finally:
-            await made.aclose()
-        tokens = judgement.usage
+    async def asked(made: Any) -> str:
+        started = time.perf_counter()
+        judgement = await made.score(*PAIR, task="vs")
+        took, tokens = time.perf_counter() - started, judgement.usage
         return (
             f"{judgement.judge} answered in {took:.2f} s, mean score {judgement.mean:.1f}, "
             f"{tokens.prompt_tokens} prompt and {tokens.completion_tokens} completion tokens"
         )
 
     try:
-        return [], [asyncio.run(asked())]
+        return [], [asyncio.run(asked(_made(judge, settings, cache=False)))]
     except JudgeError as error:
         return [f"--judge-ping: {type(error).__name__}: {error}"], []
 

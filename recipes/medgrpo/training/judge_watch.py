@@ -16,12 +16,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 from recipes.medgrpo.judge_guard import MAX_FAILED_SHARE, MAX_REFUSED_SHARE, TRY, fault
 from recipes.medgrpo.training.curves import PREFIX
 from recipes.medgrpo.training.stopping import JudgeStop
-from reward_score.judge.make import members
+from reward_score.judge.make import members_of
 from reward_score.judge.metering import ANSWER_CAUSED, FAILED, metrics
 from reward_score.judge.store import open_store
 
@@ -33,13 +34,6 @@ TIMEOUT_S = 120.0
 SETTLE_S = 0.2
 """The reward workers do not wait for their counts to arrive; they take less than this."""
 BUDGET = f"{FAILED}JudgeBudgetExceeded"
-
-
-def members_of(judge: str | None, settings: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Settings of every judge behind a store: one, two that are averaged, or none for the offline judge."""
-    if judge is None:
-        return []
-    return [given for kind, given in members(judge, settings) if kind != "offline" and given.get("store")]
 
 
 def _result(work: Awaitable) -> Any:
@@ -130,28 +124,25 @@ FEWEST = 8
 """A run goes on with fewer bad judgements than this, whatever their share is."""
 
 
+@dataclass
 class JudgeStops:
     """When the judge ends a run.
 
-    Args:
+    Attributes:
         budget: dollars over the life of the store, from the judge's own `budget_usd`; None: no limit.
         max_refused_share: greatest share of refused or malformed judgements ...
         window: ... over this many steps.
         max_failed_share: greatest share of one step's judgements that the infrastructure may fail.
+        refused: refused ones and all that were tried of the last steps, by lane.
+        dearest: dollars of the dearest step, by lane.
     """
 
-    def __init__(
-        self,
-        budget: float | None,
-        max_refused_share: float = MAX_REFUSED_SHARE,
-        window: int = 4,
-        max_failed_share: float = MAX_FAILED_SHARE,
-    ) -> None:
-        self.budget = budget
-        self.max_refused_share, self.max_failed_share = max_refused_share, max_failed_share
-        self.window = window
-        self.refused: dict[str, deque[tuple[float, float]]] = {}
-        self.dearest: dict[str, float] = {}
+    budget: float | None
+    max_refused_share: float = MAX_REFUSED_SHARE
+    window: int = 4
+    max_failed_share: float = MAX_FAILED_SHARE
+    refused: dict[str, deque[tuple[float, float]]] = field(default_factory=dict)
+    dearest: dict[str, float] = field(default_factory=dict)
 
     def state_dict(self) -> dict[str, Any]:
         refused = {lane: [list(one) for one in steps] for lane, steps in self.refused.items()}

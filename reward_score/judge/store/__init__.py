@@ -15,7 +15,7 @@ import threading
 from pathlib import Path
 
 from ..errors import JudgeSettingsError
-from .owner import Store, own_store, owned_already
+from .owner import OPEN, Store, own_store
 from .ray_actor import RayStore
 
 MAX_MB = 2_048.0
@@ -53,7 +53,7 @@ def open_store(where: str | Path | None, max_mb: float = MAX_MB) -> Store | RayS
         return Store(None, max_mb)
     folder = folder_of(where).resolve()
     with _OPENING:
-        if (store := owned_already(folder)) is not None:
+        if (store := OPEN.get(folder)) is not None and store.opened_again():
             return store
         if not _works_for_ray():
             return own_store(folder, max_mb)

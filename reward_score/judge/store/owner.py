@@ -194,16 +194,11 @@ class Store(Database):
                 self._waiting[lane].wake()
 
 
-_OPEN: weakref.WeakValueDictionary[Path, Store] = weakref.WeakValueDictionary()
+OPEN: weakref.WeakValueDictionary[Path, Store] = weakref.WeakValueDictionary()
+"""What this process owns, by folder; some may be closed."""
 
 
 def own_store(folder: Path, max_mb: float) -> Store:
     """The store of a folder, owned by this process whatever it is."""
-    store = _OPEN[folder] = Store(folder, max_mb)
+    store = OPEN[folder] = Store(folder, max_mb)
     return store
-
-
-def owned_already(folder: Path) -> Store | None:
-    """The store of a folder that this process owns and has not closed, with one user more."""
-    store = _OPEN.get(folder)
-    return store if store is not None and store.opened_again() else None
