@@ -2,7 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """How much may be asked of an endpoint: the pace, the calls in flight, the budget and the circuit breaker.
 
-Pure functions on the state of one *lane* (one model), which the store's owner keeps.
+The state of one *lane* (one model), which the store's owner keeps. Its clock is an argument.
 
 The pace is a generic cell rate algorithm: a clock that runs ahead of time by what was reserved. A call is sent when
 its own units fit into the burst, so that in any half-open minute at most ``burst + 60 s x rate`` units are sent. Rate
@@ -12,12 +12,13 @@ excess in advance; only then a minute may hold more, by that excess.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import JudgeBudgetExceeded, JudgeError, JudgeRateLimited, JudgeSettingsError, JudgeUnavailable
+from .errors import JudgeBudgetExceeded, JudgeRateLimited, JudgeSettingsError, JudgeUnavailable
 
 WINDOW_S = 60.06
 """The minute of the limits, a hair longer, so that neither rounding nor a clock's grain makes one call too many."""
@@ -26,6 +27,7 @@ REQUEST_BURST, TOKEN_BURST = 0.02, 0.05
 MAX_OUTCOMES = 1_000
 """Judgements that a lane remembers for its breaker."""
 GIVEN, FAILED = ".", "x"
+_NUMBERS = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -109,13 +111,26 @@ class Pace:
 
 
 @dataclass(frozen=True)
-class Lane:
-    """What is known of a lane: its two clocks, its ledger, its breaker. Times are seconds of the owner's clock.
+class Ticket:
+    """A call that may be sent ``wait_s`` seconds from now: what it reserved, to be settled afterwards."""
 
-    ``outcomes`` are the last judgements, oldest first; ``open_until`` is the end of the breaker's cool-down, 0 when it
-    is closed.
+    number: int
+    lane: str
+    estimate: Estimate
+    token_s: float
+    trial: bool
+    wait_s: float
+
+
+@dataclass
+class Lane:
+    """What is known of a lane: its two clocks, its ledger, its breaker, its calls under way.
+
+    Times are seconds of the owner's clock. ``outcomes`` are the last judgements, oldest first; ``open_until`` is the
+    end of the breaker's cool-down, 0 when it is closed.
     """
 
+    name: str
     request_clock: float = 0.0
     token_clock: float = 0.0
     confirmed_usd: float = 0.0
@@ -123,119 +138,98 @@ class Lane:
     outcomes: str = ""
     open_until: float = 0.0
     cooldown_s: float = 0.0
+    calls: list[Ticket] = field(default_factory=list)
 
+    @property
+    def spent_usd(self) -> float:
+        """Dollars that the budget counts."""
+        return self.confirmed_usd + self.unconfirmed_usd
 
-@dataclass(frozen=True)
-class Held:
-    """What the calls under way hold: slots and dollars, trials among them.
+    @property
+    def reserved_usd(self) -> float:
+        """The most that the calls under way can cost."""
+        return sum(call.estimate.cost_usd for call in self.calls)
 
-    Where there is a budget, which is one for all lanes of a store, also what the other lanes spent and hold.
-    """
+    def admit(
+        self, now: float, estimate: Estimate, limits: Limits, within_s: float, others: Collection[Lane] = ()
+    ) -> Ticket | None:
+        """Reserve a call. None: it has to wait until another one is over.
 
-    in_flight: int = 0
-    usd: float = 0.0
-    trials: int = 0
-    others_spent_usd: float = 0.0
-    others_usd: float = 0.0
+        Args:
+            within_s: the longest wait for the pace.
+            others: the other lanes of the store, which share the budget.
 
+        Raises:
+            JudgeError: it may not be sent. Nothing is reserved then.
+        """
+        tail = self.outcomes[-limits.failure_window :]
+        failed = tail.count(FAILED)
+        if not self.open_until and len(tail) == limits.failure_window and failed > limits.max_failed_share * len(tail):
+            self.open_until, self.cooldown_s = now + limits.cooldown_s, limits.cooldown_s
+        if now < self.open_until:
+            told = f"{failed} of the last {len(tail)} judgements failed; no calls for {self.open_until - now:.0f} s"
+            raise JudgeUnavailable(f"judge: {self.name}: {told}")
+        trial = self.open_until > 0
+        if limits.budget_usd is not None and not self._affords(estimate.cost_usd, limits.budget_usd, others):
+            return None
+        if trial and any(call.trial for call in self.calls):
+            return None
+        if limits.max_in_flight is not None and len(self.calls) >= limits.max_in_flight:
+            return None
+        paces: dict[str, tuple[Pace, float, float]] = {}
+        if limits.requests_per_min:
+            paces["request_clock"] = Pace.of_requests(limits.requests_per_min), self.request_clock, 1
+        if limits.tokens_per_min:
+            paces["token_clock"] = Pace.of_tokens(limits.tokens_per_min), self.token_clock, estimate.tokens
+        send = max([now, *(pace.earliest(clock, now, units) for pace, clock, units in paces.values())])
+        if send - now > within_s:
+            told = f"our own limits would make it wait {send - now:.0f} s, longer than {within_s:.0f} s"
+            raise JudgeRateLimited(f"judge: {self.name}: {told}")
+        # Both clocks count the call where it is really sent, which is where the slower of the two lets it go.
+        for name, (pace, clock, units) in paces.items():
+            setattr(self, name, pace.after(clock, now, units, send))
+        token_s = paces["token_clock"][0].unit_s if limits.tokens_per_min else 0.0
+        self.calls.append(Ticket(next(_NUMBERS), self.name, estimate, token_s, trial, send - now))
+        return self.calls[-1]
 
-@dataclass(frozen=True)
-class Decision:
-    """The lane afterwards, and either an error, or whether the call may be sent (`trial`: as a trial) and when.
+    def _affords(self, cost_usd: float, budget_usd: float, others: Collection[Lane]) -> bool:
+        """Whether the budget has room beside the calls under way, most of which end far below their upper bounds."""
+        by_others = sum(lane.spent_usd for lane in others)
+        reserved = sum(lane.reserved_usd for lane in (self, *others))
+        spent = self.spent_usd + by_others + cost_usd
+        most = budget_usd + 1e-9  # a billionth of a dollar for the rounding of many small sums
+        if spent > most:
+            raise JudgeBudgetExceeded(
+                f"judge: {self.name}: the budget of ${budget_usd:.4f} is used up: ${self.confirmed_usd:.4f} spent, "
+                + (f"${by_others:.4f} by other models, " if by_others else "")
+                + f"${self.unconfirmed_usd:.4f} perhaps spent by calls without a reply, "
+                f"${reserved:.4f} reserved, and the next call may cost ${cost_usd:.4f}"
+            )
+        return spent + reserved <= most
 
-    Without either, the call has to wait until another one is over.
-    """
+    def settle(self, ticket: Ticket, tokens: int | None, cost_usd: float | None) -> bool:
+        """Book what a call took, None where it is unknown and may be all that was reserved; False if it is booked."""
+        if ticket not in self.calls:
+            return False
+        self.calls.remove(ticket)
+        if tokens is not None:
+            self.token_clock += (tokens - ticket.estimate.tokens) * ticket.token_s
+        if cost_usd is None:
+            self.unconfirmed_usd += ticket.estimate.cost_usd
+        else:
+            self.confirmed_usd += cost_usd
+        return True
 
-    lane: Lane
-    granted: bool = False
-    wait_s: float = 0.0
-    trial: bool = False
-    error: JudgeError | None = None
+    def judged(self, now: float, given: bool) -> None:
+        """A judgement was given, or failed for the infrastructure's sake.
 
-
-def decide(
-    name: str, lane: Lane, held: Held, now: float, estimate: Estimate, limits: Limits, within_s: float
-) -> Decision:
-    """May a call of the lane ``name`` be sent, and when? Unless it is granted, nothing is reserved."""
-    tail = lane.outcomes[-limits.failure_window :]
-    failed = tail.count(FAILED)
-    if not lane.open_until and len(tail) == limits.failure_window and failed > limits.max_failed_share * len(tail):
-        lane = replace(lane, open_until=now + limits.cooldown_s, cooldown_s=limits.cooldown_s)
-    if now < lane.open_until:
-        told = f"{failed} of the last {len(tail)} judgements failed; no calls for {lane.open_until - now:.0f} s"
-        return Decision(lane, error=JudgeUnavailable(f"judge: {name}: {told}"))
-    trial = lane.open_until > 0
-    if limits.budget_usd is not None:
-        spent = lane.confirmed_usd + lane.unconfirmed_usd + held.others_spent_usd
-        if _more(spent + estimate.cost_usd, limits.budget_usd):
-            return Decision(lane, error=JudgeBudgetExceeded(f"judge: {name}: {_budget(lane, held, estimate, limits)}"))
-        if _more(spent + held.usd + held.others_usd + estimate.cost_usd, limits.budget_usd):
-            # Most of what is reserved comes back when calls under way end far below their upper bounds.
-            return Decision(lane)
-    if (trial and held.trials) or (limits.max_in_flight is not None and held.in_flight >= limits.max_in_flight):
-        return Decision(lane)
-    return _paced(name, lane, now, estimate, limits, within_s, trial)
-
-
-def settled(lane: Lane, reserved_usd: float, cost_usd: float | None, more_s: float = 0.0) -> Lane:
-    """The lane after a call. ``more_s``: seconds of the token clock beyond the estimate.
-
-    A cost of None is unknown, and may be all that was reserved.
-    """
-    lane = replace(lane, token_clock=lane.token_clock + more_s)
-    if cost_usd is None:
-        return replace(lane, unconfirmed_usd=lane.unconfirmed_usd + reserved_usd)
-    return replace(lane, confirmed_usd=lane.confirmed_usd + cost_usd)
-
-
-def judged(lane: Lane, now: float, outcomes: Iterable[bool]) -> Lane:
-    """The lane after judgements that were given (True) or failed for the infrastructure's sake (False).
-
-    After the cool-down the first outcome closes the breaker or begins another cool-down. During it, outcomes are those
-    of calls from before, and say nothing new.
-    """
-    kept, open_until = lane.outcomes, lane.open_until
-    for given in outcomes:
-        if now < open_until:
-            continue
-        if open_until and given:
-            kept, open_until = "", 0.0
-        elif open_until:
-            open_until = now + lane.cooldown_s
-        kept += GIVEN if given else FAILED
-    return replace(lane, outcomes=kept[-MAX_OUTCOMES:], open_until=open_until)
-
-
-def token_seconds(limits: Limits) -> float:
-    """Seconds of the token clock for one token, 0 without a limit."""
-    return Pace.of_tokens(limits.tokens_per_min).unit_s if limits.tokens_per_min else 0.0
-
-
-def _paced(
-    name: str, lane: Lane, now: float, estimate: Estimate, limits: Limits, within_s: float, trial: bool
-) -> Decision:
-    paces = {}
-    if limits.requests_per_min:
-        paces["request_clock"] = Pace.of_requests(limits.requests_per_min), lane.request_clock, 1
-    if limits.tokens_per_min:
-        paces["token_clock"] = Pace.of_tokens(limits.tokens_per_min), lane.token_clock, estimate.tokens
-    send = max([now, *(pace.earliest(clock, now, units) for pace, clock, units in paces.values())])
-    if send - now > within_s:
-        told = f"our own limits would make it wait {send - now:.0f} s, longer than {within_s:.0f} s"
-        return Decision(lane, error=JudgeRateLimited(f"judge: {name}: {told}"))
-    # Both clocks count the call where it is really sent, which is where the slower of the two lets it go.
-    clocks = {name: pace.after(clock, now, units, send) for name, (pace, clock, units) in paces.items()}
-    return Decision(replace(lane, **clocks), granted=True, wait_s=send - now, trial=trial)
-
-
-def _more(sum_usd: float, budget_usd: float) -> bool:
-    return sum_usd > budget_usd + 1e-9  # a billionth of a dollar for the rounding of many small sums
-
-
-def _budget(lane: Lane, held: Held, estimate: Estimate, limits: Limits) -> str:
-    return (
-        f"the budget of ${limits.budget_usd:.4f} is used up: ${lane.confirmed_usd:.4f} spent, "
-        + (f"${held.others_spent_usd:.4f} by other models, " if held.others_spent_usd else "")
-        + f"${lane.unconfirmed_usd:.4f} perhaps spent by calls without a reply, "
-        f"${held.usd + held.others_usd:.4f} reserved, and the next call may cost ${estimate.cost_usd:.4f}"
-    )
+        After the cool-down the first one closes the breaker or begins another cool-down. During it, judgements are
+        those of calls from before, and say nothing new.
+        """
+        if now < self.open_until:
+            return
+        if self.open_until and given:
+            self.outcomes, self.open_until = "", 0.0
+        elif self.open_until:
+            self.open_until = now + self.cooldown_s
+        self.outcomes = (self.outcomes + (GIVEN if given else FAILED))[-MAX_OUTCOMES:]

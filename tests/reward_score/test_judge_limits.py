@@ -2,31 +2,55 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """The pace, the budget and the breaker of a lane, on a clock of the test's own."""
 
+from copy import deepcopy
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from reward_score.judge.errors import JudgeBudgetExceeded, JudgeRateLimited, JudgeSettingsError, JudgeUnavailable
-from reward_score.judge.limits import Estimate, Held, Lane, Limits, decide, judged, settled
+from reward_score.judge.limits import Estimate, Lane, Limits
 
 FREE = Estimate(tokens=0, cost_usd=0.0)
 START = 1_700_000_000.0
 NO_HURRY = 1e9
 
 
-def ask(lane, now, limits, estimate=FREE, held=None, within_s=NO_HURRY):
-    return decide("m", lane, held or Held(), now, estimate, limits, within_s)
+def ask(lane, now, limits, estimate=FREE, within_s=NO_HURRY):
+    """The lane's ticket, or None for a call that has to wait for another one."""
+    return lane.admit(now, estimate, limits, within_s)
+
+
+def refused(lane, now, limits, estimate=FREE, *, error, within_s=NO_HURRY):
+    """What the lane says to a call that may not be sent. Nothing is reserved for it."""
+    before = deepcopy(lane)
+    with pytest.raises(error) as raised:
+        ask(lane, now, limits, estimate, within_s)
+    assert (lane.calls, lane.request_clock, lane.token_clock) == (
+        before.calls,
+        before.request_clock,
+        before.token_clock,
+    )
+    return str(raised.value)
+
+
+def after(*outcomes):
+    """A lane whose judgements were given (True) or failed (False)."""
+    lane = Lane("m")
+    for outcome in outcomes:
+        lane.judged(START, outcome)
+    return lane
 
 
 def send_all(limits, calls):
     """When the calls, (seconds after the one before, tokens) each, are sent: (time, tokens) in order of time."""
-    lane, now, sent = Lane(), START, []
+    lane, now, sent = Lane("m"), START, []
     for gap, tokens in calls:
         now += gap
-        decision = ask(lane, now, limits, Estimate(tokens, 0.0))
-        assert decision.granted and decision.wait_s >= 0
-        lane = decision.lane
-        sent.append((now + decision.wait_s, tokens))
+        ticket = ask(lane, now, limits, Estimate(tokens, 0.0))
+        assert ticket.wait_s >= 0
+        sent.append((now + ticket.wait_s, tokens))
+        lane.settle(ticket, tokens, 0.0)
     return sorted(sent)
 
 
@@ -105,27 +129,24 @@ def test_less_than_one_request_a_minute():
 
 def test_tokens_that_were_not_used_are_given_back():
     limits = Limits(tokens_per_min=6_000)  # 300 at once, then 95 a second
-    lane = ask(Lane(), START, limits, Estimate(300, 0.0)).lane
-    waiting = ask(lane, START, limits, Estimate(300, 0.0)).wait_s
+    lane = Lane("m")
+    first = ask(lane, START, limits, Estimate(300, 0.0))
+    waiting = ask(deepcopy(lane), START, limits, Estimate(300, 0.0)).wait_s
 
-    # What `settle` does when a call of 300 estimated tokens took 100.
+    assert lane.settle(first, 100, 0.0) and not lane.settle(first, 100, 0.0)
+
     per_token = 60 / 5_700
-    lane = settled(lane, 0.0, 0.0, more_s=(100 - 300) * per_token)
-
     assert waiting == pytest.approx(300 * per_token, rel=0.01)
     assert ask(lane, START, limits, Estimate(300, 0.0)).wait_s == pytest.approx(100 * per_token, rel=0.01)
 
 
 def test_a_wait_that_is_too_long_reserves_nothing():
     limits = Limits(requests_per_min=1)
-    lane = ask(Lane(), START, limits).lane
+    lane = Lane("m")
+    ask(lane, START, limits)
 
-    decision = ask(lane, START, limits, within_s=59)
-
-    assert isinstance(decision.error, JudgeRateLimited)
-    assert "60 s, longer than 59 s" in str(decision.error)
-    assert decision.lane.request_clock == lane.request_clock
-    assert ask(lane, START, limits, within_s=61).granted
+    assert "60 s, longer than 59 s" in refused(lane, START, limits, error=JudgeRateLimited, within_s=59)
+    assert ask(lane, START, limits, within_s=61)
 
 
 # --- in flight -------------------------------------------------------------------------------------------------------
@@ -134,41 +155,45 @@ def test_a_wait_that_is_too_long_reserves_nothing():
 def test_full_slots_reserve_nothing():
     limits = Limits(max_in_flight=2, requests_per_min=60)
 
-    decision = ask(Lane(), START, limits, held=Held(in_flight=2))
+    lane = Lane("m")
+    first, _ = ask(lane, START, limits), ask(lane, START, limits)
+    clock = lane.request_clock
 
-    assert not decision.granted and decision.error is None
-    assert decision.lane.request_clock == 0.0
-    assert ask(Lane(), START, limits, held=Held(in_flight=1)).granted
+    assert ask(lane, START, limits) is None
+    assert lane.request_clock == clock and len(lane.calls) == 2
+    lane.settle(first, 0, 0.0)
+    assert ask(lane, START, limits)
 
 
 # --- the budget ------------------------------------------------------------------------------------------------------
 
 
 def test_the_budget_counts_what_was_and_what_may_have_been_spent():
-    lane = settled(settled(Lane(), 0.2, 0.1), 0.2, None)  # 0.10 spent, 0.20 perhaps
-    limits = Limits(budget_usd=0.5)
+    lane, limits = Lane("m"), Limits(budget_usd=0.5)
+    for cost_usd in (0.1, None):  # 0.10 spent, 0.20 perhaps
+        lane.settle(ask(lane, START, limits, Estimate(0, 0.2)), 0, cost_usd)
 
-    assert ask(lane, START, limits, Estimate(0, 0.2)).granted
-    error = ask(lane, START, limits, Estimate(0, 0.21)).error
+    assert ask(deepcopy(lane), START, limits, Estimate(0, 0.2))
+    told = refused(lane, START, limits, Estimate(0, 0.21), error=JudgeBudgetExceeded)
 
-    assert isinstance(error, JudgeBudgetExceeded)
     for figure in ("$0.5000", "$0.1000 spent", "$0.2000 perhaps", "may cost $0.2100"):
-        assert figure in str(error)
+        assert figure in told
 
 
 def test_dollars_of_calls_under_way_are_waited_for_and_those_of_calls_without_a_reply_are_not():
     limits = Limits(budget_usd=1.0)
 
-    waiting = ask(Lane(), START, limits, Estimate(0, 0.3), Held(in_flight=1, usd=0.8))
-    lost = ask(Lane(unconfirmed_usd=0.8), START, limits, Estimate(0, 0.3))
+    lane = Lane("m")
+    under_way = ask(lane, START, limits, Estimate(0, 0.8))
+    assert ask(lane, START, limits, Estimate(0, 0.3)) is None
 
-    assert not waiting.granted and waiting.error is None
-    assert isinstance(lost.error, JudgeBudgetExceeded)
+    lane.settle(under_way, None, None)
+    refused(lane, START, limits, Estimate(0, 0.3), error=JudgeBudgetExceeded)
 
 
 def test_a_budget_of_nothing_allows_what_costs_nothing():
-    assert ask(Lane(), START, Limits(budget_usd=0.0)).granted
-    assert isinstance(ask(Lane(), START, Limits(budget_usd=0.0), Estimate(1, 1e-6)).error, JudgeBudgetExceeded)
+    assert ask(Lane("m"), START, Limits(budget_usd=0.0))
+    refused(Lane("m"), START, Limits(budget_usd=0.0), Estimate(1, 1e-6), error=JudgeBudgetExceeded)
 
 
 # --- the breaker -----------------------------------------------------------------------------------------------------
@@ -177,46 +202,52 @@ FRAGILE = Limits(max_failed_share=0.5, failure_window=4, cooldown_s=30)
 
 
 def test_the_breaker_opens_above_its_share_of_a_full_window():
-    assert ask(judged(Lane(), START, [False] * 3), START, FRAGILE).granted
-    assert ask(judged(Lane(), START, [False, False, True, True]), START, FRAGILE).granted
-    assert ask(judged(Lane(), START, [False] * 4 + [True] * 4), START, FRAGILE).granted
+    assert ask(after(False, False, False), START, FRAGILE)
+    assert ask(after(False, False, True, True), START, FRAGILE)
+    assert ask(after(*[False] * 4, *[True] * 4), START, FRAGILE)
 
-    error = ask(judged(Lane(), START, [True, False, False, False]), START, FRAGILE).error
+    told = refused(after(True, False, False, False), START, FRAGILE, error=JudgeUnavailable)
 
-    assert isinstance(error, JudgeUnavailable)
-    assert "3 of the last 4 judgements failed; no calls for 30 s" in str(error)
+    assert "3 of the last 4 judgements failed; no calls for 30 s" in told
+
+
+def opened():
+    """A lane whose breaker opened just now."""
+    lane = after(*[False] * 4)
+    refused(lane, START, FRAGILE, error=JudgeUnavailable)
+    return lane
 
 
 def test_after_the_cooldown_one_trial_at_a_time():
-    opened = ask(judged(Lane(), START, [False] * 4), START, FRAGILE).lane
+    lane = opened()
 
-    assert ask(opened, START + 29.9, FRAGILE).error
-    assert ask(opened, START + 30, FRAGILE).trial
-    second = ask(opened, START + 30, FRAGILE, held=Held(in_flight=1, trials=1))
-    assert not second.granted and second.error is None
+    refused(lane, START + 29.9, FRAGILE, error=JudgeUnavailable)
+    assert ask(lane, START + 30, FRAGILE).trial
+    assert ask(lane, START + 30, FRAGILE) is None
 
 
 def test_a_given_judgement_closes_it_and_a_failed_one_opens_it_again():
-    opened = ask(judged(Lane(), START, [False] * 4), START, FRAGILE).lane
+    closed, again = opened(), opened()
 
-    closed = judged(opened, START + 31, [True])
-    assert ask(closed, START + 31, FRAGILE, held=Held(in_flight=9)).granted
-    again = judged(opened, START + 31, [False])
-    assert isinstance(ask(again, START + 60.9, FRAGILE).error, JudgeUnavailable)
+    closed.judged(START + 31, True)
+    assert [ask(closed, START + 31, FRAGILE).trial for _ in range(9)] == [False] * 9
+    again.judged(START + 31, False)
+    refused(again, START + 60.9, FRAGILE, error=JudgeUnavailable)
     assert ask(again, START + 61.1, FRAGILE).trial
 
 
 def test_outcomes_of_calls_from_before_do_not_move_an_open_breaker():
-    opened = ask(judged(Lane(), START, [False] * 4), START, FRAGILE).lane
+    lane = opened()
 
-    late = judged(opened, START + 20, [True, False, False])
+    for outcome in (True, False, False):
+        lane.judged(START + 20, outcome)
 
-    assert ask(late, START + 29, FRAGILE).error
-    assert ask(late, START + 30, FRAGILE).trial
+    refused(lane, START + 29, FRAGILE, error=JudgeUnavailable)
+    assert ask(lane, START + 30, FRAGILE).trial
 
 
 def test_a_share_of_one_never_stops():
-    assert ask(judged(Lane(), START, [False] * 100), START, Limits(max_failed_share=1.0)).granted
+    assert ask(after(*[False] * 100), START, Limits(max_failed_share=1.0))
 
 
 # --- settings --------------------------------------------------------------------------------------------------------

@@ -9,31 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import time
 import weakref
 from collections import defaultdict, deque
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import JudgeError, JudgeRateLimited, JudgeUnavailable
 from ..flights import Flights
-from ..limits import Estimate, Held, Lane, Limits, decide, judged, settled, token_seconds
+from ..limits import Estimate, Lane, Limits, Ticket
 from ..metering import latency_bucket
 from .database import BOOK, Database, snapshot
-
-
-@dataclass(frozen=True)
-class Ticket:
-    """A call that may be sent ``wait_s`` seconds from now: what it reserved, to be settled afterwards."""
-
-    number: int
-    lane: str
-    estimate: Estimate
-    token_s: float
-    trial: bool
-    wait_s: float
 
 
 class _Waiting(deque[asyncio.Future]):
@@ -73,14 +59,11 @@ class Store(Database):
     def __init__(self, folder: Path | None, max_mb: float) -> None:
         super().__init__(folder, max_mb)
         self.flights = Flights()
-        self._lanes: defaultdict[str, Lane] = defaultdict(Lane)
+        self._lanes: dict[str, Lane] = {}
         with self._transaction() as connection:
             for name, found in snapshot(connection).items():
-                self._lanes[name] = Lane(
-                    confirmed_usd=found.get("cost_usd", 0.0), unconfirmed_usd=found.get("unconfirmed_usd", 0.0)
-                )
-        self._tickets: dict[int, Ticket] = {}
-        self._numbers = itertools.count(1)
+                self._lane(name).confirmed_usd = found.get("cost_usd", 0.0)
+                self._lane(name).unconfirmed_usd = found.get("unconfirmed_usd", 0.0)
         self._waiting: defaultdict[str, _Waiting] = defaultdict(_Waiting)
 
     def __repr__(self) -> str:
@@ -121,41 +104,28 @@ class Store(Database):
         self, lane: str, estimate: Estimate, limits: Limits, within_s: float, waited: bool
     ) -> Ticket | asyncio.Future:
         with self._locked():
-            waiting = self._waiting[lane]
+            state, waiting = self._lane(lane), self._waiting[lane]
             if waiting and not waited:
                 return waiting.join(first=False)
+            others, ticket = [other for other in self._lanes.values() if other is not state], None
             try:
-                decision = decide(
-                    lane, self._lanes[lane], self._held(lane), time.monotonic(), estimate, limits, within_s
-                )
-                if decision.error is None and not decision.granted:
+                ticket = state.admit(time.monotonic(), estimate, limits, within_s, others)
+                if ticket is None:
                     return waiting.join(first=waited)
-                number = next(self._numbers)
-                if decision.granted and estimate.cost_usd:
+                if estimate.cost_usd:
                     with self._transaction() as connection:
-                        connection.execute("INSERT INTO reserved VALUES (?, ?, ?)", (number, lane, estimate.cost_usd))
-                self._lanes[lane] = decision.lane
-                if decision.error:
-                    raise decision.error
+                        row = (ticket.number, lane, estimate.cost_usd)
+                        connection.execute("INSERT INTO reserved VALUES (?, ?, ?)", row)
             except JudgeError:
+                if ticket is not None:
+                    state.settle(ticket, 0, 0.0)  # what cannot be noted is not sent
                 waiting.wake()  # what stops this caller stops those who wait, or they may go in its place
                 raise
-            ticket = Ticket(number, lane, estimate, token_seconds(limits), decision.trial, decision.wait_s)
-            self._tickets[number] = ticket
             waiting.wake()  # there may be room for another one
             return ticket
 
-    def _held(self, lane: str) -> Held:
-        mine = [ticket for ticket in self._tickets.values() if ticket.lane == lane]
-        usd = sum(ticket.estimate.cost_usd for ticket in mine)
-        others = [state for name, state in self._lanes.items() if name != lane]
-        return Held(
-            in_flight=len(mine),
-            usd=usd,
-            trials=sum(ticket.trial for ticket in mine),
-            others_spent_usd=sum(other.confirmed_usd + other.unconfirmed_usd for other in others),
-            others_usd=sum(ticket.estimate.cost_usd for ticket in self._tickets.values()) - usd,
-        )
+    def _lane(self, name: str) -> Lane:
+        return self._lanes.setdefault(name, Lane(name))
 
     def settle(self, ticket: Ticket, tokens: int | None, cost_usd: float | None, latency_s: float | None) -> None:
         """Free a call's slot, and correct pace and ledger by what it took.
@@ -164,19 +134,16 @@ class Store(Database):
         A call that was never sent settles with zeros. Settling twice is harmless.
         """
         with self._lock:
-            if self._tickets.pop(ticket.number, None) is None:
+            if not self._lane(ticket.lane).settle(ticket, tokens, cost_usd):
                 return
-            lane, reserved_usd = ticket.lane, ticket.estimate.cost_usd
-            more_s = 0.0 if tokens is None else (tokens - ticket.estimate.tokens) * ticket.token_s
-            self._lanes[lane] = settled(self._lanes[lane], reserved_usd, cost_usd, more_s)
             for waiting in self._waiting.values():  # other lanes may wait for the dollars
                 waiting.wake()
-            spent = (0.0, reserved_usd) if cost_usd is None else (cost_usd, 0.0)
+            spent = (0.0, ticket.estimate.cost_usd) if cost_usd is None else (cost_usd, 0.0)
             with self._transaction() as connection:
                 connection.execute("DELETE FROM reserved WHERE ticket = ?", (ticket.number,))
-                connection.execute(BOOK, (lane, *spent))
+                connection.execute(BOOK, (ticket.lane, *spent))
             if latency_s is not None:
-                super().count(lane, {latency_bucket(latency_s): 1})
+                super().count(ticket.lane, {latency_bucket(latency_s): 1})
 
     def count(self, lane: str, counts: Mapping[str, float], answered: bool | None = None) -> None:
         """Add to the lane's counters. Where a broken database does not take them, the judging goes on.
@@ -190,7 +157,7 @@ class Store(Database):
                 with contextlib.suppress(JudgeUnavailable):
                     super().count(lane, counts)
             if answered is not None:
-                self._lanes[lane] = judged(self._lanes[lane], time.monotonic(), [answered])
+                self._lane(lane).judged(time.monotonic(), answered)
                 self._waiting[lane].wake()
 
 
