@@ -70,11 +70,15 @@ class Attempts:
                 return self._over(error, spent)
             left_s, queue_s = left_s - (time.monotonic() - begun - waited_s), queue_s - waited_s
             spent += reply.usage
-            scores, failure = _verdict(reply, nonce)
-            if failure is None:
-                self.answered = True
-                self._count({}, answered=True)
-                return Outcome(scores, spent)
+            if (failure := reply.failure) is None:
+                try:
+                    scores = parse_verdict(reply.text, nonce)
+                except JudgeError as error:
+                    failure = Failure(error, 0.0)
+                else:
+                    self.answered = True
+                    self._count({}, answered=True)
+                    return Outcome(scores, spent)
             simpler = self.endpoint.simpler(form, failure.complaint)
             if simpler is not None:
                 form = simpler
@@ -82,15 +86,10 @@ class Attempts:
                 continue
             tried += 1
             malformed += failure.error.answer_caused
-            if (
-                failure.retry_after is None
-                or tried >= options.max_attempts
-                or malformed >= options.max_malformed_attempts
-            ):
-                return self._over(self._whose(failure, texts), spent)
+            tired = tried >= options.max_attempts or malformed >= options.max_malformed_attempts
             # Jitter on top of what the endpoint asks for, so that all waiters do not come back at once.
-            pause_s = failure.retry_after + random.uniform(0, options.backoff_s * 2 ** (tried - 1))
-            if pause_s >= left_s or pause_s > MAX_RETRY_AFTER_S:
+            pause_s = (failure.retry_after or 0.0) + random.uniform(0, options.backoff_s * 2 ** (tried - 1))
+            if failure.retry_after is None or tired or pause_s >= left_s or pause_s > MAX_RETRY_AFTER_S:
                 return self._over(self._whose(failure, texts), spent)
             left_s -= pause_s
             self._count({"retries": 1})
@@ -149,13 +148,3 @@ class Attempts:
                 # A reply that was paid for is not lost with the store, whose next owner books the estimate.
                 store.settle(ticket, tokens, cost_usd, latency_s)
         return reply, waited_s
-
-
-def _verdict(reply: Reply, nonce: str) -> tuple[dict[str, int], Failure | None]:
-    if reply.failure is not None:
-        return {}, reply.failure
-    assert reply.text is not None  # only a failure has no text
-    try:
-        return parse_verdict(reply.text, nonce), None
-    except JudgeError as error:
-        return {}, Failure(error, 0.0)

@@ -3,8 +3,7 @@
 """A judge behind an OpenAI-compatible endpoint: a hosted model, a local one under ``vllm serve``, or verl's own.
 
 Every pair is judged once: the store keeps what was judged, and who asks for what is being judged waits for it. A
-failure is never kept. In a task or an actor of Ray a judge with a folder does not ask the endpoint itself: the actor
-that owns the folder does, for all of them.
+failure is never kept. The owner of a store asks the endpoint for all who share it.
 
 One `Judge` may be used from several event loops and threads. The key appears in no ``repr``, message, log, store or
 exception of ours: exceptions of the client library, which hold the request, are not chained.

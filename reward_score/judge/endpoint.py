@@ -49,14 +49,14 @@ class Reply:
     """What came of one request.
 
     Attributes:
-        text: the reply's text; None where ``failure`` says why there is none.
+        text: the reply's text, empty where ``failure`` says why there is none.
         usage: tokens as the endpoint counted them, and the one request.
         counted: whether the endpoint counted them; if not, they are unknown and not 0.
         failure: what went wrong.
         latency_s: seconds until the reply, of whatever kind, was there; None if none came.
     """
 
-    text: str | None
+    text: str
     usage: Usage
     counted: bool
     failure: Failure | None
@@ -131,7 +131,7 @@ class Endpoint:
                 self.form, self._proven = form, True
             return reply
         latency_s = time.monotonic() - begun if replied else None
-        return Reply(None, Usage(requests=1), not failure.billed, failure, latency_s)
+        return Reply("", Usage(requests=1), not failure.billed, failure, latency_s)
 
     def _read(self, completion: Any, latency_s: float) -> Reply:
         if isinstance(completion, str):  # JSON that the header calls something else
@@ -142,7 +142,7 @@ class Endpoint:
             found = _content(completion, self._key, self._filter_codes)
         except JudgeError as error:
             found = Failure(error, 0.0)
-        text, failure = (None, found) if isinstance(found, Failure) else (found, None)
+        text, failure = ("", found) if isinstance(found, Failure) else (found, None)
         return Reply(text, usage, counted, failure, latency_s)
 
     async def aclose(self) -> None:

@@ -14,7 +14,6 @@ from .errors import JudgeSettingsError
 from .offline import OfflineJudge
 from .panel import AveragedJudge
 
-SECOND = "second"
 NOT_SHARED = ("prompt_price", "completion_price")
 """Settings that a second judge does not take over from the first: another model has another price."""
 
@@ -25,8 +24,8 @@ def members(kind: str, settings: Mapping[str, Any]) -> list[tuple[str, dict[str,
     Raises:
         JudgeSettingsError: a second judge that is no mapping, or would be sent the first one's key elsewhere.
     """
-    first = {name: value for name, value in settings.items() if name != SECOND}
-    second = settings.get(SECOND)
+    first = {name: value for name, value in settings.items() if name != "second"}
+    second = settings.get("second")
     if second is None:
         return [(kind, first)]
     if not isinstance(second, Mapping):

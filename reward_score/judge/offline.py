@@ -66,7 +66,7 @@ class OfflineJudge:
         said = read(prediction)
         if not said.total:
             return Judgement.lowest(self.name)
-        content = overlap(said.stems, gold.stems, excess(said, gold))
+        content = overlap(said.stems, gold.stems, max(0, said.repeats - gold.repeats))
         order = _f1_sets(said.bigrams, gold.bigrams, content)
 
         def own(mine: Set[str], theirs: Set[str]) -> float:
@@ -144,11 +144,6 @@ def read(text: str) -> Words:
         for one, other in zip(once, once[1:], strict=False)
     ]
     return Words(frozenset(first), frozenset(bigrams), actions, len(stems) - len(first), len(entries))
-
-
-def excess(said: Words, gold: Words) -> int:
-    """How many more repetitions the prediction has than the reference."""
-    return max(0, said.repeats - gold.repeats)
 
 
 def overlap(said: Set[str], gold: Set[str], extra: int = 0) -> float:

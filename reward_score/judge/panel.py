@@ -47,9 +47,6 @@ class AveragedJudge:
         self._own: Counter[str] = Counter()
         self._lock = threading.Lock()
 
-    def __repr__(self) -> str:
-        return f"AveragedJudge({list(self.judges)!r})"
-
     @property
     def counters(self) -> Counter[str]:
         """The counters of all judges, added, with ``disagreement`` and ``compared``."""

@@ -14,15 +14,11 @@ _DATE = re.compile(r"-\d{4}-\d{2}-\d{2}\Z")
 
 
 @cache
-def _table() -> dict[str, tuple[float, float]]:
-    table = json.loads(PRICES_FILE.read_text(encoding="utf-8"))["usd_per_million_tokens"]
-    return {model: (float(price["prompt"]), float(price["completion"])) for model, price in table.items()}
-
-
 def price_of(model: str) -> tuple[float, float] | None:
     """Dollars per million prompt and completion tokens, None for an unknown model.
 
     A dated name (``gpt-4.1-2025-04-14``) without a row of its own has the price of the name without the date.
     """
-    table = _table()
-    return table.get(model) or table.get(_DATE.sub("", model))
+    table = json.loads(PRICES_FILE.read_text(encoding="utf-8"))["usd_per_million_tokens"]
+    price = table.get(model) or table.get(_DATE.sub("", model))
+    return price and (float(price["prompt"]), float(price["completion"]))

@@ -155,18 +155,17 @@ def _checked(path: Path, sections: list[tuple[str, str]]) -> dict[str, str]:
     def wrong(name: str, expected: str) -> NoReturn:
         raise BadSetting(f"{path}: section '{name}': {expected}")
 
-    known = ["system", "user", *(f"kind {kind}" for kind in (*KINDS, OTHER_KIND))]
+    placeholders = {**_PLACEHOLDERS, **{f"kind {kind}": set() for kind in (*KINDS, OTHER_KIND)}}
     found: dict[str, str] = {}
     for name, text in sections:
-        if name not in known:
-            wrong(name, f"unknown, expected one of {', '.join(known)}")
+        if name not in placeholders:
+            wrong(name, f"unknown, expected one of {', '.join(placeholders)}")
         if name in found:
             wrong(name, "occurs twice")
         if not text:
             wrong(name, "is empty")
-        for placeholder in _PLACEHOLDER.findall(text):
-            if placeholder not in _PLACEHOLDERS.get(name, ()):
-                wrong(name, f"the placeholder {{{{{placeholder}}}}} cannot be filled here")
+        if unfit := [one for one in _PLACEHOLDER.findall(text) if one not in placeholders[name]]:
+            wrong(name, f"the placeholder {{{{{unfit[0]}}}}} cannot be filled here")
         found[name] = text
     needed = {
         "system": ("{{nonce}}", *DIMENSIONS),

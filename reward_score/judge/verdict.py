@@ -45,7 +45,10 @@ def parse_verdict(reply: str, nonce: str) -> dict[str, int]:
         raise JudgeMalformed(f"verdict: {len(said)} characters, expected at most {MAX_REPLY_CHARS}")
     if said.rfind(_THINK) > said.rfind(_THOUGHT):
         raise JudgeMalformed("verdict: the model did not end its thinking")
-    verdict = _loaded(_only_object(said))
+    try:
+        verdict = json.loads(_only_object(said), object_pairs_hook=_unique, parse_float=_whole)
+    except (ValueError, RecursionError):
+        raise JudgeMalformed("verdict: expected one JSON object with whole numbers") from None
     missing = sorted({"nonce", *DIMENSIONS} - verdict.keys())
     if missing or len(verdict) != len(DIMENSIONS) + 1:
         raise JudgeMalformed(f"verdict: missing {', '.join(missing)}" if missing else "verdict: keys not asked for")
@@ -70,13 +73,6 @@ def _only_object(text: str) -> str:
     if text[:begin].rstrip().endswith("[") or text[end:].lstrip().startswith("]"):
         raise JudgeMalformed("verdict: expected one JSON object, not a list")
     return text[begin:end]
-
-
-def _loaded(text: str) -> dict[str, Any]:
-    try:
-        return json.loads(text, object_pairs_hook=_unique, parse_float=_whole)
-    except (ValueError, RecursionError):
-        raise JudgeMalformed("verdict: expected one JSON object with whole numbers") from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -246,9 +246,9 @@ def main(argv: list[str] | None = None) -> None:
     plan = Plan(args.steps, args.batch, args.rollouts, args.mix, args.cached_share)
     prompt = load_prompt(args.judge_prompt)
     found = estimate(by_pair(file, args.tasks, prompt), plan, price)
+    limited = hours(found, args.latency_s, args.in_flight, args.requests_per_min, args.tokens_per_min)
     found |= {"model": args.judge_model, "prompt": prompt.version, "cached_share": args.cached_share}
-    found["price_usd_per_million"] = price
-    found["hours"] = hours(found, args.latency_s, args.in_flight, args.requests_per_min, args.tokens_per_min)
+    found |= {"price_usd_per_million": price, "hours": limited}
     print(json.dumps(found, indent=2) if args.json else text(found))
 
 

@@ -37,16 +37,11 @@ PAIR = (
 """What a ping has judged: candidate and reference."""
 
 
-def check_store(where: str | None) -> list[str]:
-    """Problems of a store's folder."""
-    if where is None:
-        return []
-    folder = place = folder_of(where)
-    while not place.exists():
-        place = place.parent
-    if not place.is_dir() or not os.access(place, os.W_OK | os.X_OK):
-        return [f"{folder}: the judge's store cannot be written there"]
-    return []
+def _writable(folder: Path) -> bool:
+    """Whether a folder, or the one that it would be made in, can be written to."""
+    while not folder.exists():
+        folder = folder.parent
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
 def _made(judge: str, settings: Mapping[str, Any], **changes: Any) -> Any:
@@ -80,15 +75,15 @@ def check_judge(judge: str, settings: Mapping[str, Any]) -> list[str]:
         return []
     if problems := shown_key(settings):
         return problems
-    if problems := check_store(settings.get("store")):
-        return problems
     try:
+        stores = [(folder_of(given["store"]), given) for given in members_of(judge, settings)]
+        if locked := [folder for folder, _ in stores if not _writable(folder)]:
+            return [f"{locked[0]}: the judge's store cannot be written there"]
         _made(judge, settings)
-        for given in members_of(judge, settings):
-            store, budget = given["store"], given.get("budget_usd")
-            spent = spent_usd(folder_of(store))
+        for folder, given in stores:
+            spent, budget = spent_usd(folder), given.get("budget_usd")
             if budget is not None and spent >= budget:
-                return [f"{store}: ${spent:.4f} of the judge's budget of ${budget:.4f} are spent: raise it"]
+                return [f"{given['store']}: ${spent:.4f} of the judge's budget of ${budget:.4f} are spent: raise it"]
     except JudgeError as error:
         return [str(error)]
     return []
@@ -99,19 +94,16 @@ def ping(judge: str, settings: Mapping[str, Any]) -> tuple[list[str], list[str]]
     if judge != "openai":
         return [], [f"--judge-ping: {judge}: there is no endpoint before the run"]
 
-    async def asked(made: Any) -> str:
-        started = time.perf_counter()
-        judgement = await made.score(*PAIR, task="vs")
-        took, tokens = time.perf_counter() - started, judgement.usage
-        return (
-            f"{judgement.judge} answered in {took:.2f} s, mean score {judgement.mean:.1f}, "
-            f"{tokens.prompt_tokens} prompt and {tokens.completion_tokens} completion tokens"
-        )
-
     try:
-        return [], [asyncio.run(asked(_made(judge, settings, cache=False)))]
+        started = time.perf_counter()
+        judgement = asyncio.run(_made(judge, settings, cache=False).score(*PAIR, task="vs"))
     except JudgeError as error:
         return [f"--judge-ping: {type(error).__name__}: {error}"], []
+    tokens = judgement.usage
+    return [], [
+        f"{judgement.judge} answered in {time.perf_counter() - started:.2f} s, mean score {judgement.mean:.1f}, "
+        f"{tokens.prompt_tokens} prompt and {tokens.completion_tokens} completion tokens"
+    ]
 
 
 def add_check_arguments(parser: argparse.ArgumentParser) -> None:

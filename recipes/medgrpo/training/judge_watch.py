@@ -168,10 +168,10 @@ class JudgeStops:
             if lane and spent > self.dearest.get(lane, 0.0):
                 self.dearest[lane] = spent
         for lane in sorted(by_lane, key=bool, reverse=True) if len(by_lane) > 2 else [""]:
-            self._check_lane(step, lane, by_lane)
+            self._check_lane(step, lane, by_lane[lane])
 
-    def _check_lane(self, step: int, lane: str, by_lane: Mapping[str, Mapping[str, float]]) -> None:
-        counts, whose = by_lane[lane], f" of {lane}" if lane else ""
+    def _check_lane(self, step: int, lane: str, counts: Mapping[str, float]) -> None:
+        whose = f" of {lane}" if lane else ""
         failed = {name: n for name, n in counts.items() if name.startswith(FAILED) and n > 0}
         refused = sum(n for name, n in failed.items() if name.removeprefix(FAILED) in ANSWER_CAUSED)
         # A blank caption has its verdict without the judge, and says nothing of it.

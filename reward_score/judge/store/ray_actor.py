@@ -13,6 +13,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,19 +36,16 @@ class Owner:
 
     def __init__(self, folder: str, max_mb: float) -> None:
         self._folder, self._max_mb = Path(folder), max_mb
-        self._store: Store | None = None
         self._judges: dict[str, Any] = {}
 
-    def _opened(self) -> Store:
-        if self._store is None:
-            self._store = own_store(self._folder, self._max_mb)
-        return self._store
+    @cached_property
+    def _store(self) -> Store:
+        return own_store(self._folder, self._max_mb)
 
     async def verdict(self, judge: type, settings: Mapping[str, Any], texts: Mapping[str, Any]) -> Any:
         """What `Judge.verdict` of a judge of these settings returns."""
         try:
-            self._opened()  # a judge that opens the folder in this process finds it
-            which = repr(sorted(settings.items()))
+            which = f"{self._store} {sorted(settings.items())}"  # opened, so that the judge finds it
             if which not in self._judges:
                 self._judges[which] = judge(**settings, store=str(self._folder))
             return await self._judges[which].verdict(texts)
@@ -57,12 +55,12 @@ class Owner:
     async def count(self, lane: str, counts: Mapping[str, float]) -> None:
         """Add to the counters."""
         with contextlib.suppress(JudgeError):  # `verdict` and `snapshot` tell it
-            self._opened().count(lane, counts)
+            self._store.count(lane, counts)
 
     async def snapshot(self) -> Any:
         """All counters by lane."""
         try:
-            return await self._opened().snapshot()
+            return await self._store.snapshot()
         except JudgeError as error:
             return error
 
@@ -78,9 +76,6 @@ class RayStore:
     def __init__(self, folder: Path, max_mb: float) -> None:
         self.folder, self._max_mb = folder, max_mb
         self._actor = self._find()
-
-    def __repr__(self) -> str:
-        return f"RayStore({str(self.folder)!r})"
 
     def _find(self) -> Any:
         import ray
