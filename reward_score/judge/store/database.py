@@ -190,15 +190,13 @@ class Database:
             )
             connection.execute("DELETE FROM reserved")
 
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """For one thread at a time, as long as the store is open."""
+    def _locked(self) -> contextlib.AbstractContextManager[bool]:
+        """The lock of a store that is open."""
         if self._pid != os.getpid():  # before the lock, which a fork may have copied while it was held
             raise JudgeSettingsError("judge: this process was forked from the one that has the store open")
-        with self._lock:
-            if not self._close.alive:
-                raise JudgeUnavailable("judge: the store is closed")
-            yield
+        if not self._close.alive:
+            raise JudgeUnavailable("judge: the store is closed")
+        return self._lock
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
