@@ -176,7 +176,7 @@ class Judge:
             return Outcome(error, Usage())
         if kept is None:
             return None
-        scores = {name: kept.get(name) for name in DIMENSIONS}
+        scores: dict[str, Any] = {name: kept.get(name) for name in DIMENSIONS}
         if not all(type(score) is int and LOWEST <= score <= HIGHEST for score in scores.values()):
             return Outcome(JudgeUnavailable("judge: the store holds a verdict that is none of ours"), Usage())
         self._attempts.answered = True

@@ -71,7 +71,7 @@ def _one(kind: str, settings: Mapping[str, Any], router_address: str | None) -> 
     makers: dict[str, Callable[..., Any]] = {
         "offline": OfflineJudge,
         "openai": Judge,
-        "router": partial(Judge.for_router, router_address),
+        "router": partial(Judge.for_router, router_address or ""),
     }
     try:
         return makers[kind](**settings)

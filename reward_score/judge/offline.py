@@ -84,7 +84,7 @@ class OfflineJudge:
             "action_state": _mix(ORDER_WEIGHT_ACTION, order, actions),
         }
         scores = {name: min(float(HIGHEST), LOWEST + (HIGHEST - LOWEST) * share) for name, share in shares.items()}
-        return Judgement(**scores, judge=self.name)
+        return Judgement(**scores, judge=self.name, usage=None)
 
 
 @dataclass(frozen=True)
