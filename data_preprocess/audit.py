@@ -27,18 +27,6 @@ QUANTITIES = ("frames", "duration", "fps", "answer_words", "vision_tokens", "pro
 """Numbers kept of every written row, to report their spread per dataset-task pair."""
 
 
-def _counters() -> defaultdict[str, Counter[str]]:
-    return defaultdict(Counter)
-
-
-def _reals() -> array[float]:
-    return array("d")
-
-
-def _quantities() -> dict[str, array[float]]:
-    return {name: _reals() for name in QUANTITIES}
-
-
 class Audit:
     """Counts of what was read, changed, odd and rejected.
 
@@ -53,14 +41,16 @@ class Audit:
         self.rows: Counter[str] = Counter()
         self.rejects: Counter[str] = Counter()
         self.examples: dict[str, list[str]] = {}
-        self.values: defaultdict[str, dict[str, array[float]]] = defaultdict(_quantities)
+        self.values: defaultdict[str, dict[str, array[float]]] = defaultdict(
+            lambda: {name: array("d") for name in QUANTITIES}
+        )
         self.videos: defaultdict[str, set[str]] = defaultdict(set)
-        self.flags = _counters()
-        self.time_rules = _counters()
-        self.timeline = _counters()
-        self.clocks = _counters()
+        self.flags: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.time_rules: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.timeline: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self.clocks: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.frames: Counter[str] = Counter()
-        self.rounding: defaultdict[str, array[float]] = defaultdict(_reals)
+        self.rounding: defaultdict[str, array[float]] = defaultdict(lambda: array("d"))
         self.own_groups: defaultdict[str, set[str]] = defaultdict(set)
         self.boxes: defaultdict[str, BoxCounts] = defaultdict(BoxCounts)
         self.digests = {"id": array("Q"), "id_qa_type_question": array("Q")}
@@ -96,26 +86,12 @@ class Audit:
 
     def merge(self, other: Mapping[str, Any]) -> None:
         """Adds the counts of a later block, as `to_json` gave them."""
-        for name in ("rows", "frames", "rejects"):
-            getattr(self, name).update(other[name])
-        for name in ("flags", "time_rules", "timeline", "clocks"):
-            for key, counts in other[name].items():
-                getattr(self, name)[key].update(counts)
         for reason, shown in other["examples"].items():
             mine = self.examples.setdefault(reason, [])
             mine.extend(shown[: EXAMPLES - len(mine)])
-        for pair, values in other["values"].items():
-            for name, numbers in values.items():
-                self.values[pair][name].extend(numbers)
-        for name in ("videos", "own_groups"):
-            for key, names in other[name].items():
-                getattr(self, name)[key].update(names)
-        for source, numbers in other["rounding"].items():
-            self.rounding[source].extend(numbers)
-        for source, counts in other["boxes"].items():
-            self.boxes[source].merge(counts if isinstance(counts, dict) else vars(counts))
-        for name, numbers in other["digests"].items():
-            self.digests[name].extend(numbers)
+        for name, counts in other.items():
+            if name != "examples":
+                _add(getattr(self, name), counts)
 
     def to_json(self) -> bytes:
         """Everything, as a JSON object; arrays and sets become lists."""
@@ -177,6 +153,17 @@ class Audit:
                 for source, numbers in sorted(self.rounding.items())
             },
         }
+
+
+def _add(total: Any, more: Any) -> None:
+    """Adds counts to those of earlier blocks, in place."""
+    if isinstance(total, array):
+        total.extend(more)
+    elif isinstance(total, Counter | set | BoxCounts):
+        total.update(more)
+    else:
+        for key, counts in more.items():
+            _add(total[key], counts)
 
 
 def reason_of(error: RecordError | FrameError) -> str:

@@ -76,10 +76,12 @@ class BoxCounts:
     def add(self, boxes: Iterable[Sequence[float]], canvas: Size, odd: str) -> None:
         """Counts a row; `odd` is what `oddity` says of it."""
         corners = [box[2:] for box in boxes]
-        self.merge({"rows": 1, "odd": bool(odd), "first": odd, "canvas": canvas, "corner": map(max, *corners, (0, 0))})
+        row = {"rows": 1, "odd": bool(odd), "first": odd, "canvas": canvas, "corner": map(max, *corners, (0, 0))}
+        self.update(row)
 
-    def merge(self, other: Mapping[str, Any]) -> None:
+    def update(self, other: Mapping[str, Any] | BoxCounts) -> None:
         """Adds the counts of a later block."""
+        other = vars(other) if isinstance(other, BoxCounts) else other
         self.rows += other["rows"]
         self.odd += other["odd"]
         self.first = self.first or other["first"]

@@ -349,20 +349,15 @@ class Converter:
     ) -> list[str]:
         """The files to show; those that the store will make are requested of it."""
         store = self.store
-        boxed = box = None
-        if sample.region:
-            listed, box = sample.region
-            boxed = files[sample.frames.index(listed)]
-            if store is None:
-                flags.append("box_not_drawn")
         if store is None:
-            return list(map(files.__getitem__, picks))
-        shown: dict[str, str] = {}
-        for pick in picks:
-            path = files[pick]
-            if path not in shown:
-                shown[path] = store.request(path, size, box if path == boxed else None, canvas, on_disk)
-        return [shown[files[pick]] for pick in picks]
+            if sample.region:
+                flags.append("box_not_drawn")
+            return [files[pick] for pick in picks]
+        listed, box = sample.region or ("", None)
+        boxed = files[sample.frames.index(listed)] if box else ""
+        return [
+            store.request(files[pick], size, box if files[pick] == boxed else None, canvas, on_disk) for pick in picks
+        ]
 
 
 def _boxes_key(sample: Sample) -> str:

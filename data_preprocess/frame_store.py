@@ -16,10 +16,12 @@ import os
 import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
+from data_preprocess.atomic import written_whole
 from data_preprocess.frames import UNREADABLE, FrameError, render, why_unreadable
 from data_preprocess.geometry import Box, Size
 
@@ -34,20 +36,6 @@ _REMEMBERED = 1 << 17
 _PARTIAL = ".partial"
 _PPM_HEADER = b"P6\n%d %d\n255\n"
 _STALE_S = 3600
-
-
-@dataclass(frozen=True)
-class Job:
-    """One frame to store: `path` resized to `size`, with the other arguments of `render`."""
-
-    path: str
-    target: str
-    size: Size
-    mtime_ns: int
-    box: Box | None = None
-    canvas: Size | None = None
-    source_size: Size | None = None
-    draft: bool = False
 
 
 def encode(frame: Image.Image, suffix: str) -> bytes:
@@ -86,26 +74,37 @@ def is_current(target: str, mtime_ns: int, size: Size) -> bool:
         return False
 
 
-def store_frame(job: Job, folder: str) -> tuple[bool, str | None]:
+class Shown(NamedTuple):
+    """What a stored frame shows: the arguments of `render`."""
+
+    path: str
+    size: Size
+    box: Box | None
+    canvas: Size | None
+    source_size: Size | None
+    draft: bool
+
+
+def store_frame(shown: Shown, target: str, mtime_ns: int, folder: str) -> tuple[bool, str | None]:
     """Makes one stored frame: (made by this call, the reason in words when the picture cannot be used).
 
     Raises:
         OSError: the store's disk is full or failing.
     """
-    if is_current(job.target, job.mtime_ns, job.size):  # another process was faster
+    if is_current(target, mtime_ns, shown.size):  # another process was faster
         return False, None
     try:
-        frame = render(job.path, job.size, job.box, job.canvas, job.source_size, job.draft)
+        frame = render(*shown)
     except UNREADABLE as error:
         return False, why_unreadable(error)
-    content = encode(frame, os.path.splitext(job.target)[1])
+    content = encode(frame, os.path.splitext(target)[1])
     partial = os.path.join(folder, _PARTIAL, secrets.token_hex(12))
     try:
         # No fsync here: one a frame takes longer than the frame itself.
         with open(partial, "xb") as handle:
             handle.write(content)
-        os.utime(partial, ns=(job.mtime_ns, job.mtime_ns))
-        os.replace(partial, job.target)
+        os.utime(partial, ns=(mtime_ns, mtime_ns))
+        os.replace(partial, target)
     except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(partial)
@@ -115,16 +114,12 @@ def store_frame(job: Job, folder: str) -> tuple[bool, str | None]:
 
 def identify(folder: str | os.PathLike[str]) -> str:
     """The store's own name, made with its folder: another one tells that the frames of earlier runs are gone."""
-    os.makedirs(folder, exist_ok=True)
-    path = os.path.join(folder, ".id")
-    if not os.path.exists(path):
-        # Not written in place: a second process must not read half a name.
-        partial = f"{path}.{secrets.token_hex(6)}"
-        with open(partial, "x", encoding="ascii") as handle:
-            handle.write(secrets.token_hex(16))
-        os.replace(partial, path)
-    with open(path, encoding="ascii") as handle:
-        return handle.read()
+    path = Path(folder, ".id")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        with written_whole(path, sync=False) as partial:
+            partial.write_text(secrets.token_hex(16), encoding="ascii")
+    return path.read_text(encoding="ascii")
 
 
 class FrameStore:
@@ -155,8 +150,8 @@ class FrameStore:
         self.folder, self.suffix, self.draft = os.path.abspath(folder), suffix, draft
         self.root = os.path.join(os.path.realpath(root), "") if root is not None else ""
         self.made = self.reused = 0
-        self._pending: dict[str, Job] = {}
-        self._seen: dict[tuple, str] = {}
+        self._pending: dict[str, tuple[Shown, str, int]] = {}
+        self._seen: dict[Shown, str] = {}
         self._pool = ThreadPoolExecutor(threads, "frame-store")
         for name in (_PARTIAL, *(f"{shard:02x}" for shard in range(256))):
             os.makedirs(os.path.join(self.folder, name), exist_ok=True)
@@ -188,20 +183,18 @@ class FrameStore:
         Raises:
             FrameError: no such file.
         """
-        canvas = canvas if box is not None else None
-        key = (path, size, box and tuple(box), canvas, source_size)
-        target = self._seen.get(key)
+        shown = Shown(path, size, box, canvas if box is not None else None, source_size, self.draft and box is None)
+        target = self._seen.get(shown)
         if target is None:
             try:
                 found = os.stat(path)
             except (OSError, ValueError) as error:
                 raise FrameError(path, why_unreadable(error)) from None
-            target = self._seen[key] = self._target(path, found.st_size, size, box, canvas, source_size)
+            target = self._seen[shown] = self._target(shown, found.st_size)
             if is_current(target, found.st_mtime_ns, size):
                 self.reused += 1
             else:
-                job = Job(path, target, size, found.st_mtime_ns, box, canvas, source_size, self.draft)
-                self._pending[target] = job
+                self._pending[target] = (shown, target, found.st_mtime_ns)
         return target
 
     def flush(self) -> dict[str, FrameError]:
@@ -212,13 +205,13 @@ class FrameStore:
         """
         jobs, self._pending = list(self._pending.values()), {}
         try:
-            results = list(self._pool.map(lambda job: store_frame(job, self.folder), jobs))
+            results = list(self._pool.map(lambda job: store_frame(*job, self.folder), jobs))
         except BaseException:
             self._seen.clear()
             raise
         errors = {
-            job.target: FrameError(job.path, reason)
-            for job, (_, reason) in zip(jobs, results, strict=True)
+            target: FrameError(shown.path, reason)
+            for (shown, target, _), (_, reason) in zip(jobs, results, strict=True)
             if reason is not None
         }
         made = sum(made for made, _ in results)
@@ -230,21 +223,11 @@ class FrameStore:
             self._seen = {key: target for key, target in self._seen.items() if target not in errors}
         return errors
 
-    def _target(
-        self, path: str, length: int, size: Size, box: Box | None, canvas: Size | None, source_size: Size | None
-    ) -> str:
-        shown = (
-            _RULE,
-            path.removeprefix(self.root),
-            # Two roots may hold other frames under one name and of one time, out of an archive.
-            length,
-            tuple(size),
-            box and tuple(map(float, box)),
-            canvas and tuple(canvas),
-            source_size and tuple(source_size),
-            self.draft and box is None,
-        )
-        name = hashlib.sha256(repr(shown).encode("utf-8", "surrogateescape")).hexdigest()[:26]
+    def _target(self, shown: Shown, length: int) -> str:
+        path, size, box, *rest = shown
+        # The length: two roots may hold other frames under one name and of one time, out of an archive.
+        said = (_RULE, path.removeprefix(self.root), length, size, box and tuple(map(float, box)), *rest)
+        name = hashlib.sha256(repr(said).encode("utf-8", "surrogateescape")).hexdigest()[:26]
         return f"{self.folder}/{name[:2]}/{name[2:]}{self.suffix}"
 
     def _sweep(self) -> None:

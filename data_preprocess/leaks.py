@@ -221,55 +221,34 @@ def _below(times: np.ndarray, bounds: np.ndarray, offsets: np.ndarray, most: flo
     return first.sum() + len(gaps) - np.searchsorted(gaps, offsets)
 
 
-def overlaps(
-    spans: Sequence[tuple[float, float]], places: np.ndarray, duration: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """The spans between neighbouring marks or clip ends that overlap each gold span most.
+def overlaps(spans: Sequence[tuple[float, float]], places: np.ndarray, duration: float) -> list[tuple[int, np.ndarray]]:
+    """The spans between neighbouring marks or clip ends that may share time with each gold span.
 
     Returns:
-        Three numbers of such spans for each gold span (where it starts, where it ends, and the longest between), and
-        their IoU with it. No other span between marks has a higher one, nor has any of `OVERLAP` or more.
+        For each gold span the number of the first such span, and the IoU of this one and of those that follow it.
     """
     edges = np.concatenate(([0.0], np.sort(places), [duration]))
-    lengths, last = np.diff(edges), len(edges) - 2
-    gold = np.array(spans, dtype=np.float64)
-    starts, ends = gold[:, 0], gold[:, 1]
-    first = np.clip(np.searchsorted(edges, starts, "right") - 1, 0, last)
-    final = np.clip(np.searchsorted(edges, ends) - 1, 0, last)
-    chosen = np.stack([first, final, _longest(lengths, first + 1, np.maximum(final, first + 1))], axis=1)
-    chosen[:, 2] = np.where(first + 1 < final, chosen[:, 2], first)
-    shared = np.minimum(ends[:, None], edges[chosen + 1]) - np.maximum(starts[:, None], edges[chosen])
-    whole = np.maximum(ends[:, None], edges[chosen + 1]) - np.minimum(starts[:, None], edges[chosen])
-    return chosen, np.where(shared > 0, shared / np.maximum(whole, _FUZZ), 0.0)
-
-
-def _longest(lengths: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    """The place of the greatest of `lengths[start:end]` for each pair; any place where the pair is empty."""
-    best = np.arange(len(lengths))
-    found = np.minimum(starts, len(lengths) - 1)
-    sizes, width = np.maximum(ends - starts, 1), 1
-    while True:
-        # `best[i]` is the place of the greatest of `width` lengths from i on. Two of them cover up to twice the width.
-        of_width = (sizes >= width) & (sizes < 2 * width)
-        left = np.minimum(starts, len(best) - 1)[of_width]
-        right = np.clip(ends - width, 0, len(best) - 1)[of_width]
-        a, b = best[left], best[right]
-        found[of_width] = np.where(lengths[a] >= lengths[b], a, b)
-        if width >= sizes.max(initial=1) or len(best) <= width:
-            return found
-        a, b = best[:-width], best[width:]
-        best, width = np.where(lengths[a] >= lengths[b], a, b), 2 * width
+    last = len(edges) - 2
+    found = []
+    for start, end in spans:
+        first = min(max(int(np.searchsorted(edges, start, "right")) - 1, 0), last)
+        final = min(max(int(np.searchsorted(edges, end)) - 1, first), last)
+        lows, highs = edges[first : final + 1], edges[first + 1 : final + 2]
+        shared = np.minimum(end, highs) - np.maximum(start, lows)
+        whole = np.maximum(end, highs) - np.minimum(start, lows)
+        found.append((first, np.where(shared > 0, shared / np.maximum(whole, _FUZZ), 0.0)))
+    return found
 
 
 def guess(task: str, spans: Sequence[tuple[float, float]], places: np.ndarray, duration: float) -> tuple[float, ...]:
     """Score of the spans between the marks: in tal (mean best IoU, share of at least 0.5), in dvc (F1,)."""
-    chosen, ious = overlaps(spans, places, duration)
+    found = overlaps(spans, places, duration)
+    best = np.array([ious.max() for _, ious in found])
     if task == "tal":
-        best = ious.max(axis=1)
         return float(best.mean()), float((best >= OVERLAP).mean())
-    hits = ious >= OVERLAP
-    recall, precision = hits.any(axis=1).mean(), len(np.unique(chosen[hits])) / (len(places) + 1)
-    return (float(2 * precision * recall / (precision + recall)) if precision + recall else 0.0,)
+    hit = {first + int(place) for first, ious in found for place in np.flatnonzero(ious >= OVERLAP)}
+    recall, precision = float((best >= OVERLAP).mean()), len(hit) / (len(places) + 1)
+    return (2 * precision * recall / (precision + recall) if hit else 0.0,)
 
 
 def measure(task: str, spans: list, times: np.ndarray, marks: Marks, rng: np.random.Generator) -> np.ndarray:

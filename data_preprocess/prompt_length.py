@@ -77,7 +77,6 @@ class PromptLength:
             if mark not in known:
                 raise TokenizerError(f"{expected}, found none of its tokens {mark}")
         self._stamps = convention_of(family).stamped
-        self._own_marks = self._stamps and not _outer_marks_stay(family)
         self._count = lru_cache(maxsize=1 << 15)(lambda text: len(self._ids(text)))
         self._around = lru_cache(maxsize=1 << 14)(self._render)
         self._stamped = lru_cache(maxsize=1 << 12)(self._count_stamps)
@@ -101,11 +100,9 @@ class PromptLength:
         tokens = self._added + self._count(after) + vision_tokens(len(times), size, self.family)
         if not self._stamps:
             return tokens + self._count(before) + 2
+        # Stamps stand in the place of the template's own marks: the tokenizer sees the text and the first one as one.
         first, rest = self._stamped(tuple(times))
-        if self._own_marks:
-            # Nothing stands between the text and the first stamp: the tokenizer sees them as one.
-            return tokens + self._count(before + first) + rest
-        return tokens + self._count(before) + 2 + self._count(first) + rest
+        return tokens + self._count(before + first) + rest
 
     def answer(self, text: str) -> int:
         """Tokens of an answer, its end of turn included."""
@@ -200,15 +197,3 @@ def _processor_template(folder: str | os.PathLike[str]) -> str | None:
     if not isinstance(template, str):
         raise ValueError("chat_template.json: expected an object with a text chat_template")
     return template
-
-
-def _outer_marks_stay(family: str) -> bool:
-    """Whether the installed processor of stamped prompts leaves the template's own marks around the clip.
-
-    transformers up to 5.9 puts stamps and patches in the place of mark, pad and mark; from 5.10 on, with the processor
-    that has a method for it, in the place of the pad alone, which makes two tokens more.
-    """
-    import transformers
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
-
-    return hasattr(getattr(transformers, PROCESSOR_MAPPING_NAMES[family]), "replace_video_token")
