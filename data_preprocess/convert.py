@@ -54,6 +54,9 @@ from reward_score.conventions import DEFAULT
 from reward_score.errors import BadGroundTruth
 from reward_score.tasks import check_target
 
+# Columns of `extra_info` that are the sample's own.
+_AS_READ = tuple("index file row_id qa_type task source video_id question fps clip_start clip_end".split())
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -198,25 +201,15 @@ class Converter:
             flags.append("fps_disagrees")
         shown = self._frames(sample, files, picks, size, canvas, size_on_disk, flags)
         extra = {
-            "index": sample.index,
-            "file": sample.file,
+            **{name: getattr(sample, name) for name in _AS_READ},
             "split": "" if sample.ground is not None else "test",
-            "row_id": sample.row_id,
-            "qa_type": sample.qa_type,
-            "task": sample.task,
-            "source": sample.source,
-            "video_id": sample.video_id,
-            "question": sample.question,
             "answer": answer,
             "canvas": canvas,
             "processed_size": size,
             "model_family": settings.model_family,
             "duration": line.duration,
             "sample_interval": 1 / sample.fps,
-            "fps": sample.fps,
             "frames": len(picks),
-            "clip_start": sample.clip_start,
-            "clip_end": sample.clip_end,
             "time_rule": clock.rule,
             "flags": flags,
             "other": _other_keys(sample.extra),

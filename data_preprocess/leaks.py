@@ -53,6 +53,13 @@ MIN_VIDEOS = 5
 """A bootstrap over fewer videos says nothing; no verdict then."""
 MAX_BAD = 0.01
 _FUZZ = 1e-6
+MEASURES = {
+    "boundaries": ("near", "chance", "boundaries", "boundaries near marks"),
+    "tal_iou": ("iou", "iou_random", "tal", "tal IoU"),
+    "tal_share": ("share", "share_random", "tal", "tal IoU >= 0.5"),
+    "dvc_f1": ("f1", "f1_random", "dvc", "dvc F1"),
+}
+"""By name: which sums are compared, that of what they are shared over, and the column's title."""
 # What is summed per video; the second group exists in tal rows only, the third in dvc rows.
 _SUMS = ("boundaries", "near", "chance", "tal", "iou", "iou_random", "share", "share_random", "dvc", "f1", "f1_random")
 
@@ -189,26 +196,13 @@ def chance(edges: np.ndarray, times: np.ndarray, marks: Marks) -> float:
     lows, highs = np.maximum(lows, first), np.minimum(highs, last)
     highs[:-1] = np.minimum(highs[:-1], np.maximum(lows[1:], lows[:-1]))
     kept = lows < highs
-    hits = _moved_within(times, lows[kept], highs[kept], offsets, marks.reach / 2)
-    allowed = _moved_within(times, np.array([first]), np.array([last]), offsets, marks.reach / 2)
+    hits = _below(times, highs[kept], offsets, marks.reach / 2) - _below(times, lows[kept], offsets, marks.reach / 2)
+    allowed = np.searchsorted(times, last - offsets, "right") - np.searchsorted(times, first - offsets, "right")
     return float((hits / np.maximum(allowed, 1)).sum())
 
 
-def _moved_within(
-    times: np.ndarray, lows: np.ndarray, highs: np.ndarray, offsets: np.ndarray, most: float
-) -> np.ndarray:
-    """For each offset, how many times lie within one of some stretches once they are moved by it.
-
-    Args:
-        times: in order.
-        lows, highs: ends of the stretches.
-        offsets: each at most `most`.
-    """
-    return _below(times, highs, offsets, most) - _below(times, lows, offsets, most)
-
-
 def _below(times: np.ndarray, bounds: np.ndarray, offsets: np.ndarray, most: float) -> np.ndarray:
-    """For each offset, the sum over the bounds of how many moved times are at most the bound.
+    """For each offset (at most `most`), the sum over the bounds of how many times are at most the bound, moved by it.
 
     Only the times within `most` of a bound change sides with the offset, and each is near few bounds: so the memory is
     linear in all three arrays.
@@ -324,10 +318,7 @@ def _summary(source: _Source, name: str, rng: np.random.Generator) -> dict[str, 
     return {
         "rows_with_marks": source.rows_with_marks[name],
         "marks": dict(sorted(source.marks[name].items())),
-        "boundaries": difference(table, "near", "chance", "boundaries", rng),
-        "tal_iou": difference(table, "iou", "iou_random", "tal", rng),
-        "tal_share": difference(table, "share", "share_random", "tal", rng),
-        "dvc_f1": difference(table, "f1", "f1_random", "dvc", rng),
+        **{name: difference(table, *sums, rng) for name, (*sums, _) in MEASURES.items()},
     }
 
 
@@ -409,22 +400,13 @@ def print_report(report: dict[str, Any]) -> None:
     if report["first_bad"]:
         print(f"first bad row: {report['first_bad']}")
     print("each cell: measured / by chance [95 % interval of the difference, over videos]")
-    heads = (
-        "source",
-        "list",
-        "rows with marks",
-        "boundaries near marks",
-        "tal IoU",
-        "tal IoU >= 0.5",
-        "dvc F1",
-        "leak",
-    )
+    heads = ("source", "list", "rows with marks", *(title for *_, title in MEASURES.values()), "leak")
     lines = [heads]
-    for name, source in report["sources"].items():
+    for source_name, source in report["sources"].items():
         for which in LISTS:
             part = source[which]
-            cells = (_cell(part[key]) for key in ("boundaries", "tal_iou", "tal_share", "dvc_f1"))
-            lines.append((name, which, f"{part['rows_with_marks']}/{source['rows']}", *cells, verdict(part)))
+            cells = (_cell(part[name]) for name in MEASURES)
+            lines.append((source_name, which, f"{part['rows_with_marks']}/{source['rows']}", *cells, verdict(part)))
     widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
     for line in lines:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())

@@ -139,18 +139,8 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     """The whole plan. Raises PlanError."""
     shape = read_shape(args.model)
     settings = read_settings(args.stage, args.override)
-    given = {
-        "prompts": args.prompts,
-        "rollouts": args.rollouts if args.stage == "rl" else None,
-        "response_tokens": args.response_tokens,
-        "micro_tokens": args.micro_tokens,
-        "utilization": args.utilization,
-        "lora_rank": args.lora_rank,
-        "steps": args.steps,
-        "freeze_vision": args.freeze_vision or None,
-        "offload": args.offload or None,
-    }
-    settings = replace(settings, **{name: value for name, value in given.items() if value is not None})
+    named = vars(args).keys() & vars(settings).keys() - ({"rollouts"} if args.stage == "sft" else set())
+    settings = replace(settings, **{name: vars(args)[name] for name in named if vars(args)[name] is not None})
     if args.gpus % (settings.tensor_parallel * settings.nodes):
         raise PlanError(f"--gpus {args.gpus}: expected a multiple of nodes times tensor_model_parallel_size")
     stored = stored_lengths(args.data, shape.family) if args.data else None
@@ -253,8 +243,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--micro-tokens", type=whole(1), help="tokens of a GPU's micro-batch (default: recipe's)")
     add("--utilization", type=share, help="share of a GPU's memory for vLLM (default: recipe's)")
     add("--lora-rank", type=whole(0), help="rank of LoRA adapters, 0 for none (default: recipe's)")
-    add("--freeze-vision", action="store_true", help="do not train the vision tower")
-    add("--offload", action="store_true", help="keep weights and Adam's state in host memory while vLLM works")
+    add("--freeze-vision", action="store_true", default=None, help="do not train the vision tower")
+    add(
+        "--offload",
+        action="store_true",
+        default=None,
+        help="keep weights and Adam's state in host memory while vLLM works",
+    )
     for name, default, what in (("mfu", MFU, "arithmetic"), ("mbu", MBU, "memory bandwidth")):
         add(f"--{name}", type=share, default=default, help=f"assumed share of the card's peak {what}")
     add("--override", action="append", default=[], metavar="KEY=VALUE", help="a setting of the recipe; may be repeated")
