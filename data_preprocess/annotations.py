@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, ValidationError
 
+from data_preprocess.geometry import SOURCES
 from data_preprocess.ground_truth import (
     GROUND,
     MAX_TEXT,
@@ -38,7 +39,6 @@ from reward_score.errors import BadGroundTruth
 from reward_score.tasks import check_target
 from reward_score.vocabularies import same_label
 
-SOURCES = ("AVOS", "CholecT50", "CholecTrack20", "Cholec80_CVS", "CoPESD", "EgoSurgery", "JIGSAWS", "NurViD")
 TASKS = ("tal", "stg", "dvc", "nap", "vs", "rc", "sa", "cvs")
 
 QA_TYPES = {

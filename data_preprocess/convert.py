@@ -148,7 +148,9 @@ class Converter:
             # The frames root has no links in its path, the store keeps those that the user put there.
             place = settings.relative_to if settings.frame_store else os.path.realpath(settings.relative_to)
             self._folder = os.path.join(place, "")
-        self._size = lru_cache(maxsize=1024)(self._processed_size)
+        self._size = lru_cache(maxsize=1024)(
+            lambda on_disk: processed_size(on_disk, settings.model_family, settings.min_pixels, settings.max_pixels)
+        )
         # Several rows ask about one clip.
         self._clips = lru_cache(maxsize=1024)(self._place_clip)
 
@@ -181,7 +183,10 @@ class Converter:
         )
         listed, count, prompt_tokens = line, self.length, None
         if count is not None and settings.max_prompt_tokens:
-            line = self._fitting(count, sample, prompt, size, line)
+            thinner = count.fit(prompt, size, line, settings.max_prompt_tokens, settings.thin)
+            if thinner is None:
+                raise self._too_long(sample, count(prompt, size, line.times, line.sample_fps))
+            line = thinner
         picks, shown_at = line.picks, line.times
         if sample.region:
             picks = keep_boxed(picks, shown_at, times, [path == sample.region[0] for path in sample.frames])
@@ -304,19 +309,6 @@ class Converter:
             return replace(sample, region=(sample.region[0], boxes[""]))
         on_canvas = {time: list(box) for time, box in boxes.items()}
         return replace(sample, ground={**(sample.ground or {}), "boxes": on_canvas})
-
-    def _processed_size(self, on_disk: Size) -> Size:
-        settings = self.settings
-        return processed_size(on_disk, settings.model_family, settings.min_pixels, settings.max_pixels)
-
-    def _fitting(
-        self, count: PromptLength, sample: Sample, prompt: list[dict[str, str]], size: Size, line: Timeline
-    ) -> Timeline:
-        """The line itself where its prompt is short enough, else a thinner one."""
-        thinner = count.fit(prompt, size, line, self.settings.max_prompt_tokens, self.settings.thin)
-        if thinner is None:
-            raise self._too_long(sample, count(prompt, size, line.times, line.sample_fps))
-        return thinner
 
     def _too_long(self, sample: Sample, tokens: int) -> RecordError:
         expected = f"a prompt of at most {self.settings.max_prompt_tokens} tokens"

@@ -17,7 +17,7 @@ from functools import lru_cache
 from PIL import Image, ImageDraw
 
 from data_preprocess.geometry import SOURCES, Box, Size, rescale
-from data_preprocess.wording import short
+from data_preprocess.wording import is_text, short
 
 PREFIXES = ("root/data/", "valdata/", "testdata/")
 """Leading parts of listed paths that say where the frames once lay."""
@@ -103,15 +103,13 @@ def _header_size(path: str) -> Size:
         raise FrameError(path, why_unreadable(error)) from None
 
 
-def _encodable(listed: str) -> None:
-    try:
-        listed.encode()
-    except UnicodeEncodeError:
-        raise FrameError(repr(listed), "the name is not valid Unicode") from None
+def _refuse_bytes(listed: str) -> None:
+    if not is_text(listed):
+        raise FrameError(repr(listed), "the name is not valid Unicode")
 
 
 def _sources_in(folders: Sequence[str]) -> set[str]:
-    return {folder.replace("-", "_") for folder in folders} & SOURCES
+    return {folder.replace("-", "_") for folder in folders} & set(SOURCES)
 
 
 class FrameRoot:
@@ -176,7 +174,7 @@ class FrameRoot:
         folder, _, name = listed.rpartition("/")
         if name in ("", ".", "..") or "\0" in listed:
             raise FrameError(repr(listed), "expected the name of a file")
-        _encodable(listed)
+        _refuse_bytes(listed)
         return f"{self._folder(folder, listed)}/{name}"
 
     def _folder(self, folder: str, listed: str) -> str:
@@ -188,7 +186,7 @@ class FrameRoot:
         return real
 
     def _search(self, folder: str, listed: str) -> str:
-        _encodable(folder)
+        _refuse_bytes(folder)
         parts = [part for part in folder.split("/") if part not in ("", ".")]
         if ".." in parts:
             raise FrameError(listed, "a path with .. is refused")

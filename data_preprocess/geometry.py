@@ -36,7 +36,7 @@ guess errs for the others alone.
 ASSUMED_SIZE: Size = (854, 480)
 """Size on disk of a frame that nothing is known of."""
 
-SOURCES = frozenset({*NATIVE_SIZES, "AVOS", "NurViD"})
+SOURCES = ("AVOS", "CholecT50", "CholecTrack20", "Cholec80_CVS", "CoPESD", "EgoSurgery", "JIGSAWS", "NurViD")
 """All sources."""
 
 FRAMES_PER_TOKEN = 2

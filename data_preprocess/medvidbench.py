@@ -47,7 +47,7 @@ from data_preprocess.pipeline import SPLITS, Splitting, choose_rows, make_parts,
 from data_preprocess.prompt_length import TokenizerError
 from data_preprocess.provenance import FORMAT, describe, portable, sha256
 from data_preprocess.publishing import OutputError, publish, to_replace, up_to_date
-from data_preprocess.wording import short, status_of
+from data_preprocess.wording import is_text, short, status_of
 
 # What must be free on the output's disk beyond a tenth of the annotations' own size (measured: parts and parquet).
 _SPARE_BYTES = 64 << 20
@@ -92,7 +92,7 @@ def run(
     """
     begun = time.monotonic()
     for path in (*files, str(output), settings.frames_root, settings.frame_store):
-        if not _is_text(path):
+        if not is_text(path):
             raise SettingsError(f"{short(path)}: the name is not valid Unicode, which parquet needs")
     output = Path(output).absolute()
     names = Counter(os.path.basename(file) for file in files)
@@ -146,14 +146,6 @@ def run(
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _is_text(path: str) -> bool:
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _run(

@@ -23,8 +23,6 @@ from reward_score.conventions import CONVENTIONS, convention_of
 
 Kind = TypeVar("Kind", Settings, Splitting, "Running")
 
-FRAME_FORMATS = tuple(suffix.lstrip(".") for suffix in SUFFIXES)
-
 
 @dataclass(frozen=True)
 class Running:
@@ -102,7 +100,11 @@ def parse_arguments(arguments: Sequence[str], description: str | None) -> argpar
     frames("--link-roots", nargs="+", metavar="DIR", help="folders that links may lead into")
     frames("--frame-store", metavar="DIR", help="folder of resized frames (OUTPUT/frames; none with --verify none)")
     frames("--no-frame-store", action="store_true", help="list the source frames and store none")
-    frames("--frame-format", choices=FRAME_FORMATS, help="file format of stored frames (%(default)s)")
+    frames(
+        "--frame-format",
+        choices=[suffix.lstrip(".") for suffix in SUFFIXES],
+        help="file format of stored frames (%(default)s)",
+    )
     frames(
         "--absolute-frame-paths",
         action="store_true",

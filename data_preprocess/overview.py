@@ -14,7 +14,7 @@ from tqdm import tqdm
 from data_preprocess.annotations import RecordError, Sample, decode_row, parse_record
 from data_preprocess.audit import Audit
 from data_preprocess.json_stream import read_rows
-from data_preprocess.wording import Parser, status_of
+from data_preprocess.wording import Parser, short, status_of
 
 _WIDTH = 100
 
@@ -93,17 +93,11 @@ def print_overview(keys: dict[str, Counter[str]], first: dict[str, Sample], audi
             f"\n{pair}: row {sample.index}, video {sample.video_id}, {len(sample.frames)} frames at {sample.fps:g} fps"
         )
         print(f"  frames    {sample.frames[0]} ... {sample.frames[-1]}")
-        print(f"  question  {_line(sample.question)}")
-        print(f"  answer    {_line(sample.answer) if sample.answer is not None else '(none)'}")
+        print(f"  question  {short(sample.question, _WIDTH)}")
+        print(f"  answer    {short(sample.answer, _WIDTH) if sample.answer is not None else '(none)'}")
         if sample.ground is not None:
-            print(
-                f"  truth     {_line(orjson.dumps({k: v for k, v in sample.ground.items() if k != 'text'}).decode())}"
-            )
-
-
-def _line(text: str) -> str:
-    words = " ".join(text.split())
-    return words if len(words) <= _WIDTH else f"{words[: _WIDTH - 3]}..."
+            truth = orjson.dumps({key: value for key, value in sample.ground.items() if key != "text"}).decode()
+            print(f"  truth     {short(truth, _WIDTH)}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

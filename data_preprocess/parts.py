@@ -33,6 +33,13 @@ class Part:
     audit: Audit
 
     @classmethod
+    def made(cls, path: Path) -> Part:
+        """The part that was just written to a file. Raises PipelineError where it is not there."""
+        if part := cls.read(path):
+            return part
+        raise PipelineError(f"{path}: not there after it was written (do all workers share this folder?); run again")
+
+    @classmethod
     def read(cls, path: Path) -> Part | None:
         """The part in a file; None where there is no whole one."""
         try:
@@ -54,8 +61,12 @@ forget = _converter.cache_clear
 """Drops what this process knows of folders and frames: by the next run they may be others."""
 
 
-def make_part(block: Block, settings: Settings, folder: Path, threads: int = 1) -> Part:
-    """Converts a block and writes its part."""
+def make_part(block: Block, settings: Settings, folder: Path, threads: int = 1) -> Path:
+    """Converts a block and writes its part; where it lies.
+
+    A worker that is killed while it sends leaves half a message when the message is long, and the pool waits for the
+    other half for ever; a path goes through a pipe in one piece. The audit stands in the part.
+    """
     # A block has no reference cycles, and the collector's search for them took a tenth of the time.
     gc.disable()
     try:
@@ -71,7 +82,7 @@ def make_part(block: Block, settings: Settings, folder: Path, threads: int = 1) 
         pa.ipc.new_file(sink, table.schema, options=options) as writer,
     ):
         writer.write_table(table)
-    return Part(path, audit)
+    return path
 
 
 def existing_part(block: Block, folder: Path) -> Part | None:

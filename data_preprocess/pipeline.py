@@ -14,7 +14,7 @@ import os
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -83,47 +83,31 @@ def make_parts(
     blocks = chain(first, blocks)
     if workers <= 1 or len(first) < 2:
         for block in blocks:
-            yield existing_part(block, folder) or make_part(block, settings, folder, threads=max(workers, 1))
+            yield existing_part(block, folder) or Part.made(make_part(block, settings, folder, threads=max(workers, 1)))
     else:
         yield from _in_processes(blocks, settings, folder, workers)
+
+
+def _done(item: Part | Future[Path]) -> Part:
+    return item if isinstance(item, Part) else Part.made(item.result())
 
 
 def _in_processes(blocks: Iterable[Block], settings: Settings, folder: Path, workers: int) -> Iterator[Part]:
     # Spawned, not forked: Arrow's threads do not survive a fork.
     pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_leave_with_parent)
-    waiting: deque = deque()
+    waiting: deque[Part | Future[Path]] = deque()
     try:
         for block in blocks:
-            done = existing_part(block, folder)
-            waiting.append(done if done is not None else pool.submit(made_path, block, settings, folder))
+            waiting.append(existing_part(block, folder) or pool.submit(make_part, block, settings, folder))
             # Enough to keep every worker busy, not so many that a file in memory (gzip) piles up.
             while len(waiting) > 3 * workers:
-                yield _result(waiting.popleft())
+                yield _done(waiting.popleft())
         while waiting:
-            yield _result(waiting.popleft())
+            yield _done(waiting.popleft())
     except BrokenProcessPool:
         raise PipelineError("a worker process died (killed, or out of memory); run again to go on") from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def made_path(block: Block, settings: Settings, folder: Path) -> Path:
-    """What a worker does with a block, and all that it sends back.
-
-    A worker that is killed while it sends leaves half a message when the message is long, and the pool waits for the
-    other half for ever; a path goes through a pipe in one piece. The audit stands in the part.
-    """
-    return make_part(block, settings, folder).path
-
-
-def _result(item) -> Part:
-    if isinstance(item, Part):
-        return item
-    path = item.result()
-    part = Part.read(path)
-    if part is None:
-        raise PipelineError(f"{path}: vanished after it was written; run again to go on")
-    return part
 
 
 # -- parts to splits ---------------------------------------------------------------------------------------------

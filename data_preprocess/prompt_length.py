@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from data_preprocess.geometry import FRAMES_PER_TOKEN, vision_tokens
+from data_preprocess.geometry import FRAMES_PER_TOKEN, Size, vision_tokens
 from data_preprocess.timeline import THINNING, Timeline, thin
 from reward_score.conventions import convention_of
 
@@ -38,7 +38,6 @@ _CHATML = (
     "{% for part in m.content %}{{ '" + _CLIP + "' if part.type == 'video' else part.text }}{% endfor %}{% endif %}"
     "{{ '<|im_end|>\\n' }}{% endfor %}{{ '<|im_start|>assistant\\n' }}"
 )
-Size = tuple[int, int]
 Chat = Sequence[dict[str, str]]
 _Turns = tuple[tuple[str, str], ...]
 

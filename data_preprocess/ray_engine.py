@@ -21,16 +21,11 @@ from data_preprocess.parts import Part, PipelineError, existing_part, make_part,
 _ROOT = str(Path(__file__).resolve().parent.parent)
 
 
-class _Worker:
-    """Makes parts; what it learned about folders and sizes serves all its blocks."""
-
-    def __init__(self, settings: Settings, folder: Path):
-        self.settings, self.folder = settings, folder
-
-    def __call__(self, row: dict[str, bytes]) -> dict[str, int]:
-        block = pickle.loads(row["block"])
-        make_part(block, self.settings, self.folder)
-        return {"number": block.number}
+def _make(row: dict[str, bytes], settings: Settings, folder: Path) -> dict[str, int]:
+    """Makes the part of a block; what its process learned about folders and sizes serves all its blocks."""
+    block = pickle.loads(row["block"])
+    make_part(block, settings, folder)
+    return {"number": block.number}
 
 
 def make_parts_on_ray(blocks: Iterable[Block], settings: Settings, folder: Path, workers: int) -> Iterator[Part]:
@@ -58,10 +53,8 @@ def make_parts_on_ray(blocks: Iterable[Block], settings: Settings, folder: Path,
             ray.init(ignore_reinit_error=True, runtime_env={"env_vars": environment}, log_to_driver=False, **local)
             ray.data.DataContext.get_current().enable_progress_bars = False
             items = [{"block": pickle.dumps(block)} for block in missing]
-            # Ray's own annotation of `map` leaves out classes, which it takes together with `concurrency`.
-            worker: Any = _Worker
             made = ray.data.from_items(items, override_num_blocks=min(len(items), 4 * workers)).map(
-                worker, fn_constructor_args=(settings, folder), concurrency=(1, max(workers, 1))
+                _make, fn_args=(settings, folder), concurrency=workers
             )
             for _ in made.iter_rows():
                 pass
@@ -70,8 +63,4 @@ def make_parts_on_ray(blocks: Iterable[Block], settings: Settings, folder: Path,
             lines = str(error.__cause__ or error).strip().splitlines()
             raise PipelineError(f"the Ray job failed: {lines[-1] if lines else type(error).__name__}") from None
     for block in blocks:
-        path = part_path(folder, block.number)
-        part = Part.read(path)
-        if part is None:
-            raise PipelineError(f"{path}: not there after the Ray job; do its workers share this folder?")
-        yield part
+        yield Part.made(part_path(folder, block.number))

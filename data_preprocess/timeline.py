@@ -157,7 +157,7 @@ def uniform(times: Sequence[float], fps: float, max_growth: float = 2.0, toleran
     listed = tuple(times)
     count = len(listed)
     if listed == _grid(count, fps):
-        return Timeline(_places(count), listed, fps, listed[-1], 0, 0, 0, 1, listed)
+        return Timeline(tuple(range(count)), listed, fps, listed[-1], 0, 0, 0, 1, listed)
     duration, limit = listed[-1], max(max_growth * count, 2)
     divisor = _divisor(duration, fps, limit)
     rate = fps / divisor
@@ -173,7 +173,7 @@ def exact(times: Sequence[float], fps: float) -> Timeline:
     """
     listed = tuple(times)
     repeated = len(listed) - len(set(listed))
-    return Timeline(_places(len(listed)), listed, fps, listed[-1], 0, repeated, 0, 1, listed, own_times=True)
+    return Timeline(tuple(range(len(listed))), listed, fps, listed[-1], 0, repeated, 0, 1, listed, own_times=True)
 
 
 def thin(line: Timeline, frames: int, policy: str, tolerance: float = 0.25) -> Timeline:
@@ -243,10 +243,6 @@ def clock_report(
 @lru_cache(maxsize=1024)
 def _grid(count: int, rate: float) -> tuple[float, ...]:
     return tuple([tick / rate for tick in range(count)])
-
-
-def _places(count: int) -> tuple[int, ...]:
-    return tuple(range(count))
 
 
 def _ticks(duration: float, rate: float) -> int:

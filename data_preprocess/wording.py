@@ -53,6 +53,15 @@ def status_of(name: str, run: Callable[[], int], wrong: tuple[type[Exception], .
     return 2
 
 
+def is_text(name: str) -> bool:
+    """Whether a name is valid Unicode: on the disk it may be any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def short(value: Any, width: int = _WIDTH) -> str:
     """A value on one line of at most `width` printable characters."""
     try:

@@ -121,7 +121,7 @@ def test_a_worker_sends_back_no_more_than_a_pipe_takes_in_one_piece(annotations,
     """Killed in the middle of a longer message, it would leave the command waiting for the rest."""
     settings = Settings(frames_root=str(annotations.parent / "frames"), verify="none")
     block = next(iter(iter_blocks([annotations], pipeline.BLOCK_ROWS)))
-    sent = pipeline.made_path(block, settings, tmp_path)
+    sent = parts.make_part(block, settings, tmp_path)
     assert len(pickle.dumps(sent)) < select.PIPE_BUF and Part.read(sent).audit.rows["read"] == pipeline.BLOCK_ROWS
 
 

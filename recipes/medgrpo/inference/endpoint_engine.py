@@ -23,6 +23,7 @@ import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -100,6 +101,7 @@ def boxes_said(family: str, size: tuple[int, int]) -> str:
     return f"Box coordinates run from 0 to {side:g} across the images' width and height."
 
 
+@dataclass
 class Endpoint:
     """Asks `model` at `base_url`, at most `concurrency` requests at once.
 
@@ -109,25 +111,20 @@ class Endpoint:
         tokens_field: how the endpoint calls the token budget; newer OpenAI models know `max_completion_tokens` only.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        model: str,
-        *,
-        temperature: float,
-        concurrency: int = 8,
-        retries: int = 6,
-        timeout: float = 300.0,
-        max_images: int | None = None,
-        quality: int = 90,
-        tokens_field: str = "max_tokens",
-    ):
-        self.base_url, self.model, self.temperature = base_url, model, temperature
-        self.concurrency, self.retries, self.timeout = concurrency, retries, timeout
-        self.max_images, self.quality, self.tokens_field = max_images, quality, tokens_field
-        self.batch = 4 * concurrency
-        self.identity = {"endpoint": base_url, "model": model}
-        self.described = {"name": "endpoint", "max_images": max_images, "jpeg_quality": quality}
+    base_url: str
+    model: str
+    temperature: float
+    concurrency: int = 8
+    retries: int = 6
+    timeout: float = 300.0
+    max_images: int | None = None
+    quality: int = 90
+    tokens_field: str = "max_tokens"
+
+    def __post_init__(self) -> None:
+        self.batch = 4 * self.concurrency
+        self.identity = {"endpoint": self.base_url, "model": self.model}
+        self.described = {"name": "endpoint", "max_images": self.max_images, "jpeg_quality": self.quality}
         self.prompt_tokens = self.completion_tokens = self.asked = self.thinned_rows = 0
         self._client: Any = None
         self._stopped: InferenceError | None = None
