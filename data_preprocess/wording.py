@@ -24,33 +24,40 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (--help explains the arguments)\n")
 
 
-def status_of(name: str, run: Callable[[], int], wrong: tuple[type[Exception], ...]) -> int:
+def status_of(
+    name: str,
+    run: Callable[[], int],
+    wrong: tuple[type[Exception], ...],
+    on_interrupt: str = "interrupted; the same command goes on from here",
+) -> int:
     """Runs a command: its exit status, as every command of the project has it.
 
     Args:
         name: the command's. run: does its work and returns the status.
-        wrong: errors of the input. They and `OSError` are one line on stderr and status 2; Ctrl-C gives 130; a closed
-            pipe, as of `| head`, gives 0.
+        wrong: errors of the input. They and `OSError` are one line on stderr and status 2; Ctrl-C gives 130, and says
+            `on_interrupt`; a closed pipe, as of `| head`, gives 0.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show a name must not end a finished run.
             stream.reconfigure(errors="backslashreplace")
     try:
-        return run()
+        status = run()
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:
         # Python flushes the stream once more when it ends, and would complain again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print(f"{name}: interrupted; the same command goes on from here", file=sys.stderr)
+        print(f"{name}: {on_interrupt}", file=sys.stderr)
         return 130
-    except wrong as error:
-        said = str(error)
-    except OSError as error:
-        said = f"{error.filename}: {error.strerror or error}" if error.filename else str(error)
-    print(f"{name}: error: {said}", file=sys.stderr)
-    return 2
+    except (*wrong, OSError) as error:
+        said = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
+            said = f"{error.filename}: {error.strerror or type(error).__name__}"
+        print(f"{name}: error: {said}", file=sys.stderr)
+        return 2
 
 
 def is_text(name: str) -> bool:

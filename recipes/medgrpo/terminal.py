@@ -14,19 +14,16 @@ from __future__ import annotations
 
 import argparse
 import functools
-import io
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from data_preprocess.wording import status_of
 from recipes.medgrpo.files import RecipeError
 from reward_score.errors import RewardError
 
 START = "python -m recipes.medgrpo "
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it."""
 
 
 class _Help(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -66,35 +63,12 @@ def command(name: str) -> Callable[[Callable[[list[str]], int | None]], Callable
     def decorate(main: Callable[[list[str]], int | None]) -> Callable[..., int]:
         @functools.wraps(main)
         def run(argv: Sequence[str] | None = None) -> int:
-            for stream in (sys.stdout, sys.stderr):
-                if isinstance(stream, io.TextIOWrapper):
-                    # A terminal that cannot show a name in the data must not end a finished run.
-                    stream.reconfigure(errors="backslashreplace")
-            try:
-                status = main(sys.argv[1:] if argv is None else list(argv))
-                sys.stdout.flush()
-                return status or 0
-            except BrokenPipeError:
-                # Python flushes the stream once more when it ends, and would complain again.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                return 0
-            except KeyboardInterrupt:
-                print(f"{name}: interrupted", file=sys.stderr)
-                return INTERRUPTED
-            except (RecipeError, RewardError, OSError) as error:
-                print(f"{name}: error: {one_line(error)}", file=sys.stderr)
-                return 2
+            arguments = sys.argv[1:] if argv is None else list(argv)
+            return status_of(name, lambda: main(arguments) or 0, (RecipeError, RewardError), on_interrupt="interrupted")
 
         return run
 
     return decorate
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message without line breaks; of the system's errors the file's name and the reason."""
-    if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
-        return f"{error.filename}: {error.strerror or type(error).__name__}"
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def progress(total: int | None, unit: str, label: str, done: int = 0) -> Any:
