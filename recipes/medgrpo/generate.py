@@ -27,7 +27,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from recipes.medgrpo.inference import engines, shards
+from recipes.medgrpo.inference import engines
 from recipes.medgrpo.inference.budgets import budgets
 from recipes.medgrpo.terminal import Parser, command, whole
 
@@ -53,7 +53,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--one-shot", metavar="PARQUET", help="show one solved training row of this file before each question")
     for bound in ("max", "min"):
         add(f"--{bound}_pixels_per_frame", f"--{bound}-pixels-per-frame", help=argparse.SUPPRESS)
-    add("--worker", type=shards.worker_of, help=argparse.SUPPRESS)
+    add("--worker", help=argparse.SUPPRESS)
     engines.add_engine_arguments(parser)
     args = parser.parse_args(argv)
     for bound in ("max", "min"):

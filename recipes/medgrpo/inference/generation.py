@@ -111,7 +111,7 @@ def generate(args: argparse.Namespace, argv: Sequence[str]) -> int:
 
 def work_share(args: argparse.Namespace, engine: Engine, work: Work, keys: Sequence[Key]) -> int:
     """A worker's share of the answers: of all that are asked for every n-th, without those that are there."""
-    number, processes, parent = args.worker
+    number, processes, parent = map(int, args.worker.split("/"))
     log = AnswerLog(args.output, {})
     log.read_partial()
     failed = answer(

@@ -17,26 +17,29 @@ from recipes.medgrpo.rollout.standalone import RolloutError, RolloutServers
 from recipes.medgrpo.rollout.transformers_engine import Request, SamplingSettings, TransformersEngine
 
 
-def identity_of(model: str) -> str:
-    """sha256 of a checkpoint. Raises `InferenceError` where there is none."""
-    try:
-        return model_fingerprint(Path(model))
-    except OSError as error:
-        raise InferenceError(f"--model: {error}") from None
-
-
-class _Requests:
-    """Jobs as requests of `recipes.medgrpo.rollout.transformers_engine`, put to an engine that answers those."""
-
-    engine: Any
-    truncation: dict[str, Any] = {}
+class LocalEngine:
+    """What the engines that run a checkpoint on this machine share."""
 
     def __init__(self, model: str, temperature: float):
         self.model, self.temperature = model, temperature
 
     @property
     def identity(self) -> str:
-        return identity_of(self.model)
+        """sha256 of the checkpoint. Raises `InferenceError` where there is none."""
+        try:
+            return model_fingerprint(Path(self.model))
+        except OSError as error:
+            raise InferenceError(f"--model: {error}") from None
+
+    def notes(self) -> list[str]:
+        return []
+
+
+class _Requests(LocalEngine):
+    """Jobs as requests of `recipes.medgrpo.rollout.transformers_engine`, put to an engine that answers those."""
+
+    engine: Any
+    truncation: dict[str, Any] = {}
 
     def __exit__(self, *_: object) -> None:
         self.engine = None
@@ -60,9 +63,6 @@ class _Requests:
                 text = self.engine.processor.tokenizer.decode(answer.token_ids, skip_special_tokens=True)
                 found[number] = Reply(text, answer.truncated, len(answer.token_ids))
         return [found[number] for number in range(len(jobs))]
-
-    def notes(self) -> list[str]:
-        return []
 
 
 class InProcess(_Requests):

@@ -47,9 +47,3 @@ def run_workers(argv: Sequence[str], processes: int, each: int, gpus: Sequence[s
                 worker.terminate()
         for worker in workers:
             worker.wait()
-
-
-def worker_of(text: str) -> tuple[int, int, int]:
-    """(number, of how many, process that waits) of `--worker`."""
-    number, processes, parent = map(int, text.split("/"))
-    return number, processes, parent

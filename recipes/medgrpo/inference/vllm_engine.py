@@ -17,7 +17,7 @@ from typing import Any
 from recipes.medgrpo.data.dataset import check_shown
 from recipes.medgrpo.data.families import family_of
 from recipes.medgrpo.inference.jobs import WHOLE, Failure, InferenceError, Job, Reply
-from recipes.medgrpo.inference.local_engines import identity_of
+from recipes.medgrpo.inference.local_engines import LocalEngine
 from recipes.medgrpo.rollout.transformers_engine import prompt_ids
 
 TIMES = "recipes.medgrpo.rollout.vllm_times"
@@ -31,7 +31,7 @@ _NEVER = -100.0
 _TIME_TOKENS = 16
 
 
-class Offline:
+class Offline(LocalEngine):
     """`vllm.LLM` on the GPUs that this process sees, or on the CPU with a vLLM built for it.
 
     Args:
@@ -51,16 +51,13 @@ class Offline:
         gpu_memory_utilization: float = 0.8,
         max_model_len: int | None = None,
     ):
-        self.model, self.temperature, self.dtype, self.clips = model, temperature, dtype, clips
+        super().__init__(model, temperature)
+        self.dtype, self.clips = dtype, clips
         self.tensor_parallel_size, self.gpu_memory_utilization = tensor_parallel_size, gpu_memory_utilization
         self.max_model_len = max_model_len
         self.described = {"name": "vllm", "dtype": dtype}
         self._llm: Any = None
         self.processor: Any = None
-
-    @property
-    def identity(self) -> str:
-        return identity_of(self.model)
 
     def __enter__(self) -> Offline:
         from transformers import AutoConfig, AutoProcessor
@@ -174,6 +171,3 @@ class Offline:
             return Failure(f"vLLM: finish_reason: expected {' or '.join(WHOLE)}, found {out.finish_reason}")
         text = self.processor.tokenizer.decode(out.token_ids, skip_special_tokens=True)
         return Reply(text, out.finish_reason == "length", len(out.token_ids))
-
-    def notes(self) -> list[str]:
-        return []
