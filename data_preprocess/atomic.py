@@ -5,18 +5,21 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 
 @contextmanager
-def written_whole(target: Path, sync: bool = True) -> Iterator[Path]:
+def written_whole(target: Path, sync: bool = True, folder: Path | None = None) -> Iterator[Path]:
     """A path to write to: the file there takes the name `target` when the block ends, and goes when it fails.
 
-    With `sync` the content is on the disk before the name is, so that not even a power failure leaves half a file.
+    It lies in `folder`, by default the target's. With `sync` the content is on the disk before the name is, so that not
+    even a power failure leaves half a file.
     """
-    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    # Several machines may share the folder: a process's number would not tell them apart.
+    partial = (folder or target.parent) / f".{target.name}.{secrets.token_hex(6)}.tmp"
     try:
         yield partial
         if sync:

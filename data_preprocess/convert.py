@@ -102,13 +102,12 @@ class Settings:
 class Clip:
     """What rows about the same frames share.
 
-    `files` are the listed frames on this disk, `times` their clip seconds; `length`, in seconds, is what gold times are
+    `files` are the listed frames on this disk, `line` when they are shown; `length`, in seconds, is what gold times are
     held against. `odd_rate` says that the frames contradict the stated rate.
     """
 
     files: list[str]
     clock: Clock
-    times: tuple[float, ...]
     line: Timeline
     length: float
     odd_rate: bool
@@ -164,7 +163,7 @@ class Converter:
         settings = self.settings
         clip = self._clips(sample.source, sample.frames, sample.numbers, sample.fps, sample.declared)
         self._check_times(sample, clip, audit)
-        line, clock, times, files = clip.line, clip.clock, clip.times, clip.files
+        line, clock, times, files = clip.line, clip.clock, clip.line.listed, clip.files
         size_on_disk = assumed_size(sample.source) if settings.verify == "none" else self.root.size(files[0])
         canvas = canvas_of(sample.source, size_on_disk)
         try:
@@ -269,7 +268,7 @@ class Converter:
         if unclear:
             # As long as its longest clock says: which of them the annotators followed is not known.
             length = max(length, declared or 0.0, (len(numbers) - 1) / fps, (numbers[-1] - numbers[0]) / clock.rate)
-        return Clip(self.root.clip(frames), clock, times, line, length, rate_disagrees(times, fps))
+        return Clip(self.root.clip(frames), clock, line, length, rate_disagrees(times, fps))
 
     def _check_times(self, sample: Sample, clip: Clip, audit: Audit) -> None:
         """Compares the gold times with the clip's bounds."""

@@ -98,17 +98,10 @@ def store_frame(shown: Shown, target: str, mtime_ns: int, folder: str) -> tuple[
     except UNREADABLE as error:
         return False, why_unreadable(error)
     content = encode(frame, os.path.splitext(target)[1])
-    partial = os.path.join(folder, _PARTIAL, secrets.token_hex(12))
-    try:
-        # No fsync here: one a frame takes longer than the frame itself.
-        with open(partial, "xb") as handle:
-            handle.write(content)
+    # No fsync here: one a frame takes longer than the frame itself.
+    with written_whole(Path(target), sync=False, folder=Path(folder, _PARTIAL)) as partial:
+        partial.write_bytes(content)
         os.utime(partial, ns=(mtime_ns, mtime_ns))
-        os.replace(partial, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(partial)
-        raise
     return True, None
 
 

@@ -106,7 +106,7 @@ def to_replace(output: Path, metadata: Mapping[str, str], made: Collection[str] 
         if same_content or (theirs.keys() == mine.keys() and split in (made or SPLITS)):
             replaced.add(split)
             continue
-        why = "this command did not write it"
+        why = "this command did not write it, or it is damaged"
         if theirs:
             why = f"it was made of {', '.join(theirs)}, and {_others(found, metadata)}"
             clash = {split} | (_ONE_RUN if split in _ONE_RUN else set())
@@ -119,20 +119,12 @@ def to_replace(output: Path, metadata: Mapping[str, str], made: Collection[str] 
 
 
 def _metadata(path: Path) -> dict[str, str]:
-    """What a parquet file says of how it was made; what its audit says where the file itself is damaged."""
+    """What a parquet file says of how it was made; nothing where it cannot be read."""
     try:
         found = pq.read_schema(path).metadata or {}
         return {key.decode(): value.decode() for key, value in found.items() if key.startswith(b"medgrpo.")}
     except (OSError, pa.ArrowException, UnicodeDecodeError):
-        for _, audit in audits(path.parent):
-            if path.name in audit["outputs"]:
-                named = [{"name": os.path.basename(entry["file"]), **entry} for entry in audit.get("inputs", [])]
-                return {
-                    "medgrpo.format": str(audit.get("format")),
-                    "medgrpo.inputs": json.dumps(named),
-                    "medgrpo.settings": json.dumps(audit.get("settings"), sort_keys=True),
-                }
-    return {}
+        return {}
 
 
 def _inputs(metadata: Mapping[str, str]) -> dict[str, str]:
