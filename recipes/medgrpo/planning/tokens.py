@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from data_preprocess.geometry import FRAMES_PER_TOKEN, Size, processed_size, vision_tokens
 from data_preprocess.prompt_length import stamps
+from recipes.medgrpo.data.rows import DataError, read_columns
 from recipes.medgrpo.planning import PlanError
 from reward_score.conventions import MERGE, convention_of
 
@@ -83,18 +81,17 @@ def stored_lengths(data: Path, family: str) -> Lengths:
     import numpy as np
 
     file = data / "train.parquet" if data.is_dir() else data
+    names = ("model_family", "frames", "vision_tokens", "prompt_tokens")
     try:
-        extra = pq.read_table(file, columns=["extra_info"]).column("extra_info").combine_chunks()
-        families = set(extra.field("model_family").to_pylist())
-        frames, vision = (extra.field(name).to_numpy(zero_copy_only=False) for name in ("frames", "vision_tokens"))
-    except (OSError, KeyError, pa.ArrowInvalid) as error:
-        reason = str(error).splitlines()[0]
-        raise PlanError(f"--data {file}: expected the preprocessor's train.parquet: {reason}") from error
-    if families != {family}:
-        raise PlanError(f"--data {file}: rows are made for {', '.join(sorted(families))}, the model is a {family}")
-    if "prompt_tokens" not in [field.name for field in extra.type]:
+        table = read_columns(file, *(f"extra_info.{name}" for name in names))
+    except DataError as error:
+        raise PlanError(f"--data {file}: expected the preprocessor's train.parquet: {error}") from None
+    if (families := set(table["model_family"].to_pylist())) != {family}:
+        made = ", ".join(sorted(map(str, families)))
+        raise PlanError(f"--data {file}: rows are made for {made}, the model is a {family}")
+    if table["prompt_tokens"].null_count:
         raise PlanError(f"--data {file}: no prompt_tokens: run the preprocessor with --tokenizer")
-    prompts = extra.field("prompt_tokens").to_numpy(zero_copy_only=False)
+    frames, vision, prompts = (table[name].to_numpy() for name in names[1:])
     shares = {"50 %": 0.5, "90 %": 0.9, "99 %": 0.99, "all": 1.0}
     return Lengths(
         len(prompts),
