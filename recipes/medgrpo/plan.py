@@ -42,11 +42,13 @@ def memory_plan(shape: Shape, settings: Settings, clip: Clip, gpus: int, card: f
         card: memory of one, in GiB.
     """
     usable, problems = card * (1 - memory.RESERVE), []
-    phases = [memory.training(shape, settings, clip, gpus)]
+    update = memory.training(shape, settings, clip, gpus)
+    phases = {"SFT step": update}
     cache = None
     if settings.stage == "rl":
         vllm = memory.rollout(shape, settings, clip, gpus, card * GIB)
-        phases = [vllm.phase, memory.log_probs(shape, settings, clip, gpus), *phases]
+        old = memory.log_probs(shape, settings, clip, gpus)
+        phases = {"rollout": vllm.parts, "old log-probabilities": old, "actor update": update}
         cache = {"gib": vllm.cache / GIB, "tokens": int(max(0, vllm.cache) // shape.kv_bytes)}
         cache |= {"sequences": min(vllm.sequences, settings.max_num_seqs)}
         if vllm.sequences < 1:
@@ -55,9 +57,9 @@ def memory_plan(shape: Shape, settings: Settings, clip: Clip, gpus: int, card: f
             )
         if settings.batched_tokens < clip.vision_tokens:
             problems.append(f"rollout: max_num_batched_tokens is below the clip's {clip.vision_tokens} vision tokens")
-    for phase in phases:
-        if phase.total > usable * GIB:
-            problems.append(f"{phase.name}: {phase.total / GIB:.1f} GiB, {usable:.1f} GiB can be used")
+    for name, parts in phases.items():
+        if (total := sum(parts.values()) / GIB) > usable:
+            problems.append(f"{name}: {total:.1f} GiB, {usable:.1f} GiB can be used")
     longest = clip.prompt_tokens + settings.response_tokens
     if settings.stage == "rl" and clip.prompt_tokens > settings.prompt_limit:
         problems.append(
@@ -67,7 +69,7 @@ def memory_plan(shape: Shape, settings: Settings, clip: Clip, gpus: int, card: f
         problems.append(f"micro-batch: {settings.micro_tokens} tokens, the longest sample has {longest}")
     return {
         "usable_gib": usable,
-        "phases": {p.name: {part: size / GIB for part, size in p.parts.items()} for p in phases},
+        "phases": {name: {part: size / GIB for part, size in parts.items()} for name, parts in phases.items()},
         "cache": cache,
         "host_gib": {part: size / GIB for part, size in memory.host(shape, settings, gpus).items()},
         "problems": problems,

@@ -146,7 +146,7 @@ def predicted(shape: Shape, clip: Clip, answer: int, peak_flops: float | None) -
 
     whole = clip.prompt_tokens + answer
     settings = replace(read_settings("sft"), master_bytes=2, micro_tokens=whole)
-    parts = memory.training(shape, settings, replace(clip, prompt_tokens=whole), 1).parts
+    parts = memory.training(shape, settings, replace(clip, prompt_tokens=whole), 1)
     # torch's cross-entropy keeps log-probabilities beside the logits and their gradient.
     size = sum(part for name, part in parts.items() if name not in ("gathered layers", "CUDA"))
     said = {

@@ -232,7 +232,7 @@ def peak_bytes(found: Case) -> tuple[float, float]:
     snapshot = tracker.get_tracker_snapshot("peak")
     measured = max(sizes["Total"] for sizes in snapshot.values())
     settings = replace(read_settings("sft"), master_bytes=2, micro_tokens=found.tokens)
-    parts = training(found.shape, settings, replace(found.clip, prompt_tokens=found.tokens), 1).parts
+    parts = training(found.shape, settings, replace(found.clip, prompt_tokens=found.tokens), 1)
     said = sum(size for part, size in parts.items() if part not in ("gathered layers", "CUDA"))
     return measured, said + 2 * found.tokens * found.shape.text.vocab_size
 

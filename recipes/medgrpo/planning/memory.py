@@ -1,7 +1,7 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""What lies in a GPU's memory, part by part, in each phase of a step. Bytes.
+"""What lies in a GPU's memory, part by part, in each phase of a step. Each phase is its bytes by part.
 
 Stored, divided over the GPUs that FSDP2 spans (P parameters, T of them trained, m bytes of a stored weight):
     weights mP, gradients mT, Adam's two moments 2mT.
@@ -19,7 +19,7 @@ has been measured on a GPU.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from recipes.medgrpo.planning.recipe_settings import Settings
 from recipes.medgrpo.planning.shapes import Shape
@@ -37,18 +37,6 @@ GRAPHS = 1.5 * GIB
 ENTROPY_CHUNK = 2048
 """Tokens at a time of which verl makes the entropy, with `entropy_from_logits_with_chunking`: logits, their softmax and
 the product of both in fp32."""
-
-
-@dataclass(frozen=True)
-class Phase:
-    """One phase of a step on one GPU: bytes by part."""
-
-    name: str
-    parts: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def total(self) -> float:
-        return sum(self.parts.values())
 
 
 def layer_bytes(shape: Shape) -> float:
@@ -126,7 +114,7 @@ def micro_patches(clip: Clip, tokens: int) -> float:
     return tokens * clip.patches / clip.prompt_tokens
 
 
-def training(shape: Shape, settings: Settings, clip: Clip, gpus: int) -> Phase:
+def training(shape: Shape, settings: Settings, clip: Clip, gpus: int) -> dict[str, float]:
     """The backward pass of a micro-batch at its peak."""
     t, v, n = shape.text, shape.vision, settings.micro_tokens
     patches = micro_patches(clip, n)
@@ -141,21 +129,18 @@ def training(shape: Shape, settings: Settings, clip: Clip, gpus: int) -> Phase:
     if not settings.checkpointing:
         inputs, kept_tower = n * layer_bytes(shape) * shape.layers.number, v.depth * patches * block_bytes(shape) * back
         working = 6 * max(n * t.intermediate_size, patches * v.intermediate_size)
-    return Phase(
-        "actor update" if settings.stage == "rl" else "SFT step",
-        {
-            **resident(shape, settings, gpus),
-            "gathered layers": gathered(shape, settings, backward=True),
-            "pixels": patches * patch_bytes,
-            "inputs of layers" if settings.checkpointing else "activations of layers": inputs,
-            "inputs of vision blocks" if settings.checkpointing else "activations of vision blocks": kept_tower,
-            "logits, or the layer at work": max(logits, working),
-            "CUDA": CONTEXT + (GRAPHS if settings.stage == "rl" else 0),
-        },
-    )
+    return {
+        **resident(shape, settings, gpus),
+        "gathered layers": gathered(shape, settings, backward=True),
+        "pixels": patches * patch_bytes,
+        "inputs of layers" if settings.checkpointing else "activations of layers": inputs,
+        "inputs of vision blocks" if settings.checkpointing else "activations of vision blocks": kept_tower,
+        "logits, or the layer at work": max(logits, working),
+        "CUDA": CONTEXT + (GRAPHS if settings.stage == "rl" else 0),
+    }
 
 
-def log_probs(shape: Shape, settings: Settings, clip: Clip, gpus: int) -> Phase:
+def log_probs(shape: Shape, settings: Settings, clip: Clip, gpus: int) -> dict[str, float]:
     """Old log-probabilities: forward only, in larger micro-batches."""
     t, v, n = shape.text, shape.vision, settings.log_prob_tokens
     patches = micro_patches(clip, n)
@@ -165,24 +150,21 @@ def log_probs(shape: Shape, settings: Settings, clip: Clip, gpus: int) -> Phase:
     )
     logits = n * HALF * t.vocab_size + 3 * 4 * ENTROPY_CHUNK * t.vocab_size
     held = resident(shape, settings, gpus)
-    return Phase(
-        "old log-probabilities",
-        {
-            "weights": held["weights"],
-            "Adam": 0.0 if settings.offload else held["Adam"],
-            "gathered layers": gathered(shape, settings, backward=False),
-            "pixels": patches * _pixel_bytes(shape),
-            "logits, or the layer at work": max(logits, working),
-            "CUDA": CONTEXT + GRAPHS,
-        },
-    )
+    return {
+        "weights": held["weights"],
+        "Adam": 0.0 if settings.offload else held["Adam"],
+        "gathered layers": gathered(shape, settings, backward=False),
+        "pixels": patches * _pixel_bytes(shape),
+        "logits, or the layer at work": max(logits, working),
+        "CUDA": CONTEXT + GRAPHS,
+    }
 
 
 @dataclass(frozen=True)
 class Rollout:
-    """vLLM's share of a GPU: its phase, bytes left for keys and values, and sequences that these hold at once."""
+    """vLLM's share of a GPU: bytes by part, those left for keys and values, and sequences that these hold at once."""
 
-    phase: Phase
+    parts: dict[str, float]
     cache: float
     sequences: int
 
@@ -212,7 +194,7 @@ def rollout(shape: Shape, settings: Settings, clip: Clip, gpus: int, memory: flo
         "vLLM keys and values": max(cache, 0.0),
         "CUDA": CONTEXT + GRAPHS,
     }
-    return Rollout(Phase("rollout", parts), cache, max(0, int(cache // each)))
+    return Rollout(parts, cache, max(0, int(cache // each)))
 
 
 def host(shape: Shape, settings: Settings, gpus: int) -> dict[str, float]:
