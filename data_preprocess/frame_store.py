@@ -198,7 +198,7 @@ class FrameStore:
         """
         jobs, self._pending = list(self._pending.values()), {}
         try:
-            results = list(self._pool.map(lambda job: store_frame(*job, self.folder), jobs))
+            results = list(self._pool.map(lambda job: store_frame(job[0], job[1], job[2], self.folder), jobs))
         except BaseException:
             self._seen.clear()
             raise

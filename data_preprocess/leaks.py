@@ -318,7 +318,7 @@ def _summary(source: _Source, name: str, rng: np.random.Generator) -> dict[str, 
     return {
         "rows_with_marks": source.rows_with_marks[name],
         "marks": dict(sorted(source.marks[name].items())),
-        **{name: difference(table, *sums, rng) for name, (*sums, _) in MEASURES.items()},
+        **{name: difference(table, value, other, n, rng) for name, (value, other, n, _) in MEASURES.items()},
     }
 
 

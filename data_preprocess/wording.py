@@ -41,6 +41,7 @@ def status_of(
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show a name must not end a finished run.
             stream.reconfigure(errors="backslashreplace")
+    errors: tuple[type[Exception], ...] = (*wrong, OSError)
     try:
         status = run()
         sys.stdout.flush()
@@ -52,7 +53,7 @@ def status_of(
     except KeyboardInterrupt:
         print(f"{name}: {on_interrupt}", file=sys.stderr)
         return 130
-    except (*wrong, OSError) as error:
+    except errors as error:
         said = " ".join(str(error).split()) or type(error).__name__
         if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
             said = f"{error.filename}: {error.strerror or type(error).__name__}"

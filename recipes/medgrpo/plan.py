@@ -149,9 +149,9 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     size = tuple(args.frame_size)
     clips = [clip_of(n, size, shape.family, args.question_tokens) for n in sorted(set(args.frames))]
     longest = max(clips, key=lambda clip: clip.prompt_tokens)
-    named = {str(clip.frames): clip for clip in clips}
+    by_name = {str(clip.frames): clip for clip in clips}
     if stored:
-        named["data"] = mean_clip(stored, size, shape.family)
+        by_name["data"] = mean_clip(stored, size, shape.family)
     card = CARDS[args.card]["memory_gib"] if args.memory is None else args.memory
     room = memory_plan(shape, settings, longest, args.gpus, card)
     return {
@@ -165,7 +165,7 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
         "stored": stored and asdict(stored),
         "memory": room,
         "suggestions": suggestions(shape, settings, longest, args.gpus, card) if room["problems"] else [],
-        "time": time_plan(shape, settings, named, args.gpus, room["cache"], args, stored.rows if stored else None),
+        "time": time_plan(shape, settings, by_name, args.gpus, room["cache"], args, stored.rows if stored else None),
     }
 
 
