@@ -23,7 +23,7 @@ from .errors import JudgeError, JudgeMalformed, JudgeRefused, JudgeSettingsError
 from .failures import Failure, by_report, explain, filtered, too_long
 from .flights import PerLoop
 from .judgement import Usage
-from .keys import checked_url, find_key
+from .keys import find_key
 from .options import Options
 from .prompting import response_format
 
@@ -75,7 +75,7 @@ class Endpoint:
 
     def __init__(self, options: Options) -> None:
         self._options = options
-        self._base_url = checked_url(options.base_url)
+        self._base_url = options.base_url
         self._key = find_key(options.api_key, options.key_variable)
         self._filter_codes = {code.lower() for code in options.filter_codes}
         self.form = Form(schema=bool(options.structured))

@@ -11,6 +11,7 @@ from typing import Any
 
 from .errors import JudgeSettingsError
 from .judgement import Usage
+from .keys import checked_url
 from .limits import Limits, check
 from .prices import price_of
 
@@ -71,6 +72,7 @@ class Options(Limits):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        checked_url(self.base_url)
         if not isinstance(self.model, str) or not self.model.strip():
             raise JudgeSettingsError("judge: no model: expected the model's name at the endpoint")
         times = ("timeout_s", "deadline_s", "queue_s")

@@ -99,7 +99,7 @@ def test_two_frames_share_a_vision_token():
 def test_without_a_look_at_the_disk_a_source_has_its_usual_size():
     assert assumed_size("JIGSAWS") == (640, 480)
     assert assumed_size("AVOS") == assumed_size("a source of tomorrow") == (854, 480)
-    assert set(CANVASES) <= set(NATIVE_SIZES) <= SOURCES
+    assert set(CANVASES) <= set(NATIVE_SIZES) <= set(SOURCES)
 
 
 @pytest.mark.parametrize("family", sorted(CONVENTIONS))
