@@ -32,7 +32,8 @@ def product_files():
     # A copy without git has no caches yet that hold code.
     names = kept.stdout.splitlines() if kept.returncode == 0 else [str(f.relative_to(ROOT)) for f in ROOT.rglob("*")]
     for name in names:
-        if name.startswith(("tests/", ".venv/", "docs/")) or name in OWN or RECIPES.fullmatch(name):
+        # The fixes are code of other projects.
+        if name.startswith(("tests/", ".venv/", "docs/", "upstream/fixes/")) or name in OWN or RECIPES.fullmatch(name):
             continue
         if Path(name).suffix in (".py", ".sh", ".yaml", ".sbatch") and (ROOT / name).is_file():
             yield name

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "upstream"))
 
 import lay_out  # noqa: E402
+from overlay import clean_environment, overlay  # noqa: E402
 from places import leftovers, place, places, rewrite  # noqa: E402
 
 # Of the CPU tests those that take seconds together: no training, no server, no model.
@@ -55,19 +56,6 @@ def trees(tmp_path_factory) -> Path:
     return out
 
 
-def overlay(installed: Path, ours: Path, folder: Path) -> None:
-    """`folder` becomes the package `installed` with the files of `ours` in it; what is not ours is linked."""
-    folder.mkdir()
-    for entry in installed.iterdir():
-        if (ours / entry.name).is_dir():
-            overlay(entry, ours / entry.name, folder / entry.name)
-        elif entry.name != "__pycache__":
-            (folder / entry.name).symlink_to(entry)
-    for entry in ours.iterdir():
-        if not (folder / entry.name).exists():
-            (shutil.copytree if entry.is_dir() else shutil.copy)(entry, folder / entry.name)
-
-
 @pytest.fixture(scope="module")
 def checkout(trees, tmp_path_factory) -> Path:
     """A verl checkout as it would be: the installed verl with our files, and verl-recipe as its `recipe` folder."""
@@ -82,10 +70,7 @@ def checkout(trees, tmp_path_factory) -> Path:
 
 def run(checkout: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:
     """A command in the verl checkout, with an environment that knows nothing of this one."""
-    ours = ("PYTEST", "MEDGRPO", "VERL", "PYTHONPATH")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
-    environment |= {"PYTHONPATH": str(checkout), "VERL_PLATFORM": "cpu", "PYTHONDONTWRITEBYTECODE": "1", **variables}
-    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+    environment = clean_environment(checkout, **{"VERL_PLATFORM": "cpu", **variables})
     return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
 
 

@@ -5,7 +5,7 @@
 
 Both read the same parquet files and hand the same frames, times and positions to the model. verl's own
 `MultiTurnSFTDataset` does not: it drops the clip's metadata, so that Qwen2.5-VL's times collapse towards 0 and
-Qwen3-VL's processor samples the frames away.
+Qwen3-VL's processor samples the frames away (`upstream/fixes/sft_video_metadata`).
 
 Settings under `data.medgrpo` (all optional):
 

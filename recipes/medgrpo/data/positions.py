@@ -24,6 +24,9 @@ The interval reaches the actor in single and the rollout in double precision. So
 patch is at 40 and not at 39.9999990.
 
 Qwen3-VL writes the time of every temporal patch into the prompt as text and needs neither.
+
+What verl and transformers could take is in `upstream/fixes/qwen2_5_vl_times_actor` and
+`upstream/fixes/qwen2_5_vl_times_transformers`. Where both have it, this module remains for vLLM only.
 """
 
 from __future__ import annotations

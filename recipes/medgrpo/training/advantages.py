@@ -11,7 +11,8 @@ With r a rollout's reward, g its group (the rollouts of one prompt), d its datas
     drpo        the grpo advantage / (scale of the domain d * scale of the cluster of g), see `Drpo`
 
 Every std has N - 1 in its denominator, as torch's and verl's. All of them are centred: the advantages of a group sum
-to 0. A group without spread, of one rollout included, gets exactly 0 (verl would give a lone rollout its raw reward).
+to 0. A group without spread, of one rollout included, gets exactly 0 (verl would give a lone rollout its raw reward:
+`upstream/fixes/lone_survivor_reward`).
 Groups may differ in size: rollouts fail.
 
     >>> advantage = make_advantage("dr_grpo")

@@ -4,7 +4,8 @@
 """Finding the newest whole checkpoint, and repairing verl's tracker when a kill left it broken.
 
 verl 0.9.1 writes `latest_checkpointed_iteration.txt` in place (`PPOTrainer._save_checkpoint`); an empty file, or
-one that names a folder which was never finished, stops `resume_mode=auto` with a traceback.
+one that names a folder which was never finished, stops `resume_mode=auto` with a traceback
+(`upstream/fixes/tracker_in_place`).
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@
 """The step between rollout and update: counters, curves, limits, and rewards that need the whole batch.
 
 verl 0.9.1 leaves a failed rollout out of its group and does not say so. It trains a lone survivor on its raw reward,
-drops an empty group, and never stops. Its training metrics do not have the parts of a reward, and its advantage
+drops an empty group, and never stops (`upstream/fixes/failed_rollouts_uncounted`,
+`upstream/fixes/lone_survivor_reward`). Its training metrics do not have the parts of a reward, and its advantage
 estimators do not see the data source. This sampler (`trainer.v1.sampler.custom_sampler`) runs in the driver between
 rollout and update; the metrics that it returns join those of the step.
 
