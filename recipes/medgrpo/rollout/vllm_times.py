@@ -22,6 +22,8 @@ Prompts are parsed in the process of the server, positions computed in vLLM's wo
 `recipes.medgrpo.plugin`; a plain `vllm.LLM` needs `install()` before it and `TimesExtension` in its workers.
 
 vLLM's own frame pruning (`video_pruning_rate`) computes times elsewhere and is not answered here.
+
+What vLLM could take for Qwen2.5-VL is in `upstream/fixes/qwen2_5_vl_times_vllm`.
 """
 
 from __future__ import annotations
