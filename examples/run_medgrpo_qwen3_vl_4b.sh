@@ -22,8 +22,11 @@ IMAGE_PATCH_SIZE=16
 # 66 GiB. Two are kept; verl forgets those of before a resume, which then stay until you remove them.
 FREE_GIB=${FREE_GIB:-160}
 # Input and output words share their weights: verl then loads the model in every process, 16.5 GiB of fp32 weights each.
-HOST_GIB=${HOST_GIB:-$([[ ${N_GPUS:-8} == 1 ]] && echo 64 || echo 192)}
+HOST_GIB=${HOST_GIB:-$([[ ${N_GPUS:-8} == 1 ]] && echo 80 || echo 176)}
 # shellcheck source=examples/lib/medgrpo_gpu.sh
 source "$ROOT/examples/lib/medgrpo_gpu.sh"
+# vLLM's measuring clip, see medgrpo_gpu.yaml: 52 x 63 cells of 32 pixels = 91 x 36 tokens.
+MEASURING_CLIP=actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.video
+ROLLOUT+=("$MEASURING_CLIP.width=1664" "$MEASURING_CLIP.height=2016")
 
 launch "${DATA[@]}" "${MODEL[@]}" "${ACTOR[@]}" "${ROLLOUT[@]}" "${REWARD[@]}" "${TRAINER[@]}" "$@"

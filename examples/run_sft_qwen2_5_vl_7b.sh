@@ -15,11 +15,12 @@ set -xeuo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 NAME=sft_qwen2_5_vl_7b
 MODEL_FAMILY=qwen2_5_vl
+FLASH_ATTN_ONLY=yes     # verl's attention of this family calls flash-attn's functions and knows no others
 # A checkpoint: 8.3 billion parameters, 12 bytes of fp32 weights and optimiser and up to 4 of the copy in HF format, so
 # 124 GiB. Two are kept; verl forgets those of before a resume, which then stay until you remove them.
 FREE_GIB=${FREE_GIB:-300}
 # The first process loads 31 GiB of fp32 weights for all, and gathers as much again for a checkpoint.
-HOST_GIB=${HOST_GIB:-128}
+HOST_GIB=${HOST_GIB:-$([[ ${N_GPUS:-8} == 1 ]] && echo 56 || echo 96)}
 # shellcheck source=examples/lib/sft_gpu.sh
 source "$ROOT/examples/lib/sft_gpu.sh"
 

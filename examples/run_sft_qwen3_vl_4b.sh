@@ -20,7 +20,7 @@ MODEL_FAMILY=qwen3_vl
 # 66 GiB. Two are kept; verl forgets those of before a resume, which then stay until you remove them.
 FREE_GIB=${FREE_GIB:-160}
 # Input and output words share their weights: verl then loads the model in every process, 16.5 GiB of fp32 weights each.
-HOST_GIB=${HOST_GIB:-$([[ ${N_GPUS:-8} == 1 ]] && echo 64 || echo 192)}
+HOST_GIB=${HOST_GIB:-$([[ ${N_GPUS:-8} == 1 ]] && echo 40 || echo 176)}
 # shellcheck source=examples/lib/sft_gpu.sh
 source "$ROOT/examples/lib/sft_gpu.sh"
 

@@ -13,6 +13,9 @@
 #
 #   MEDGRPO_ENV=cpu|gpu   which pinned set, constraints/cpu.txt or constraints/gpu.txt (default: by `nvidia-smi -L`)
 #   PYTHON=/path/python   the interpreter that `.venv` is made with
+#   FLASH_ATTN_WHEEL=...  of the set for GPUs: flash-attn's wheel (file or address), a folder with it, or an index that
+#                         has it; without one it is built, for the cards of this machine (FLASH_ATTN_CUDA_ARCHS)
+#   ATTENTION=sdpa        of the set for GPUs: no flash-attn, enough for Qwen3-VL
 #
 # Packages come as pip is configured on the machine: PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS, PIP_CERT,
 # PIP_NO_INDEX, pip.conf. The requirement on `torch` names no build. If these settings offer a CPU build (from PyTorch's
@@ -157,6 +160,40 @@ _environment_make() {
   "$interpreter" -m venv "$venv" >&2 || { _environment_say "$interpreter -m venv $venv failed" && return 1; }
 }
 
+# _environment_flash_attn VENV PIN...: the wheel that FLASH_ATTN_WHEEL names or leads to, or a build.
+_environment_flash_attn() {
+  local venv=$1 wheel=${FLASH_ATTN_WHEEL:-} what=(flash-attn) archs
+  shift
+  if [[ -z $wheel ]]; then
+    # Its build knows one architecture for each generation of cards.
+    archs=$({ nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null || true; } |
+      sed -nE 's/^ *([0-9]+)\..*/\10/p' | sort -un | paste -sd ';')
+    export FLASH_ATTN_CUDA_ARCHS=${FLASH_ATTN_CUDA_ARCHS:-$archs}
+    [[ -n $FLASH_ATTN_CUDA_ARCHS ]] || unset FLASH_ATTN_CUDA_ARCHS
+    _environment_say "flash-attn is built now, architecture ${FLASH_ATTN_CUDA_ARCHS:-unknown, so all of them}: a quarter" \
+      "of an hour for each, an hour for all, more on few cores; a wheel (FLASH_ATTN_WHEEL) takes seconds"
+    # Its build script imports torch, which an isolated build would not see.
+    what+=(--no-build-isolation)
+  elif [[ $wheel == *.whl ]]; then
+    what=("$wheel")
+  elif [[ -d $wheel ]]; then
+    what+=(--only-binary flash-attn --find-links "$wheel")
+  elif [[ $wheel == *://* ]]; then
+    what+=(--only-binary flash-attn --extra-index-url "$wheel")
+  else
+    _environment_say "FLASH_ATTN_WHEEL is '$wheel', expected a folder, an index, or a .whl file or address"
+    return 1
+  fi
+  _environment_pip "$venv/bin/python" "$venv/pip-flash-attn.log" "$@" "${what[@]}" && return 0
+  if [[ -n $wheel ]]; then
+    _environment_say "FLASH_ATTN_WHEEL: expected a wheel of the pinned version for this Python and torch"
+  else
+    _environment_say "the build needs nvcc of torch's CUDA version. Other ways: FLASH_ATTN_WHEEL names a wheel, a" \
+      "folder or an index; the image of examples/docker has nvcc; ATTENTION=sdpa trains some models without flash-attn"
+  fi
+  return 1
+}
+
 # _environment_fill VENV cpu|gpu SHA EXTRA...: what pyproject.toml asks for, at the versions of the pinned set.
 _environment_fill() {
   local venv=$1 kind=$2 sha=$3 python=$1/bin/python started=$SECONDS requirements
@@ -173,12 +210,8 @@ _environment_fill() {
     rm -f "$venv/.medgrpo-unfinished"
     return 1
   fi
-  # Its build script imports torch, which an isolated build would not see.
-  if grep -q '^flash-attn' <<<"$requirements" && ! _environment_pip "$python" "$venv/pip-flash-attn.log" \
-    --no-build-isolation "${pinned[@]}" flash-attn; then
+  if grep -q '^flash-attn' <<<"$requirements" && ! _environment_flash_attn "$venv" "${pinned[@]}"; then
     rm -f "$venv/.medgrpo-unfinished"
-    _environment_say "flash-attn is built against torch: that needs nvcc of torch's CUDA version, or a ready wheel" \
-      "in a folder that PIP_FIND_LINKS names"
     return 1
   fi
   printf '%s\n' "$kind" "$@" >"$venv/.medgrpo-stamp-$sha"
@@ -223,7 +256,10 @@ _environment_venv() {
     _environment_say "$again: making it anew"
     rm -rf "$venv"
   fi
-  [[ $kind == cpu ]] || set -- gpu "$@"
+  if [[ $kind == gpu ]]; then
+    [[ ${ATTENTION:-} == sdpa ]] || set -- flash-attn "$@"
+    set -- gpu "$@"
+  fi
   for extra in "${has[@]:1}"; do
     [[ " $* " == *" $extra "* ]] || set -- "$@" "$extra"
   done

@@ -60,6 +60,7 @@ DATA=(
 )
 MODEL=(
   actor_rollout_ref.model.path="$(quoted "${MODEL_PATH:-MODEL_PATH}")"
+  actor_rollout_ref.model.override_config.attn_implementation="$ATTENTION"
 )
 ACTOR=(
   actor_rollout_ref.actor.ppo_mini_batch_size="$MINI_BATCH_SIZE"
@@ -134,6 +135,9 @@ if ((NNODES > 1)); then
     +ray_kwargs.ray_init.runtime_env.env_vars.PYTHONPATH="$(quoted "$ROOT")"
     +ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin
   )
+else
+  # Never a cluster that happens to run here, which Ray would find by itself: its workers know nothing of this checkout.
+  TRAINER+=(+ray_kwargs.ray_init.address=local)
 fi
 
 # ---- checks and start ------------------------------------------------------------------------------------------

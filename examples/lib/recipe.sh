@@ -18,7 +18,10 @@ NODE_RANK=${NODE_RANK:-0}             # of SFT on several nodes: which one this 
 N_GPUS=${N_GPUS:-8}                   # [paper] on each node
 GPU_GIB=${GPU_GIB:-79}                # memory of each, what a card of "80 GB" has
 FREE_GIB=${FREE_GIB:-200}             # disk space that the checkpoints need
-HOST_GIB=${HOST_GIB:-128}             # memory of each node
+HOST_GIB=${HOST_GIB:-176}             # memory of each node: of recipes.medgrpo plan, for 8 GPUs
+SHM_GIB=${SHM_GIB:-}                  # of it free in /dev/shm; empty: 2 a GPU, for clips on their way and Ray's store
+# flash_attention_2; sdpa: without flash-attn, which then need not be installed. A recipe may set FLASH_ATTN_ONLY.
+export ATTENTION=${ATTENTION:-flash_attention_2}
 
 LORA_RANK=${LORA_RANK:-0}             # 0: all parameters are trained; above: adapters in the language model. Unpublished
 LORA_ALPHA=${LORA_ALPHA:-}            # empty: as LORA_RANK, so that the rank does not change the adapters' scale
@@ -26,6 +29,7 @@ FREEZE_VISION=${FREEZE_VISION:-false} # unpublished: endoscopy is far from what 
 # [paper] for all parameters. Unpublished for adapters: they start as no change at all, and ten times is a common choice.
 if [[ $LORA_RANK == 0 ]]; then LR=${LR:-5e-7}; else LR=${LR:-5e-6}; fi
 : "${LORA_ALPHA:=$LORA_RANK}"
+[[ ! $N_GPUS =~ ^[0-9]+$ ]] || : "${SHM_GIB:=$((2 * N_GPUS))}"
 
 # ---- helpers ---------------------------------------------------------------------------------------------------
 
@@ -36,11 +40,14 @@ task_list() {
 
 # check_values NUMBER...: what is wrong with the settings above, and with these, which are whole numbers.
 check_values() {
-  whole_numbers NNODES N_GPUS GPU_GIB FREE_GIB HOST_GIB "$@"
+  whole_numbers NNODES N_GPUS GPU_GIB FREE_GIB HOST_GIB SHM_GIB "$@"
   [[ $LORA_RANK =~ ^[0-9]+$ ]] || PROBLEMS+=("LORA_RANK is '$LORA_RANK', expected a whole number, 0 for no adapters")
   [[ ! $LORA_RANK =~ ^[1-9] ]] || whole_numbers LORA_ALPHA
   [[ $LR =~ ^[0-9]*\.?[0-9]+(e-?[0-9]+)?$ ]] || PROBLEMS+=("LR is '$LR', expected a number as 5e-7")
   one_of FREEZE_VISION true false
+  one_of ATTENTION flash_attention_2 sdpa
+  [[ $ATTENTION == flash_attention_2 || -z ${FLASH_ATTN_ONLY:-} ]] ||
+    PROBLEMS+=("ATTENTION is '$ATTENTION', expected flash_attention_2: verl trains $MODEL_FAMILY with flash-attn only")
 }
 
 # ---- start -----------------------------------------------------------------------------------------------------
@@ -50,6 +57,7 @@ PREFLIGHT=()
 set_preflight() {
   local tasks=()
   PREFLIGHT=(-m recipes.medgrpo preflight --machine gpu --model-family "$MODEL_FAMILY" --host-gib "$HOST_GIB")
+  PREFLIGHT+=(--shm-gib "$SHM_GIB" --attention "$ATTENTION")
   PREFLIGHT+=(--checkpoints "$OUTPUT_DIR/checkpoints" --free-gib "$FREE_GIB")
   [[ ! -f $MODEL_PATH/config.json ]] || PREFLIGHT+=(--model "$MODEL_PATH")
   [[ ! -f $DATA_DIR/train.parquet ]] || PREFLIGHT+=(--data "$DATA_DIR")

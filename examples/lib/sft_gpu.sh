@@ -38,6 +38,7 @@ DATA=(
 )
 MODEL=(
   model.path="$(quoted "${MODEL_PATH:-MODEL_PATH}")"
+  model.override_config.attn_implementation="$ATTENTION"
   engine.freeze_vision="$FREEZE_VISION"
 )
 if [[ $LORA_RANK != 0 ]]; then

@@ -6,7 +6,8 @@
     python -m recipes.medgrpo preflight --data DATA --statistics statistics.json --checkpoints CKPT [--tasks tal stg]
         [--normalizer logistic] [--rewarded-tasks tal stg vs rc] [--judge openai --judge-model NAME ... [--judge-ping]]
     python -m recipes.medgrpo preflight --stage sft --data DATA --checkpoints CKPT [--tasks tal stg]
-    ... --machine gpu [--model DIR] [--gpus 8] [--gpu-gib 79] [--host-gib 128]    # on a machine with GPUs, both stages
+    ... --machine gpu [--model DIR] [--gpus 8] [--gpu-gib 79] [--host-gib 176] [--shm-gib 16]
+        [--attention sdpa]                                      # on a machine with GPUs, both stages
 
 It also repairs a broken checkpoint tracker, and prints the step from which training will resume (0: from the start).
 Exit status 2: there are problems.
@@ -21,10 +22,11 @@ from pathlib import Path
 
 from recipes.medgrpo.data.rows import DataError, read_columns
 from recipes.medgrpo.files import code_fingerprint
+from recipes.medgrpo.planning import host
 from recipes.medgrpo.planning.machine import (
+    GPU_PACKAGES,
     check_disk,
     check_gpus,
-    check_host,
     check_model,
     check_packages,
     check_verl,
@@ -40,6 +42,8 @@ from reward_score.normalization import NORMALIZERS, Normalizer
 from reward_score.settings import ADAPTIVE, answer_map
 from reward_score.statistics import Statistics, missing_pairs
 from reward_score.tasks import TASKS
+
+ATTENTION = ("flash_attention_2", "sdpa")
 
 
 def check_data(folder: Path, tasks: list[str] | None, family: str | None) -> tuple[list[str], set[str]]:
@@ -162,11 +166,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add_check_arguments(parser)
     add("--no-judge", action="store_true", help="captions are rewarded for their similarity alone")
     add("--free-gib", type=real(0), default=1.0, metavar="GIB", help="free disk space in GiB that checkpoints need")
-    add("--machine", choices=("any", "gpu"), default="any", help="gpu: also packages, prompt lengths, GPUs, memory")
+    add("--machine", choices=("any", "gpu"), default="any", help="gpu: also packages, prompt lengths, GPUs, the host")
     add("--model", type=Path, help="the model that training starts from, in Hugging Face format")
     add("--gpus", type=whole(0), help="GPUs that this machine must have (default: not checked)")
     add("--gpu-gib", type=real(0), default=79.0, metavar="GIB", help="memory in GiB that each GPU must have")
     add("--host-gib", type=real(0), default=0.0, metavar="GIB", help="memory in GiB that the machine must have")
+    add("--shm-gib", type=real(0), default=0.0, metavar="GIB", help="shared memory in GiB that must be free")
+    add("--attention", choices=ATTENTION, default=ATTENTION[0], help="the actor's; sdpa needs no flash-attn")
     add("--partial", action="store_true", help="check only what is given, and exit with 2: other input is missing")
     args = parser.parse_args(argv)
     args.judge_ping = args.judge_ping and not args.partial
@@ -205,17 +211,19 @@ def check_run(args: argparse.Namespace) -> tuple[list[str], list[str]]:
 
 
 def check_machine(args: argparse.Namespace) -> list[str]:
-    """What is wrong with packages, GPUs, memory, disk and the model."""
+    """What is wrong with packages, GPUs, the host around them, disk and the model."""
     if args.machine == "any":
         return check_verl() + check_disk(args.checkpoints, args.free_gib)
     from recipes.medgrpo.rollout import vllm_times
 
-    problems = check_packages() or check_verl()
+    names = [name for name in GPU_PACKAGES if name != "flash-attn" or args.attention != "sdpa"]
+    problems = check_packages(names=names) or check_verl()
     # With other versions of these packages a clip's times were not shown to reach the model as they are.
     problems += vllm_times.problems()
     if args.gpus is not None:
-        problems += check_gpus(args.gpus, args.gpu_gib)
-    problems += check_host(args.host_gib) + check_disk(args.checkpoints, args.free_gib)
+        problems += check_gpus(args.gpus, args.gpu_gib) + host.check_driver()
+    problems += host.check_shm(args.shm_gib) + host.check_compiler() + host.check_glibc()
+    problems += host.check_host(args.host_gib) + check_disk(args.checkpoints, args.free_gib)
     if args.model is not None:
         problems += check_model(args.model, args.model_family)
     return problems
@@ -226,6 +234,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
     problems, odd = check_run(args)
     problems += check_machine(args)
+    if args.machine == "gpu":
+        odd += host.notes_on_ray()
     for problem in problems:
         print(f"preflight: {problem}", file=sys.stderr)
     if problems or args.partial:

@@ -46,7 +46,9 @@ def test_every_line_is_one_exact_version(kind):
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize(("kind", "extras"), [("cpu", ("report", "test")), ("gpu", ("gpu", "report", "test"))])
+@pytest.mark.parametrize(
+    ("kind", "extras"), [("cpu", ("report", "test")), ("gpu", ("gpu", "flash-attn", "report", "test"))]
+)
 def test_what_the_project_asks_for_is_pinned_and_allowed(kind, extras):
     pinned = pins(kind)
     for requirement in requirements(*extras):
@@ -192,7 +194,7 @@ def finished_venv(machine, kind: str = "cpu") -> Path:
     script = f'source "{machine.checkout}/examples/lib/environment.sh"; _environment_sha {kind}'
     sha = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.strip()
     (venv / ".medgrpo-venv").write_text(f"{venv}\n")
-    (venv / f".medgrpo-stamp-{sha}").write_text({"cpu": "cpu\n", "gpu": "gpu\ngpu\n"}[kind])
+    (venv / f".medgrpo-stamp-{sha}").write_text({"cpu": "cpu\n", "gpu": "gpu\ngpu\nflash-attn\n"}[kind])
     return venv
 
 
@@ -230,3 +232,69 @@ def test_a_changed_pin_is_installed_before_anything_runs(machine):
         file.write("# changed\n")
     result = machine("cpu")
     assert "installing what pyproject.toml asks for" in result.stderr
+
+
+def install_flash_attn(tmp_path: Path, **settings: str) -> tuple[subprocess.CompletedProcess[str], str]:
+    """(how it ended, what pip was told and with which architectures) on a machine with an L40S and a B200."""
+    python, tool = tmp_path / "venv/bin/python", tmp_path / "bin/nvidia-smi"
+    for file, body in (
+        (python, 'echo "$* | ${FLASH_ATTN_CUDA_ARCHS-none}" >>"$CALLS"\nexit "${FAILS:-0}"'),
+        (tool, "printf '8.9\\n10.0\\n'"),
+    ):
+        file.parent.mkdir(parents=True)
+        file.write_text(f"#!/bin/sh\n{body}\n")
+        file.chmod(0o755)
+    script = f'set -euo pipefail; source "{LIBRARY}"; _environment_flash_attn venv -c gpu.txt'
+    done = subprocess.run(
+        ["bash", "-c", script],
+        env={"PATH": f"{tool.parent}:/usr/bin:/bin", "CALLS": str(tmp_path / "calls")} | settings,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    calls = tmp_path / "calls"
+    return done, calls.read_text().strip() if calls.exists() else ""
+
+
+@pytest.mark.parametrize(
+    ("settings", "told", "architectures"),
+    [
+        ({}, "flash-attn --no-build-isolation", "80;100"),
+        ({"FLASH_ATTN_CUDA_ARCHS": "90"}, "flash-attn --no-build-isolation", "90"),
+        ({"FLASH_ATTN_WHEEL": "flash_attn-2.8.3.whl"}, "flash_attn-2.8.3.whl", "none"),
+        ({"FLASH_ATTN_WHEEL": "venv"}, "flash-attn --only-binary flash-attn --find-links venv", "none"),
+        (
+            {"FLASH_ATTN_WHEEL": "https://wheels.example/simple"},
+            "flash-attn --only-binary flash-attn --extra-index-url https://wheels.example/simple",
+            "none",
+        ),
+    ],
+)
+def test_flash_attn_comes_as_a_wheel_or_is_built_for_the_cards_that_are_there(tmp_path, settings, told, architectures):
+    done, call = install_flash_attn(tmp_path, **settings)
+    assert done.returncode == 0, done.stderr
+    assert call.endswith(f" -c gpu.txt {told} | {architectures}")
+    said = "a quarter of an hour" in done.stderr.replace("\n", " ")
+    assert said == ("FLASH_ATTN_WHEEL" not in settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        ({"FAILS": "1"}, "ATTENTION=sdpa trains some models without flash-attn"),
+        ({"FAILS": "1", "FLASH_ATTN_WHEEL": "a.whl"}, "expected a wheel of the pinned version"),
+        ({"FLASH_ATTN_WHEEL": "somewhere"}, "FLASH_ATTN_WHEEL is 'somewhere', expected a folder, an index"),
+    ],
+)
+def test_without_flash_attn_the_other_ways_are_named(tmp_path, settings, advice):
+    done, _ = install_flash_attn(tmp_path, **settings)
+    assert done.returncode != 0 and advice in done.stderr
+
+
+def test_with_sdpa_the_set_for_gpus_has_no_flash_attn_and_gets_it_when_it_is_asked_for(machine):
+    venv = finished_venv(machine, "gpu")
+    (stamp,) = venv.glob(".medgrpo-stamp-*")
+    stamp.write_text("gpu\ngpu\n")
+    assert machine("gpu", ATTENTION="sdpa").returncode == 0
+    assert "installing what pyproject.toml asks for (gpu flash-attn)" in machine("gpu").stderr

@@ -60,6 +60,7 @@ MACHINE = {
     "actor_rollout_ref.model.override_config.attn_implementation",
     "actor_rollout_ref.model.use_remove_padding",
     "distillation.teacher_models",
+    "data.medgrpo.pixels",
     "ray_kwargs.ray_init",
     "reward.num_workers",
     "transfer_queue.backend.SimpleStorage.num_data_storage_units",
@@ -111,6 +112,7 @@ METHOD = {
 SFT_MACHINE = {
     "trainer.device",
     "trainer.n_gpus_per_node",
+    "data.medgrpo.pixels",
     "data.num_workers",
     "engine",
     "model.enable_gradient_checkpointing",
@@ -250,6 +252,16 @@ def test_the_longest_clip_fits_the_prompt_and_one_encoder_pass(configs, side, fa
     gpu = configs["medgrpo_gpu"]
     assert tokens + 700 < gpu["data"]["max_prompt_length"]
     assert tokens < gpu["actor_rollout_ref"]["rollout"]["max_num_batched_tokens"]
+
+
+def test_gradients_stay_divided_and_clips_take_little_of_the_hosts_memory(configs):
+    rl, sft = configs["medgrpo_gpu"], configs["sft_gpu"]
+    for engine in (rl["actor_rollout_ref"]["actor"]["fsdp_config"], sft["engine"]):
+        assert engine["use_no_sync_for_gradient_accumulation"] is False
+        # Nothing is lost by these pixels where the model computes in the same type.
+        assert engine["mixed_precision"]["param_dtype"] == "bf16"
+    assert rl["data"]["medgrpo"]["pixels"] == sft["data"]["medgrpo"]["pixels"] == "bfloat16"
+    assert sft["data"]["num_workers"] == 2
 
 
 def test_a_step_holds_every_pair_and_divides_over_the_gpus(configs):

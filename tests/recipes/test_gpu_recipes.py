@@ -102,6 +102,23 @@ def test_machine_fsdp2_and_vllm_on_eight_gpus(configs, script):
     assert config["actor_rollout_ref"]["model"]["use_remove_padding"] is True
 
 
+@pytest.mark.parametrize(("script", "family"), [(QWEN2_5, "qwen2_5_vl"), (QWEN3, "qwen3_vl")])
+def test_vllm_measures_its_memory_with_the_longest_clip(configs, script, family):
+    from data_preprocess.geometry import MAX_PIXELS
+    from reward_score.conventions import convention_of
+
+    clips = configs[script]["actor_rollout_ref"]["rollout"]["engine_kwargs"]["vllm"]["limit_mm_per_prompt"]
+    clip, cell = clips["video"], convention_of(family).cell
+    assert (clip["count"], clip["num_frames"], clips["image"]) == (1, 2, 0)
+    assert clip["width"] % cell == clip["height"] % cell == 0
+    assert (clip["width"] // cell) * (clip["height"] // cell) == 91 * (MAX_PIXELS // cell**2)
+
+
+@pytest.mark.parametrize("script", [QWEN2_5, QWEN3])
+def test_a_single_machine_never_joins_a_ray_cluster_that_happens_to_run(configs, script):
+    assert configs[script]["ray_kwargs"]["ray_init"]["address"] == "local"
+
+
 def test_defaults_are_the_papers_tasks_and_judge(configs):
     config = configs[QWEN2_5]
     reward = config["reward"]["custom_reward_function"]["reward_kwargs"]
@@ -175,6 +192,7 @@ def test_several_nodes_the_offline_judge_and_all_tasks_compose(tmp_path):
     assert reward["rewarded_tasks"] is None and config["data"]["medgrpo"]["tasks"] is None
     assert config["trainer"]["nnodes"] == 2 and config["trainer"]["project_name"] == "other"
     environment = config["ray_kwargs"]["ray_init"]["runtime_env"]["env_vars"]
+    assert "address" not in config["ray_kwargs"]["ray_init"]
     assert environment == {"PYTHONPATH": str(ROOT), "VERL_USE_EXTERNAL_MODULES": "recipes.medgrpo.plugin"}
 
 
@@ -252,6 +270,13 @@ def test_adapters_on_one_card_compose(tmp_path):
     assert config["algorithm"]["norm_adv_by_std_in_grpo"] is False
 
 
+def test_qwen3_vl_composes_without_flash_attn(tmp_path):
+    done = run(QWEN3, "--cfg", "job", "--resolve", cwd=tmp_path, ATTENTION="sdpa")
+    assert done.returncode == 0, done.stderr[-3000:]
+    model = yaml.safe_load(done.stdout)["actor_rollout_ref"]["model"]
+    assert model["override_config"]["attn_implementation"] == "sdpa" and model["use_remove_padding"] is True
+
+
 @pytest.fixture
 def machine(tmp_path) -> dict[str, str]:
     more = {"STATISTICS": "statistics.json", "OPENAI_API_KEY": SECRET, "VERL_PLATFORM": "cpu"}
@@ -272,6 +297,7 @@ def start(machine: dict[str, str], tmp_path: Path, **more: str) -> tuple[subproc
         ({"TRAIN_BATCH_SIZE": "many"}, "TRAIN_BATCH_SIZE is 'many', expected a whole number above 0"),
         ({"LORA_RANK": "some"}, "LORA_RANK is 'some', expected a whole number, 0 for no adapters"),
         ({"FREEZE_VISION": "1"}, "FREEZE_VISION is '1', expected true or false"),
+        ({"ATTENTION": "sdpa"}, "ATTENTION is 'sdpa', expected flash_attention_2: verl trains qwen2_5_vl with"),
         ({"LR": "small"}, "LR is 'small', expected a number as 5e-7"),
         ({"JUDGE": "offline", "NNODES": "2"}, "NNODES is 2 and RAY_ADDRESS is not set"),
     ],
@@ -289,6 +315,7 @@ def test_a_start_checks_first_and_then_trains_in_the_output_folder(machine, tmp_
     assert f"--data {tmp_path}/data " in preflight and f"--statistics {tmp_path}/statistics.json" in preflight
     assert "preflight --machine gpu --model-family qwen2_5_vl" in preflight
     assert f"--checkpoints {tmp_path}/out/checkpoints " in preflight and f"--model {tmp_path}/sft " in preflight
+    assert "--host-gib 176 --shm-gib 16 --attention flash_attention_2" in preflight
     assert "--gpus 8 --gpu-gib 79" in preflight and "--partial" not in preflight
     assert f"--judge openai --judge-model gpt-4.1 --judge-store {tmp_path}/out/checkpoints/judge" in preflight
     assert "--judge-base-url https://api.openai.com/v1" in preflight and "--judge-ping" not in preflight

@@ -14,6 +14,7 @@ Settings under `data.medgrpo` (all optional):
     steps       optimiser steps that the schedule must last for; null is one pass over the rows
     mix         "pairs" or "tasks": what gets an equal share of every batch
     seed        of the schedule
+    pixels      "bfloat16": the type of the actor's pixels, for an actor that works in it; null: fp32
     max_prompt_length   SFT only: rows with longer prompts are left out (the PPO path reads data.max_prompt_length)
 """
 
@@ -33,6 +34,7 @@ from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.tokenizer import build_multimodal_processor_inputs
 
+from recipes.medgrpo.data import processing
 from recipes.medgrpo.data.families import FAMILIES, family_of
 from recipes.medgrpo.data.rows import DataError, Rows
 from recipes.medgrpo.data.schedule import balanced_order, choose_rows
@@ -160,7 +162,10 @@ class MedVidDataset(RLHFDataset):
     @classmethod
     async def process_multi_modal_info(cls, messages: list[dict], image_patch_size, config):
         """verl's hook: (images, videos, audios) of a chat, decoded once for all rollouts of a prompt."""
+        dtype = processing.pixel_type(config.get("medgrpo", None) or {})
         videos = await asyncio.get_running_loop().run_in_executor(None, clips_of, messages)
+        for frames, _ in videos:
+            processing.CACHE.cast(frames, dtype)
         return None, videos or None, None
 
     @classmethod
@@ -192,6 +197,7 @@ class MedVidSFTDataset(MultiTurnSFTDataset):
         self.rows = read_rows([str(file) for file in files], options.get("tasks"), options.get("max_prompt_length"))
         if 0 < max_samples < len(self.rows):
             self.rows = self.rows.slice(0, max_samples)
+        self.pixel_type = processing.pixel_type(options)
         self.head = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
 
     def __len__(self) -> int:
@@ -206,6 +212,7 @@ class MedVidSFTDataset(MultiTurnSFTDataset):
         # No cache: a clip comes once an epoch, and every data loader's worker would keep its own last ones.
         clips = clips_of(messages, ClipCache(capacity=1))
         inputs = dict(build_multimodal_processor_inputs(self.processor, text=[text], videos=clips))
+        processing.in_type(inputs, self.pixel_type)
         ids, attention = inputs.pop("input_ids"), inputs.pop("attention_mask")
         if ids.shape[1] > self.max_length:
             raise DataError(

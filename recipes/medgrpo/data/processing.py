@@ -10,6 +10,9 @@ processors of all model families remember the results of calls with one clip, fo
 `recipes.medgrpo.data.video` gives all rollouts of a prompt the same tensor. Texts are tokenised each time, as answers
 differ.
 
+`data.medgrpo.pixels: bfloat16` halves what a rollout's pixels take on their way to the actor. Nothing is lost where the
+actor works in bfloat16: its first matrix casts them to that type anyway, as vLLM does in its own processor.
+
 A rollout server with a process of its own (vLLM) has its own processor, which this does not reach.
 """
 
@@ -18,13 +21,18 @@ from __future__ import annotations
 import copy
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from recipes.medgrpo.data.families import FAMILIES
+from recipes.medgrpo.data.rows import DataError
+
+PIXELS = "pixel_values_videos"
+PIXEL_TYPES = {None: None, "bfloat16": torch.bfloat16}
+"""Values of `data.medgrpo.pixels`; null: as the processor makes them, fp32."""
 
 _LIMIT = int(float(os.environ.get("MEDGRPO_PROCESSOR_CACHE_GIB", "4")) * (1 << 30))
 
@@ -47,6 +55,12 @@ class VisionCache:
         self._lock = threading.Lock()
         # By the frames themselves, not by what is in them; the frames used last are the last.
         self._slots = WeakTensorKeyDictionary()
+        self._types = WeakTensorKeyDictionary()
+
+    def cast(self, frames: torch.Tensor, dtype: torch.dtype | None) -> None:
+        """Have the pixels that these frames become in this type, or as the processor makes them."""
+        with self._lock:
+            self._types[frames] = dtype
 
     def get(self, process: Callable[[], Any], processor: Any, frames: torch.Tensor, settings: dict) -> Any:
         """`process()`, or an earlier result of it for the same processor, frames and settings.
@@ -55,12 +69,13 @@ class VisionCache:
         """
         with self._lock:
             self._slots[frames] = slots = self._slots.pop(frames, {})
-            slot = slots.setdefault((processor, repr(sorted(settings.items()))), _Slot())
+            dtype = self._types.get(frames)
+            slot = slots.setdefault((processor, repr(sorted(settings.items())), dtype), _Slot())
         with slot.lock:
             if slot.result is None:
                 # Whoever asks next may want gradients: inference mode would leave tensors that allow none.
                 with torch.inference_mode(False):
-                    slot.result = process()
+                    slot.result = in_type(process(), dtype)
                 slot.bytes = sum(value.nbytes for value in slot.result.values() if isinstance(value, torch.Tensor))
                 with self._lock:
                     self.runs += 1
@@ -76,9 +91,24 @@ class VisionCache:
                 total -= size
 
 
+def pixel_type(options: Mapping[str, Any]) -> torch.dtype | None:
+    """The type that the settings `data.medgrpo` ask for. Raises DataError."""
+    name = options.get("pixels")
+    if name not in PIXEL_TYPES:
+        raise DataError(f"data.medgrpo.pixels is {name!r}, expected bfloat16 or null")
+    return PIXEL_TYPES[name]
+
+
+def in_type(inputs: Any, dtype: torch.dtype | None) -> Any:
+    """A processor's result with its pixels in a type; None leaves them as they are."""
+    if dtype is not None and PIXELS in inputs:
+        inputs[PIXELS] = inputs[PIXELS].to(dtype)
+    return inputs
+
+
 def _own(result: Any) -> Any:
     """A copy of a processor's result that shares the pixels."""
-    memo = {id(value): value for name, value in result.items() if name == "pixel_values_videos"}
+    memo = {id(value): value for name, value in result.items() if name == PIXELS}
     return copy.deepcopy(result, memo)
 
 

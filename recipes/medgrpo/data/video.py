@@ -29,6 +29,9 @@ TEMPORAL_PATCH = 2
 # Frame numbers a second, where every frame has its own time.
 TICKS = 1e6
 
+# Clips that a process keeps.
+CLIPS = 8
+
 # Frames of a clip decoded at a time.
 _THREADS = min(4, os.cpu_count() or 1)
 _PPM = re.compile(rb"P6\n(\d+) (\d+)\n255\n")
@@ -123,9 +126,12 @@ def _decode(video: dict) -> tuple[torch.Tensor, dict]:
 
 
 class ClipCache:
-    """The most recently used clips, decoded once however many threads ask for them at the same time."""
+    """The most recently used clips, decoded once however many threads ask for them at the same time.
 
-    def __init__(self, capacity: int = 64):
+    A prompt's rollouts ask one after another, so a few clips are enough; a long one takes 20 MB.
+    """
+
+    def __init__(self, capacity: int = CLIPS):
         self.capacity = capacity
         self.decodes = 0
         self._lock = threading.Lock()

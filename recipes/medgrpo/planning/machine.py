@@ -1,7 +1,7 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""What `preflight` looks at of a machine: packages, frame times, GPUs, memory, disk, and the model to start from.
+"""What `preflight` looks at of a machine: packages, GPUs, disk, and the model to start from. `host` has the rest.
 
 Each check returns a line for everything that is wrong, and [] where nothing is.
 """
@@ -9,7 +9,6 @@ Each check returns a line for everything that is wrong, and [] where nothing is.
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -17,11 +16,11 @@ from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import psutil
 from safetensors import SafetensorError, safe_open
 
+from recipes.medgrpo.planning.host import GIB, seen
+
 VERL = "0.9.1"
-GIB = 1 << 30
 PINNED = Path(__file__).resolve().parents[3] / "constraints" / "gpu.txt"
 """The set that the recipes were written for; a copy of this folder elsewhere comes without it."""
 GPU_PACKAGES = ("verl", "transformers", "torch", "vllm", "flash-attn")
@@ -77,9 +76,7 @@ def check_gpus(number: int, gib: float) -> list[str]:
     gpus = [match.groups() for match in map(_GPU.fullmatch, lines) if match]
     if len(gpus) < len(lines):
         return [f"nvidia-smi does not tell the GPUs: it says {lines[0]!r}"]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    if re.fullmatch(r"\d+(,\d+)*", visible):
-        gpus = [gpu for gpu in gpus if gpu[0] in visible.split(",")]
+    gpus = [gpu for gpu in gpus if seen(gpu[0])]
     problems = [] if len(gpus) >= number else [f"{len(gpus)} GPUs found, {number} needed"]
     for index, name, total, used in gpus[:number]:
         if int(total) / 1024 < gib:
@@ -89,13 +86,6 @@ def check_gpus(number: int, gib: float) -> list[str]:
         if int(used) / 1024 > MAX_USED_GIB:
             problems.append(f"GPU {index} ({name}): {int(used) / 1024:.1f} GiB are in use by something else")
     return problems
-
-
-def check_host(gib: float) -> list[str]:
-    total = psutil.virtual_memory().total / GIB
-    return (
-        [] if total >= gib else [f"this machine has {total:.1f} GiB of memory, {gib:g} needed: HOST_GIB says how much"]
-    )
 
 
 def check_disk(folder: Path, gib: float) -> list[str]:

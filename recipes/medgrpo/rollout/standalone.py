@@ -204,6 +204,8 @@ class RolloutServers:
             ours["VERL_PLATFORM"] = platform
         settings = OmegaConf.to_container(self.config.ray_kwargs.get("ray_init") or OmegaConf.create({}))
         assert isinstance(settings, dict)
+        # Without an address Ray would join any cluster that it finds on this machine.
+        settings.setdefault("address", os.environ.get("RAY_ADDRESS") or "local")
         environment = OmegaConf.merge(
             get_ppo_ray_runtime_env(self.config), {"env_vars": ours}, settings.get("runtime_env") or {}
         )

@@ -4,6 +4,7 @@
 """The work that a prompt's rollouts share, counted in verl's own agent loop."""
 
 import asyncio
+import copy
 import gc
 import re
 import types
@@ -28,7 +29,7 @@ class Server:
         )
 
 
-def rollouts(family, messages) -> tuple[list, Server]:
+def rollouts(family, messages, pixels: str | None = None) -> tuple[list, Server]:
     """What verl computes for the n rollouts of a prompt: prompt ids, then twice the actor's inputs and positions."""
     from omegaconf import OmegaConf
     from verl.experimental.agent_loop.agent_loop import AgentLoopWorker, DictConfigWrap
@@ -38,7 +39,7 @@ def rollouts(family, messages) -> tuple[list, Server]:
 
     server = Server(family.processor.tokenizer.encode("a")[0])
     rollout = {"prompt_length": 2048, "response_length": 16, "full_determinism": False}
-    config = OmegaConf.create({"actor_rollout_ref": {"rollout": rollout}, "data": {}})
+    config = OmegaConf.create({"actor_rollout_ref": {"rollout": rollout}, "data": {"medgrpo": {"pixels": pixels}}})
 
     async def one() -> tuple:
         loop = SingleTurnAgentLoop(
@@ -74,6 +75,7 @@ def fresh(plugged, monkeypatch):
 
     clips, vision = video.ClipCache(), processing.VisionCache()
     monkeypatch.setattr(video, "_CACHE", clips)
+    monkeypatch.setattr(processing, "CACHE", vision)
     processing.install(vision)
     yield clips, vision
     processing.install()
@@ -101,6 +103,62 @@ def test_what_is_remembered_is_what_the_processor_computes(family, fresh, monkey
         assert ids == own_ids and torch.equal(positions, own_positions)
         assert inputs.keys() == own_inputs.keys()
         assert all(torch.equal(torch.as_tensor(inputs[k]), torch.as_tensor(own_inputs[k])) for k in inputs)
+
+
+@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16])
+def test_pixels_in_bfloat16_are_what_the_actor_makes_of_them(family, fresh, weights):
+    """verl's actor keeps fp32 weights, which FSDP2 hands out in bfloat16, and runs under autocast."""
+    (ids, positions, plain), (_, _, halved) = (
+        rollouts(family, family.messages(0), pixels)[0][0] for pixels in (None, "bfloat16")
+    )
+    pixels = halved["pixel_values_videos"]
+    assert plain["pixel_values_videos"].dtype == torch.float32 and pixels.dtype == torch.bfloat16
+    model = copy.deepcopy(family.engine.model).to(weights)
+    logits, gradients = [], []
+    for inputs in (plain, halved):
+        vision = {name: inputs[name] for name in ("pixel_values_videos", "video_grid_thw")}
+        tokens = torch.tensor([[*ids, 0]])
+        with torch.autocast("cpu", torch.bfloat16):
+            out = model(input_ids=tokens, position_ids=positions.transpose(0, 1), **vision).logits
+        model.zero_grad()
+        out.float().logsumexp(-1).sum().backward()
+        logits.append(out)
+        gradients.append(model.model.visual.patch_embed.proj.weight.grad.clone())
+    assert torch.equal(*logits) and torch.equal(*gradients)
+    assert gradients[0].abs().max() > 0
+    # More would be seen: pixels of two digits fewer are other logits.
+    coarse = vision | {"pixel_values_videos": (pixels * 64).round() / 64}
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        out = model(input_ids=tokens, position_ids=positions.transpose(0, 1), **coarse).logits
+    assert not torch.equal(out, logits[0])
+
+
+def test_pixels_in_bfloat16_cross_the_queue_as_they_are(qwen2_5_vl, fresh):
+    from transfer_queue.utils import serial_utils
+
+    inputs = rollouts(qwen2_5_vl, qwen2_5_vl.messages(0), "bfloat16")[0][0][2]
+    back = serial_utils.decode(serial_utils.encode(inputs))
+    assert back["pixel_values_videos"].dtype == torch.bfloat16
+    assert torch.equal(back["pixel_values_videos"], inputs["pixel_values_videos"])
+
+
+def test_an_unknown_type_of_pixels_is_named(qwen2_5_vl, fresh):
+    from recipes.medgrpo.data.rows import DataError
+
+    with pytest.raises(DataError, match="data.medgrpo.pixels is 'float16', expected bfloat16 or null"):
+        rollouts(qwen2_5_vl, qwen2_5_vl.messages(0), "float16")
+
+
+def test_more_prompts_than_the_cache_holds_are_decoded_once_each(qwen2_5_vl, fresh):
+    from recipes.medgrpo.data.video import clips_of
+
+    clips, _ = fresh
+    prompts = [qwen2_5_vl.messages(0, frames=frames) for frames in range(1, 13)]
+    assert len(prompts) > clips.capacity
+    for messages in prompts:
+        for _ in range(ROLLOUTS):
+            clips_of(messages)
+    assert clips.decodes == len(prompts)
 
 
 def test_a_rollout_may_write_to_its_own_grid(family, fresh):

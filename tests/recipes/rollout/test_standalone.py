@@ -35,7 +35,8 @@ def test_rollout_settings_of_the_training_are_kept(servers):
     rollout = servers.compose_config("medgrpo_gpu", ["data.max_response_length=77"], "/model").actor_rollout_ref.rollout
     assert (rollout.dtype, rollout.max_model_len, rollout.max_num_seqs) == ("bfloat16", 6144, 64)
     assert rollout.response_length == 77
-    assert rollout.engine_kwargs.vllm.limit_mm_per_prompt == {"image": 0, "video": 1}
+    clips = rollout.engine_kwargs.vllm.limit_mm_per_prompt
+    assert (clips.image, clips.video.count) == (0, 1)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 
 """The linear schedule, the frozen vision tower and LoRA checkpoints, on verl's real SFT trainer."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -166,3 +167,18 @@ def test_schedules_that_make_no_sense_are_refused(plugged):
         OptimizerConfig(lr=1.0, lr_scheduler_type="linear", min_lr_ratio=0.1)
     with pytest.raises(AssertionError):
         OptimizerConfig(lr=1.0, lr_scheduler_type="square")
+
+
+def test_qwen3_vl_trains_packed_without_flash_attn_as_it_does_padded(qwen3_vl, tmp_path):
+    """Two rows in one sequence under sdpa: neither sees the other, so losses and gradients are those of a batch."""
+    if importlib.util.find_spec("flash_attn"):
+        pytest.skip("flash-attn is installed here")
+    logged = {}
+    for packed in ("false", "true"):
+        (folder := tmp_path / packed).mkdir()
+        train(qwen3_vl, folder, (folder, 0, 0, [NO_WARMUP, "optim.lr=1e-5", f"model.use_remove_padding={packed}"]))
+        lines = [json.loads(line)["data"] for line in (folder / "log.jsonl").read_text().splitlines()]
+        logged[packed] = [(line["train/loss"], line["train/grad_norm"]) for line in lines]
+    assert len(logged["true"]) == 4
+    for packed, padded in zip(logged["true"], logged["false"], strict=True):
+        assert packed == pytest.approx(padded, rel=1e-4)
