@@ -24,11 +24,11 @@ from typing import Any
 
 from data_preprocess.geometry import ASSUMED_SIZE
 from recipes.medgrpo.files import write_json
-from recipes.medgrpo.planning import PlanError, memory, steptime
+from recipes.medgrpo.planning import PlanError, memory, steady, steptime
 from recipes.medgrpo.planning.memory import GIB
 from recipes.medgrpo.planning.recipe_settings import Settings, read_settings
 from recipes.medgrpo.planning.shapes import Shape, read_shape
-from recipes.medgrpo.planning.steptime import CARDS, MBU, MFU, Speed
+from recipes.medgrpo.planning.steptime import CARDS, LOW_MFU, MBU, MFU, Speed
 from recipes.medgrpo.planning.tokens import QUESTION_TOKENS, Clip, clip_of, mean_clip, stored_lengths
 from recipes.medgrpo.terminal import Parser, command, real, table, whole
 
@@ -71,7 +71,10 @@ def memory_plan(shape: Shape, settings: Settings, clip: Clip, gpus: int, card: f
         "usable_gib": usable,
         "phases": {name: {part: size / GIB for part, size in parts.items()} for name, parts in phases.items()},
         "cache": cache,
-        "host_gib": {part: size / GIB for part, size in memory.host(shape, settings, gpus).items()},
+        "host_gib": {
+            phase: {part: size / GIB for part, size in parts.items()}
+            for phase, parts in steady.host(shape, settings, clip, gpus).items()
+        },
         "problems": problems,
     }
 
@@ -122,18 +125,25 @@ def time_plan(
     args: Any,
     rows: int | None,
 ) -> dict[str, Any]:
-    """Seconds of a step by part for each clip, all prompts having this one, and hours of the whole stage."""
-    speed = Speed.of(args.card, args.mfu, args.mbu)
+    """Seconds of a step by part for each clip, all prompts having this one, and hours of the whole stage.
+
+    Each is a list with a figure for each of `args.mfu`.
+    """
+    speeds = [Speed.of(args.card, mfu, args.mbu) for mfu in args.mfu]
     steps = steptime.updates(settings, rows)
     lengths = {}
     for name, clip in clips.items():
         if settings.stage == "rl":
             fit = cache["sequences"] if cache else 1
-            parts = steptime.rl_step(shape, settings, clip, settings.response_tokens, gpus, fit, speed)
+            each = [steptime.rl_step(shape, settings, clip, settings.response_tokens, gpus, fit, s) for s in speeds]
         else:
-            parts = steptime.sft_step(shape, settings, clip, settings.response_tokens, gpus, speed)
-        total = sum(parts.values())
-        lengths[name] = {"seconds": parts, "step": total, "hours": total * steps / 3600}
+            each = [steptime.sft_step(shape, settings, clip, settings.response_tokens, gpus, s) for s in speeds]
+        totals = [sum(parts.values()) for parts in each]
+        lengths[name] = {
+            "seconds": {part: [parts[part] for parts in each] for part in each[0]},
+            "step": totals,
+            "hours": [total * steps / 3600 for total in totals],
+        }
     return {"steps": steps, "card": CARDS[args.card]["name"], "mfu": args.mfu, "mbu": args.mbu, "frames": lengths}
 
 
@@ -169,6 +179,11 @@ def make(args: argparse.Namespace) -> dict[str, Any]:
     }
 
 
+def between(figures: Sequence[float], decimals: int = 1) -> str:
+    """`31.9 to 70.2`, and one number where all are the same."""
+    return " to ".join(dict.fromkeys(f"{figure:.{decimals}f}" for figure in figures))
+
+
 def text(plan: Mapping[str, Any]) -> str:
     """The plan for a terminal."""
     numbers, room, spent, settings = plan["parameters"], plan["memory"], plan["time"], plan["settings"]
@@ -195,19 +210,20 @@ def text(plan: Mapping[str, Any]) -> str:
         blocks.append(f"{title}\n\n" + table(["part", "GiB"], [list(line) for line in sizes.items()], decimals=2))
     if cache := room["cache"]:
         blocks.append(f"keys and values: {cache['tokens']:,} tokens, {cache['sequences']} whole sequences at once")
-    blocks.append(f"host GiB per node: {', '.join(f'{part} {size:.1f}' for part, size in room['host_gib'].items())}")
+    for phase, parts in room["host_gib"].items():
+        listed = ", ".join(f"{part} {size:.1f}" for part, size in parts.items())
+        blocks.append(f"host GiB per node while {phase}: {sum(parts.values()):.0f} ({listed})")
     names = list(next(iter(spent["frames"].values()))["seconds"])
     per = f"{settings['prompts']} prompts x {settings['rollouts']} answers of {settings['response_tokens']} tokens"
     blocks += [
-        f"Seconds of a step, {spent['card']}, mfu {spent['mfu']:g}, mbu {spent['mbu']:g}, without reward and judge; "
-        f"{spent['steps']:,} steps of {per}",
+        f"Seconds of a step, {spent['card']}, mfu {between(spent['mfu'], 2)}, mbu {spent['mbu']:g}, without reward and "
+        f"judge; {spent['steps']:,} steps of {per}",
         table(
             ["frames", *names, "step", "hours of all steps"],
             [
-                [frames, *(row["seconds"][name] for name in names), row["step"], row["hours"]]
+                [frames, *map(between, (*row["seconds"].values(), row["step"], row["hours"]))]
                 for frames, row in spent["frames"].items()
             ],
-            decimals=1,
         ),
     ]
     if settings["host_weights"]:
@@ -252,8 +268,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default=None,
         help="keep weights and Adam's state in host memory while vLLM works",
     )
-    for name, default, what in (("mfu", MFU, "arithmetic"), ("mbu", MBU, "memory bandwidth")):
-        add(f"--{name}", type=share, default=default, help=f"assumed share of the card's peak {what}")
+    add("--mfu", type=share, nargs="+", default=[MFU, LOW_MFU], help="assumed shares of the card's peak arithmetic")
+    add("--mbu", type=share, default=MBU, help="assumed share of the card's peak memory bandwidth")
     add("--override", action="append", default=[], metavar="KEY=VALUE", help="a setting of the recipe; may be repeated")
     add("--json", type=Path, help="write the plan to this file too")
     return parser.parse_args(argv)

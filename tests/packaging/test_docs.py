@@ -204,7 +204,9 @@ def sources() -> str:
     files = [ROOT / "pyproject.toml"]
     for room in ("examples", "tests", "reward_score", "data_preprocess", "recipes"):
         files += [
-            file for file in (ROOT / room).rglob("*") if file.suffix in (".sh", ".py", ".yaml", ".sbatch", ".txt")
+            file
+            for file in (ROOT / room).rglob("*")
+            if file.suffix in (".sh", ".py", ".yaml", ".sbatch", ".txt") or file.name == "Dockerfile"
         ]
     return "\n".join(file.read_text(encoding="utf-8") for file in files if file != Path(__file__).resolve())
 
@@ -288,9 +290,9 @@ def planned(options: str) -> list[str]:
     clips = [said["time"]["frames"][frames] for frames in ("60", "120", "180")]
     return [
         f"{fullest:.1f} of {said['memory']['usable_gib']:.1f}",
-        f"{sum(said['memory']['host_gib'].values()):.0f}",
-        ", ".join(f"{clip['step']:.1f}" for clip in clips),
-        ", ".join(f"{clip['hours']:.1f}" for clip in clips),
+        f"{max(sum(parts.values()) for parts in said['memory']['host_gib'].values()):.0f}",
+        ", ".join(plan.between(clip["step"], 0 if clip["step"][0] > 20 else 1) for clip in clips),
+        ", ".join(plan.between(clip["hours"], 0) for clip in clips),
     ]
 
 

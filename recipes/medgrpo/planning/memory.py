@@ -69,9 +69,9 @@ def block_bytes(shape: Shape) -> float:
     return norms + 8 + attention + mlp
 
 
-def _pixel_bytes(shape: Shape) -> int:
-    """Bytes of a patch's pixels, in fp32."""
-    return 4 * shape.patch // shape.vision.hidden_size
+def pixel_bytes(shape: Shape) -> int:
+    """Bytes of a patch's pixels, in bfloat16."""
+    return HALF * shape.patch // shape.vision.hidden_size
 
 
 def trained(shape: Shape, settings: Settings) -> int:
@@ -118,7 +118,7 @@ def training(shape: Shape, settings: Settings, clip: Clip, gpus: int) -> dict[st
     """The backward pass of a micro-batch at its peak."""
     t, v, n = shape.text, shape.vision, settings.micro_tokens
     patches = micro_patches(clip, n)
-    patch_bytes = _pixel_bytes(shape)
+    patch_bytes = pixel_bytes(shape)
     layer = n * (layer_bytes(shape) + 6 * t.intermediate_size)
     back = settings.tower(shape.family) != "forward"
     block = patches * (block_bytes(shape) + 6 * v.intermediate_size) if back else 0.0
@@ -154,7 +154,7 @@ def log_probs(shape: Shape, settings: Settings, clip: Clip, gpus: int) -> dict[s
         "weights": held["weights"],
         "Adam": 0.0 if settings.offload else held["Adam"],
         "gathered layers": gathered(shape, settings, backward=False),
-        "pixels": patches * _pixel_bytes(shape),
+        "pixels": patches * pixel_bytes(shape),
         "logits, or the layer at work": max(logits, working),
         "CUDA": CONTEXT + GRAPHS,
     }
@@ -179,7 +179,7 @@ def rollout(shape: Shape, settings: Settings, clip: Clip, gpus: int, memory: flo
     t, v, tp = shape.text, shape.vision, settings.tensor_parallel
     # Its profile run: one batch of tokens, the longest clip encoded, logits of every sequence in fp32, twice.
     text = settings.batched_tokens * (4 * t.hidden_size + 6 * t.intermediate_size / tp)
-    tower = clip.patches * (_pixel_bytes(shape) + 8 * v.hidden_size + 6 * v.intermediate_size)
+    tower = clip.patches * (pixel_bytes(shape) + 8 * v.hidden_size + 6 * v.intermediate_size)
     profile = max(text, tower) + 2 * 4 * settings.max_num_seqs * t.vocab_size
     share = settings.utilization * memory
     weights = HALF * shape.parameters / tp

@@ -45,6 +45,9 @@ class Settings:
     utilization: float
     tensor_parallel: int
     max_num_seqs: int
+    agent_workers: int
+    reward_workers: int
+    loader_workers: int
     batched_tokens: int
     master_bytes: int
     reduce_bytes: int
@@ -93,6 +96,9 @@ _KEYS: dict[str, tuple[Callable[[Any], Any], str | int, str | int, Any]] = {
     "utilization": (float, f"{_ROLLOUT}.gpu_memory_utilization", 0, None),
     "tensor_parallel": (int, f"{_ROLLOUT}.tensor_model_parallel_size", 1, 1),
     "max_num_seqs": (int, f"{_ROLLOUT}.max_num_seqs", 0, None),
+    "agent_workers": (int, f"{_ROLLOUT}.agent.num_workers", 0, 8),
+    "reward_workers": (int, "reward.num_workers", 0, 8),
+    "loader_workers": (int, 0, "data.num_workers", 8),
     "batched_tokens": (int, f"{_ROLLOUT}.max_num_batched_tokens", 0, None),
     "master_bytes": (_bytes, f"{_FSDP}.model_dtype", "engine.model_dtype", "fp32"),
     "reduce_bytes": (_bytes, f"{_FSDP}.mixed_precision.reduce_dtype", "engine.mixed_precision.reduce_dtype", "fp32"),

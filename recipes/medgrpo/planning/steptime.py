@@ -28,8 +28,12 @@ from recipes.medgrpo.planning.shapes import Shape
 from recipes.medgrpo.planning.tokens import Clip
 
 CARDS: dict[str, dict] = json.loads((Path(__file__).parent / "cards.json").read_text(encoding="utf-8"))
-MFU, MBU = 0.35, 0.6
-"""Shares of a card's peak arithmetic and bandwidth that are reached. Assumptions."""
+MFU, LOW_MFU, MBU = 0.35, 0.15, 0.6
+"""Shares of a card's peak that are reached: of its arithmetic at best and at worst, of its bandwidth. Assumptions.
+
+What others reported of a GRPO step on eight cards is lower yet, with micro-batches of a few thousand tokens: 2.3 to
+2.7 % (verl issue 7203: 8 H800, 9B, 290 s a step) and 10 % (Relax issue 117: 8 H200, Qwen3-VL-4B, 117 s).
+"""
 
 
 @dataclass(frozen=True)
