@@ -4,6 +4,7 @@
 """Write a tiny random model of a real architecture; nothing is downloaded.
 
     python -m recipes.medgrpo tiny_model --family qwen2_5_vl --text DATA/train.parquet --output MODEL
+    python -m recipes.medgrpo tiny_model --like Qwen3-VL-2B --text DATA/train.parquet --output MODEL   # its dimensions
 
 The tokenizer is a byte-level BPE trained on the prompts and answers of the given parquet files, so that an answer
 takes tens of tokens, not hundreds. Digits stay single tokens, as in Qwen's own tokenizer.
@@ -99,7 +100,6 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2TokenizerFast
 def build(family: str, tokenizer: Qwen2TokenizerFast, *, hidden: int = 128, layers: int = 2, spread: float = 0.06):
     """A freshly drawn model and its processor. `spread` is the standard deviation of the initial weights."""
     import recipes.medgrpo.rollout.cpu.torchvision_ops  # noqa: F401  isort: skip
-    from transformers import Qwen2VLImageProcessor
 
     kind = family_of(family)
     ids = tokenizer.convert_tokens_to_ids
@@ -138,10 +138,44 @@ def build(family: str, tokenizer: Qwen2TokenizerFast, *, hidden: int = 128, laye
     # Copies: a configuration changes the dictionaries that it is made of.
     text, vision = copy.deepcopy({**text, **kind.tiny_text}), copy.deepcopy({**vision, **kind.tiny_vision})
     config = kind.from_transformers("config")(text_config=text, vision_config=vision, **tokens)
-    model = kind.from_transformers("model")(config)
+    return kind.from_transformers("model")(config), processor_of(family, tokenizer)
+
+
+def build_like(name: str, tokenizer: Qwen2TokenizerFast):
+    """A model with random weights, in bfloat16, of the dimensions that a published one has, and its processor.
+
+    Its vocabulary is the tokenizer's.
+    """
+    import recipes.medgrpo.rollout.cpu.torchvision_ops  # noqa: F401  isort: skip
+    import torch
+
+    from recipes.medgrpo.planning.shapes import builtin_config
+
+    config, ids = builtin_config(name), tokenizer.convert_tokens_to_ids
+    config.text_config.vocab_size = len(tokenizer)
+    config.text_config.bos_token_id = None
+    config.text_config.eos_token_id = ids("<|im_end|>")
+    for part in ("image", "video"):
+        setattr(config, f"{part}_token_id", ids(f"<|{part}_pad|>"))
+    for end in ("start", "end"):
+        setattr(config, f"vision_{end}_token_id", ids(f"<|vision_{end}|>"))
+    standard = torch.get_default_dtype()
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        model = family_of(config).from_transformers("model")(config)
+    finally:
+        torch.set_default_dtype(standard)
+    return model, processor_of(config.model_type, tokenizer)
+
+
+def processor_of(family: str, tokenizer: Qwen2TokenizerFast):
+    """A family's processor with this tokenizer, which shows clips of up to 4,096 cells a frame as they are."""
+    from transformers import Qwen2VLImageProcessor
+
+    kind = family_of(family)
     cell = kind.convention.cell**2
     shape = {"patch_size": kind.convention.patch_size, "temporal_patch_size": 2, "merge_size": 2}
-    processor = kind.from_transformers("processor")(
+    return kind.from_transformers("processor")(
         image_processor=Qwen2VLImageProcessor(**shape, size={"shortest_edge": cell, "longest_edge": 64 * cell}),
         video_processor=kind.from_transformers("video_processor")(
             **shape, size={"shortest_edge": cell, "longest_edge": 4096 * cell}
@@ -149,7 +183,6 @@ def build(family: str, tokenizer: Qwen2TokenizerFast, *, hidden: int = 128, laye
         tokenizer=tokenizer,
         chat_template=CHAT_TEMPLATE,
     )
-    return model, processor
 
 
 def write(model, processor, tokenizer, output: Path) -> None:
@@ -166,7 +199,9 @@ def write(model, processor, tokenizer, output: Path) -> None:
 def main(argv: list[str] | None = None) -> None:
     parser = Parser("tiny_model", __doc__)
     add = parser.add_argument
-    add("--family", choices=tuple(FAMILIES), required=True, help="architecture of the model")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--family", choices=tuple(FAMILIES), help="architecture of a tiny model")
+    what.add_argument("--like", metavar="NAME", help="a model of `plan` whose dimensions it gets")
     add("--text", nargs="+", required=True, metavar="PARQUET", help="parquet files that the tokenizer is trained on")
     add("--output", required=True, type=Path, help="folder to write the model to")
     add("--vocab-size", type=whole(300), default=1024, help="number of tokens")
@@ -177,15 +212,22 @@ def main(argv: list[str] | None = None) -> None:
     if (args.output / "config.json").exists():
         print(f"{args.output}: a model is already there")
         return
+    from recipes.medgrpo.planning.shapes import MODELS
+
+    if args.like and args.like not in MODELS:
+        parser.error(f"--like {args.like}: expected one of {', '.join(MODELS)}")
     texts = list(corpus(args.text))
     import torch
 
     tokenizer = train_tokenizer(texts, args.vocab_size)
     torch.manual_seed(args.seed)
-    model, processor = build(args.family, tokenizer, hidden=args.hidden, layers=args.layers)
+    if args.like:
+        model, processor = build_like(args.like, tokenizer)
+    else:
+        model, processor = build(args.family, tokenizer, hidden=args.hidden, layers=args.layers)
     write(model, processor, tokenizer, args.output)
     parameters = sum(weight.numel() for weight in model.parameters())
-    print(f"{args.output}: {args.family}, {parameters / 1e6:.2f} M parameters, {len(tokenizer)} tokens")
+    print(f"{args.output}: {args.like or args.family}, {parameters / 1e6:.2f} M parameters, {len(tokenizer)} tokens")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ OWN = {
     "recipes/medgrpo/studies/ablation/variants.py",
     # The default, in one place for all scripts.
     "examples/lib/commands.sh",
+    # One family's smallest model, on one card.
+    "examples/run_gpu_check.sh",
 }
 RECIPES = re.compile(r"examples/run_(sft|medgrpo)_\w+\.sh")
 

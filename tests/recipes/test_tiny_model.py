@@ -111,6 +111,29 @@ def test_a_model_that_is_there_is_kept_and_a_half_written_one_is_not(tiny_model,
     assert json.loads((output / "config.json").read_text())["mark"] == 1
 
 
+def test_random_weights_get_the_dimensions_of_a_published_model_and_the_tokenizers_words(tiny_model, qwen3_vl):
+    from recipes.medgrpo.planning.shapes import MODELS
+
+    tokenizer = qwen3_vl.processor.tokenizer
+    with torch.device("meta"):
+        model, processor = tiny_model.build_like("Qwen3-VL-2B", tokenizer)
+    config = model.config
+    missing = (MODELS["Qwen3-VL-2B"]["config"]["text_config"]["vocab_size"] - len(tokenizer)) * 2048
+    assert sum(weight.numel() for weight in model.parameters()) == MODELS["Qwen3-VL-2B"]["parameters"] - missing
+    assert model.dtype == torch.bfloat16 and torch.get_default_dtype() == torch.float32
+    assert tokenizer.convert_ids_to_tokens([config.video_token_id, config.vision_start_token_id]) == [
+        "<|video_pad|>",
+        "<|vision_start|>",
+    ]
+    assert type(processor) is type(qwen3_vl.processor)
+
+
+def test_an_unknown_model_is_one_line(tiny_model, words, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        tiny_model.main(["--like", "Llama-3-8B", "--text", words, "--output", str(tmp_path / "model")])
+    assert "--like Llama-3-8B: expected one of Qwen2.5-VL-3B" in capsys.readouterr().err
+
+
 def test_an_unknown_family_is_refused(tiny_model, family):
     with pytest.raises(ValueError, match="'llava', expected one of qwen2_5_vl, qwen3_vl"):
         tiny_model.build("llava", family.processor.tokenizer)
