@@ -35,6 +35,7 @@ GROUND_TRUTH=${GROUND_TRUTH-$([[ $EVAL_DATA == *test.parquet ]] || printf '%s' "
 BLIND_BASELINE=${BLIND_BASELINE-${DATA_DIR:+$DATA_DIR/train.parquet}}     # rows to learn it from; empty: none
 COMPARE=${COMPARE:-}                  # another file of answers to the same rows; empty: none
 TEST_FILE=${TEST_FILE:-$EVAL_DATA}    # of a submission: the test file, or the parquet made from it
+MAX_TRUNCATED=${MAX_TRUNCATED:-}      # of a submission: the largest share of a task's answers that may be cut off
 OUTPUT_DIR=${OUTPUT_DIR:-$ROOT/outputs/evaluation}
 ENGINE=${ENGINE:-vllm}                # of recipes.medgrpo.generate; transformers: without a GPU too
 N_GPUS=${N_GPUS:-8}                   # a process per ROLLOUT_TP of them, each with a part of the rows
@@ -49,6 +50,7 @@ source "$ROOT/examples/lib/judge.sh"
 # ---- checks ----------------------------------------------------------------------------------------------------
 read_arguments "$@"
 whole_numbers N_GPUS ROLLOUT_TP
+numbers MAX_TRUNCATED
 one_of ENGINE vllm transformers
 [[ $SEED =~ ^[0-9]+$ ]] || PROBLEMS+=("SEED is '$SEED', expected a whole number")
 needs MODEL_PATH config.json "a checkpoint in HF format"
@@ -89,7 +91,8 @@ run python -m recipes.medgrpo generate --engine "$ENGINE" --model "$MODEL_PATH" 
   --temperature 0 --seed "$SEED" "${PARALLEL[@]}" "${ARGUMENTS[@]}"
 
 if [[ -z $GROUND_TRUTH ]]; then
-  run python -m recipes.medgrpo submission --results "$ANSWERS" --test "$TEST_FILE" --output "$OUTPUT_DIR/submission.json"
+  run python -m recipes.medgrpo submission --results "$ANSWERS" --test "$TEST_FILE" \
+    --output "$OUTPUT_DIR/submission.json" ${MAX_TRUNCATED:+--max-truncated "$MAX_TRUNCATED"}
   run python -m recipes.medgrpo submission --check "$OUTPUT_DIR/submission.json" --test "$TEST_FILE"
 else
   for mode in leaderboard strict; do

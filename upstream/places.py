@@ -19,9 +19,13 @@ PLACES: tuple[tuple[str, str | None], ...] = (
     ("tests/data_preprocess/", "tests/utils/medgrpo/data_preprocess/"),
     ("tests/packaging/", None),
     ("tests/run.sh", None),
+    # The image is this checkout's.
+    ("tests/recipes/test_docker.py", None),
+    ("tests/recipes/test_submission_entry.py", None),
     ("tests/", "recipe/medgrpo/tests/"),
     # Makes a virtual environment of this checkout; `templates/environment.sh` takes its place.
     ("examples/lib/environment.sh", None),
+    ("examples/docker/", None),
     ("examples/", "recipe/medgrpo/"),
     ("docs/", "recipe/medgrpo/docs/"),
     ("constraints/", "recipe/medgrpo/constraints/"),

@@ -23,8 +23,9 @@ OWN = {
     "recipes/medgrpo/studies/ablation/variants.py",
     # The default, in one place for all scripts.
     "examples/lib/commands.sh",
-    # One family's smallest model, on one card.
+    # One family's smallest model, on one card, and its recipe beside a judge.
     "examples/run_gpu_check.sh",
+    "examples/docker/compose.yaml",
 }
 RECIPES = re.compile(r"examples/run_(sft|medgrpo)_\w+\.sh")
 
