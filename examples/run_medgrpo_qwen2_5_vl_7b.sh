@@ -21,7 +21,7 @@ IMAGE_PATCH_SIZE=14
 # A checkpoint: 8.3 billion parameters, 12 bytes of fp32 weights and optimiser and up to 4 of the copy in HF format, so
 # 124 GiB. Two are kept; verl forgets those of before a resume, which then stay until you remove them.
 FREE_GIB=${FREE_GIB:-300}
-# Clips on their way and some 90 processes take more than the weights: `recipes.medgrpo plan` lists them.
+# Clips on their way and some 60 processes take more than the weights: `recipes.medgrpo plan` lists them.
 HOST_GIB=${HOST_GIB:-$([[ ${N_GPUS:-8} == 1 ]] && echo 96 || echo 176)}
 # shellcheck source=examples/lib/medgrpo_gpu.sh
 source "$ROOT/examples/lib/medgrpo_gpu.sh"

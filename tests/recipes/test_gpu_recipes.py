@@ -271,7 +271,7 @@ def test_adapters_on_one_card_compose(tmp_path):
 
 
 def test_qwen3_vl_composes_without_flash_attn(tmp_path):
-    done = run(QWEN3, "--cfg", "job", "--resolve", cwd=tmp_path, ATTENTION="sdpa")
+    done = composed(QWEN3, "--cfg", "job", "--resolve", cwd=tmp_path, ATTENTION="sdpa")
     assert done.returncode == 0, done.stderr[-3000:]
     model = yaml.safe_load(done.stdout)["actor_rollout_ref"]["model"]
     assert model["override_config"]["attn_implementation"] == "sdpa" and model["use_remove_padding"] is True

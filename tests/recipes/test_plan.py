@@ -183,6 +183,16 @@ def test_a_step_takes_longer_with_more_frames_and_less_with_more_cards():
     assert short < alone < 9 * short
 
 
+def test_a_prompt_on_one_replica_is_prefilled_once():
+    shape, speed = read_shape("Qwen3-VL-4B"), steptime.Speed.of("h100")
+    clip = clip_of(120, ASSUMED_SIZE, shape.family, 300)
+    ours, verls = (
+        steptime.rl_step(shape, read_settings("rl", overrides), clip, 256, 8, 64, speed)["prefill"]
+        for overrides in ([], ["actor_rollout_ref.rollout.router_config_path=null"])
+    )
+    assert verls == pytest.approx(8 * ours)
+
+
 # ---- the command ------------------------------------------------------------------------------------------------
 
 

@@ -29,8 +29,9 @@ class Settings:
     """One stage of training. Tokens are per GPU and micro-batch where they end in `_tokens`.
 
     `steps`: updates, None where only the rows tell (SFT: `epochs`); `master_bytes`: of a stored weight, its gradient
-    and each of Adam's two moments; `offload`: these leave the GPU while vLLM works; `host_weights`: they live in
-    host memory and come layer by layer (FSDP2's offload policy).
+    and each of Adam's two moments; `one_replica`: all rollouts of a prompt are answered by one; `offload`: weights and
+    moments leave the GPU while vLLM works; `host_weights`: they live in host memory and come layer by layer (FSDP2's
+    offload policy).
     """
 
     stage: str
@@ -45,6 +46,7 @@ class Settings:
     utilization: float
     tensor_parallel: int
     max_num_seqs: int
+    one_replica: bool
     agent_workers: int
     reward_workers: int
     loader_workers: int
@@ -96,6 +98,7 @@ _KEYS: dict[str, tuple[Callable[[Any], Any], str | int, str | int, Any]] = {
     "utilization": (float, f"{_ROLLOUT}.gpu_memory_utilization", 0, None),
     "tensor_parallel": (int, f"{_ROLLOUT}.tensor_model_parallel_size", 1, 1),
     "max_num_seqs": (int, f"{_ROLLOUT}.max_num_seqs", 0, None),
+    "one_replica": (bool, f"{_ROLLOUT}.router_config_path", 0, None),
     "agent_workers": (int, f"{_ROLLOUT}.agent.num_workers", 0, 8),
     "reward_workers": (int, "reward.num_workers", 0, 8),
     "loader_workers": (int, 0, "data.num_workers", 8),

@@ -60,7 +60,7 @@ def _rl(shape: Shape, settings: Settings, clip: Clip, here: float) -> dict[str, 
     frames = 3 * width * height * (clip.frames + clip.frames % TEMPORAL_PATCH)
     known = CLIPS + math.ceil(prompts / agents)
     # A replica is asked about each prompt that one of its rollouts belongs to.
-    asked = prompts * min(settings.rollouts, replicas) / replicas
+    asked = prompts * (1 if settings.one_replica else min(settings.rollouts, replicas)) / replicas
     return {
         "rollouts in the queue": COPIES * prompts * settings.rollouts * pixels(shape, clip),
         "clips of the agent workers": agents * known * (frames + pixels(shape, clip)),

@@ -7,8 +7,9 @@ Whatever is arithmetic takes operations / (peak x `mfu`); decoding reads the wei
 values for each token: bytes / (bandwidth x `mbu`), or its arithmetic where that takes longer. All answers have the
 stated length, so the last token is not awaited longer than the mean one.
 
-A prompt is prefilled once on each replica that answers it: verl 0.9.1 sends each rollout to the replica with the fewest
-requests (`workers/rollout/router.py`), so that its n rollouts are spread over min(n, replicas) of them.
+A prompt is prefilled once on each replica that answers it: on one of them with the recipes' router
+(`rollout/router.py`). verl's own sends each rollout to the replica with the fewest requests, so that n rollouts are
+spread over min(n, replicas).
 
 Not included: reward and judge, decoding frames, transfers between the GPUs (they overlap with the layers), the transfer
 of weights to vLLM, the optimizer's own step, waiting for the slowest GPU or the longest answer.
@@ -72,7 +73,8 @@ def rl_step(
     replicas = gpus // settings.tensor_parallel
     answers = settings.prompts * settings.rollouts
     prefill = text_cost(shape, [clip.prompt_tokens], logits=1).forward + vision_cost(shape, clip).forward
-    prefills = settings.prompts * min(settings.rollouts, replicas) / replicas
+    spread = 1 if settings.one_replica else min(settings.rollouts, replicas)
+    prefills = settings.prompts * spread / replicas
     mine = answers / replicas
     at_once = max(1.0, min(mine, settings.max_num_seqs, fit))
     waves = math.ceil(mine / at_once)
