@@ -75,7 +75,8 @@ class PromptLength:
         for mark in (_START, _PAD, _END):
             if mark not in known:
                 raise TokenizerError(f"{expected}, found none of its tokens {mark}")
-        self._stamps = convention_of(family).stamped
+        self._convention = convention_of(family)
+        self._stamps = self._convention.stamped
         self._count = lru_cache(maxsize=1 << 15)(lambda text: len(self._ids(text)))
         self._around = lru_cache(maxsize=1 << 14)(self._render)
         self._stamped = lru_cache(maxsize=1 << 12)(self._count_stamps)
@@ -149,7 +150,11 @@ class PromptLength:
         chat: list[dict[str, Any]] = [{"role": role, "content": _parts(content)} for role, content in turns]
         try:
             text = self.tokenizer.apply_chat_template(
-                chat, chat_template=self._template, tokenize=False, add_generation_prompt=True
+                chat,
+                chat_template=self._template,
+                tokenize=False,
+                add_generation_prompt=True,
+                **self._convention.template,
             )
         # A template can fail in as many ways as a program.
         except Exception as error:

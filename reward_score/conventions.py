@@ -26,21 +26,30 @@ class Convention:
         stamped: whether the prompt says the time of every temporal patch in words, `<12.5 seconds>`, with a pair of
             vision marks for each. Every frame can then have a time of its own. Otherwise one pair of marks encloses the
             clip, the positions tell the time, and a clip has one interval between its frames.
+        thinks: whether the chat template lets an answer begin with a thought unless it is told not to. Answers here
+            are references and rewards of a few words, so it is always told not to.
     """
 
     patch_size: int
     box_side: float | None
     stamped: bool
+    thinks: bool
 
     @property
     def cell(self) -> int:
         """Side of a vision token in pixels; both sides of a processed frame are multiples of it."""
         return MERGE * self.patch_size
 
+    @property
+    def template(self) -> dict[str, bool]:
+        """What a chat is rendered with, beside its messages; verl's `data.apply_chat_template_kwargs`."""
+        return {"enable_thinking": False} if self.thinks else {}
+
 
 CONVENTIONS: dict[str, Convention] = {
-    "qwen2_5_vl": Convention(patch_size=14, box_side=None, stamped=False),
-    "qwen3_vl": Convention(patch_size=16, box_side=1000.0, stamped=True),
+    "qwen2_5_vl": Convention(patch_size=14, box_side=None, stamped=False, thinks=False),
+    "qwen3_vl": Convention(patch_size=16, box_side=1000.0, stamped=True, thinks=False),
+    "qwen3_5": Convention(patch_size=16, box_side=1000.0, stamped=True, thinks=True),
 }
 """By name, which is the model type in transformers and `extra_info.model_family` of a row."""
 

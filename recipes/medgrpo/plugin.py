@@ -16,9 +16,11 @@ from recipes.medgrpo.data.families import FAMILIES  # noqa: E402
 from recipes.medgrpo.data.positions import enabled  # noqa: E402
 from recipes.medgrpo.rollout import vllm_times  # noqa: E402
 
-if enabled():
-    for family in FAMILIES.values():
+for family in FAMILIES.values():
+    family.install_packing()
+    if enabled():
         family.install_positions()
+if enabled():
     vllm_times.install()
 
 from recipes.medgrpo.data.processing import install as remember_clips  # noqa: E402

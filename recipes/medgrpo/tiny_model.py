@@ -53,6 +53,13 @@ CHAT_TEMPLATE = """\
 {%- endfor -%}
 {%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}
 """
+# Of families that think: told not to, the thought is there and empty.
+THOUGHT = """\
+{%- if add_generation_prompt -%}
+{%- if enable_thinking is false -%}{{- '<think>\\n\\n</think>\\n\\n' -}}
+{%- else -%}{{- '<think>\\n' -}}{%- endif -%}
+{%- endif -%}
+"""
 
 # Two axes of each head's 16 rotary frequencies for space, one for time.
 HEAD_DIM = 32
@@ -175,13 +182,15 @@ def processor_of(family: str, tokenizer: Qwen2TokenizerFast):
     kind = family_of(family)
     cell = kind.convention.cell**2
     shape = {"patch_size": kind.convention.patch_size, "temporal_patch_size": 2, "merge_size": 2}
+    if kind.convention.thinks:
+        tokenizer.chat_template = CHAT_TEMPLATE + THOUGHT
     return kind.from_transformers("processor")(
         image_processor=Qwen2VLImageProcessor(**shape, size={"shortest_edge": cell, "longest_edge": 64 * cell}),
         video_processor=kind.from_transformers("video_processor")(
             **shape, size={"shortest_edge": cell, "longest_edge": 4096 * cell}
         ),
         tokenizer=tokenizer,
-        chat_template=CHAT_TEMPLATE,
+        chat_template=tokenizer.chat_template,
     )
 
 

@@ -13,7 +13,7 @@ from reward_score.answers import ASPECTS, CVS_COMPONENTS, CVS_NAMES, PARSERS, pa
 from reward_score.conventions import CONVENTIONS
 
 TASKS = sorted(PARSERS)
-FAMILIES = ("qwen2_5_vl", "qwen3_vl")
+FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_5")
 QUESTION = "You are an expert.  Which of ['tying', 'cutting'] comes next?\nÄ {braces} 50 %"
 
 
@@ -50,6 +50,7 @@ def test_every_family_has_every_task_and_only_boxes_differ():
     assert differ == ["stg"]
     assert "pixels of the video frame" in formats("qwen2_5_vl")["stg"]
     assert "0 to 1000" in formats("qwen3_vl")["stg"]
+    assert formats("qwen3_5") == formats("qwen3_vl")
 
 
 def as_answer(form):

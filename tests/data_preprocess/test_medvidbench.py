@@ -116,7 +116,7 @@ def test_rows_become_verl_columns(place):
     assert [row["extra_info"]["index"] for row in train] == sorted(row["extra_info"]["index"] for row in train)
 
 
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "qwen3_5"])
 def test_box_answers_are_said_in_the_models_space_and_come_back(place, family):
     assert place([boxed(0, "A")], "--model-family", family, "--val-fraction", "0") == 0
     (row,) = table(place, "train")
@@ -128,7 +128,7 @@ def test_box_answers_are_said_in_the_models_space_and_come_back(place, family):
         assert iou(back, BOXES["0" if at == 0 else "4.0"]) > 0.98
     assert json.loads(row["reward_model"]["ground_truth"])["boxes"]["4.0"] == [500.0, 270.0, 1460.0, 810.0]
     assert audit(place)["stg_rounding_iou"]["EgoSurgery"]["min"] > 0.98
-    factor = {"qwen2_5_vl": 28, "qwen3_vl": 32}[family]
+    factor = {"qwen2_5_vl": 28, "qwen3_vl": 32, "qwen3_5": 32}[family]
     assert all(side % factor == 0 for side in extra["processed_size"])
 
 
@@ -552,7 +552,7 @@ def leftovers_or_none(place):
     return (place.folder / "out").is_dir() and leftovers(place)
 
 
-@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl"])
+@pytest.mark.parametrize("family", ["qwen2_5_vl", "qwen3_vl", "qwen3_5"])
 def test_the_synthetic_set_goes_through_whole(tmp_path, family):
     command = COMMAND.parent / "synthetic.py"
     if not command.exists():

@@ -57,7 +57,8 @@ class Real:
         metadata = {"fps": float(fps), "frames_indices": places, "total_num_frames": len(places)}
         frames = torch.zeros(len(places), 3, size[1], size[0], dtype=torch.uint8)
         messages = [{"role": turn["role"], "content": parts(turn["content"])} for turn in prompt]
-        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        told = CONVENTIONS[self.family].template
+        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **told)
         inputs = self.processor(
             text=[text], videos=[frames], video_metadata=[metadata], do_sample_frames=False, return_tensors="pt"
         )
@@ -152,11 +153,9 @@ def test_stamps_are_the_mean_of_two_frames():
 
 def test_a_template_that_adds_a_system_message_is_followed(real, tmp_path):
     """As Qwen2.5-VL's does; an older model keeps it in a file that only the processor reads."""
-    from recipes.medgrpo.tiny_model import CHAT_TEMPLATE
-
-    folder = tmp_path / "model"
+    folder, own = tmp_path / "model", real.processor.chat_template
     shutil.copytree(real.folder, folder)
-    template = SYSTEM_BY_DEFAULT + CHAT_TEMPLATE
+    template = SYSTEM_BY_DEFAULT + own
     (folder / "chat_template.json").write_text(json.dumps({"chat_template": template}))
     length = PromptLength(folder, real.family)
     plain = real.length(PROMPTS[0], real.size(), [0.0, 1.0], 1.0)
@@ -165,10 +164,13 @@ def test_a_template_that_adds_a_system_message_is_followed(real, tmp_path):
         assert length(PROMPTS[0], real.size(), [0.0, 1.0], 1.0) == real.tokens(PROMPTS[0], real.size(), count=2) > plain
         assert length(PROMPTS[1], real.size(), [0.0, 1.0], 1.0) == real.tokens(PROMPTS[1], real.size(), count=2)
     finally:
-        real.processor.chat_template = CHAT_TEMPLATE
+        real.processor.chat_template = own
 
 
-def test_a_folder_without_a_template_counts_qwens_format(real, tmp_path):
+def test_a_folder_without_a_template_counts_qwens_format(real, tmp_path, monkeypatch):
+    from recipes.medgrpo.tiny_model import CHAT_TEMPLATE
+
+    monkeypatch.setattr(real.processor, "chat_template", CHAT_TEMPLATE)
     real.processor.tokenizer.save_pretrained(tmp_path)
     (tmp_path / "chat_template.jinja").unlink(missing_ok=True)
     settings_ = json.loads((tmp_path / "tokenizer_config.json").read_text())

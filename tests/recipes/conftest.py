@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FAMILIES = ("qwen2_5_vl", "qwen3_vl")
-PIXELS = {"qwen2_5_vl": ("3136", "6272"), "qwen3_vl": ("4096", "8192")}
+FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_5")
+PIXELS = {"qwen2_5_vl": ("3136", "6272"), "qwen3_vl": ("4096", "8192"), "qwen3_5": ("4096", "8192")}
 
 
 def _command(script: str, *arguments: str) -> None:
@@ -82,6 +82,11 @@ class Family:
         """Which of some token ids stand for frames."""
         return ids == self.engine.model.config.video_token_id
 
+    @property
+    def keeps_states(self) -> bool:
+        """Whether some of its text layers keep a state in the place of keys and values."""
+        return "linear_attention" in self.engine.model.config.text_config.layer_types
+
     def opinionated(self, attention: float = 3.0, head: float = 8.0):
         """An engine whose model is far from uniform and attends sharply: the random weights, scaled."""
         import torch
@@ -92,8 +97,10 @@ class Family:
         with torch.no_grad():
             model.lm_head.weight *= head
             for layer in model.model.language_model.layers:
-                layer.self_attn.q_proj.weight *= attention
-                layer.self_attn.k_proj.weight *= attention
+                # A layer with a state normalises its queries and keys, so scaling them would do nothing.
+                if hasattr(layer, "self_attn"):
+                    layer.self_attn.q_proj.weight *= attention
+                    layer.self_attn.k_proj.weight *= attention
         return TransformersEngine(model, self.engine.processor, self.engine.banned.tolist())
 
     @staticmethod
@@ -165,6 +172,11 @@ def qwen2_5_vl(plugged, synthetic_data, tmp_path_factory) -> Family:
 @pytest.fixture(scope="session")
 def qwen3_vl(plugged, synthetic_data, tmp_path_factory) -> Family:
     return _make("qwen3_vl", synthetic_data["qwen3_vl"], tmp_path_factory.mktemp("model") / "qwen3_vl")
+
+
+@pytest.fixture(scope="session")
+def qwen3_5(plugged, synthetic_data, tmp_path_factory) -> Family:
+    return _make("qwen3_5", synthetic_data["qwen3_5"], tmp_path_factory.mktemp("model") / "qwen3_5")
 
 
 @pytest.fixture(params=FAMILIES)

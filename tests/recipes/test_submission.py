@@ -18,9 +18,10 @@ from recipes.medgrpo.answers.questions import read_test
 from recipes.medgrpo.submission import main
 from reward_score.answers import parse_stg
 from reward_score.boxes import iou, to_canvas, to_model
+from reward_score.conventions import CONVENTIONS
 
 CANVAS_BOX = (480.0, 270.0, 1440.0, 810.0)
-FAMILIES = ("qwen2_5_vl", "qwen3_vl")
+FAMILIES = tuple(CONVENTIONS)
 
 
 def row(source, qa_type, question, video, bounds, fps="1.0"):

@@ -9,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from recipes.medgrpo.data.families import FAMILIES
+
 
 @pytest.fixture
 def tiny_model(plugged):
@@ -22,7 +24,7 @@ def test_what_is_written_loads_as_the_real_architecture(family):
 
     config = AutoConfig.from_pretrained(family.path)
     assert config.model_type == family.name
-    assert config.vision_config.patch_size == {"qwen2_5_vl": 14, "qwen3_vl": 16}[family.name]
+    assert config.vision_config.patch_size == {"qwen2_5_vl": 14, "qwen3_vl": 16, "qwen3_5": 16}[family.name]
     assert type(family.engine.model).__name__ in config.architectures
     assert sum(weight.numel() for weight in family.engine.model.parameters()) < 2_000_000
 
@@ -58,12 +60,18 @@ def test_a_chat_is_rendered_as_qwens(family):
         {"role": "system", "content": "S"},
         {"role": "user", "content": [{"type": "video", "video": ["x"]}, {"type": "text", "text": "Q"}]},
     ]
-    text = family.processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-    assert text == (
+    said = (
         "<|im_start|>system\nS<|im_end|>\n"
         "<|im_start|>user\n<|vision_start|><|video_pad|><|vision_end|>Q<|im_end|>\n"
         "<|im_start|>assistant\n"
     )
+    kind, unasked = FAMILIES[family.name], {"tokenize": False, "add_generation_prompt": True}
+    if kind.convention.thinks:
+        # Told not to, as every room does, the thought is there and closed; otherwise the model is to write one.
+        assert kind.prompt(family.processor, chat) == said + "<think>\n\n</think>\n\n"
+        assert family.processor.apply_chat_template(chat, **unasked) == said + "<think>\n"
+    else:
+        assert kind.prompt(family.processor, chat) == family.processor.apply_chat_template(chat, **unasked) == said
 
 
 def test_every_frame_counts_and_none_is_resized(family):
@@ -135,5 +143,5 @@ def test_an_unknown_model_is_one_line(tiny_model, words, tmp_path, capsys):
 
 
 def test_an_unknown_family_is_refused(tiny_model, family):
-    with pytest.raises(ValueError, match="'llava', expected one of qwen2_5_vl, qwen3_vl"):
+    with pytest.raises(ValueError, match="'llava', expected one of qwen2_5_vl, qwen3_vl, qwen3_5"):
         tiny_model.build("llava", family.processor.tokenizer)

@@ -69,7 +69,7 @@ def uniform_clips() -> list[Clip]:
 
 
 def exact_clips() -> list[Clip]:
-    """Clips whose frames have times of their own, for Qwen3-VL."""
+    """Clips whose frames have times of their own, for stamped prompts."""
     lists = {
         "holes, an even count": ("CholecTrack20", [25 * k + 1 for k in (0, 2, 4, 95, 97, 130, 132, 134)], 0.5),
         "holes, an odd count": ("CholecTrack20", [25 * k + 1 for k in (0, 2, 4, 95, 97, 130, 132)], 0.5),
@@ -108,7 +108,7 @@ def check_positions(clip: Clip, positions: list[int]) -> None:
 
 
 def stamps(clip: Clip) -> list[str]:
-    """What Qwen3-VL is to read: the middle of the two frames of every patch, in seconds with one decimal."""
+    """What a stamped prompt is to say: the middle of the two frames of every patch, in seconds with one decimal."""
     return [f"{(first + second) / 2:.1f}" for first, second in clip.patch_times()]
 
 

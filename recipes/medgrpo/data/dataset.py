@@ -40,6 +40,9 @@ from recipes.medgrpo.data.rows import DataError, Rows
 from recipes.medgrpo.data.schedule import balanced_order, choose_rows
 from recipes.medgrpo.data.video import TEMPORAL_PATCH, ClipCache, clips_of
 
+TURN_END = "<|im_end|>\n"
+"""What Qwen's chat templates end a turn with."""
+
 
 def read_rows(files: str | Iterable[str], tasks: Iterable[str] | None = None, max_tokens: int | None = None) -> Rows:
     """The rows of some parquet files, of the named tasks, whose stored prompt length fits.
@@ -113,6 +116,8 @@ class MedVidDataset(RLHFDataset):
 
     def _read_files_and_tokenize(self) -> None:
         options = self.config.get("medgrpo", None) or {}
+        if self.processor is not None:
+            self._check_template()
         # verl may have copied a file (data.use_shm); the frames lie beside the original.
         places = zip(self.original_data_files, self.data_files, strict=True)
         files = [str(original if os.path.exists(original) else copied) for original, copied in places]
@@ -133,6 +138,13 @@ class MedVidDataset(RLHFDataset):
         else:
             self.order = np.arange(rows)
         print(f"{split}: {rows} rows, presented as a sequence of {len(self.order)}")
+
+    def _check_template(self) -> None:
+        """Raises `DataError` where verl would render prompts otherwise than SFT, calibration and evaluation do."""
+        family, found = family_of(self.processor), dict(self.apply_chat_template_kwargs or {})
+        expected = family.convention.template
+        if found != expected:
+            raise DataError(f"data.apply_chat_template_kwargs: expected {expected} for {family.name}, found {found}")
 
     def __getstate__(self) -> dict:
         # verl leaves `dataframe` out, as it holds all rows there. Here it is a list of places, and a data loader's
@@ -173,18 +185,6 @@ class MedVidDataset(RLHFDataset):
         return None, clips_of(messages) or None, None
 
 
-def answer_mask(ids: torch.Tensor, head: list[int], end: int) -> torch.Tensor:
-    """1 on the last assistant turn's tokens, its end-of-turn token included, else 0."""
-    tokens = ids.tolist()
-    starts = [at for at in range(len(tokens) - len(head) + 1) if tokens[at : at + len(head)] == head]
-    if not starts:
-        raise DataError("no assistant turn in the rendered chat: is the chat template Qwen's?")
-    start = starts[-1] + len(head)
-    mask = torch.zeros_like(ids)
-    mask[start : tokens.index(end, start) + 1] = 1
-    return mask
-
-
 class MedVidSFTDataset(MultiTurnSFTDataset):
     """Prompt and reference answer (`extra_info.answer`) for verl's SFT trainer, tokenised as the PPO path does."""
 
@@ -198,7 +198,6 @@ class MedVidSFTDataset(MultiTurnSFTDataset):
         if 0 < max_samples < len(self.rows):
             self.rows = self.rows.slice(0, max_samples)
         self.pixel_type = processing.pixel_type(options)
-        self.head = tokenizer.encode("<|im_start|>assistant\n", add_special_tokens=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -206,14 +205,18 @@ class MedVidSFTDataset(MultiTurnSFTDataset):
     def __getitem__(self, item: int) -> dict:
         row = self.rows.row(item)
         check_shown(row, self.processor)
-        answer = {"role": "assistant", "content": [{"type": "text", "text": row["extra_info"]["answer"]}]}
-        messages = [*chat_of(row), answer]
-        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
+        messages = chat_of(row)
+        text = family_of(self.processor).prompt(self.processor, messages)
         # No cache: a clip comes once an epoch, and every data loader's worker would keep its own last ones.
         clips = clips_of(messages, ClipCache(capacity=1))
         inputs = dict(build_multimodal_processor_inputs(self.processor, text=[text], videos=clips))
         processing.in_type(inputs, self.pixel_type)
-        ids, attention = inputs.pop("input_ids"), inputs.pop("attention_mask")
+        # After the prompt's tokens, as in a rollout: a tokenizer sees no text across the border.
+        answer = self.tokenizer.encode(row["extra_info"]["answer"] + TURN_END, add_special_tokens=False)
+        added = torch.tensor([answer])
+        ids = torch.cat([inputs.pop("input_ids"), added], dim=1)
+        types = torch.cat([inputs.pop("mm_token_type_ids"), torch.zeros_like(added)], dim=1)
+        del inputs["attention_mask"]
         if ids.shape[1] > self.max_length:
             raise DataError(
                 f"row {row['extra_info']['index']}: {ids.shape[1]} tokens, data.max_length is {self.max_length}"
@@ -221,16 +224,20 @@ class MedVidSFTDataset(MultiTurnSFTDataset):
         hook = getattr(self.processor, "get_rope_index_kwargs", None)
         vision, _ = self.processor.get_rope_index(
             input_ids=ids,
-            attention_mask=attention,
-            mm_token_type_ids=inputs.pop("mm_token_type_ids"),
+            attention_mask=torch.ones_like(ids),
+            mm_token_type_ids=types,
             image_grid_thw=None,
             video_grid_thw=inputs.get("video_grid_thw"),
             **(hook(inputs) if hook else {}),
         )
+        mask = torch.zeros_like(ids[0])
+        # Learned: the answer and its end, not the line break behind it.
+        end = self.tokenizer.convert_tokens_to_ids("<|im_end|>")
+        mask[-len(answer) : len(mask) - answer[::-1].index(end)] = 1
         return {
             "input_ids": ids[0],
             # Row 0 is the plain token count, rows 1 to 3 are time, height and width, as in verl's agent loop.
             "position_ids": torch.cat([torch.arange(ids.shape[1])[None], vision[:, 0].long()]),
-            "loss_mask": answer_mask(ids[0], self.head, self.tokenizer.convert_tokens_to_ids("<|im_end|>")),
+            "loss_mask": mask,
             "multi_modal_inputs": {name: value for name, value in inputs.items() if isinstance(value, torch.Tensor)},
         }

@@ -37,6 +37,9 @@ class Family:
         tiny_text, tiny_vision: what the configuration of a tiny model of 32-wide heads needs beside the usual.
         adapters_reach_tower: whether gradients pass the frozen vision tower when only text layers have adapters. verl
             then calls `enable_input_require_grads`, and transformers decides by family which output that is.
+        fp32_norms: whether norms of the text layers multiply in fp32, by weights that are distances from 1; what the
+            backward pass keeps of them follows from it.
+        gpu_packages: what a training on GPUs needs beside the set that all families need, by distribution.
         vllm_mend: the function of `recipes.medgrpo.rollout.vllm_times` that makes times true in vLLM's module of this
             name; None: nothing is to be mended there.
     """
@@ -45,6 +48,8 @@ class Family:
     tiny_text: ClassVar[Mapping[str, Any]]
     tiny_vision: ClassVar[Mapping[str, Any]]
     adapters_reach_tower: ClassVar[bool]
+    fp32_norms: ClassVar[bool]
+    gpu_packages: ClassVar[tuple[str, ...]]
     vllm_mend: ClassVar[str | None]
 
     @property
@@ -61,6 +66,14 @@ class Family:
 
     def install_positions(self) -> None:
         """Replaces in this process what places frames at other times than their own; by default nothing does."""
+
+    def install_packing(self) -> None:
+        """Replaces in this process what lets packed sequences see each other; by default nothing does."""
+
+    def prompt(self, processor: Any, messages: Sequence[Mapping[str, Any]]) -> str:
+        """The text of a chat in parts, up to where the answer begins; the same for SFT, training and sampling."""
+        template = self.convention.template
+        return processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **template)
 
     def vision_positions(
         self,
@@ -123,6 +136,8 @@ class Qwen25VL(Family):
     }
     tiny_vision = {"patch_size": 14, "window_size": 112, "fullatt_block_indexes": [1], "tokens_per_second": 2}
     adapters_reach_tower = True
+    fp32_norms = False
+    gpu_packages = ()
     vllm_mend = "mend_seconds_of_patches"
 
     def install_positions(self):
@@ -161,6 +176,8 @@ class Qwen3VL(Family):
     }
     tiny_vision = {"patch_size": 16, "deepstack_visual_indexes": [0, 1], "num_position_embeddings": 64}
     adapters_reach_tower = False
+    fp32_norms = False
+    gpu_packages = ()
     vllm_mend = "mend_written_clips"
 
     def vision_positions(self, model, ids, types, grids, attention, seconds):
@@ -184,7 +201,42 @@ class Qwen3VL(Family):
         return width, height
 
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (Qwen25VL(), Qwen3VL())}
+class Qwen35(Qwen3VL):
+    """Qwen3.5: frames, times and boxes as in Qwen3-VL, and three of four text layers keep a state (Gated DeltaNet).
+
+    Its tower hands nothing to the text layers on the way. vLLM serves it with Qwen3-VL's processor, mended there.
+    """
+
+    name = "qwen3_5"
+    tiny_text = {
+        "head_dim": 32,
+        # Both kinds of layer among two; in the released models three of four keep a state.
+        "full_attention_interval": 2,
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 4,
+        "linear_key_head_dim": 32,
+        "linear_value_head_dim": 32,
+        "rope_parameters": {
+            "rope_type": "default",
+            "rope_theta": 1e7,
+            "partial_rotary_factor": 0.5,
+            "mrope_section": [3, 3, 2],
+            "mrope_interleaved": True,
+        },
+    }
+    tiny_vision = {"patch_size": 16, "num_position_embeddings": 64}
+    fp32_norms = True
+    # The kernels of layers with a state. transformers' own rule takes their place, correctly (`packing`) and slowly.
+    gpu_packages = ("flash-linear-attention",)
+    vllm_mend = None
+
+    def install_packing(self):
+        from recipes.medgrpo.data import packing
+
+        packing.install()
+
+
+FAMILIES: dict[str, Family] = {family.name: family for family in (Qwen25VL(), Qwen3VL(), Qwen35())}
 """The model families by name."""
 
 

@@ -4,7 +4,7 @@
 """vLLM in this process, for batches: the frames, times and token ids of the training rollouts.
 
 Each clip goes in as (frames, metadata), as verl's server hands it over, and each prompt with one video token per clip,
-of which vLLM makes the ids that the processor makes (tested, for both families). Vision placeholders are never sampled,
+of which vLLM makes the ids that the processor makes (tested, for Qwen2.5-VL and Qwen3-VL). Vision placeholders are never sampled,
 as in verl's rollouts. `vllm_times` makes frame times true in this process and in vLLM's workers.
 """
 
@@ -115,11 +115,10 @@ class Offline(LocalEngine):
 
     def prompt(self, messages: list[dict], videos: Sequence[Any]) -> dict[str, Any]:
         """A chat as vLLM takes it. Raises `ValueError` where the processor would resize its clips."""
+        family = family_of(self.processor)
         for frames, _ in videos:
-            family_of(self.processor).check_size(
-                self.processor.video_processor, len(frames), (frames.shape[3], frames.shape[2])
-            )
-        text = self.processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+            family.check_size(self.processor.video_processor, len(frames), (frames.shape[3], frames.shape[2]))
+        text = family.prompt(self.processor, messages)
         ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
         return {"prompt_token_ids": ids, "multi_modal_data": {"video": list(videos)}}
 

@@ -75,7 +75,7 @@ def prompt_ids(processor: Any, messages: list[dict], videos: Sequence[tuple[torc
     family = family_of(processor)
     for frames, _ in videos:
         family.check_size(processor.video_processor, len(frames), (frames.shape[3], frames.shape[2]))
-    text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    text = family.prompt(processor, messages)
     inputs = build_multimodal_processor_inputs(processor, text=[text], videos=list(videos) or None)
     return inputs["input_ids"][0].tolist()
 
@@ -144,7 +144,7 @@ class TransformersEngine:
                 firsts.append(request)
         cache, logits, attention, reach = self._prefill(firsts)
         index = torch.tensor(member, device=self.model.device)
-        cache.batch_select_indices(index)
+        cache.reorder_cache(index)
         return self._decode(requests, settings, cache, logits[index], attention[index], reach[index])
 
     def _prefill(self, requests: Sequence[Request]):
@@ -197,7 +197,7 @@ class TransformersEngine:
             # Finished rows ride along until a quarter of the batch is done: selecting copies the whole cache.
             if int(going.sum()) <= 0.75 * len(going):
                 keep = going.nonzero()[:, 0]
-                cache.batch_select_indices(keep)
+                cache.reorder_cache(keep)
                 rows, chosen, attention, reach, count, ended = (
                     x[keep] for x in (rows, chosen, attention, reach, count, ended)
                 )

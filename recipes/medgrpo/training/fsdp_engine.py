@@ -40,7 +40,7 @@ from verl.workers.engine import EngineRegistry, FSDPEngineWithLMHead
 
 LINEAR = "linear"
 VISION = ".visual."
-"""In the names of the parameters that turn frames into vision tokens, in both model families."""
+"""In the names of the parameters that turn frames into vision tokens, in every model family."""
 
 
 @dataclass

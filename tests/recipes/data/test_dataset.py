@@ -3,6 +3,7 @@
 
 import asyncio
 import pickle
+import re
 from collections import Counter
 
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
+from recipes.medgrpo.data.families import FAMILIES
 from recipes.medgrpo.data.schedule import quotas
 
 
@@ -25,7 +27,9 @@ def dataset(plugged):
 def prompts(family, split="train", max_samples=-1, **data):
     from recipes.medgrpo.data.dataset import MedVidDataset
 
-    config = OmegaConf.create({"train_batch_size": 23, "max_prompt_length": 1024, **data})
+    template = FAMILIES[family.name].convention.template
+    given = {"train_batch_size": 23, "max_prompt_length": 1024, "apply_chat_template_kwargs": template, **data}
+    config = OmegaConf.create(given)
     file = str(family.data / f"{split}.parquet")
     return MedVidDataset(file, family.processor.tokenizer, config, family.processor, max_samples)
 
@@ -284,9 +288,9 @@ def test_sft_trains_on_the_named_tasks(qwen2_5_vl):
     assert set(data.rows.column("ability")) == {"sa"} and len(data) == len(data.rows)
 
 
-def test_the_loss_is_on_the_last_assistant_turn(dataset):
-    head, end = [1, 2], 9
-    ids = torch.tensor([5, 1, 2, 7, 9, 5, 1, 2, 7, 7, 9, 4])
-    assert dataset.answer_mask(ids, head, end).tolist() == [0] * 8 + [1, 1, 1, 0]
-    with pytest.raises(dataset.DataError, match="no assistant turn"):
-        dataset.answer_mask(torch.tensor([5, 6, 9]), head, end)
+def test_verl_renders_prompts_as_all_other_rooms_do(dataset, family):
+    """verl's agent loop takes what a template is told from the configuration alone."""
+    other = {} if FAMILIES[family.name].convention.thinks else {"enable_thinking": False}
+    expected = re.escape(str(FAMILIES[family.name].convention.template))
+    with pytest.raises(dataset.DataError, match=f"apply_chat_template_kwargs: expected {expected} for {family.name}"):
+        prompts(family, apply_chat_template_kwargs=other)

@@ -15,8 +15,8 @@ from parquet_rows import given_out
 from recipes.medgrpo.data.families import FAMILIES, Family, family_of
 from reward_score.conventions import CONVENTIONS
 
-# Bounds in pixels of the released checkpoints' processors: of a frame (Qwen2.5-VL), of a clip (Qwen3-VL).
-RELEASED = {"qwen2_5_vl": (3136, 12845056), "qwen3_vl": (4096, 25165824)}
+# Bounds in pixels of the released checkpoints' processors: of a frame (Qwen2.5-VL), of a clip (the others).
+RELEASED = {"qwen2_5_vl": (3136, 12845056), "qwen3_vl": (4096, 25165824), "qwen3_5": (4096, 25165824)}
 
 
 def video_processor(name: str, low: int, high: int):
@@ -39,14 +39,18 @@ def test_a_family_is_found_by_type_configuration_or_processor(family):
 
 @pytest.mark.parametrize("what", ["llava", object()])
 def test_an_unknown_family_is_refused_by_name(what):
-    with pytest.raises(ValueError, match="model family '(llava|object)', expected one of qwen2_5_vl, qwen3_vl"):
+    with pytest.raises(
+        ValueError, match="model family '(llava|object)', expected one of qwen2_5_vl, qwen3_vl, qwen3_5"
+    ):
         family_of(what)
 
 
-def test_a_third_family_would_have_to_say_all_of_this():
+def test_another_family_would_have_to_say_all_of_this():
     for family in FAMILIES.values():
-        said = vars(type(family)) | vars(family.convention)
-        assert set(Family.__annotations__) | {"vision_positions", "size_seen"} <= set(said)
+        # What a class takes over from another family's is said there.
+        own = [kind for kind in type(family).__mro__ if kind not in Family.__mro__]
+        said = {name for kind in own for name in vars(kind)} | set(vars(family.convention))
+        assert set(Family.__annotations__) | {"vision_positions", "size_seen"} <= said
 
 
 # Released bounds leave the preprocessor's sizes alone; the others make larger, or smaller as a clip gets longer.
@@ -58,6 +62,8 @@ SEEN = [
     ("qwen3_vl", (4096, 32768 * 8), 8, (256, 128), (256, 128)),
     ("qwen3_vl", (4096, 32768 * 8), 12, (256, 128), (192, 96)),
     ("qwen3_vl", (128 * 1024, 768 * 1024), 2, (256, 128), (384, 192)),
+    ("qwen3_5", RELEASED["qwen3_5"], 180, (256, 128), (256, 128)),
+    ("qwen3_5", (4096, 32768 * 8), 12, (256, 128), (192, 96)),
 ]
 
 
@@ -95,6 +101,7 @@ def datasets(family, file):
     tokenizer = family.processor.tokenizer
     prompts = OmegaConf.create({"train_batch_size": 23, "max_prompt_length": 1024})
     answers = OmegaConf.create({"max_length": 1024})
+    prompts.apply_chat_template_kwargs = FAMILIES[family.name].convention.template
     yield MedVidDataset(str(file), tokenizer, prompts, family.processor, -1)
     yield MedVidSFTDataset([str(file)], tokenizer, answers, family.processor)
 
@@ -114,10 +121,11 @@ def test_a_processor_that_would_resize_stops_training_and_sampling(family):
     assert engine.prompt_ids(messages, clips)
 
 
-def test_rows_of_the_other_family_are_refused(qwen2_5_vl, qwen3_vl):
+def test_rows_of_another_family_are_refused(qwen2_5_vl, qwen3_vl, qwen3_5):
     from recipes.medgrpo.data.rows import DataError
 
-    for model, rows in ((qwen2_5_vl, qwen3_vl), (qwen3_vl, qwen2_5_vl)):
+    # The last two have the same processor, and the same frames and boxes: only prompts differ.
+    for model, rows in ((qwen2_5_vl, qwen3_vl), (qwen3_vl, qwen2_5_vl), (qwen3_5, qwen3_vl), (qwen3_vl, qwen3_5)):
         for data in datasets(model, rows.data / "val.parquet"):
             with pytest.raises(DataError, match=f"made for {rows.name}, the model is {model.name}"):
                 data[0]

@@ -2,7 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
 """Space truth: a gold box is the same region as an annotation, in a target answer, in the picture that the model sees,
-and to the reward; for every source with boxes and both model families.
+and to the reward; for every source with boxes and every model family.
 """
 
 import asyncio
@@ -22,15 +22,19 @@ from recipes.medgrpo.answers.box_text import boxes_on_canvas
 from recipes.medgrpo.data.families import FAMILIES
 from reward_score.answers import parse_stg, render_stg
 from reward_score.boxes import iou, to_canvas, to_model
+from reward_score.conventions import CONVENTIONS
 from reward_score.medgrpo import compute_score
 
 ROOT = Path(__file__).resolve().parents[3]
 NAMES = tuple(FAMILIES)
-OTHER = dict(zip(NAMES, NAMES[::-1], strict=True))
+# A family that writes boxes in another space.
+OTHER = {
+    name: next(other for other in NAMES if CONVENTIONS[other].box_side != CONVENTIONS[name].box_side) for name in NAMES
+}
 ENOUGH = 0.98
 
-# Bounds in pixels of the released checkpoints' processors: of a frame (Qwen2.5-VL), of a clip (Qwen3-VL).
-RELEASED = {"qwen2_5_vl": (3136, 12845056), "qwen3_vl": (4096, 25165824)}
+# Bounds in pixels of the released checkpoints' processors: of a frame (Qwen2.5-VL), of a clip (the others).
+RELEASED = {"qwen2_5_vl": (3136, 12845056), "qwen3_vl": (4096, 25165824), "qwen3_5": (4096, 25165824)}
 
 
 def command(script: str, *arguments) -> None:
@@ -121,6 +125,7 @@ SIDE = 10.0
 SMALLEST = {
     "qwen2_5_vl": {"CholecTrack20": (34, 35), "CoPESD": (67, 61), "EgoSurgery": (77, 78)},
     "qwen3_vl": {"CholecTrack20": (9, 5), "CoPESD": (14, 11), "EgoSurgery": (20, 11)},
+    "qwen3_5": {"CholecTrack20": (9, 5), "CoPESD": (14, 11), "EgoSurgery": (20, 11)},
 }
 
 
@@ -325,9 +330,8 @@ def outlined(picture: np.ndarray) -> tuple[float, float, float, float]:
 
 def in_pixels(box, row: dict, size: tuple[int, int]) -> tuple:
     """A box as the model says it, in pixels of the picture of `size` that it sees."""
-    if row["extra_info"]["model_family"] == "qwen3_vl":
-        return rescale(box, (1000, 1000), size)
-    return box
+    side = CONVENTIONS[row["extra_info"]["model_family"]].box_side
+    return box if side is None else rescale(box, (side, side), size)
 
 
 each = pytest.mark.parametrize(
@@ -349,8 +353,8 @@ def test_the_size_is_the_one_that_boxes_are_said_in(plugged, seen, name, case):
         assert shown(name, frames, *RELEASED[name]).shape[2:0:-1] == expected
     frames, _ = decode_clip({**video, "video": originals[:2], "resized_width": None, "resized_height": None})
     assert tuple(frames.shape[:1:-1]) == case.disk
-    # The preprocessor's bounds are those of a frame; Qwen3-VL's processor counts the pixels of the clip.
-    times = len(frames) if name == "qwen3_vl" else 1
+    # The preprocessor's bounds are those of a frame; the later processor counts the pixels of the clip.
+    times = 1 if name == "qwen2_5_vl" else len(frames)
     assert shown(name, frames, MIN_PIXELS * times, MAX_PIXELS * times).shape[2:0:-1] == expected
 
 

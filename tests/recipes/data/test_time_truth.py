@@ -19,6 +19,7 @@ from time_truth import check_positions, exact_clips, request_of, row_of, stamps,
 from data_preprocess.parquet_schema import schema
 from recipes.medgrpo.data.positions import temporal_positions
 from recipes.medgrpo.rollout import vllm_times
+from reward_score.conventions import CONVENTIONS
 
 MARK = [1, 9, 2]
 
@@ -29,7 +30,7 @@ def hf_positions(family, request) -> tuple[torch.Tensor, torch.Tensor]:
     text = family.processor.tokenizer.decode(request.prompt_ids)
     pad = family.processor.video_token
     text = re.sub(f"(?:{re.escape(pad)})+", pad, text)
-    # Qwen3-VL's processor writes the times itself.
+    # The processor of stamped prompts writes the times itself.
     start, end = "<|vision_start|>", "<|vision_end|>"
     written = re.escape(f"{start}{pad}{end}")
     text = re.sub(rf"(?:<[\d.]+ seconds>{written})+", f"{start}{pad}{end}", text)
@@ -74,9 +75,11 @@ def test_qwen2_5_vl_stands_at_the_preprocessors_times(qwen2_5_vl, clip, tmp_path
 
 
 @pytest.mark.parametrize("clip", [*uniform_clips(), *exact_clips()], ids=str)
-def test_qwen3_vl_reads_the_preprocessors_times(qwen3_vl, clip, tmp_path):
-    ids, _ = check_all_parts_agree(qwen3_vl, clip, tmp_path)
-    assert re.findall(r"<([\d.]+) seconds>", qwen3_vl.processor.tokenizer.decode(ids)) == stamps(clip)
+@pytest.mark.parametrize("name", [name for name, convention in CONVENTIONS.items() if convention.stamped])
+def test_stamped_prompts_say_the_preprocessors_times(request, name, clip, tmp_path):
+    family = request.getfixturevalue(name)
+    ids, _ = check_all_parts_agree(family, clip, tmp_path)
+    assert re.findall(r"<([\d.]+) seconds>", family.processor.tokenizer.decode(ids)) == stamps(clip)
 
 
 def test_the_clips_are_of_every_kind():

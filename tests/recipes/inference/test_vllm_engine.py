@@ -16,6 +16,8 @@ pytestmark = [
 @pytest.fixture
 def sharp(family, tmp_path):
     """A checkpoint whose model is far from uniform, so that rounding does not choose its words."""
+    if family.keeps_states:
+        pytest.skip("vLLM's build for CPUs computes layers with a state in bfloat16 alone, and this compares float32")
     folder = tmp_path / "sharp"
     engine = family.opinionated(attention=2.0, head=4.0)
     engine.model.save_pretrained(folder)

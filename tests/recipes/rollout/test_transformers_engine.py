@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from recipes.medgrpo.rollout.transformers_engine import SamplingSettings, TransformersEngine, _truncate
+from reward_score.conventions import CONVENTIONS
 
 SHORT = SamplingSettings(16)
 
@@ -217,7 +218,11 @@ def test_prompts_are_those_of_verls_agent_loop(family):
     from recipes.medgrpo.data.video import clips_of
 
     builder = create_continuous_token_builder(
-        family.processor.tokenizer, hf_model_type=family.engine.model.config.model_type, processor=family.processor
+        family.processor.tokenizer,
+        hf_model_type=family.engine.model.config.model_type,
+        # As `data.apply_chat_template_kwargs` has it.
+        chat_template_kwargs=CONVENTIONS[family.name].template,
+        processor=family.processor,
     )
     for row in (0, 9):
         messages = family.messages(row)

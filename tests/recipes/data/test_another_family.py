@@ -1,7 +1,7 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""A third model family is an entry of `CONVENTIONS` and a class: a pretended one goes through every step."""
+"""Another model family is an entry of `CONVENTIONS` and a class: a pretended one goes through every step."""
 
 import sys
 
@@ -31,12 +31,14 @@ def pretended(plugged, monkeypatch):
         listed = getattr(getattr(auto, module), names)
         own = "PretendedConfig" if part == "config" else listed["qwen3_vl"]
         monkeypatch.setitem(listed, Pretended.name, own)
-    monkeypatch.setitem(CONVENTIONS, Pretended.name, Convention(patch_size=16, box_side=100.0, stamped=True))
+    monkeypatch.setitem(
+        CONVENTIONS, Pretended.name, Convention(patch_size=16, box_side=100.0, stamped=True, thinks=False)
+    )
     monkeypatch.setitem(families.FAMILIES, Pretended.name, Pretended())
     return Pretended.name
 
 
-def test_a_third_family_goes_through_every_step(pretended, qwen3_vl, tmp_path):
+def test_another_family_goes_through_every_step(pretended, qwen3_vl, tmp_path):
     """Rows to a clip, a prompt of the stored length, a box and its way back, a question to an endpoint, and a plan."""
     import pyarrow.parquet as pq
     from omegaconf import OmegaConf
