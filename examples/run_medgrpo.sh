@@ -189,6 +189,10 @@ main() {
       --model-family "$MODEL" --normalizer "$NORMALIZER" --advantage "$ADVANTAGE" \
       "${TASK_ARGS[@]}" "${JUDGE_ARGS[@]}")
     ((from == 0)) || echo "resuming after step $from"
+    # What the family's chat template is told, in SFT and evaluation by the same convention.
+    mapfile -t template < <(python -c "from reward_score.conventions import convention_of
+for name, value in convention_of('$MODEL').template.items():
+    print(f'+data.apply_chat_template_kwargs.{name}={str(value).lower()}')")
     attempt=$(($(find attempts -name 'grpo_*.jsonl' | wc -l) + 1))
     VERL_FILE_LOGGER_PATH=$RUN/attempts/grpo_$attempt.jsonl logged grpo python -m verl.trainer.main_ppo \
       --config-path="$ROOT/recipes/medgrpo/config" --config-name=medgrpo_cpu \
@@ -199,7 +203,7 @@ main() {
       reward.custom_reward_function.reward_kwargs.normalizer="$NORMALIZER" \
       trainer.v1.sampler.sampler_kwargs.advantage="$ADVANTAGE" \
       algorithm.norm_adv_by_std_in_grpo="$([[ $ADVANTAGE == grpo ]] && echo true || echo false)" \
-      "${TASK_OVERRIDES[@]}" "${JUDGE_OVERRIDES[@]}" "$@"
+      "${template[@]}" "${TASK_OVERRIDES[@]}" "${JUDGE_OVERRIDES[@]}" "$@"
   fi
 
   stage "7/7 evaluation on held-out videos"

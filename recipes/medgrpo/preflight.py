@@ -20,6 +20,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from recipes.medgrpo.data.families import FAMILIES
 from recipes.medgrpo.data.rows import DataError, read_columns
 from recipes.medgrpo.files import code_fingerprint
 from recipes.medgrpo.planning import host
@@ -216,8 +217,9 @@ def check_machine(args: argparse.Namespace) -> list[str]:
         return check_verl() + check_disk(args.checkpoints, args.free_gib)
     from recipes.medgrpo.rollout import vllm_times
 
+    family = FAMILIES.get(args.model_family)
     names = [name for name in GPU_PACKAGES if name != "flash-attn" or args.attention != "sdpa"]
-    problems = check_packages(names=names) or check_verl()
+    problems = check_packages(names=[*names, *(family.gpu_packages if family else ())]) or check_verl()
     # With other versions of these packages a clip's times were not shown to reach the model as they are.
     problems += vllm_times.problems()
     if args.gpus is not None:

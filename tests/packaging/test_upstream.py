@@ -100,6 +100,7 @@ def test_every_file_of_the_rooms_has_a_place(trees):
         "verl/examples/data_preprocess/medvidbench.py",
         "verl-recipe/medgrpo/README.md",
         "verl-recipe/medgrpo/run_medgrpo_qwen3_vl_4b.sh",
+        "verl-recipe/medgrpo/run_medgrpo_qwen3_5_4b.sh",
         "verl-recipe/medgrpo/lib/environment.sh",
         "verl-recipe/medgrpo/config/medgrpo_gpu.yaml",
     ):

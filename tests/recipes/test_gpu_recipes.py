@@ -12,9 +12,13 @@ import pytest
 import yaml
 from recipe_shell import ROOT, composed, messages, pretended_machine, run, start_copy
 
+from reward_score.conventions import CONVENTIONS
+
 SECRET = "sk-never-to-be-shown"
 QWEN2_5, QWEN3 = "run_medgrpo_qwen2_5_vl_7b.sh", "run_medgrpo_qwen3_vl_4b.sh"
 PRINT = ("--cfg", "job", "--resolve")
+QWEN3_5 = "run_medgrpo_qwen3_5_4b.sh"
+FAMILIES = {QWEN2_5: "qwen2_5_vl", QWEN3: "qwen3_vl", QWEN3_5: "qwen3_5"}
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +36,7 @@ def printed(tmp_path_factory) -> dict[str, subprocess.CompletedProcess]:
             MODEL_PATH="an sft's folder",
             TASKS="tal stg",
         ),
+        QWEN3_5: composed(QWEN3_5, *PRINT, cwd=elsewhere, OPENAI_API_KEY=SECRET),
     }
 
 
@@ -46,7 +51,7 @@ def test_without_the_trainers_imports_the_same_is_composed(printed, tmp_path):
     assert composed(QWEN2_5, *PRINT, cwd=tmp_path).stdout == printed[QWEN2_5].stdout
 
 
-@pytest.mark.parametrize("script", [QWEN2_5, QWEN3])
+@pytest.mark.parametrize("script", FAMILIES)
 def test_paper_settings(configs, script):
     config = configs[script]
     actor, rollout = config["actor_rollout_ref"]["actor"], config["actor_rollout_ref"]["rollout"]
@@ -58,7 +63,7 @@ def test_paper_settings(configs, script):
     assert config["trainer"]["total_training_steps"] == config["data"]["medgrpo"]["steps"] == 5000
 
 
-@pytest.mark.parametrize("script", [QWEN2_5, QWEN3])
+@pytest.mark.parametrize("script", FAMILIES)
 def test_hooks_are_those_of_the_cpu_run(configs, script):
     config = configs[script]
     assert config["data"]["custom_cls"] == {"path": "pkg://recipes.medgrpo.data.dataset", "name": "MedVidDataset"}
@@ -71,14 +76,14 @@ def test_hooks_are_those_of_the_cpu_run(configs, script):
     assert config["trainer"]["resume_mode"] == "auto"
 
 
-@pytest.mark.parametrize("script", [QWEN2_5, QWEN3])
+@pytest.mark.parametrize("script", FAMILIES)
 def test_reward_settings_are_settings_that_the_reward_knows(configs, script):
     from reward_score.settings import Settings
 
     Settings(**configs[script]["reward"]["custom_reward_function"]["reward_kwargs"])
 
 
-@pytest.mark.parametrize("script", [QWEN2_5, QWEN3])
+@pytest.mark.parametrize("script", FAMILIES)
 def test_judge_settings_make_a_judge(configs, tmp_path, script):
     from reward_score.judge import Judge
 
@@ -90,7 +95,7 @@ def test_judge_settings_make_a_judge(configs, tmp_path, script):
     Judge(api_key="any", **settings | {"store": str(tmp_path / "judge")})
 
 
-@pytest.mark.parametrize("script", [QWEN2_5, QWEN3])
+@pytest.mark.parametrize("script", FAMILIES)
 def test_machine_fsdp2_and_vllm_on_eight_gpus(configs, script):
     config = configs[script]
     actor, rollout = config["actor_rollout_ref"]["actor"], config["actor_rollout_ref"]["rollout"]
@@ -139,14 +144,17 @@ def test_variables_and_overrides_arrive(configs, tmp_path):
     assert config["trainer"]["save_freq"] == 50
 
 
-def test_families_differ_in_patch_size_and_name(configs):
-    assert (configs[QWEN2_5]["data"]["image_patch_size"], configs[QWEN3]["data"]["image_patch_size"]) == (14, 16)
-    names = {configs[script]["trainer"]["experiment_name"] for script in (QWEN2_5, QWEN3)}
-    folders = {configs[script]["trainer"]["default_local_dir"] for script in (QWEN2_5, QWEN3)}
-    assert len(names) == len(folders) == 2
+def test_families_differ_in_name_and_in_what_their_conventions_say(configs):
+    for script, family in FAMILIES.items():
+        data = configs[script]["data"]
+        assert data["image_patch_size"] == CONVENTIONS[family].patch_size
+        assert data["apply_chat_template_kwargs"] == CONVENTIONS[family].template
+    names = {config["trainer"]["experiment_name"] for config in configs.values()}
+    folders = {config["trainer"]["default_local_dir"] for config in configs.values()}
+    assert len(names) == len(folders) == 3
 
 
-@pytest.mark.parametrize("script", [QWEN2_5, QWEN3])
+@pytest.mark.parametrize("script", FAMILIES)
 def test_no_key_is_printed(printed, script):
     assert SECRET not in printed[script].stdout
     # The shell's trace (set -x) is on: it must not show the key either.

@@ -357,6 +357,21 @@ def test_everything_wrong_with_a_machine_comes_in_one_list_with_the_rest(run, ca
         assert words in said
 
 
+@pytest.mark.parametrize(("family", "needed"), [("qwen3_vl", False), ("qwen3_5", True)])
+def test_a_family_that_keeps_states_needs_their_kernels(run, capsys, monkeypatch, family, needed):
+    """Whatever else is missing here: the set of all families, and for one of them one package more."""
+    from importlib.metadata import PackageNotFoundError
+
+    def nothing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("recipes.medgrpo.planning.machine.version", nothing)
+    assert preflight(run, "--machine", "gpu", "--model-family", family) == 2
+    said = capsys.readouterr().err
+    assert "flash-attn is not installed" in said
+    assert ("flash-linear-attention is not installed" in said) == needed
+
+
 def test_a_full_disk_is_found_before_the_first_checkpoint(run, capsys):
     assert preflight(run, "--free-gib", "1e9") == 2
     assert "GiB needed" in capsys.readouterr().err

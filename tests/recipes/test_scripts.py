@@ -129,7 +129,11 @@ def test_the_cpu_run_says_why_it_is_the_cpu_run(machine, script, gpus, settings,
 
 @pytest.mark.parametrize(
     ("model", "recipe"),
-    [("qwen2_5_vl", "run_medgrpo_qwen2_5_vl_7b.sh"), ("qwen3_vl", "run_medgrpo_qwen3_vl_4b.sh")],
+    [
+        ("qwen2_5_vl", "run_medgrpo_qwen2_5_vl_7b.sh"),
+        ("qwen3_vl", "run_medgrpo_qwen3_vl_4b.sh"),
+        ("qwen3_5", "run_medgrpo_qwen3_5_4b.sh"),
+    ],
 )
 def test_gpus_and_a_model_start_its_recipe(machine, model, recipe):
     machine.gpus()
@@ -560,7 +564,7 @@ def test_rows_on_gpus_are_the_recipe_and_its_evaluation(machine):
         ([], {}, "no row: expected table or some of A B C"),
         (["A"], {"SEEDS": "0 one"}, "SEEDS: 'one', expected whole numbers"),
         (["A", "--cpu"], {}, "option '--cpu': expected rows, key=value, --dry-run or --cfg job --resolve"),
-        (["A"], {"MODEL": "qwen"}, "MODEL is 'qwen', expected qwen2_5_vl or qwen3_vl"),
+        (["A"], {"MODEL": "qwen"}, "MODEL is 'qwen', expected qwen2_5_vl or qwen3_5 or qwen3_vl"),
         (["A"], {"JUDGE": "none"}, "JUDGE is 'none': row E is without a judge by itself"),
     ],
 )

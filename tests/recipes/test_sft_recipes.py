@@ -11,6 +11,7 @@ import yaml
 from recipe_shell import composed, messages, pretended_machine, run, start_copy
 
 QWEN2_5, QWEN3 = "run_sft_qwen2_5_vl_7b.sh", "run_sft_qwen3_vl_4b.sh"
+QWEN3_5 = "run_sft_qwen3_5_4b.sh"
 
 
 ASKED = ("--cfg", "job", "--resolve")
@@ -107,6 +108,15 @@ def test_each_node_of_several_starts_its_own_processes(tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     assert "torchrun --nnodes=2 --node_rank=1 --master_addr=10.0.0.1 --master_port=29500 " in calls[-1]
     assert "the model is" not in done.stdout
+
+
+def test_each_familys_recipe_asks_for_its_own_data(tmp_path):
+    machine = pretended_machine(tmp_path)
+    for script, family in ((QWEN2_5, "qwen2_5_vl"), (QWEN3, "qwen3_vl"), (QWEN3_5, "qwen3_5")):
+        done, _ = start_copy(machine, tmp_path, script, "--dry-run")
+        preflight, trainer = done.stdout.splitlines()
+        assert f"--model-family {family} " in preflight
+        assert f"trainer.experiment_name={script.removeprefix('run_').removesuffix('.sh')} " in trainer
 
 
 def test_nothing_trains_when_preflight_refuses(tmp_path):
