@@ -5,7 +5,7 @@
 
     python tests/benchmarks/bench_plan.py [--hidden 256] [--layers 4] [--frames 24]
 
-For both families, with random weights: operations of a forward pass and of a training step as torch counts them;
+For each family, with random weights: operations of a forward pass and of a training step as torch counts them;
 bytes that a layer and a vision block keep for the backward pass; bytes stored by one step of AdamW; and the peak of a
 step with gradient checkpointing as torch's memory tracker sees it. Prints measured, formula, and their ratio.
 """
@@ -30,13 +30,14 @@ if torch.version.cuda is None:
 import transformers as tf
 
 from data_preprocess.geometry import ASSUMED_SIZE
-from recipes.medgrpo.planning.arithmetic import text_cost, vision_cost
+from recipes.medgrpo.data.families import family_of
+from recipes.medgrpo.planning.arithmetic import CHUNK, text_cost, vision_cost
 from recipes.medgrpo.planning.memory import block_bytes, layer_bytes, stored, training
 from recipes.medgrpo.planning.recipe_settings import read_settings
 from recipes.medgrpo.planning.shapes import Shape, shape_of
 from recipes.medgrpo.planning.tokens import Clip, clip_of
 
-FAMILIES = ("qwen2_5_vl", "qwen3_vl")
+FAMILIES = ("qwen2_5_vl", "qwen3_vl", "qwen3_5")
 HEAD = 32
 PAD, START, END, WORD = 991, 992, 993, 5
 
@@ -81,6 +82,19 @@ def small_config(family: str, hidden: int = 256, layers: int = 3, depth: int = 3
         text["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [4, 6, 6]}
         return tf.Qwen2_5_VLConfig(text_config=text, vision_config=vision | {"fullatt_block_indexes": [1]}, **ids)
     text |= {"head_dim": HEAD}
+    if family == "qwen3_5":
+        # The first layer keeps a state, all others attend, so that one layer more is one of these.
+        text["layer_types"] = ["linear_attention", *["full_attention"] * (layers - 1)]
+        text |= {"linear_num_key_heads": 2, "linear_num_value_heads": 4}
+        text |= {"linear_key_head_dim": HEAD, "linear_value_head_dim": HEAD}
+        text["rope_parameters"] = {
+            "rope_type": "default",
+            "rope_theta": 1e7,
+            "partial_rotary_factor": 0.5,
+            "mrope_section": [3, 3, 2],
+            "mrope_interleaved": True,
+        }
+        return tf.Qwen3_5Config(text_config=text, vision_config=vision | {"num_position_embeddings": 64}, **ids)
     text["rope_parameters"] = {
         "rope_type": "default",
         "rope_theta": 5e6,
@@ -93,12 +107,8 @@ def small_config(family: str, hidden: int = 256, layers: int = 3, depth: int = 3
 
 def model_of(config: Any, attention: str = "sdpa", dtype: torch.dtype = torch.bfloat16) -> Any:
     """A model of random weights, in training mode."""
-    classes = {
-        "qwen2_5_vl": tf.Qwen2_5_VLForConditionalGeneration,
-        "qwen3_vl": tf.Qwen3VLForConditionalGeneration,
-    }
     config._attn_implementation = attention
-    return classes[config.model_type](config).to(dtype).train()
+    return family_of(config).from_transformers("model")(config).to(dtype).train()
 
 
 def prompt_of(model: Any, clip: Clip, question: int) -> dict[str, torch.Tensor]:
@@ -132,22 +142,43 @@ def checkpointed(model: Any) -> None:
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
 
 
+def _without_short(count: Any) -> Any:
+    """torch's count of a convolution, 0 for one along a line: the formulas leave the short ones of text layers out."""
+
+    def counted(first: torch.Tensor, *rest: Any, **named: Any) -> int:
+        return 0 if first.dim() == 3 else count(first, *rest, **named)
+
+    vars(counted)["_get_raw"] = True
+    return counted
+
+
 def flops(found: Case, mode: str) -> tuple[int, float]:
     """Operations as (torch counts, the formulas say); `mode`: forward, training, checkpointed.
 
     The model needs eager attention, whose matrix products torch counts whole, masked or not.
     """
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+    convolutions = (torch.ops.aten.convolution, torch.ops.aten.convolution_backward)
+    mapping = {operator: _without_short(flop_registry[operator]) for operator in convolutions}
     if mode == "checkpointed":
         checkpointed(found.model)
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         logits = found.model(**found.inputs, use_cache=False).logits
         if mode != "forward":
             logits.float().mean().backward()
     costs = text_cost(found.shape, [found.tokens], causal=False), vision_cost(found.shape, found.clip)
     said = sum(c.forward if mode == "forward" else c.training(mode == "checkpointed") for c in costs)
-    return counter.get_total_flops(), said
+    return counter.get_total_flops() + _no_state(found.shape, mode), said
+
+
+def _no_state(shape: Shape, mode: str) -> int:
+    """Operations of a backward pass that the ends of a sequence save: the first chunk's state is none, and the last
+    state is for nobody. Two products with the one lack one half of their backward pass, that for the other all of it.
+    """
+    states = shape.states
+    once = 2 * CHUNK * states.key * states.value * states.heads * states.number
+    return 0 if mode == "forward" else 4 * once
 
 
 def kept_bytes(found: Case) -> int:
@@ -171,6 +202,7 @@ def kept_by_one(family: str, part: str, checkpointing: bool, hidden: int = 256, 
 
     Every vision block attends to whole frame pairs here. torch's own attention computes these one by one and copies
     them together, which a kernel for packed sequences does not: 2 bytes a number more, in the formula's figure too.
+    So it is with heads that are rotated in part and put together again: torch's attention answers head by head.
     """
     sums = []
     for more in (0, 1):
@@ -181,12 +213,22 @@ def kept_by_one(family: str, part: str, checkpointing: bool, hidden: int = 256, 
         found = case(config, frames)
         if checkpointing:
             checkpointed(found.model)
-        sums.append(kept_bytes(found))
+        sums.append(kept_bytes(found) - _weights_plus_one(found, checkpointing))
     measured = (sums[1] - sums[0]) / (found.tokens if part == "layer" else found.clip.patches)
     width = found.shape.text.hidden_size if part == "layer" else found.shape.vision.hidden_size
     if checkpointing:
         return measured, 2 * width
-    return measured, layer_bytes(found.shape) if part == "layer" else block_bytes(found.shape) + 2 * width
+    if part == "block":
+        return measured, block_bytes(found.shape) + 2 * width
+    in_part = found.shape.text.rope_parameters.get("partial_rotary_factor", 1.0) < 1
+    return measured, layer_bytes(found.shape) + (2 * found.shape.q if in_part else 0)
+
+
+def _weights_plus_one(found: Case, checkpointing: bool) -> int:
+    """Bytes of the weights that norms in fp32 keep, 1 added, whatever the number of tokens."""
+    layers = [] if checkpointing or not found.shape.fp32_norms else found.model.model.language_model.layers
+    names = ("input_layernorm", "post_attention_layernorm", "q_norm", "k_norm")
+    return sum(4 * w.numel() for name, w in layers.named_parameters() if name.split(".")[-2] in names) if layers else 0
 
 
 def stored_bytes(found: Case) -> tuple[dict[str, int], dict[str, float]]:

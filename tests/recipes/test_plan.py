@@ -23,12 +23,11 @@ import bench_plan as bench  # noqa: E402
 from data_preprocess.geometry import ASSUMED_SIZE, processed_size  # noqa: E402
 from data_preprocess.prompt_length import PromptLength  # noqa: E402
 from recipes.medgrpo import plan  # noqa: E402
+from recipes.medgrpo.data.families import FAMILIES  # noqa: E402
 from recipes.medgrpo.planning import steptime  # noqa: E402
 from recipes.medgrpo.planning.recipe_settings import read_settings  # noqa: E402
 from recipes.medgrpo.planning.shapes import MODELS, builtin_config, read_shape, shape_of  # noqa: E402
 from recipes.medgrpo.planning.tokens import clip_of  # noqa: E402
-
-FAMILIES = bench.FAMILIES
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +49,7 @@ def test_a_built_in_model_has_the_published_parameters_and_those_of_the_real_cla
     assert shape.layers.largest == sum(p.numel() for p in model.model.language_model.layers[0].parameters())
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", bench.FAMILIES)
 def test_adapters_are_those_that_peft_makes_with_the_recipes_settings(family):
     from peft import LoraConfig, get_peft_model
 
@@ -61,7 +60,10 @@ def test_adapters_are_those_that_peft_makes_with_the_recipes_settings(family):
     assert shape.lora(8) == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize(("family", "tower"), [("qwen2_5_vl", "through"), ("qwen3_vl", "forward")])
+TOWERS = [("qwen2_5_vl", "through"), ("qwen3_vl", "forward"), ("qwen3_5", "forward")]
+
+
+@pytest.mark.parametrize(("family", "tower"), TOWERS)
 def test_with_adapters_gradients_pass_the_frozen_tower_of_one_family_only(family, tower):
     found = bench.case(bench.small_config(family, layers=1, depth=2), 2)
     found.model.requires_grad_(False)
@@ -77,7 +79,7 @@ def test_with_adapters_gradients_pass_the_frozen_tower_of_one_family_only(family
 # ---- tokens -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", bench.FAMILIES)
 def test_tokens_of_60_120_and_180_frames_are_those_of_the_processor(family, tmp_path):
     from recipes.medgrpo.tiny_model import build, train_tokenizer
 
@@ -85,7 +87,7 @@ def test_tokens_of_60_120_and_180_frames_are_those_of_the_processor(family, tmp_
     tokenizer = train_tokenizer([question, "<1.5 seconds> <12.5 seconds>"] * 20, 600)
     _, processor = build(family, tokenizer, hidden=32 * 2, layers=1)
     chat = [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": question}]}]
-    text = processor.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    text = FAMILIES[family].prompt(processor, chat)
     tokenizer.save_pretrained(tmp_path)
     length = PromptLength(tmp_path, family)
     prompt = [{"role": "user", "content": "<video>" + question}]
@@ -137,16 +139,18 @@ def test_stored_lengths_come_from_the_preprocessors_column(tmp_path, capsys):
 # ---- operations and bytes ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", bench.FAMILIES)
 @pytest.mark.parametrize("mode", ["forward", "training", "checkpointed"])
 def test_operations_are_those_that_torch_counts(family, mode):
     found = bench.case(bench.small_config(family, 128, 2, 2), 4, attention="eager")
     measured, said = bench.flops(found, mode)
-    # Left out, and all that is: the product of positions and rotary frequencies, 3 axes x 16 frequencies a token, once.
-    assert measured - said == 2 * 3 * 16 * found.tokens
+    # Left out, and all that is: the product of positions and rotary frequencies, 3 axes x 16 frequencies a token, once;
+    # half as many where half of a head is rotated.
+    rotated = found.shape.text.rope_parameters.get("partial_rotary_factor", 1.0)
+    assert measured - said == 2 * 3 * 16 * rotated * found.tokens
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", bench.FAMILIES)
 @pytest.mark.parametrize("part", ["layer", "block"])
 @pytest.mark.parametrize("checkpointing", [False, True])
 def test_a_layer_keeps_the_stated_bytes_for_its_backward_pass(family, part, checkpointing):
@@ -154,7 +158,7 @@ def test_a_layer_keeps_the_stated_bytes_for_its_backward_pass(family, part, chec
     assert measured == said
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", bench.FAMILIES)
 def test_weights_gradients_and_moments_take_the_stated_bytes(family):
     measured, said = bench.stored_bytes(bench.case(bench.small_config(family, 128, 2, 2), 2, dtype=torch.float32))
     assert measured == said
@@ -196,7 +200,7 @@ def test_a_prompt_on_one_replica_is_prefilled_once():
 # ---- the command ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("model", ["Qwen2.5-VL-7B", "Qwen3-VL-4B"])
+@pytest.mark.parametrize("model", ["Qwen2.5-VL-7B", "Qwen3-VL-4B", "Qwen3.5-4B"])
 def test_the_recipes_defaults_fit_eight_cards_of_80_gb(model, capsys):
     assert plan.main(["--model", model, "--gpus", "8"]) == 0
     printed = capsys.readouterr().out
@@ -272,7 +276,7 @@ def test_the_gpu_benchmark_says_in_one_line_that_there_is_no_gpu(monkeypatch, ca
     assert capsys.readouterr().err == "bench_gpu: no CUDA device: nothing was measured\n"
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", bench.FAMILIES)
 def test_the_gpu_benchmark_runs_on_a_cpu_with_a_tiny_model(family, tmp_path, capsys):
     import bench_gpu
 

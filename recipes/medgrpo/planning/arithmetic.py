@@ -4,32 +4,39 @@
 """Floating-point operations of a forward pass and of a training step: matrices and attention, nothing else.
 
 A matrix of a x b costs 2ab operations a token. Attention of a layer costs 4 x width for each pair of a query and a key
-(scores, then values): n^2 pairs of n tokens that see each other, n(n+1)/2 where each sees what came before. The
+(scores, then values): n^2 pairs of n tokens that see each other, n(n+1)/2 where each sees what came before. A layer
+with a state works through chunks of c tokens: 2c^2(3k + 2v) + 6ckv operations a chunk and head for heads of k x v. The
 backward pass costs twice the forward pass: once for the gradient of the input, once for that of the weights, which a
 frozen matrix saves. Gradient checkpointing runs the layers once more, up to the input of their last matrix, since
 torch stops where nothing is left to keep (`torch.utils.checkpoint`, early stop).
 
-Left out: norms, rotations, softmax, activations, the optimizer. `torch.utils.flop_counter` leaves them out too, and
-the tests compare with it. verl's `flops_counter` is not used: it takes heads of hidden / heads and not of `head_dim`,
-counts the embedding as a matrix, a merger once a patch, no windows and no gate in the vision tower, and knows neither
-checkpointing nor adapters. For the models of `models.json` it is 3 % below to 16 % above the count here for language
-models, and 23 to 26 % above it for the vision towers that have neither windows nor gates.
+Left out: norms, rotations, softmax, activations, short convolutions, the optimizer. `torch.utils.flop_counter` leaves
+most of them out too, and the tests compare with it. verl's `flops_counter` is not used: it takes heads of hidden /
+heads and not of `head_dim`, counts the embedding as a matrix, a merger once a patch, no windows and no gate in the
+vision tower, and knows neither checkpointing nor adapters. For the models of `models.json` that attend in all layers it
+is 3 % below to 16 % above the count here for language models, and 23 to 26 % above it for the vision towers that have
+neither windows nor gates.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from recipes.medgrpo.planning.shapes import Shape
+from recipes.medgrpo.planning.shapes import Shape, States
 from recipes.medgrpo.planning.tokens import Clip
+
+CHUNK = 64
+"""Tokens that a layer with a state takes at once, in flash-linear-attention's kernel and in transformers' own rule."""
 
 
 @dataclass(frozen=True)
 class Cost:
     """Operations of one pass forward over one part.
 
-    `matrices` of layers that are run again when checkpointed, without `last`, their last matrix; `attention`;
+    `matrices` of layers that are run again when checkpointed, without `last`, their last matrix; `attention`, or what
+    stands in its place;
     `outside`: matrices beside the layers; `stem`: matrices whose input needs no gradient.
     """
 
@@ -51,6 +58,16 @@ class Cost:
         return self.forward + backward + again
 
 
+def _state_cost(states: States, lengths: Sequence[int]) -> float:
+    """Sequences of `lengths` tokens through the layers that keep a state, their matrices apart; whole chunks count."""
+    k, v = states.key, states.value
+    total = 0.0
+    for n in lengths:
+        c = min(CHUNK, n)
+        total += math.ceil(n / c) * (2 * c * c * (3 * k + 2 * v) + 6 * c * k * v)
+    return states.number * states.heads * total
+
+
 def text_cost(shape: Shape, lengths: Sequence[int], causal: bool = True, logits: int | None = None) -> Cost:
     """Sequences of `lengths` tokens through the language model; logits of all tokens, or of `logits`."""
     tokens = sum(lengths)
@@ -58,7 +75,7 @@ def text_cost(shape: Shape, lengths: Sequence[int], causal: bool = True, logits:
     return Cost(
         matrices=2 * shape.layers.matrices * tokens,
         last=2 * shape.layers.last * tokens,
-        attention=4 * shape.q * shape.attending * pairs,
+        attention=4 * shape.q * shape.attending * pairs + _state_cost(shape.states, lengths),
         outside=2 * shape.parts["embedding"] * (tokens if logits is None else logits),
     )
 

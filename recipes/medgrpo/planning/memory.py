@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from recipes.medgrpo.planning.arithmetic import CHUNK
 from recipes.medgrpo.planning.recipe_settings import Settings
 from recipes.medgrpo.planning.shapes import Shape
 from recipes.medgrpo.planning.tokens import Clip
@@ -40,20 +41,54 @@ the product of both in fp32."""
 
 
 def layer_bytes(shape: Shape) -> float:
-    """Bytes a token that a text layer's backward pass reads, in bfloat16 with an attention that keeps no scores.
+    """Bytes a token that an attending text layer's backward pass reads, in bfloat16, where no scores are kept.
 
     Of each of two norms its input in fp32 and in bfloat16, its output (8 x width) and its scale; of normalised heads
     the input in fp32 and in bfloat16, and the scale; rotated q and k, v, attention's output and its log-sums in fp32;
     of the MLP gate, activated gate, up and their product. Where heads are not normalised, the model makes cosines and
-    sines anew for each layer.
+    sines anew for each layer. Norms that work in fp32 throughout keep their result in fp32 instead of the input in
+    bfloat16; a gate over attention's output keeps itself and the product.
     """
     t = shape.text
-    norms = 16 * t.hidden_size + 8
     heads = 2 * HALF * shape.head_dim
     if shape.head_norm:
-        heads = 6 * (shape.q + shape.kv) + 4 * (t.num_attention_heads + t.num_key_value_heads)
+        heads = (8 if shape.fp32_norms else 6) * (shape.q + shape.kv)
+        heads += 4 * (t.num_attention_heads + t.num_key_value_heads)
     attention = HALF * (2 * shape.q + 2 * shape.kv) + 4 * t.num_attention_heads
-    return norms + heads + attention + 4 * HALF * t.intermediate_size
+    if shape.gated_heads:
+        attention += 2 * HALF * shape.q
+    return _norms_and_mlp(shape) + heads + attention
+
+
+def _norms_and_mlp(shape: Shape) -> float:
+    """The part of `layer_bytes` that every text layer has."""
+    t = shape.text
+    return (20 if shape.fp32_norms else 16) * t.hidden_size + 8 + 4 * HALF * t.intermediate_size
+
+
+def state_layer_bytes(shape: Shape) -> float:
+    """Bytes a token that the backward pass of a text layer with a state reads; 0 where there is none.
+
+    Of the convolution its input and its output; of flash-linear-attention 0.6's kernel normalised q and k with their
+    scales, v, strengths, decays in fp32 (three times, with the softplus that makes them), and a matrix over each chunk;
+    of the gated norm its input, its gate, its scale and its output. Read in that package's source, not measured.
+    """
+    s = shape.states
+    if not s.number:
+        return 0.0
+    rule = s.heads * (HALF * (2 * s.key + s.value + CHUNK + 1) + 8 + 3 * 4)
+    norm = s.heads * (3 * HALF * s.value + 4)
+    return _norms_and_mlp(shape) + 2 * HALF * s.channels + rule + norm
+
+
+def layers_bytes(shape: Shape) -> float:
+    """Bytes a token that all text layers' backward passes read, without checkpointing."""
+    return shape.attending * layer_bytes(shape) + shape.states.number * state_layer_bytes(shape)
+
+
+def _state_work(shape: Shape) -> float:
+    """Bytes a token that the backward pass of a layer with a state makes anew: each chunk's state, and its gradient."""
+    return 2 * HALF * shape.states.heads * shape.states.key * shape.states.value / CHUNK
 
 
 def block_bytes(shape: Shape) -> float:
@@ -119,7 +154,10 @@ def training(shape: Shape, settings: Settings, clip: Clip, gpus: int) -> dict[st
     t, v, n = shape.text, shape.vision, settings.micro_tokens
     patches = micro_patches(clip, n)
     patch_bytes = pixel_bytes(shape)
-    layer = n * (layer_bytes(shape) + 6 * t.intermediate_size)
+    layer = n * max(
+        layer_bytes(shape) + 6 * t.intermediate_size,
+        state_layer_bytes(shape) + max(6 * t.intermediate_size, _state_work(shape)),
+    )
     back = settings.tower(shape.family) != "forward"
     block = patches * (block_bytes(shape) + 6 * v.intermediate_size) if back else 0.0
     logits = 2 * HALF * t.vocab_size * n
@@ -127,7 +165,7 @@ def training(shape: Shape, settings: Settings, clip: Clip, gpus: int) -> dict[st
     inputs = n * HALF * t.hidden_size * shape.layers.number
     working = max(layer, block)
     if not settings.checkpointing:
-        inputs, kept_tower = n * layer_bytes(shape) * shape.layers.number, v.depth * patches * block_bytes(shape) * back
+        inputs, kept_tower = n * layers_bytes(shape), v.depth * patches * block_bytes(shape) * back
         working = 6 * max(n * t.intermediate_size, patches * v.intermediate_size)
     return {
         **resident(shape, settings, gpus),
@@ -186,6 +224,8 @@ def rollout(shape: Shape, settings: Settings, clip: Clip, gpus: int, memory: flo
     cache = share - weights - profile - GRAPHS
     held = resident(shape, settings, gpus)
     each = (clip.prompt_tokens + settings.response_tokens) * shape.kv_bytes / min(tp, t.num_key_value_heads)
+    # vLLM 0.24 keeps two states of a sequence where prefixes are cached: its own, and that of its last whole block.
+    each += 2 * shape.states.bytes / tp
     parts = {
         "actor's weights": 0.0 if settings.offload else held["weights"],
         "actor's Adam": 0.0 if settings.offload else held["Adam"],

@@ -60,8 +60,46 @@ def _linears(module: Any) -> list[Any]:
     return [part for part in module.modules() if isinstance(part, nn.Linear)]
 
 
+def _gated(layer: Any) -> bool:
+    """Whether a layer makes a gate beside its queries, in the same matrix."""
+    return hasattr(layer, "self_attn") and layer.self_attn.q_proj.out_features > layer.self_attn.o_proj.in_features
+
+
 def _parameters(module: Any) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
+
+
+@dataclass(frozen=True)
+class States:
+    """The layers of the language model that keep a state of fixed size instead of keys and values (Gated DeltaNet).
+
+    Attributes:
+        number: how many; 0, and so is the rest, where every layer attends.
+        heads: of values; queries and keys are repeated to as many.
+        key, value: width of a head; its state is a matrix of key x value numbers.
+        channels, kernel: of the short convolution over queries, keys and values.
+    """
+
+    number: int = 0
+    heads: int = 0
+    key: int = 0
+    value: int = 0
+    channels: int = 0
+    kernel: int = 0
+
+    @classmethod
+    def of(cls, layers: Iterable[Any]) -> States:
+        """What modules of torch say."""
+        found = [layer.linear_attn for layer in layers if hasattr(layer, "linear_attn")]
+        if not found:
+            return cls()
+        one = found[0]
+        return cls(len(found), one.num_v_heads, one.head_k_dim, one.head_v_dim, one.conv_dim, one.conv_kernel_size)
+
+    @property
+    def bytes(self) -> int:
+        """Of a sequence: each layer's state in fp32, and in bfloat16 what its convolution looks back at."""
+        return self.number * (4 * self.heads * self.key * self.value + 2 * self.channels * (self.kernel - 1))
 
 
 @dataclass(frozen=True)
@@ -73,10 +111,13 @@ class Shape:
         text, vision: transformers' configurations of its two parts.
         parts: parameters by part: embedding, layers (with the last norm), head (0 where it is the embedding), vision.
         layers, blocks: of the language model and of the vision tower.
+        states: what some of the layers keep instead of keys and values.
         patch: weights of the patch embedding.
         mergers: weights of the matrices that turn patches into vision tokens.
         outside: parameters of the vision tower outside its blocks.
         head_norm: whether queries and keys are normalised head by head.
+        fp32_norms: whether norms of the text layers multiply in fp32; their weights are then distances from 1.
+        gated_heads: whether a gate, made beside the queries, multiplies attention's output.
         gated: whether the MLP of a vision block has a gate, and RMS norms before it.
     """
 
@@ -87,10 +128,13 @@ class Shape:
     parts: dict[str, int]
     layers: Layers
     blocks: Layers
+    states: States
     patch: int
     mergers: int
     outside: int
     head_norm: bool
+    fp32_norms: bool
+    gated_heads: bool
     gated: bool
 
     @property
@@ -118,9 +162,8 @@ class Shape:
 
     @property
     def attending(self) -> int:
-        """Layers whose tokens attend to all tokens before them; others keep a state of fixed size."""
-        kinds = getattr(self.text, "layer_types", None) or ["full_attention"] * self.layers.number
-        return self.layers.number - kinds.count("linear_attention")
+        """Layers whose tokens attend to all tokens before them."""
+        return self.layers.number - self.states.number
 
     @property
     def kv_bytes(self) -> int:
@@ -150,8 +193,9 @@ def shape_of(config: Any, name: str) -> Shape:
     if torch.version.cuda is None:
         # Before transformers' classes import torchvision beside a CPU build of torch.
         import recipes.medgrpo.rollout.cpu.torchvision_ops  # noqa: F401
+    family = family_of(config)
     with torch.device("meta"):
-        model = family_of(config).from_transformers("model")(config)
+        model = family.from_transformers("model")(config)
     language, tower = model.model.language_model, model.model.visual
     embedding, vision = _parameters(language.embed_tokens), _parameters(tower)
     matrices = sum(linear.weight.numel() for linear in _linears(tower))
@@ -169,10 +213,13 @@ def shape_of(config: Any, name: str) -> Shape:
         },
         layers=Layers.of(language.layers),
         blocks=blocks,
+        states=States.of(language.layers),
         patch=tower.patch_embed.proj.weight.numel(),
         mergers=matrices - blocks.matrices - blocks.last,
         outside=vision - sum(map(_parameters, tower.blocks)),
         head_norm=any(hasattr(part, "q_norm") for part in language.modules()),
+        fp32_norms=family.fp32_norms,
+        gated_heads=any(_gated(layer) for layer in language.layers),
         gated=len(_linears(tower.blocks[0].mlp)) == 3,
     )
 

@@ -53,7 +53,8 @@ class Speed:
 def decode_step(shape: Shape, sequences: float, context: float, tensor_parallel: int, speed: Speed) -> float:
     """Seconds of one token for each of `sequences` sequences with `context` tokens behind them."""
     weights = shape.parts["layers"] + shape.parts["embedding"]
-    read = HALF * weights + sequences * context * shape.kv_bytes
+    # A state is read and written anew for each token, however long the context.
+    read = HALF * weights + sequences * (context * shape.kv_bytes + 2 * shape.states.bytes)
     done = text_cost(shape, [1]).forward * sequences + 4 * shape.q * shape.attending * sequences * context
     return max(read / speed.bytes, done / speed.flops) / tensor_parallel
 
