@@ -4,8 +4,8 @@
 """vLLM in this process, for batches: the frames, times and token ids of the training rollouts.
 
 Each clip goes in as (frames, metadata), as verl's server hands it over, and each prompt with one video token per clip,
-of which vLLM makes the ids that the processor makes (tested, for Qwen2.5-VL and Qwen3-VL). Vision placeholders are never sampled,
-as in verl's rollouts. `vllm_times` makes frame times true in this process and in vLLM's workers.
+of which vLLM makes the ids that the processor makes (tested, for Qwen2.5-VL and Qwen3-VL). Vision placeholders are
+never sampled, as in verl's rollouts. `vllm_times` makes frame times true in this process and in vLLM's workers.
 """
 
 from __future__ import annotations
