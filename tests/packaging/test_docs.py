@@ -301,7 +301,7 @@ def test_the_hardware_table_is_the_planners():
     lines = after.split("<!-- end of hardware table -->")[0].splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     shown = {cells[1].strip("`"): cells[2:] for cells in rows if len(cells) > 1 and cells[1].startswith("`--")}
-    assert len(shown) == 6
+    assert len(shown) == 8
     assert {options: planned(options) for options in shown} == shown
 
 

@@ -17,6 +17,7 @@ NAMED = re.compile(r"qwen-?_?(2[._]5|3)", re.IGNORECASE)
 OWN = {
     "reward_score/conventions.py",
     "recipes/medgrpo/data/families.py",
+    "recipes/medgrpo/data/packing.py",
     "recipes/medgrpo/data/positions.py",
     "recipes/medgrpo/rollout/vllm_times.py",
     "recipes/medgrpo/evaluation/published.py",

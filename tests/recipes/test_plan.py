@@ -70,7 +70,7 @@ def test_with_adapters_gradients_pass_the_frozen_tower_of_one_family_only(family
     found.model.enable_input_require_grads()
     seen = {}
     found.model.model.visual.merger.register_forward_hook(lambda _, __, out: seen.update(grad=out.requires_grad))
-    found.model(**found.inputs)
+    found.model(**found.inputs, use_cache=False)
     settings = read_settings("rl", ["actor_rollout_ref.model.lora_rank=8"])
     assert settings.tower(family) == tower
     assert seen["grad"] == (tower == "through")

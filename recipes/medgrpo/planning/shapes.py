@@ -5,8 +5,9 @@
 
 The class is made on torch's meta device: its modules are there, its weights take no memory.
 `models.json` has the configuration of the models that can be named without their files, as in config.json of
-huggingface.co/Qwen/NAME-Instruct, and their number of parameters as given there. Any other model is a folder with a
-config.json.
+huggingface.co/Qwen/NAME-Instruct, and their number of parameters as given there. For Qwen3.5-4B the number is the one
+that follows from its configuration, without the layer for multi-token prediction, which transformers does not make. Any
+other model is a folder with a config.json.
 """
 
 from __future__ import annotations
