@@ -177,8 +177,8 @@ class Qwen3VL(Family):
     tiny_vision = {"patch_size": 16, "deepstack_visual_indexes": [0, 1], "num_position_embeddings": 64}
     adapters_reach_tower = False
     fp32_norms = False
-    gpu_packages = ()
-    vllm_mend = "mend_written_clips"
+    gpu_packages: ClassVar[tuple[str, ...]] = ()
+    vllm_mend: ClassVar[str | None] = "mend_written_clips"
 
     def vision_positions(self, model, ids, types, grids, attention, seconds):
         return model.model.get_rope_index(
