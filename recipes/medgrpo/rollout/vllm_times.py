@@ -28,8 +28,6 @@ What vLLM could take for Qwen2.5-VL is in `upstream/fixes/qwen2_5_vl_times_vllm`
 
 from __future__ import annotations
 
-import importlib.machinery
-import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
@@ -38,6 +36,7 @@ import torch
 
 from recipes.medgrpo.data.families import FAMILIES
 from recipes.medgrpo.data.positions import Span, enabled, span_positions
+from recipes.medgrpo.rollout.after_import import after_import
 
 TRUE_IN = {"transformers": ("5.9.0",), "vllm": ("0.24.0",)}
 """The versions with which the tests of times were run (`tests/recipes/test_time_truth*.py`).
@@ -80,11 +79,9 @@ def install() -> None:
     """
     if not enabled():
         return
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
     for family in FAMILIES.values():
-        if (name := _MODELS + family.name) in sys.modules:
-            _mend(sys.modules[name])
+        if family.vllm_mend is not None:
+            after_import(_MODELS + family.name, globals()[family.vllm_mend])
 
 
 class TimesExtension:
@@ -94,32 +91,6 @@ class TimesExtension:
         # vLLM makes this a base of its worker, which is built before it loads a model.
         install()
         return super().__new__(cls)
-
-
-class _Finder:
-    """Mends vLLM's modules right after they ran: verl's processes load the plugin first, and most never load vLLM."""
-
-    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None):
-        if name.removeprefix(_MODELS) not in FAMILIES:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path, target)
-        if spec is not None and spec.loader is not None:
-            run = spec.loader.exec_module
-
-            def run_and_mend(module: ModuleType) -> None:
-                run(module)
-                _mend(module)
-
-            vars(spec.loader)["exec_module"] = run_and_mend
-        return spec
-
-
-def _mend(module: ModuleType) -> None:
-    """Applies the mend of the family that a module of vLLM is for; twice does no more than once."""
-    mend = FAMILIES[module.__name__.removeprefix(_MODELS)].vllm_mend
-    if mend is not None and not getattr(module, "_medgrpo_times", False):
-        globals()[mend](module)
-        vars(module)["_medgrpo_times"] = True
 
 
 def mend_seconds_of_patches(module: ModuleType) -> None:
