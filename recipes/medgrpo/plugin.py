@@ -14,7 +14,7 @@ if os.environ.get("VERL_PLATFORM", "").lower() == "cpu":
 
 from recipes.medgrpo.data.families import FAMILIES  # noqa: E402
 from recipes.medgrpo.data.positions import enabled  # noqa: E402
-from recipes.medgrpo.rollout import vllm_times, weight_sockets  # noqa: E402
+from recipes.medgrpo.rollout import vllm_times, weight_check, weight_sockets, weight_watch  # noqa: E402
 
 for family in FAMILIES.values():
     family.install_packing()
@@ -24,6 +24,8 @@ if enabled():
     vllm_times.install()
 
 weight_sockets.install()
+weight_watch.install()
+weight_check.install()
 
 from recipes.medgrpo.data.processing import install as remember_clips  # noqa: E402
 

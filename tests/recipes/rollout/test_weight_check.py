@@ -1,0 +1,96 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""What vLLM holds is compared with what the actor sent, tensor by tensor; shaped here as vLLM shapes its models."""
+
+import asyncio
+
+import pytest
+import torch
+
+from recipes.medgrpo.rollout.weight_check import WeightError, checksum, compare, noted
+
+pytestmark = pytest.mark.usefixtures("plugged")
+WHOLE, HALF = torch.float32, torch.bfloat16
+ACTOR = {
+    "embed.weight": (10, 4),
+    "layer.q_proj.weight": (4, 4),
+    "layer.k_proj.weight": (2, 4),
+    "layer.v_proj.weight": (2, 4),
+    "layer.norm.weight": (4,),
+}
+
+
+class Held(torch.nn.Module):
+    """Queries, keys and values in one matrix, the vocabulary padded from 10 rows to 16, the head tied to it."""
+
+    packed_modules_mapping = {"qkv_proj": ["q_proj", "k_proj", "v_proj"]}
+
+    def __init__(self, actor: dict[str, torch.Tensor], dtype: torch.dtype):
+        super().__init__()
+        self.embed = torch.nn.Embedding(16, 4, dtype=dtype)
+        self.layer = torch.nn.Module()
+        self.layer.qkv_proj = torch.nn.Linear(4, 8, bias=False, dtype=dtype)
+        self.layer.norm = torch.nn.Module()
+        self.layer.norm.weight = torch.nn.Parameter(torch.zeros(4, dtype=dtype))
+        self.head = self.embed
+        with torch.no_grad():
+            self.embed.weight[:10] = actor["embed.weight"]
+            self.layer.qkv_proj.weight.copy_(torch.cat([actor[f"layer.{part}_proj.weight"] for part in "qkv"]))
+            self.layer.norm.weight.copy_(actor["layer.norm.weight"])
+
+
+@pytest.fixture
+def actor() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return {name: torch.randn(shape) for name, shape in ACTOR.items()}
+
+
+def sent(actor: dict[str, torch.Tensor], dtype: torch.dtype = WHOLE) -> dict:
+    async def send() -> dict:
+        found: dict = {}
+        passed = [item async for item in noted(iter(actor.items()), dtype, found)]
+        assert all(weight is actor[name] for name, weight in passed) and len(passed) == len(actor)
+        return found
+
+    return asyncio.run(send())
+
+
+@pytest.mark.parametrize("dtype", [WHOLE, HALF])
+def test_equal_weights_are_equal_in_the_type_that_vllm_holds(actor, dtype):
+    assert compare(Held(actor, dtype), sent(actor, dtype)) == len(ACTOR)
+
+
+@pytest.mark.parametrize("name", ACTOR)
+def test_a_tensor_that_differs_in_one_bit_is_named(actor, name):
+    held = Held(actor, WHOLE)
+    flat = actor[name].flatten()
+    flat[-1] = torch.nextafter(flat[-1], torch.tensor(9.0))
+    with pytest.raises(WeightError, match=rf"1 of 5 tensors differ: {name}$"):
+        compare(held, sent(actor))
+
+
+def test_parts_of_one_matrix_in_each_others_place_differ(actor):
+    held = Held(actor, WHOLE)
+    keys, values = "layer.k_proj.weight", "layer.v_proj.weight"
+    actor[keys], actor[values] = actor[values], actor[keys]
+    with pytest.raises(WeightError, match=f"2 of 5 tensors differ: {keys}, {values}"):
+        compare(held, sent(actor))
+
+
+def test_what_was_not_sent_is_named(actor):
+    held = Held(actor, WHOLE)
+    del actor["layer.norm.weight"]
+    with pytest.raises(WeightError, match=r"1 of 4 were not sent: layer\.norm\.weight$") as caught:
+        compare(held, sent(actor))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_checksum_sees_every_place_of_a_tensor_of_several_chunks(monkeypatch):
+    from recipes.medgrpo.rollout import weight_check
+
+    tensor = torch.arange(100, dtype=WHOLE).reshape(10, 10)
+    whole = checksum(tensor)
+    monkeypatch.setattr(weight_check, "_CHUNK", 7)
+    assert checksum(tensor) == whole != checksum(tensor.T)
+    assert checksum(tensor.T.contiguous().T) == whole
