@@ -10,6 +10,7 @@
 #   bash examples/run_medgrpo.sh actor_rollout_ref.rollout.temperature=0.9     # more hydra overrides for GRPO
 #   JUDGE=openai JUDGE_BASE_URL=http://judge:8000/v1 JUDGE_MODEL=NAME bash examples/run_medgrpo.sh
 #   TASKS="tal stg vs rc" OUTPUT_DIR=outputs/four bash examples/run_medgrpo.sh # the paper's rewarded tasks
+#   ROLLOUT=vllm OUTPUT_DIR=outputs/vllm bash examples/run_medgrpo.sh          # verl's own vLLM rollout, on the CPU
 #   bash examples/run_medgrpo.sh --dry-run               # say which of the two it would run, and why
 #
 # A second call skips what is done, and GRPO resumes at its last checkpoint.
@@ -35,6 +36,9 @@ main() {
   NORMALIZER=${NORMALIZER:-logistic}    # of raw signals: logistic, none, zscore, percentile_rank, minmax, adaptive
   ADVANTAGE=${ADVANTAGE:-grpo}          # grpo, dr_grpo, per_task, drpo
   TASKS=${TASKS:-all}                   # trained on and rewarded: all, or names; SFT and evaluation have all eight
+  # Who writes answers: transformers, or vllm for verl's own vLLM servers in vLLM's build for CPUs, which needs an
+  # environment of its own (.venv-vllm, 7 GB).
+  ROLLOUT=${ROLLOUT:-transformers}
 
   JUDGE=${JUDGE:-offline}               # of captions: offline, openai or none; its settings: examples/lib/judge.sh
   JUDGE_MODEL=${JUDGE_MODEL:-}
@@ -44,6 +48,7 @@ main() {
   fail() { printf 'run_medgrpo: %s\n' "$*" >&2; exit 2; }
   stage() { printf '\n== %s\n' "$*"; }
 
+  one_of ROLLOUT transformers vllm
   [[ $SEED =~ ^[0-9]+$ ]] || PROBLEMS+=("SEED is '$SEED', expected a whole number")
   stop_if_wrong
   read_arguments "$@"
@@ -64,7 +69,15 @@ main() {
   echo "Running the whole pipeline on the CPU with a tiny $MODEL: $why (the 8-GPU recipes need both)."
   [[ -z $DRY_RUN ]] || exit 0
 
-  use_environment cpu report
+  SERVERS=()                            # of calibration and evaluation
+  ROLLOUT_OVERRIDES=()
+  if [[ $ROLLOUT == vllm ]]; then
+    ROLLOUT_OVERRIDES=(+engine=vllm_cpu)
+    SERVERS=(--engine rollout --config medgrpo_cpu --override "${ROLLOUT_OVERRIDES[@]}")
+    use_environment vllm-cpu report
+  else
+    use_environment cpu report
+  fi
   SECONDS=0
   RUN=$OUTPUT_DIR
   mkdir -p "$RUN/logs" "$RUN/attempts" 2>/dev/null || fail "$RUN: cannot be made, set OUTPUT_DIR to a folder that can be written"
@@ -99,6 +112,7 @@ main() {
   # What the run is. Where the judge is asked, how fast and for how much may change from one start to the next.
   plan=(model="$MODEL" seed="$SEED" steps="$STEPS" sft_steps="$SFT_STEPS" videos="$VIDEOS" rows="$ROWS")
   plan+=(normalizer="$NORMALIZER" advantage="$ADVANTAGE" tasks="${task_list[*]}")
+  [[ $ROLLOUT == transformers ]] || plan+=(rollout="$ROLLOUT")
   if [[ $(scoring_judge) != offline ]]; then
     plan+=(judge="$(scoring_judge)" judge_model="$JUDGE_MODEL" judge_second_model="${JUDGE_SECOND_MODEL:-}")
     plan+=(judge_prompt="${JUDGE_PROMPT:-}")
@@ -176,7 +190,7 @@ main() {
   else
     python -m recipes.medgrpo calibrate --model "$SFT" --data data/train.parquet --output statistics.json \
       --rows-per-pair "$CALIBRATION_ROWS" --samples "$CALIBRATION_SAMPLES" --seed "$SEED" \
-      "${JUDGE_ARGS[@]}"
+      "${JUDGE_ARGS[@]}" "${SERVERS[@]}"
   fi
 
   GRPO=$RUN/grpo/global_step_$STEPS
@@ -195,7 +209,7 @@ for name, value in convention_of('$MODEL').template.items():
     print(f'+data.apply_chat_template_kwargs.{name}={str(value).lower()}')")
     attempt=$(($(find attempts -name 'grpo_*.jsonl' | wc -l) + 1))
     VERL_FILE_LOGGER_PATH=$RUN/attempts/grpo_$attempt.jsonl logged grpo python -m verl.trainer.main_ppo \
-      --config-path="$ROOT/recipes/medgrpo/config" --config-name=medgrpo_cpu \
+      --config-path="$ROOT/recipes/medgrpo/config" --config-name=medgrpo_cpu "${ROLLOUT_OVERRIDES[@]}" \
       data.seed="$SEED" actor_rollout_ref.rollout.seed="$SEED" \
       actor_rollout_ref.rollout.router_config_path="$(quoted "$ROOT/recipes/medgrpo/config/router.yaml")" \
       trainer.total_training_steps="$STEPS" trainer.save_freq="$SAVE_FREQ" \
@@ -210,7 +224,7 @@ for name, value in convention_of('$MODEL').template.items():
   for name in sft medgrpo; do
     case $name in sft) checkpoint=$SFT ;; *) checkpoint=$GRPO/actor/huggingface ;; esac
     python -m recipes.medgrpo evaluate sample --model "$checkpoint" --data data/val.parquet --output "eval/$name" \
-      --samples "$EVAL_SAMPLES" --seed "$SEED" "${JUDGE_ARGS[@]}"
+      --samples "$EVAL_SAMPLES" --seed "$SEED" "${JUDGE_ARGS[@]}" "${SERVERS[@]}"
   done
   # As the public leaderboard would score these answers, beside what can be had without a look at a frame.
   python -m recipes.medgrpo evaluate score --results eval/medgrpo/answers.jsonl --ground-truth data/val.parquet \

@@ -3,8 +3,11 @@
 
 """verl on a machine without a GPU: a platform, a rollout and the few in-process patches that they need.
 
-Chosen by `VERL_PLATFORM=cpu`, `trainer.device=cpu` and `actor_rollout_ref.rollout.name=transformers_cpu`.
+Chosen by `VERL_PLATFORM=cpu`, `trainer.device=cpu` and `actor_rollout_ref.rollout.name=transformers_cpu`, or `vllm` for
+verl's own servers in vLLM's build for CPUs.
 """
 
 from recipes.medgrpo.rollout.cpu import torchvision_ops  # noqa: F401  isort: skip  must precede any import of torchvision
-from recipes.medgrpo.rollout.cpu import patches, platform, registration  # noqa: F401
+from recipes.medgrpo.rollout.cpu import patches, platform, registration, vllm_rollout  # noqa: F401
+
+vllm_rollout.install()

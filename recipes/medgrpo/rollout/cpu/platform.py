@@ -105,5 +105,9 @@ class CPUPlatform(PlatformBase):
     def is_ipc_supported(self):
         return False
 
+    def rollout_env_vars(self):
+        # vLLM binds its workers' threads to cores if not told otherwise (vllm/utils/ompmultiprocessing.py:122).
+        return {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
+
     def cudart(self):
         return None
