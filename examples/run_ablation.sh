@@ -87,7 +87,7 @@ print_rows() {
   for row in "${rows[@]}"; do
     echo "--- # row $row"
     row_settings "$row"
-    env "${SETTINGS[@]}" bash "$ROOT/examples/$RECIPE" "${OPTIONS[@]}" "${overrides[@]}"
+    env "${SETTINGS[@]}" bash "$ROOT/examples/$GPU_RECIPE" "${OPTIONS[@]}" "${overrides[@]}"
   done
 }
 
@@ -178,7 +178,7 @@ on_gpus() {
     if [[ -f $checkpoint/config.json && -f $run/checkpoints/global_step_$STEPS/data.pt ]]; then
       echo "row $row: trained already" >&2
     else
-      run OUTPUT_DIR="$run" "${SETTINGS[@]}" bash "$ROOT/examples/$RECIPE" "${overrides[@]}"
+      run OUTPUT_DIR="$run" "${SETTINGS[@]}" bash "$ROOT/examples/$GPU_RECIPE" "${overrides[@]}"
     fi
     evaluated "$run/eval/medgrpo" "$checkpoint"
   done

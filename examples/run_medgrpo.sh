@@ -11,6 +11,7 @@
 #   JUDGE=openai JUDGE_BASE_URL=http://judge:8000/v1 JUDGE_MODEL=NAME bash examples/run_medgrpo.sh
 #   TASKS="tal stg vs rc" OUTPUT_DIR=outputs/four bash examples/run_medgrpo.sh # the paper's rewarded tasks
 #   ROLLOUT=vllm OUTPUT_DIR=outputs/vllm bash examples/run_medgrpo.sh          # verl's own vLLM rollout, on the CPU
+#   RECIPE=gpu OUTPUT_DIR=outputs/gpu bash examples/run_medgrpo.sh             # and the GPU recipes' configuration
 #   bash examples/run_medgrpo.sh --dry-run               # say which of the two it would run, and why
 #
 # A second call skips what is done, and GRPO resumes at its last checkpoint.
@@ -35,10 +36,14 @@ main() {
   EVAL_SAMPLES=${EVAL_SAMPLES:-2}       # answers per held-out row
   NORMALIZER=${NORMALIZER:-logistic}    # of raw signals: logistic, none, zscore, percentile_rank, minmax, adaptive
   ADVANTAGE=${ADVANTAGE:-grpo}          # grpo, dr_grpo, per_task, drpo
-  TASKS=${TASKS:-all}                   # trained on and rewarded: all, or names; SFT and evaluation have all eight
+  # Whose configuration trains: the CPU run's, or gpu for the GPU recipes' own, less what a machine without a GPU cannot
+  # do (recipes/medgrpo/config/engine): two training processes and two vLLM servers in bfloat16, the paper's four tasks.
+  RECIPE=${RECIPE:-cpu}
   # Who writes answers: transformers, or vllm for verl's own vLLM servers in vLLM's build for CPUs, which needs an
   # environment of its own (.venv-vllm, 7 GB).
-  ROLLOUT=${ROLLOUT:-transformers}
+  ROLLOUT=${ROLLOUT:-$([[ $RECIPE == gpu ]] && echo vllm || echo transformers)}
+  # Trained on and rewarded: all, or names; SFT and evaluation have all eight.
+  TASKS=${TASKS:-$([[ $RECIPE == gpu ]] && echo tal stg vs rc || echo all)}
 
   JUDGE=${JUDGE:-offline}               # of captions: offline, openai or none; its settings: examples/lib/judge.sh
   JUDGE_MODEL=${JUDGE_MODEL:-}
@@ -48,14 +53,16 @@ main() {
   fail() { printf 'run_medgrpo: %s\n' "$*" >&2; exit 2; }
   stage() { printf '\n== %s\n' "$*"; }
 
+  one_of RECIPE cpu gpu
   one_of ROLLOUT transformers vllm
+  [[ $RECIPE != gpu || $ROLLOUT == vllm ]] || PROBLEMS+=("ROLLOUT is '$ROLLOUT', expected vllm with RECIPE=gpu")
   [[ $SEED =~ ^[0-9]+$ ]] || PROBLEMS+=("SEED is '$SEED', expected a whole number")
   stop_if_wrong
   read_arguments "$@"
   why=$(cpu_reasons)
   if [[ -z $why ]]; then
-    echo "$(gpu_count) GPUs found and MODEL_PATH is $MODEL_PATH: running examples/$RECIPE"
-    exec bash "$ROOT/examples/$RECIPE" "$@"
+    echo "$(gpu_count) GPUs found and MODEL_PATH is $MODEL_PATH: running examples/$GPU_RECIPE"
+    exec bash "$ROOT/examples/$GPU_RECIPE" "$@"
   fi
   known="tal stg dvc nap vs rc sa cvs"
   task_list=()
@@ -74,6 +81,8 @@ main() {
   if [[ $ROLLOUT == vllm ]]; then
     ROLLOUT_OVERRIDES=(+engine=vllm_cpu)
     SERVERS=(--engine rollout --config medgrpo_cpu --override "${ROLLOUT_OVERRIDES[@]}")
+    [[ $RECIPE != gpu ]] ||
+      SERVERS=(--engine rollout --config medgrpo_gpu --override +engine=gpu_on_cpu trainer.n_gpus_per_node=1)
     use_environment vllm-cpu report
   else
     use_environment cpu report
@@ -113,6 +122,7 @@ main() {
   plan=(model="$MODEL" seed="$SEED" steps="$STEPS" sft_steps="$SFT_STEPS" videos="$VIDEOS" rows="$ROWS")
   plan+=(normalizer="$NORMALIZER" advantage="$ADVANTAGE" tasks="${task_list[*]}")
   [[ $ROLLOUT == transformers ]] || plan+=(rollout="$ROLLOUT")
+  [[ $RECIPE == cpu ]] || plan+=(recipe="$RECIPE")
   if [[ $(scoring_judge) != offline ]]; then
     plan+=(judge="$(scoring_judge)" judge_model="$JUDGE_MODEL" judge_second_model="${JUDGE_SECOND_MODEL:-}")
     plan+=(judge_prompt="${JUDGE_PROMPT:-}")
@@ -140,6 +150,17 @@ main() {
       tail -n 1 <<<"$errors" | sed 's/^/  /' >&2
       fail "this stage failed; its whole output is in $log"
     fi
+  }
+
+  # recipe STAGE SCRIPT SETTING... [-- ARGUMENT...]: a GPU recipe on this machine, in recipe/STAGE, whose checkpoints
+  # stand where this script's own would. Its learning rates leave a tiny model where it is.
+  recipe() {
+    local name=$1 script=$2 settings=(DEVICE=cpu N_GPUS=2 FREE_GIB=1 DATA_DIR="$RUN/data" OUTPUT_DIR="$RUN/recipe/$1")
+    shift 2
+    while (($#)) && [[ $1 != -- ]]; do settings+=("$1") && shift; done
+    mkdir -p "recipe/$name/checkpoints"
+    ln -sfn "recipe/$name/checkpoints" "$name"
+    logged "$name" env "${settings[@]}" bash "$ROOT/examples/$script" "${@:2}"
   }
 
   # Not after an hour of what comes before the first caption.
@@ -176,6 +197,8 @@ main() {
   stage "4/7 SFT, $SFT_STEPS steps on verl's SFT trainer"
   if [[ -f $RUN/sft/latest_checkpointed_iteration.txt && -f $SFT/config.json ]]; then
     echo "already done"
+  elif [[ $RECIPE == gpu ]]; then
+    recipe sft "${GPU_RECIPE/run_medgrpo/run_sft}" MODEL_PATH="$RUN/model" STEPS="$SFT_STEPS" EPOCHS=1000000 LR=3e-3
   else
     rm -rf "$RUN/sft"
     VERL_FILE_LOGGER_PATH=$RUN/sft_metrics.jsonl logged sft torchrun --standalone --nproc_per_node=1 \
@@ -198,6 +221,13 @@ main() {
   MEDGRPO_MODEL=$SFT
   if [[ -f $GRPO/data.pt && -f $GRPO/actor/huggingface/config.json ]]; then
     echo "already done"
+  elif [[ $RECIPE == gpu ]]; then
+    mkdir -p recipe/grpo/attempts
+    [[ -L attempts ]] || { rmdir attempts && ln -s recipe/grpo/attempts attempts; }
+    recipe grpo "$GPU_RECIPE" MODEL_PATH="$SFT" STATISTICS="$RUN/statistics.json" STEPS="$STEPS" SAVE_FREQ="$SAVE_FREQ" \
+      LR=1e-4 TASKS="$TASKS" NORMALIZER="$NORMALIZER" ADVANTAGE="$ADVANTAGE" \
+      JUDGE="$JUDGE" JUDGE_MODEL="$JUDGE_MODEL" JUDGE_STORE="$JUDGE_STORE" \
+      -- data.seed="$SEED" actor_rollout_ref.rollout.seed="$SEED" "$@"
   else
     from=$(python -m recipes.medgrpo preflight --data data --statistics statistics.json --checkpoints grpo \
       --model-family "$MODEL" --normalizer "$NORMALIZER" --advantage "$ADVANTAGE" \

@@ -34,13 +34,13 @@ use_environment() {
   ensure_environment "$@"
 }
 
-# find_recipe: the 8-GPU recipe of the model family MODEL, as RECIPE: examples/run_medgrpo_FAMILY_SIZE.sh.
+# find_recipe: the 8-GPU recipe of the model family MODEL, as GPU_RECIPE: examples/run_medgrpo_FAMILY_SIZE.sh.
 find_recipe() {
   local families
   export MODEL=${MODEL:-qwen2_5_vl}
   families=$(cd "$ROOT/examples" && printf '%s\n' run_medgrpo_*_*.sh | sed -E 's/run_medgrpo_(.*)_[^_]*\.sh/\1/')
   grep -qxF -- "$MODEL" <<<"$families" || PROBLEMS+=("MODEL is '$MODEL', expected ${families//$'\n'/ or }")
-  RECIPE=$(cd "$ROOT/examples" && printf '%s\n' "run_medgrpo_${MODEL}"_*.sh | head -n 1)
+  GPU_RECIPE=$(cd "$ROOT/examples" && printf '%s\n' "run_medgrpo_${MODEL}"_*.sh | head -n 1)
 }
 
 # ---- checks ----------------------------------------------------------------------------------------------------

@@ -142,6 +142,7 @@ fi
 
 # ---- checks and start ------------------------------------------------------------------------------------------
 STAGE=grpo LOG=grpo START=(python) NODE_RANK=0
+CPU_OVERLAY=+engine=gpu_on_cpu
 MODULE=(-m verl.trainer.main_ppo --config-path="$ROOT/recipes/medgrpo/config" --config-name=medgrpo_gpu)
 ((NNODES > 1)) || unset RAY_ADDRESS
 

@@ -16,11 +16,16 @@ OUTPUT_DIR=${OUTPUT_DIR:-$ROOT/outputs/$NAME}
 NNODES=${NNODES:-1}
 NODE_RANK=${NODE_RANK:-0}             # of SFT on several nodes: which one this is
 N_GPUS=${N_GPUS:-8}                   # [paper] on each node
+# cpu: the same with a tiny model on a machine without a GPU, N_GPUS processes each for training and for vLLM's build for
+# CPUs. `RECIPE=gpu bash examples/run_medgrpo.sh` does that; config/engine/ has what then differs.
+DEVICE=${DEVICE:-cuda}
+[[ $DEVICE != cpu ]] || needs_gpus() { :; }
 GPU_GIB=${GPU_GIB:-79}                # memory of each, what a card of "80 GB" has
 FREE_GIB=${FREE_GIB:-200}             # disk space that the checkpoints need
 HOST_GIB=${HOST_GIB:-176}             # memory of each node: of recipes.medgrpo plan, for 8 GPUs
 SHM_GIB=${SHM_GIB:-}                  # of it free in /dev/shm; empty: 2 a GPU, for clips on their way and Ray's store
 # flash_attention_2; sdpa: without flash-attn, which then need not be installed. A recipe may set FLASH_ATTN_ONLY.
+[[ $DEVICE != cpu ]] || ATTENTION=sdpa
 export ATTENTION=${ATTENTION:-flash_attention_2}
 
 LORA_RANK=${LORA_RANK:-0}             # 0: all parameters are trained; above: adapters in the language model. Unpublished
@@ -46,8 +51,9 @@ check_values() {
   [[ $LR =~ ^[0-9]*\.?[0-9]+(e-?[0-9]+)?$ ]] || PROBLEMS+=("LR is '$LR', expected a number as 5e-7")
   one_of FREEZE_VISION true false
   one_of ATTENTION flash_attention_2 sdpa
-  [[ $ATTENTION == flash_attention_2 || -z ${FLASH_ATTN_ONLY:-} ]] ||
+  [[ $ATTENTION == flash_attention_2 || -z ${FLASH_ATTN_ONLY:-} || $DEVICE == cpu ]] ||
     PROBLEMS+=("ATTENTION is '$ATTENTION', expected flash_attention_2: verl trains $MODEL_FAMILY with flash-attn only")
+  one_of DEVICE cuda cpu
 }
 
 # ---- start -----------------------------------------------------------------------------------------------------
@@ -57,6 +63,7 @@ PREFLIGHT=()
 set_preflight() {
   local tasks=()
   PREFLIGHT=(-m recipes.medgrpo preflight --machine gpu --model-family "$MODEL_FAMILY" --host-gib "$HOST_GIB")
+  [[ $DEVICE == cuda ]] || PREFLIGHT=("${PREFLIGHT[@]/gpu/any}")
   PREFLIGHT+=(--shm-gib "$SHM_GIB" --attention "$ATTENTION")
   PREFLIGHT+=(--checkpoints "$OUTPUT_DIR/checkpoints" --free-gib "$FREE_GIB")
   [[ ! -f $MODEL_PATH/config.json ]] || PREFLIGHT+=(--model "$MODEL_PATH")
@@ -77,13 +84,14 @@ ask_python() {
 }
 
 # launch OVERRIDES...: train, or only print the configuration. A stage sets its STAGE, how it STARTs (python, torchrun),
-# its MODULE with configuration, and `check_stage`, which adds what the stage lacks to ABSENT, and to PREFLIGHT.
+# its MODULE with configuration, its CPU_OVERLAY, and `check_stage`, which adds what the stage lacks to ABSENT, and to PREFLIGHT.
 launch() {
   local from attempt
   export HYDRA_FULL_ERROR=1 VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin
   # The CPU run's platform must not leak in from the shell.
-  unset VERL_PLATFORM
+  if [[ $DEVICE == cpu ]]; then export VERL_PLATFORM=cpu; else unset VERL_PLATFORM; fi
   read_hydra_arguments "$@"
+  [[ $DEVICE != cpu ]] || ARGUMENTS=("$CPU_OVERLAY" "${ARGUMENTS[@]}")
   ! only_prints || print_configuration "${MODULE[@]}"
   needs MODEL_PATH config.json "a model in HF format"
   [[ -f $DATA_DIR/train.parquet && -f $DATA_DIR/val.parquet ]] ||
@@ -98,7 +106,7 @@ launch() {
     return
   fi
 
-  use_environment gpu
+  use_environment "$([[ $DEVICE == cpu ]] && echo vllm-cpu || echo gpu)"
   # The other nodes of SFT write into the folders that the first has locked.
   ((NODE_RANK > 0)) || lock "$OUTPUT_DIR"
   mkdir -p "$OUTPUT_DIR/checkpoints" "$OUTPUT_DIR/logs" "$OUTPUT_DIR/attempts"

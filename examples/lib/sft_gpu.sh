@@ -67,6 +67,7 @@ TRAINER=(
 
 # ---- checks and start ------------------------------------------------------------------------------------------
 STAGE=sft LOG=sft_node$NODE_RANK
+CPU_OVERLAY=+engine@_global_=sft_gpu_on_cpu     # verl has a key of that name there
 NODES=(--standalone)
 ((NNODES == 1)) ||
   NODES=(--nnodes="$NNODES" --node_rank="$NODE_RANK" --master_addr="$MASTER_ADDR" --master_port="$MASTER_PORT")

@@ -26,13 +26,16 @@ configs = {}
 with initialize_config_dir(sys.argv[1], version_base=None):
     for name in ("medgrpo_cpu", "medgrpo_gpu", "sft_cpu", "sft_gpu"):
         configs[name] = compose(name)
+    configs["vllm_cpu"] = compose("medgrpo_cpu", ["+engine=vllm_cpu"])
+    configs["gpu_on_cpu"] = compose("medgrpo_gpu", ["+engine=gpu_on_cpu"])
+    configs["sft_gpu_on_cpu"] = compose("sft_gpu", ["+engine@_global_=sft_gpu_on_cpu"])
 
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
-for name in ("medgrpo_cpu", "medgrpo_gpu"):
+for name in ("medgrpo_cpu", "medgrpo_gpu", "vllm_cpu", "gpu_on_cpu"):
     validate_config(configs[name], use_reference_policy=False, use_critic=False)
     omega_conf_to_dataclass(configs[name].actor_rollout_ref.rollout)
-for name in ("sft_cpu", "sft_gpu"):
+for name in ("sft_cpu", "sft_gpu", "sft_gpu_on_cpu"):
     for part in ("engine", "optim", "checkpoint"):
         omega_conf_to_dataclass(configs[name][part])
 print("CONFIGS " + json.dumps({name: OmegaConf.to_container(c, resolve=True) for name, c in configs.items()}))
@@ -307,3 +310,64 @@ def test_the_pinned_verl_is_the_one_that_preflight_asks_for():
     assert fields["MODE"] == "pinned_tag"
     assert fields["TAG"] == f"v{version}"
     assert fields["PIP_INSTALL"] == f"pip install verl=={version}"
+
+
+# ---- without a GPU, in vLLM's build for CPUs ---------------------------------------------------------------------
+
+SIZES = "the tiny model has 4,096 positions, and its answers are short"
+PROCESSES = "a machine without a GPU has few cores and little memory"
+COMPILED = "compiling takes minutes, and is for GPUs"
+FLASH = "flash-attn needs a GPU"
+OVERLAYS = {
+    ("medgrpo_gpu", "gpu_on_cpu"): {
+        "trainer.device": "no GPU",
+        "actor_rollout_ref.model.use_remove_padding": FLASH,
+        "actor_rollout_ref.actor.use_remove_padding": FLASH,
+        "actor_rollout_ref.model.override_config.attn_implementation": FLASH,
+        "actor_rollout_ref.actor.use_torch_compile": COMPILED,
+        "actor_rollout_ref.actor.fsdp_config.use_torch_compile": COMPILED,
+        "actor_rollout_ref.ref.use_torch_compile": COMPILED,
+        "actor_rollout_ref.ref.fsdp_config.use_torch_compile": COMPILED,
+        "actor_rollout_ref.rollout.enforce_eager": COMPILED,
+        "data.max_prompt_length": SIZES,
+        "data.max_response_length": SIZES,
+        "actor_rollout_ref.rollout.max_model_len": SIZES,
+        "actor_rollout_ref.rollout.prompt_length": SIZES,
+        "actor_rollout_ref.rollout.response_length": SIZES,
+        "distillation.teacher_models.teacher_model.inference": SIZES,
+        "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes": "several, as of a real model",
+        "actor_rollout_ref.rollout.engine_kwargs.vllm.kv_cache_memory_bytes": "else a share of the machine's memory",
+        "actor_rollout_ref.rollout.agent.num_workers": PROCESSES,
+        "reward.num_workers": PROCESSES,
+        "transfer_queue.backend.SimpleStorage.num_data_storage_units": PROCESSES,
+        "ray_kwargs.ray_init": "Ray counts GPUs that are not there, and starts here",
+    },
+    ("sft_gpu", "sft_gpu_on_cpu"): {
+        "trainer.device": "no GPU",
+        "model.use_remove_padding": FLASH,
+        "model.override_config.attn_implementation": FLASH,
+        "engine.use_torch_compile": COMPILED,
+        "data.num_workers": PROCESSES,
+    },
+}
+
+
+@pytest.mark.parametrize(("gpu", "cpu"), OVERLAYS, ids=lambda name: name)
+def test_the_gpu_configuration_without_a_gpu_differs_in_these_keys(configs, gpu, cpu):
+    reasons = OVERLAYS[gpu, cpu]
+    found = differences(configs[gpu], configs[cpu])
+    assert outside(found, set(reasons)) == []
+    assert [key for key in reasons if outside(found, {key}) == list(found)] == []
+
+
+def test_vllm_in_the_cpu_run_is_the_gpu_recipes_rollout(configs):
+    """It sleeps in every step, its weights are sent in several parts, and only sizes and types are its own."""
+    gpu, cpu = (configs[name]["actor_rollout_ref"]["rollout"] for name in ("medgrpo_gpu", "vllm_cpu"))
+    for key in ("name", "free_cache_engine", "enable_prefix_caching", "load_format", "n"):
+        assert cpu[key] == gpu[key], key
+    # verl's default, which the CPU run's own engine switches off.
+    assert cpu["enable_sleep_mode"] is gpu.get("enable_sleep_mode", True) is True
+    assert cpu["engine_kwargs"]["vllm"].items() >= gpu["engine_kwargs"]["vllm"].items()
+    found = differences(configs["medgrpo_cpu"], configs["vllm_cpu"])
+    # verl's unused settings of a teacher follow the rollout's.
+    assert outside(found, {"actor_rollout_ref.rollout", "distillation.teacher_models"}) == []
