@@ -86,6 +86,13 @@ def test_what_was_not_sent_is_named(actor):
     assert "\n" not in str(caught.value)
 
 
+def test_what_vllm_has_no_place_for_is_not_compared(actor):
+    """Without clips it has no vision tower."""
+    held = Held(actor, WHOLE)
+    actor |= {"visual.q_proj.weight": torch.ones(2, 2), "visual.norm.weight": torch.ones(2)}
+    assert compare(held, sent(actor)) == len(ACTOR)
+
+
 def test_a_checksum_sees_every_place_of_a_tensor_of_several_chunks(monkeypatch):
     from recipes.medgrpo.rollout import weight_check
 
