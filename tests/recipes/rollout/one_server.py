@@ -1,0 +1,93 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""A vLLM with verl's worker extension, asleep and awake, whose weights come from verl's sender. Without Ray.
+
+    python one_server.py MODEL
+
+Prints a line for each thing that happened: `WHOLE`, `SEEDED`, `MISSING`, `ASLEEP` and `BROKEN`.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+HANDLE = "ipc:///tmp/rl-colocate-zmq-one_server-replica-0-rank-0.sock"
+
+
+def main(model: str) -> None:
+    os.environ |= {"VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": "recipes.medgrpo.plugin"}
+    os.environ |= {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VERL_RAY_JOB_ID": "one_server", "VLLM_NO_USAGE_STATS": "1"}
+    import torch
+    import verl  # noqa: F401  loads the plugin
+    from safetensors.torch import load_file
+    from verl.workers.rollout.vllm_rollout import vllm_rollout
+    from vllm import LLM, SamplingParams
+
+    from recipes.medgrpo.rollout import weight_check, weight_watch
+
+    llm = LLM(
+        model=model,
+        dtype="float32",
+        load_format="dummy",
+        enforce_eager=True,
+        enable_sleep_mode=True,
+        enable_prefix_caching=False,
+        max_num_seqs=4,
+        max_model_len=608,
+        max_num_batched_tokens=256,
+        kv_cache_memory_bytes=1 << 27,
+        limit_mm_per_prompt={"image": 0, "video": 1},
+        skip_mm_profiling=True,
+        distributed_executor_backend="mp",
+        worker_extension_cls="verl.workers.rollout.vllm_rollout.utils.vLLMColocateWorkerExtension",
+    )
+    weights = load_file(f"{model}/model.safetensors")
+    pool = ThreadPoolExecutor()
+
+    def send(tensors: dict) -> weight_check.Sent:
+        llm.sleep(level=2)
+        llm.wake_up(tags=["weights"])
+        sent: weight_check.Sent = {}
+        reply = pool.submit(llm.collective_rpc, "update_weights_from_ipc", kwargs={"use_shm": True})
+        weight_watch._REPLIES[HANDLE] = reply
+        sender = vllm_rollout.BucketedWeightSender(HANDLE, bucket_size_mb=1, use_shm=True)
+        asyncio.run(sender.async_send_weights(weight_check.noted(iter(tensors.items()), torch.float32, sent)))
+        reply.result(timeout=60)
+        return sent
+
+    sent = send(weights)
+    llm.collective_rpc("medgrpo_compare_weights", kwargs={"sent": sent})
+    llm.wake_up(tags=["kv_cache"])
+    print("WHOLE", len(sent), flush=True)
+
+    # Longer than a step takes, beside another one: the prompts are processed in parts.
+    seeded = SamplingParams(temperature=1.0, max_tokens=8, seed=3)
+    prompts = [{"prompt_token_ids": [20 + (at * step) % 300 for at in range(400)]} for step in (3, 7)]
+    alone = [list(llm.generate([one], seeded, use_tqdm=False)[0].outputs[0].token_ids) for one in prompts]
+    together = [list(out.outputs[0].token_ids) for out in llm.generate(prompts, seeded, use_tqdm=False)]
+    print("SEEDED", alone == together, flush=True)
+
+    name = next(name for name in weights if name.endswith("layers.1.mlp.down_proj.weight"))
+    sent = send({other: tensor for other, tensor in weights.items() if other != name})
+    for word, call in {
+        "MISSING": lambda: llm.collective_rpc("medgrpo_compare_weights", kwargs={"sent": sent}),
+        "ASLEEP": lambda: llm.wake_up(tags=["kv_cache"]),
+    }.items():
+        try:
+            call()
+        except Exception as error:
+            print(word, " ".join(str(error).split()), flush=True)
+
+    started = time.monotonic()
+    try:
+        send({name: weights[name][:1]})
+    except weight_watch.WeightTransferError as error:
+        print("BROKEN", time.monotonic() - started < 30, " ".join(str(error).split()), flush=True)
+    os._exit(0)  # what is left waits for vLLM, which has nothing more to say
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
