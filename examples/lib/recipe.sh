@@ -34,7 +34,7 @@ FREEZE_VISION=${FREEZE_VISION:-false} # unpublished: endoscopy is far from what 
 # [paper] for all parameters. Unpublished for adapters: they start as no change at all, and ten times is a common choice.
 if [[ $LORA_RANK == 0 ]]; then LR=${LR:-5e-7}; else LR=${LR:-5e-6}; fi
 : "${LORA_ALPHA:=$LORA_RANK}"
-[[ ! $N_GPUS =~ ^[0-9]+$ ]] || : "${SHM_GIB:=$((2 * N_GPUS))}"
+if [[ $N_GPUS =~ ^[1-9][0-9]*$ ]]; then : "${SHM_GIB:=$((2 * N_GPUS))}"; else : "${SHM_GIB:=2}"; fi
 
 # ---- helpers ---------------------------------------------------------------------------------------------------
 

@@ -174,7 +174,7 @@ class MedVidDataset(RLHFDataset):
     @classmethod
     async def process_multi_modal_info(cls, messages: list[dict], image_patch_size, config):
         """verl's hook: (images, videos, audios) of a chat, decoded once for all rollouts of a prompt."""
-        dtype = processing.pixel_type(config.get("medgrpo", None) or {})
+        dtype = processing.pixel_type((config or {}).get("medgrpo", None) or {})
         videos = await asyncio.get_running_loop().run_in_executor(None, clips_of, messages)
         for frames, _ in videos:
             processing.CACHE.cast(frames, dtype)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 
-from recipes.medgrpo.data.video import CLIPS, TEMPORAL_PATCH
+from data_preprocess.geometry import FRAMES_PER_TOKEN
 from recipes.medgrpo.planning import memory
 from recipes.medgrpo.planning.memory import GIB
 from recipes.medgrpo.planning.recipe_settings import Settings
@@ -57,7 +57,10 @@ def _rl(shape: Shape, settings: Settings, clip: Clip, here: float) -> dict[str, 
     replicas = here / settings.tensor_parallel
     prompts, agents = settings.prompts / settings.nodes, settings.agent_workers / settings.nodes
     width, height = clip.size
-    frames = 3 * width * height * (clip.frames + clip.frames % TEMPORAL_PATCH)
+    frames = 3 * width * height * (clip.frames + clip.frames % FRAMES_PER_TOKEN)
+    # It imports torch, for which `--help` need not wait.
+    from recipes.medgrpo.data.video import CLIPS
+
     known = CLIPS + math.ceil(prompts / agents)
     # A replica is asked about each prompt that one of its rollouts belongs to.
     asked = prompts * (1 if settings.one_replica else min(settings.rollouts, replicas)) / replicas

@@ -77,7 +77,7 @@ def last_line(error: BaseException) -> str:
 
 
 def mend_sender(module: ModuleType) -> None:
-    execute, sender = module.ServerAdapter._execute_method, module.BucketedWeightSender
+    execute, open_socket = module.ServerAdapter._execute_method, module.BucketedWeightSender._init_socket
 
     @functools.wraps(execute)
     async def _execute_method(self, method, *args, **kwargs):
@@ -86,13 +86,13 @@ def mend_sender(module: ModuleType) -> None:
             _REPLIES[self.zmq_handle] = None if reply is None else reply.future()
         return reply
 
-    class WatchedSender(sender):
-        def _init_socket(self) -> None:
-            super()._init_socket()
-            self.socket = WatchedSocket(self.socket, _REPLIES.get(self.zmq_handle))
+    @functools.wraps(open_socket)
+    def _init_socket(self):
+        open_socket(self)
+        self.socket = WatchedSocket(self.socket, _REPLIES.get(self.zmq_handle))
 
     module.ServerAdapter._execute_method = _execute_method
-    vars(module)["BucketedWeightSender"] = WatchedSender
+    module.BucketedWeightSender._init_socket = _init_socket
 
 
 def mend_worker(module: ModuleType) -> None:

@@ -16,11 +16,13 @@ from omegaconf import OmegaConf
 def shown(family, folder, rows) -> list:
     """What some rows become: the rollout's and the policy's frames (PPO), and every tensor of the SFT trainer."""
     from recipes.medgrpo.data.dataset import MedVidDataset, MedVidSFTDataset
+    from recipes.medgrpo.data.families import family_of
     from recipes.medgrpo.data.video import ClipCache, clips_of
 
     tokenizer, processor = family.processor.tokenizer, family.processor
     val, train = str(folder / "val.parquet"), str(folder / "train.parquet")
-    ppo = MedVidDataset(val, tokenizer, OmegaConf.create({"max_prompt_length": 1024}), processor)
+    data = {"max_prompt_length": 1024, "apply_chat_template_kwargs": family_of(processor).convention.template}
+    ppo = MedVidDataset(val, tokenizer, OmegaConf.create(data), processor)
     sft = MedVidSFTDataset([train], tokenizer, OmegaConf.create({"max_length": 1024}), processor)
     found = []
     for row in rows:
