@@ -23,7 +23,8 @@ Record = Mapping[str, Any]
 
 VOCABULARY: dict[str, Any] = json.loads(Path(__file__).with_name("vocabulary.json").read_text(encoding="utf-8"))
 
-NUMBER = r"\d++(?:\.\d++)?+"
+# In place of a possessive group, `(...)?+`, which Python before 3.11.5 reads wrongly (gh-106052).
+NUMBER = r"\d++(?:\.\d++|(?!\.\d))"
 """Digits of any script, a dot only with digits on both sides. Possessive: nothing that may follow begins with one."""
 START = r"(?<!\d)"
 """Before NUMBER: no second try from the middle of a run of digits, which would fail again, in quadratic time."""

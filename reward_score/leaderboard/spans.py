@@ -18,7 +18,7 @@ from .records import NUMBER, START, Record, frame_rate
 THRESHOLDS = (0.3, 0.5)
 
 _HYPHEN = re.compile(rf"{START}({NUMBER})\s*+-\s*+({NUMBER})")
-_UNIT = r"(?:s| seconds?+)?+"
+_UNIT = r"(?:s| seconds?+|(?!s| second))"
 _TO = re.compile(rf"{START}({NUMBER}){_UNIT}\s*+to\s*+({NUMBER}){_UNIT}", re.IGNORECASE)
 _CLOCK = re.compile(rf"{START}(\d++):(\d++):(\d++)\s++to\s++(\d++):(\d++):(\d++)")
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -81,3 +82,14 @@ def test_no_modules_import_each_other_in_a_circle():
         list(TopologicalSorter({module: imported(module) for module in modules()}).static_order())
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_no_pattern_is_one_that_some_pythons_read_wrongly():
+    """A possessive group, `(...)*+`, is matched wrongly by Python before 3.11.5, which Debian 12 has (gh-106052)."""
+    found = {
+        f"{file.relative_to(ROOT)}:{number}"
+        for file in modules().values()
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1)
+        if not line.lstrip().startswith("#") and re.search(r"[^(\\]\)(?:[?*+]|\{[0-9,]+\})\+", line)
+    }
+    assert found == set()
