@@ -101,6 +101,7 @@ def test_a_killed_run_goes_on_with_the_parts_that_are_there(annotations, wanted,
     assert not list(tmp_path.glob(".medvidbench-*/"))
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_one_line_and_the_next_run_goes_on(tmp_path, capsys):
     maker = [sys.executable, str(COMMAND.parent / "synthetic.py"), "--output", str(tmp_path / "set"), "--rows", "8000"]
     subprocess.run([*maker, "--no-frames"], check=True, capture_output=True)

@@ -242,6 +242,7 @@ def test_a_broken_venv_of_ours_is_made_anew(machine, change, said):
     assert not venv.exists()
 
 
+@pytest.mark.slow
 def test_a_changed_pin_is_installed_before_anything_runs(machine):
     finished_venv(machine)
     with open(machine.checkout / "constraints/cpu.txt", "a") as file:

@@ -263,6 +263,7 @@ def test_the_cpu_tests_pass_from_the_trees_alone(checkout, tmp_path, folder, nam
         assert found and all(path.is_relative_to(checkout) for path in found), package
 
 
+@pytest.mark.slow
 def test_a_run_script_composes_from_the_trees_alone(checkout):
     script = "recipe/medgrpo/run_medgrpo_qwen3_vl_4b.sh"
     done = run(checkout, "bash", script, "--cfg", "job", "--resolve")

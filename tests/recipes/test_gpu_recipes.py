@@ -47,6 +47,7 @@ def configs(printed) -> dict[str, dict]:
     return {script: yaml.safe_load(done.stdout) for script, done in printed.items()}
 
 
+@pytest.mark.slow
 def test_without_the_trainers_imports_the_same_is_composed(printed, tmp_path):
     assert composed(QWEN2_5, *PRINT, cwd=tmp_path).stdout == printed[QWEN2_5].stdout
 

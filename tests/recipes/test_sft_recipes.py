@@ -41,6 +41,7 @@ def configs(printed) -> dict[str, dict]:
     return {script: yaml.safe_load(text) for script, text in printed.items()}
 
 
+@pytest.mark.slow
 def test_without_the_trainers_imports_the_same_is_composed(printed, elsewhere):
     assert composed(QWEN2_5, *ASKED, cwd=elsewhere, **PATHS).stdout == printed[QWEN2_5]
 

@@ -68,6 +68,7 @@ async def judge_and_count(judge: Judge, candidates: list[str]) -> tuple[list[Jud
     return results, counters
 
 
+@pytest.mark.slow
 def test_every_sample_gets_its_true_score_or_a_typed_error_and_the_sums_are_the_endpoints(tmp_path):
     store, candidates = str(tmp_path / "store"), texts(SAMPLES)
     prices = {"prompt_price": 2.0, "completion_price": 8.0}
@@ -164,6 +165,7 @@ def in_threads(judges: list[Judge], orders: list[list[str]]) -> list[dict[str, J
         return list(threads.map(lambda one, texts: asyncio.run(work(one, texts)), judges, orders))
 
 
+@pytest.mark.slow
 def test_the_sums_of_four_judges_of_the_same_texts_are_the_endpoints(tmp_path):
     store, candidates = str(tmp_path / "store"), texts(SAMPLES)
     prices = {"prompt_price": 2.0, "completion_price": 8.0}

@@ -169,6 +169,7 @@ def test_schedules_that_make_no_sense_are_refused(plugged):
         OptimizerConfig(lr=1.0, lr_scheduler_type="square")
 
 
+@pytest.mark.slow
 def test_qwen3_vl_trains_packed_without_flash_attn_as_it_does_padded(qwen3_vl, tmp_path):
     """Two rows in one sequence under sdpa: neither sees the other, so losses and gradients are those of a batch."""
     if importlib.util.find_spec("flash_attn"):

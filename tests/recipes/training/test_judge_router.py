@@ -68,6 +68,7 @@ def score(address: str, answer: str) -> dict[str, float]:
     )
 
 
+@pytest.mark.slow
 def test_captions_are_judged_by_verls_reward_model_servers(server, router):
     result = score(router, "A grasper lifts the gallbladder.")
     (request,) = server.requests
