@@ -7,7 +7,7 @@ verl 0.9.1 sends weights to vLLM through `/tmp/rl-colocate-zmq-<Ray job>-replica
 (verl/workers/rollout/vllm_rollout/vllm_rollout.py:141 and utils.py, `_get_zmq_handle`). A job's number counts within
 its Ray cluster, and every run that starts a Ray of its own is job 01000000 there. A second run on the machine takes
 the first one's socket away: both wait for ever, or a server gets the other run's weights. The cluster's address is
-added to the number.
+added to the number. `upstream/fixes/weights_of_another_run` is what verl could take.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ at the worker's reply (:244). A worker that fails leaves without an acknowledgem
 raises the worker's error. A worker that neither answers nor ends is given up after `MEDGRPO_SYNC_TIMEOUT` seconds.
 
 With shared memory, the receiver's own clean-up then fails in the worker (`BufferError: cannot close exported pointers
-exist`, :340) and hides the cause. The worker raises the cause.
+exist`, :340) and hides the cause. The worker raises the cause. `upstream/fixes/weight_update_without_end` is what verl
+could take.
 """
 
 from __future__ import annotations
