@@ -84,7 +84,8 @@ ask_python() {
 }
 
 # launch OVERRIDES...: train, or only print the configuration. A stage sets its STAGE, how it STARTs (python, torchrun),
-# its MODULE with configuration, its CPU_OVERLAY, and `check_stage`, which adds what the stage lacks to ABSENT, and to PREFLIGHT.
+# its MODULE with configuration, its CPU_OVERLAY, and `check_stage`, which adds what the stage lacks to ABSENT, and to
+# PREFLIGHT.
 launch() {
   local from attempt
   export HYDRA_FULL_ERROR=1 VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin

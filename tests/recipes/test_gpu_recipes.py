@@ -125,6 +125,15 @@ def test_a_single_machine_never_joins_a_ray_cluster_that_happens_to_run(configs,
     assert configs[script]["ray_kwargs"]["ray_init"]["address"] == "local"
 
 
+def test_the_recipe_composes_for_a_machine_without_a_gpu(tmp_path):
+    """As `RECIPE=gpu bash examples/run_medgrpo.sh` starts it."""
+    done = composed(QWEN2_5, *PRINT, cwd=tmp_path, DEVICE="cpu", N_GPUS="2", JUDGE="offline")
+    assert done.returncode == 0, done.stderr[-2000:]
+    config = yaml.safe_load(done.stdout)
+    assert (config["trainer"]["device"], config["ray_kwargs"]["ray_init"]["address"]) == ("cpu", "local")
+    assert config["actor_rollout_ref"]["model"]["override_config"]["attn_implementation"] == "sdpa"
+
+
 def test_defaults_are_the_papers_tasks_and_judge(configs):
     config = configs[QWEN2_5]
     reward = config["reward"]["custom_reward_function"]["reward_kwargs"]

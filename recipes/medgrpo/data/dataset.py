@@ -34,11 +34,12 @@ from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.tokenizer import build_multimodal_processor_inputs
 
+from data_preprocess.geometry import FRAMES_PER_TOKEN
 from recipes.medgrpo.data import processing
 from recipes.medgrpo.data.families import FAMILIES, family_of
 from recipes.medgrpo.data.rows import DataError, Rows
 from recipes.medgrpo.data.schedule import balanced_order, choose_rows
-from recipes.medgrpo.data.video import TEMPORAL_PATCH, ClipCache, clips_of
+from recipes.medgrpo.data.video import ClipCache, clips_of
 
 TURN_END = "<|im_end|>\n"
 """What Qwen's chat templates end a turn with."""
@@ -105,7 +106,7 @@ def check_shown(row: Mapping[str, Any], processor: Any) -> None:
         if made_for != family.name:
             raise ValueError(f"made for {made_for}, the model is {family.name}: preprocess again")
         for video in row["videos"]:
-            frames = len(video["video"]) + -len(video["video"]) % TEMPORAL_PATCH
+            frames = len(video["video"]) + -len(video["video"]) % FRAMES_PER_TOKEN
             family.check_size(processor.video_processor, frames, tuple(extra["processed_size"]))
     except ValueError as error:
         raise DataError(f"row {extra['index']}: {error}") from None

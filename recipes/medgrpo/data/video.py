@@ -21,10 +21,8 @@ import numpy as np
 import torch
 
 from data_preprocess.frames import UNREADABLE, open_picture, resized, rgb
+from data_preprocess.geometry import FRAMES_PER_TOKEN
 from recipes.medgrpo.files import InputError
-
-# The temporal patch of both model families spans two frames.
-TEMPORAL_PATCH = 2
 
 # Frame numbers a second, where every frame has its own time.
 TICKS = 1e6
@@ -111,7 +109,7 @@ def _decode(video: dict) -> tuple[torch.Tensor, dict]:
     if len(sizes := sorted({found for _, found in read})) > 1:
         raise FrameReadError(f"{paths[0]}: the frames of this clip differ in size: {sizes}")
     # A copy of the last frame has the last frame's time.
-    picks = list(range(len(frames))) + [len(frames) - 1] * (-len(frames) % TEMPORAL_PATCH)
+    picks = list(range(len(frames))) + [len(frames) - 1] * (-len(frames) % FRAMES_PER_TOKEN)
     frames = [frames[at] for at in picks]
     fps, times = float(video["sample_fps"]), picks
     if seconds := video.get("frame_seconds"):
