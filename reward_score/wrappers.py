@@ -24,8 +24,10 @@ _TOKEN = re.compile(
     r"<\|[A-Za-z0-9_]{1,40}\|>|</?(?:s|tool_call|eos|bos|pad|unk|(?:start|end)_of_turn)>|\[/?INST\]", re.IGNORECASE
 )
 _ROLE_MARK = re.compile(
-    r"^[ \t]{0,4}(?:(?:assistant|user|system|human|gpt)[ \t]{0,2}(?::[ \t]{0,4}|$))+", re.IGNORECASE | re.MULTILINE
+    r"(?!\A[a-z]+\Z)^[ \t]{0,4}(?:(?:assistant|user|system|human|gpt)[ \t]{0,2}(?::[ \t]{0,4}|$))+",
+    re.IGNORECASE | re.MULTILINE,
 )
+"""A speaker's name before a colon or alone on its line. A text of one word is no mark: it may be an event's caption."""
 _CONTROL_CHAR = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufffd]")
 # What is not seen: soft hyphens, zero-width characters, marks of direction, variation selectors, tags, private use.
 _INVISIBLE = re.compile(

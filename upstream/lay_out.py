@@ -31,7 +31,7 @@ ROOMS = ("recipes/medgrpo", "reward_score", "data_preprocess", "examples", "test
 TREES = ("verl", "verl-recipe")
 MARKERS = """\
 [pytest]
-addopts = --strict-markers
+addopts = --strict-markers --hypothesis-profile=ci
 markers =
     slow: starts real training processes; minutes
     gpu: needs a CUDA device; skipped where none is

@@ -78,6 +78,7 @@ def run_tests(checkout: Path, folder: str, names: str, tmp_path: Path) -> dict[s
     """Run tests of the checkout; returns where each module that they imported lies."""
     (tmp_path / "witness.py").write_text(WITNESS)
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "witness"]
+    command.append("--hypothesis-profile=ci")  # the checkout's own configuration is verl's
     paths = {"PYTHONPATH": f"{checkout}{os.pathsep}{tmp_path}", "WITNESS_FILE": str(tmp_path / "modules.json")}
     done = run(checkout, *command, *(f"{folder}/{name}.py" for name in names.split()), **paths)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]

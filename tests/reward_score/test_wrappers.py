@@ -225,6 +225,7 @@ def test_the_last_answer_element_is_the_answer():
         "(Left) the liver, (right) the stomach.",
         "The hook cuts & coagulates...",
         "- The hook cuts.\n- The clip is placed.",
+        "User",
     ],
 )
 def test_an_honest_caption_is_left_as_it_is(text):
