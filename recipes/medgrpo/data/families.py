@@ -216,6 +216,10 @@ class Qwen35(Qwen3VL):
         "linear_num_value_heads": 4,
         "linear_key_head_dim": 32,
         "linear_value_head_dim": 32,
+        # Of the state in vLLM, as in the released models.
+        "mamba_ssm_dtype": "float32",
+        # Said twice: transformers reads it below, and vLLM here.
+        "partial_rotary_factor": 0.5,
         "rope_parameters": {
             "rope_type": "default",
             "rope_theta": 1e7,

@@ -55,7 +55,7 @@ def checksum(tensor: torch.Tensor) -> int:
 
 
 async def noted(weights: Any, dtype: torch.dtype, sent: Sent) -> AsyncIterator[tuple[str, torch.Tensor]]:
-    """The same weights; `sent` gets shape and checksum of each, in the type that vLLM holds it in."""
+    """The same weights; `sent` gets shape and checksum of each, in vLLM's type."""
     from verl.workers.rollout.utils import ensure_async_iterator
 
     async for name, weight in ensure_async_iterator(weights):
@@ -63,8 +63,10 @@ async def noted(weights: Any, dtype: torch.dtype, sent: Sent) -> AsyncIterator[t
         yield name, weight
 
 
-def compare(model: torch.nn.Module, sent: Mapping[str, tuple[list[int], int]]) -> int:
+def compare(model: torch.nn.Module, sent: Mapping[str, tuple[list[int], int]], dtype: torch.dtype) -> int:
     """How many tensors of a vLLM model were compared with what was sent, all of them equal.
+
+    vLLM keeps some tensors in float32 whatever its type: they are compared as rounded to `dtype`, as what was sent is.
 
     Raises:
         WeightError: some differ, or nothing was sent for them.
@@ -105,7 +107,7 @@ def compare(model: torch.nn.Module, sent: Mapping[str, tuple[list[int], int]]) -
             if rows.numel() != torch.Size(shape).numel():
                 continue
             compared += 1
-            if checksum(rows) != expected:
+            if checksum(rows.to(dtype) if rows.is_floating_point() else rows) != expected:
                 differ.append(name)
     if unsent or differ:
         found = [f"{len(differ)} of {compared} tensors differ: {', '.join(differ[:4])}"] if differ else []
@@ -132,7 +134,7 @@ def mend_sender(module: ModuleType) -> None:
 
 def mend_worker(module: ModuleType) -> None:
     def medgrpo_compare_weights(self, sent: Mapping[str, tuple[list[int], int]]) -> None:
-        compared = compare(self.model_runner.model, sent)
+        compared = compare(self.model_runner.model, sent, self.model_runner.model_config.dtype)
         logger.info("weights: %d tensors sent, %d compared, all equal", len(sent), compared)
 
     module.vLLMColocateWorkerExtension.medgrpo_compare_weights = medgrpo_compare_weights

@@ -5,15 +5,20 @@
 
     python one_server.py MODEL
 
-Prints a line for each thing that happened: `WHOLE`, `SEEDED`, `MISSING`, `ASLEEP` and `BROKEN`.
+Prints a line for each thing that happened: `WHOLE`, `SEEDED`, `MEMORY`, `MISSING`, `ASLEEP` and `BROKEN`.
 """
 
 import asyncio
 import os
 import sys
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 
+import psutil
+
+WARM, WATCHED = 100, 300
+"""Requests before memory is looked at, and those over which it is."""
 HANDLE = "ipc:///tmp/rl-colocate-zmq-one_server-replica-0-rank-0.sock"
 
 
@@ -23,14 +28,17 @@ def main(model: str) -> None:
     import torch
     import verl  # noqa: F401  loads the plugin
     from safetensors.torch import load_file
+    from transformers import AutoConfig, AutoTokenizer
     from verl.workers.rollout.vllm_rollout import vllm_rollout
     from vllm import LLM, SamplingParams
 
     from recipes.medgrpo.rollout import weight_check, weight_watch
 
+    # vLLM's kernel for CPUs of layers with a state knows no other.
+    dtype = "bfloat16" if AutoConfig.from_pretrained(model).model_type == "qwen3_5" else "float32"
     llm = LLM(
         model=model,
-        dtype="float32",
+        dtype=dtype,
         load_format="dummy",
         enforce_eager=True,
         enable_sleep_mode=True,
@@ -40,6 +48,7 @@ def main(model: str) -> None:
         max_num_batched_tokens=256,
         kv_cache_memory_bytes=1 << 27,
         limit_mm_per_prompt={"image": 0, "video": 1},
+        mm_processor_cache_gb=0.01,  # full after a hundred clips, as 4 GB are in a long training
         skip_mm_profiling=True,
         distributed_executor_backend="mp",
         worker_extension_cls="verl.workers.rollout.vllm_rollout.utils.vLLMColocateWorkerExtension",
@@ -54,7 +63,7 @@ def main(model: str) -> None:
         reply = pool.submit(llm.collective_rpc, "update_weights_from_ipc", kwargs={"use_shm": True})
         weight_watch._REPLIES[HANDLE] = reply
         sender = vllm_rollout.BucketedWeightSender(HANDLE, bucket_size_mb=1, use_shm=True)
-        asyncio.run(sender.async_send_weights(weight_check.noted(iter(tensors.items()), torch.float32, sent)))
+        asyncio.run(sender.async_send_weights(weight_check.noted(iter(tensors.items()), getattr(torch, dtype), sent)))
         reply.result(timeout=60)
         return sent
 
@@ -69,6 +78,23 @@ def main(model: str) -> None:
     alone = [list(llm.generate([one], seeded, use_tqdm=False)[0].outputs[0].token_ids) for one in prompts]
     together = [list(out.outputs[0].token_ids) for out in llm.generate(prompts, seeded, use_tqdm=False)]
     print("SEEDED", alone == together, flush=True)
+
+    rng = torch.Generator().manual_seed(0)
+    mark = AutoTokenizer.from_pretrained(model).encode("<|vision_start|><|video_pad|><|vision_end|>")
+    times = {"fps": 1.0, "frames_indices": list(range(8)), "total_num_frames": 8, "duration": 8.0}
+    times |= {"video_backend": "frames", "do_sample_frames": False}
+
+    def ask(count: int) -> float:
+        """Answer that many prompts, each with a clip of its own; the megabytes that all processes then hold."""
+        for _ in range(0, count, 4):
+            clips = [torch.randint(256, (8, 3, 64, 64), generator=rng, dtype=torch.uint8).numpy() for _ in range(4)]
+            asked = [{"prompt_token_ids": [20, *mark, 21], "multi_modal_data": {"video": [(c, times)]}} for c in clips]
+            assert all(out.outputs[0].token_ids for out in llm.generate(asked, seeded, use_tqdm=False))
+        own = psutil.Process()
+        return sum(one.memory_info().rss for one in (own, *own.children(recursive=True))) / 1e6
+
+    before = ask(WARM)
+    print("MEMORY", ask(WATCHED) - before, flush=True)
 
     name = next(name for name in weights if name.endswith("layers.1.mlp.down_proj.weight"))
     sent = send({other: tensor for other, tensor in weights.items() if other != name})
@@ -86,8 +112,16 @@ def main(model: str) -> None:
         send({name: weights[name][:1]})
     except weight_watch.WeightTransferError as error:
         print("BROKEN", time.monotonic() - started < 30, " ".join(str(error).split()), flush=True)
-    os._exit(0)  # what is left waits for vLLM, which has nothing more to say
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    status = 1
+    try:
+        main(sys.argv[1])
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    # vLLM's processes wait for ever after a worker has broken, and whoever reads this script's output waits for them.
+    for process in psutil.Process().children(recursive=True):
+        process.kill()
+    os._exit(status)

@@ -58,7 +58,11 @@ def sent(actor: dict[str, torch.Tensor], dtype: torch.dtype = WHOLE) -> dict:
 
 @pytest.mark.parametrize("dtype", [WHOLE, HALF])
 def test_equal_weights_are_equal_in_the_type_that_vllm_holds(actor, dtype):
-    assert compare(Held(actor, dtype), sent(actor, dtype)) == len(ACTOR)
+    assert compare(Held(actor, dtype), sent(actor, dtype), dtype) == len(ACTOR)
+
+
+def test_a_tensor_that_vllm_keeps_in_full_is_compared_as_rounded(actor):
+    assert compare(Held(actor, WHOLE), sent(actor, HALF), HALF) == len(ACTOR)
 
 
 @pytest.mark.parametrize("name", ACTOR)
@@ -67,7 +71,7 @@ def test_a_tensor_that_differs_in_one_bit_is_named(actor, name):
     flat = actor[name].flatten()
     flat[-1] = torch.nextafter(flat[-1], torch.tensor(9.0))
     with pytest.raises(WeightError, match=rf"1 of 5 tensors differ: {name}$"):
-        compare(held, sent(actor))
+        compare(held, sent(actor), WHOLE)
 
 
 def test_parts_of_one_matrix_in_each_others_place_differ(actor):
@@ -75,14 +79,14 @@ def test_parts_of_one_matrix_in_each_others_place_differ(actor):
     keys, values = "layer.k_proj.weight", "layer.v_proj.weight"
     actor[keys], actor[values] = actor[values], actor[keys]
     with pytest.raises(WeightError, match=f"2 of 5 tensors differ: {keys}, {values}"):
-        compare(held, sent(actor))
+        compare(held, sent(actor), WHOLE)
 
 
 def test_what_was_not_sent_is_named(actor):
     held = Held(actor, WHOLE)
     del actor["layer.norm.weight"]
     with pytest.raises(WeightError, match=r"1 of 4 were not sent: layer\.norm\.weight$") as caught:
-        compare(held, sent(actor))
+        compare(held, sent(actor), WHOLE)
     assert "\n" not in str(caught.value)
 
 
@@ -90,7 +94,7 @@ def test_what_vllm_has_no_place_for_is_not_compared(actor):
     """Without clips it has no vision tower."""
     held = Held(actor, WHOLE)
     actor |= {"visual.q_proj.weight": torch.ones(2, 2), "visual.norm.weight": torch.ones(2)}
-    assert compare(held, sent(actor)) == len(ACTOR)
+    assert compare(held, sent(actor), WHOLE) == len(ACTOR)
 
 
 def test_a_checksum_sees_every_place_of_a_tensor_of_several_chunks(monkeypatch):

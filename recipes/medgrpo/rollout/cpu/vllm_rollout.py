@@ -84,7 +84,9 @@ def mend_worker(module: ModuleType) -> None:
             for parameter in self.model_runner.model.parameters():
                 parameter.data.fill_(float("nan"))
         for cache in self.model_runner.kv_caches:
-            cache.fill_(STALE)
+            # A layer with a state has several.
+            for tensor in cache if isinstance(cache, list) else [cache]:
+                tensor.fill_(STALE)
         module.logger.info("asleep at level %d", level)
 
     def wake_up(self, tags: list[str] | None = None) -> None:
