@@ -14,7 +14,8 @@
 #   RECIPE=gpu OUTPUT_DIR=outputs/gpu bash examples/run_medgrpo.sh             # and the GPU recipes' configuration
 #   bash examples/run_medgrpo.sh --dry-run               # say which of the two it would run, and why
 #
-# A second call skips what is done, and GRPO resumes at its last checkpoint.
+# A second call skips what is done, and GRPO resumes at its last checkpoint. With more STEPS a run that is complete goes
+# on from its last step.
 set -euo pipefail
 
 # Read whole before anything runs: bash follows later changes of a running script line by line.
@@ -221,7 +222,7 @@ main() {
   MEDGRPO_MODEL=$SFT
   if [[ -f $GRPO/data.pt && -f $GRPO/actor/huggingface/config.json ]]; then
     echo "already done"
-  elif [[ $RECIPE == gpu ]]; then
+  elif rm -rf eval/medgrpo eval/leaderboard pictures/training && [[ $RECIPE == gpu ]]; then  # of fewer steps, if there
     mkdir -p recipe/grpo/attempts
     [[ -L attempts ]] || { rmdir attempts && ln -s recipe/grpo/attempts attempts; }
     recipe grpo "$GPU_RECIPE" MODEL_PATH="$SFT" STATISTICS="$RUN/statistics.json" STEPS="$STEPS" SAVE_FREQ="$SAVE_FREQ" \

@@ -20,6 +20,11 @@ def test_qwen3_vl_goes_through_every_stage_and_says_why_it_cannot_go_on(tmp_path
     statistics = json.loads((run / "statistics.json").read_text())
     assert len(statistics["pairs"]) == PAIRS
 
+    # The schedule made two steps one epoch, at whose end the loader stands.
+    settings["STEPS"] = "3"
+    finish(start(run, log, **settings), log)
+    assert check_whole(run, 3)["resumed_from"] == 2
+
     # Frames that vanish under a finished preparation: every rollout fails, and the run must end instead of waiting.
     shutil.rmtree(run / "grpo")
     # The preprocessor would make them again, so its stage is taken for another run's.

@@ -5,8 +5,8 @@
 
     python -m recipes.medgrpo run_plan --run outputs/NAME model=qwen2_5_vl seed=0 steps=20
 
-A folder holds one run. Started again with the same settings it goes on; with others it is refused, because results of
-two runs would be mixed.
+A folder holds one run. Started again with the same settings it goes on, also with more steps; with others it is
+refused, because results of two runs would be mixed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,9 @@ def setting(text: str) -> tuple[str, Any]:
 
 
 def record(run: Path, plan: Mapping[str, Any]) -> None:
-    """Write the plan of a run; a plan that is there already must be the same.
+    """Write the plan of a run; a plan that is there already must be the same, or have fewer `steps`.
+
+    A summary of fewer steps is taken away: the run is not complete any more.
 
     Raises:
         InputError: the folder holds another run; the message names every setting that differs.
@@ -46,7 +48,10 @@ def record(run: Path, plan: Mapping[str, Any]) -> None:
     if not isinstance(found, dict):
         raise InputError(f"{file}: expected an object, found {found!r:.60}")
     names = [name for name in {**plan, **found} if plan.get(name) != found.get(name)]
-    if names:
+    if names == ["steps"] and (found.get("steps") or 0) < plan.get("steps", 0):
+        (run / "summary.json").unlink(missing_ok=True)
+        write_json(file, dict(plan))
+    elif names:
         differ = ", ".join(f"{name} {found.get(name, 'unset')!s} and not {plan.get(name, 'unset')!s}" for name in names)
         raise InputError(f"{run}: holds another run, with {differ}: choose another OUTPUT_DIR or remove it")
 

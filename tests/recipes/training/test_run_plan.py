@@ -28,6 +28,17 @@ def test_the_same_run_goes_on_and_another_is_refused_by_what_differs(tmp_path, c
     assert json.loads((tmp_path / "plan.json").read_text()) == {"seed": 0, "model": "qwen2_5_vl"}
 
 
+def test_a_run_goes_on_with_more_steps_and_not_with_fewer(tmp_path, capsys):
+    folder = ["--run", str(tmp_path), "seed=0"]
+    assert main([*folder, "steps=2"]) == 0
+    (tmp_path / "summary.json").write_text("{}")
+    assert main([*folder, "steps=3"]) == 0
+    assert json.loads((tmp_path / "plan.json").read_text()) == {"seed": 0, "steps": 3}
+    assert not (tmp_path / "summary.json").exists()
+    assert main([*folder, "steps=2"]) == 2
+    assert "steps 3 and not 2" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", ["[1]", "{", '"x"'])
 def test_a_plan_that_is_none_is_one_line(tmp_path, capsys, content):
     (tmp_path / "plan.json").write_text(content)
