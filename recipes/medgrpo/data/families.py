@@ -42,6 +42,7 @@ class Family:
         gpu_packages: what a training on GPUs needs beside the set that all families need, by distribution.
         vllm_mend: the function of `recipes.medgrpo.rollout.vllm_times` that makes times true in vLLM's module of this
             name; None: nothing is to be mended there.
+        vllm_cpu_dtype: in what type vLLM's build for CPUs serves the family where training is in float32.
     """
 
     name: ClassVar[str]
@@ -51,6 +52,7 @@ class Family:
     fp32_norms: ClassVar[bool]
     gpu_packages: ClassVar[tuple[str, ...]]
     vllm_mend: ClassVar[str | None]
+    vllm_cpu_dtype: ClassVar[str] = "float32"
 
     @property
     def convention(self) -> Convention:
@@ -233,6 +235,8 @@ class Qwen35(Qwen3VL):
     # The kernels of layers with a state. transformers' own rule takes their place, correctly (`packing`) and slowly.
     gpu_packages = ("flash-linear-attention",)
     vllm_mend = None
+    # The kernel for CPUs of layers with a state knows no other.
+    vllm_cpu_dtype = "bfloat16"
 
     def install_packing(self):
         from recipes.medgrpo.data import packing

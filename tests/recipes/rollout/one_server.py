@@ -32,10 +32,10 @@ def main(model: str) -> None:
     from verl.workers.rollout.vllm_rollout import vllm_rollout
     from vllm import LLM, SamplingParams
 
+    from recipes.medgrpo.data.families import FAMILIES
     from recipes.medgrpo.rollout import weight_check, weight_watch
 
-    # vLLM's kernel for CPUs of layers with a state knows no other.
-    dtype = "bfloat16" if AutoConfig.from_pretrained(model).model_type == "qwen3_5" else "float32"
+    dtype = FAMILIES[AutoConfig.from_pretrained(model).model_type].vllm_cpu_dtype
     llm = LLM(
         model=model,
         dtype=dtype,
