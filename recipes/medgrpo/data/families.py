@@ -52,7 +52,7 @@ class Family:
     fp32_norms: ClassVar[bool]
     gpu_packages: ClassVar[tuple[str, ...]]
     vllm_mend: ClassVar[str | None]
-    vllm_cpu_dtype: ClassVar[str] = "float32"
+    vllm_cpu_dtype: ClassVar[str]
 
     @property
     def convention(self) -> Convention:
@@ -141,6 +141,7 @@ class Qwen25VL(Family):
     fp32_norms = False
     gpu_packages = ()
     vllm_mend = "mend_seconds_of_patches"
+    vllm_cpu_dtype = "float32"
 
     def install_positions(self):
         from recipes.medgrpo.data import positions
@@ -181,6 +182,7 @@ class Qwen3VL(Family):
     fp32_norms = False
     gpu_packages: ClassVar[tuple[str, ...]] = ()
     vllm_mend: ClassVar[str | None] = "mend_written_clips"
+    vllm_cpu_dtype = "float32"
 
     def vision_positions(self, model, ids, types, grids, attention, seconds):
         return model.model.get_rope_index(

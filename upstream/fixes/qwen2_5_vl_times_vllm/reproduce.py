@@ -38,12 +38,12 @@ with tempfile.TemporaryDirectory() as folder:
     names = ["Qwen2_5_VLForConditionalGeneration"]
     Qwen2_5_VLConfig(text_config=text, vision_config=vision, architectures=names, **marks).save_pretrained(folder)
     served = MULTIMODAL_REGISTRY.create_processor(ModelConfig(model=folder, dtype="bfloat16"))
-found = []
-for fps in (0.5, 1.0, 2.0):
-    metadata = {"fps": fps, "total_num_frames": 6, "frames_indices": list(range(6))}
-    video = (np.zeros((6, 56, 56, 3), dtype=np.uint8), metadata)
-    ids = made.tokenizer.encode("<|vision_start|><|video_pad|><|vision_end|>when?")
-    out = served(ids, mm_items=served.info.parse_mm_data({"video": [video]}))
-    found.append(out["mm_kwargs"]["video"][0]["second_per_grid_ts"].data.item())
-    print(f"{fps} fps: {found[-1]} seconds a patch of two frames, expected {2 / fps}")
+    found = []
+    for fps in (0.5, 1.0, 2.0):
+        metadata = {"fps": fps, "total_num_frames": 6, "frames_indices": list(range(6))}
+        video = (np.zeros((6, 56, 56, 3), dtype=np.uint8), metadata)
+        ids = made.tokenizer.encode("<|vision_start|><|video_pad|><|vision_end|>when?")
+        out = served(ids, mm_items=served.info.parse_mm_data({"video": [video]}))
+        found.append(out["mm_kwargs"]["video"][0]["second_per_grid_ts"].data.item())
+        print(f"{fps} fps: {found[-1]} seconds a patch of two frames, expected {2 / fps}")
 sys.exit(len(set(found)) == 1)
