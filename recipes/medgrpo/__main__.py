@@ -23,6 +23,7 @@ from pathlib import Path
 COMMANDS: dict[str, dict[str, str]] = {
     "Data": {
         "synthetic": "data_preprocess.synthetic",
+        "curate": "data_preprocess.curate",
         "medvidbench": "data_preprocess.medvidbench",
         "tiny_model": "recipes.medgrpo.tiny_model",
     },
