@@ -16,8 +16,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 NO_SIGNAL = (
     *("normalization.py", "statistics.py", "bootstrap.py", "leaderboard"),  # what is done with signals later
-    *("judge/store", "judge/limits.py", "judge/flights.py"),  # when a judge is asked
-    *("judge/keys.py", "judge/metering.py", "judge/prices.py", "judge/__main__.py"),  # and what it costs
+    *("paid_call/store", "paid_call/limits.py", "paid_call/flights.py"),  # when a judge is asked
+    *("paid_call/keys.py", "paid_call/metering.py", "paid_call/prices.py", "paid_call/usage.py"),  # and what it costs
+    *("judge/metering.py", "judge/__main__.py"),
     "similarity/server.py",  # a server is known by its vectors
 )
 """Sources of `reward_score` that cannot change a raw signal: a change of theirs must not have answers scored again."""

@@ -9,6 +9,7 @@ words and needs nothing, `AveragedJudge` averages several; `make_judge` makes wh
 without a call; a blank reference is bad data (`reward_score.errors.BadGroundTruth`).
 """
 
+from ..paid_call import Usage
 from .client import Judge
 from .errors import (
     JudgeBudgetExceeded,
@@ -21,7 +22,7 @@ from .errors import (
     JudgeUnavailable,
     JudgeUnproven,
 )
-from .judgement import DIMENSIONS, Judgement, Usage
+from .judgement import DIMENSIONS, Judgement
 from .make import make_judge
 from .offline import OfflineJudge
 from .panel import AveragedJudge

@@ -24,9 +24,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from .errors import JudgeError
-from .metering import FAILED
-from .store.maintenance import prune, statistics, verdict_lines
+from ..paid_call import CallError
+from ..paid_call.metering import FAILED
+from ..paid_call.store.maintenance import prune, reply_lines, statistics
 
 
 def statistics_lines(found: dict[str, Any]) -> list[str]:
@@ -106,9 +106,9 @@ def run(args: argparse.Namespace) -> None:
         found = statistics(args.store)
         print(json.dumps(found, indent=2) if args.json else "\n".join(statistics_lines(found)))
     elif args.use == "export" and args.output:
-        print(f"{args.output}: {write_lines(args.output, verdict_lines(args.store))} verdicts")
+        print(f"{args.output}: {write_lines(args.output, reply_lines(args.store))} verdicts")
     elif args.use == "export":
-        sys.stdout.writelines(verdict_lines(args.store))
+        sys.stdout.writelines(reply_lines(args.store))
     else:
         chosen = {name: vars(args)[name] for name in ("model", "prompt", "max_mb", "dry_run")}
         removed = prune(args.store, older_than_days=args.older_than, **chosen)
@@ -125,8 +125,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("judge: interrupted", file=sys.stderr)
         return 130
-    except (JudgeError, OSError) as error:
-        print(f"judge: error: {str(error).removeprefix('judge: ')}", file=sys.stderr)
+    except (CallError, OSError) as error:
+        print(f"judge: error: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -2,61 +2,44 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """A judge behind an OpenAI-compatible endpoint: a hosted model, a local one under ``vllm serve``, or verl's own.
 
-Every pair is judged once: the store keeps what was judged, and who asks for what is being judged waits for it. A
-failure is never kept. The owner of a store asks the endpoint for all who share it.
-
-One `Judge` may be used from several event loops and threads. The key appears in no ``repr``, message, log, store or
-exception of ours: exceptions of the client library, which hold the request, are not chained.
+What is common to all paid calls is in `reward_score.paid_call`: every pair is judged once, within limits that hold for
+all who share a store.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
-import threading
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from ..errors import BadGroundTruth
-from .attempts import Attempts, Outcome
+from ..paid_call import Caller, CallError, Chat, Usage
+from ..paid_call.store import MAX_MB
 from .bribery import find_attack
-from .errors import JudgeError, JudgeSettingsError, JudgeUnavailable
-from .judgement import DIMENSIONS, HIGHEST, LOWEST, Judgement, Usage
+from .errors import JudgeError, JudgeSettingsError, judges_failures, of_judge
+from .judgement import DIMENSIONS, HIGHEST, LOWEST, Judgement
 from .options import Options
-from .prompting import clean, load_prompt
-from .store import MAX_MB, RayStore, Store, open_store
-
-CACHED, SHARED = "cache_hits", "shared"
-"""Counters of verdicts that were kept before, and that somebody else was about to give."""
-LOCAL_NAMES = {"calls": "requests"}
-"""Counters of the store whose names in `Judge.counters` are others."""
+from .prompting import clean, load_prompt, messages, new_nonce, response_format
+from .verdict import parse_verdict
 
 
-class Judge:
+class Judge(Caller):
     """Comparative five-dimension judge on an OpenAI-compatible chat endpoint.
 
     Args:
         base_url, api_key, model: see `Options`.
-        store: a folder for verdicts, budget and counters, which one process at a time has; all tasks and actors of a
-            Ray cluster share it, and its limits. None: nothing is shared or kept.
-        max_mb: megabytes of verdicts in the store; above, those go that were not used for longest.
+        store, max_mb: as in `Caller`.
         options: of `Options`.
 
     Attributes:
         name: model and prompt version, as in every `Judgement`.
-        store: where it counts, see `open_store`.
-        counters: what this judge did: ``judgements`` (verdicts given), ``requests``, ``retries``, ``blank``,
-            ``cache_hits``, ``shared``, ``attacks``, and failures by error name. Without those that are 0.
-        usage: tokens and requests so far, those of failed judgements included.
-        asks: what decides about a verdict besides the texts: judges with the same share their verdicts.
-        price_known: whether `cost_usd` is what was spent, and not 0 for want of a price.
+        counters: those of `Caller`, with ``judgements`` (verdicts given), ``blank`` and ``attacks``.
 
     Raises:
         JudgeSettingsError: no key, no model, or a setting out of range.
     """
+
+    GIVEN = "judgements"
 
     def __init__(
         self,
@@ -68,22 +51,17 @@ class Judge:
         max_mb: float = MAX_MB,
         **options: Any,
     ) -> None:
-        self._options = Options(base_url=base_url or "", api_key=api_key, model=model or "", **options)
-        try:
-            self._prompt = load_prompt(self._options.prompt)
-        except (ValueError, OSError) as error:
-            raise JudgeSettingsError(f"judge: prompt: {error}") from None
-        self._attempts = Attempts(self._options, self._prompt, self._count)
-        self.base_url, self.model = self._options.base_url, self._options.model
-        self.name = f"{self.model}/{self._prompt.version}"
-        self.price_known = self._options.prices is not None
-        # What decides about a verdict besides the texts. The endpoint's address does not: the same model may move.
-        how = [self._options.temperature, self._options.max_tokens, dict(self._options.extra_body or {})]
-        self.asks = [self.model, self._prompt.version, self._prompt.digest, *how]
-        self.counters: Counter[str] = Counter()
-        self.usage = Usage()
-        self._lock = threading.Lock()
-        self.store = open_store(store, max_mb)
+        with judges_failures():
+            given = Options(base_url=base_url or "", api_key=api_key, model=model or "", **options)
+            try:
+                self._prompt = load_prompt(given.prompt)
+            except (ValueError, OSError) as error:
+                raise JudgeSettingsError(f"judge: prompt: {error}") from None
+            self._max_chars = given.max_candidate_chars
+            self.name = f"{given.model}/{self._prompt.version}"
+            how = [given.temperature, given.max_tokens, dict(given.extra_body or {})]
+            asks = [given.model, self._prompt.version, self._prompt.digest, *how]
+            super().__init__(given, asks=asks, schema=response_format(), store=store, max_mb=max_mb)
 
     @classmethod
     def for_router(cls, address: str, model: str | None = None, **settings: Any) -> Judge:
@@ -101,14 +79,6 @@ class Judge:
         """
         router = {"api_key": "none", "structured": True, "prompt_price": 0.0, "completion_price": 0.0}
         return cls(f"http://{address}/v1", model=model, **{**router, **settings})
-
-    def __repr__(self) -> str:
-        return f"Judge(base_url={self.base_url!r}, model={self.model!r})"
-
-    @property
-    def cost_usd(self) -> float:
-        """Dollars spent by this judge so far, as far as the endpoint counted tokens; 0 without known prices."""
-        return self._options.cost_usd(self.usage)
 
     async def score(self, prediction: str, reference: str, *, task: str, question: str | None = None) -> Judgement:
         """Judge how close ``prediction`` is to ``reference``.
@@ -131,93 +101,30 @@ class Judge:
             raise BadGroundTruth("the reference text is blank: expected a description")
         if find_attack(prediction):
             self._count({"attacks": 1})
-        candidate = clean(prediction)[: self._options.max_candidate_chars]
+        candidate = clean(prediction)[: self._max_chars]
         if not candidate:
-            self._count({"judgements": 1, "blank": 1})
+            self._count({self.GIVEN: 1, "blank": 1})
             return Judgement.lowest(self.name, Usage())
         texts = {"candidate": candidate, "reference": reference, "task": task, "question": question}
-        if isinstance(self.store, RayStore):
-            outcome = await self._asked_of_the_owner(self.store, texts)
-        else:
-            outcome = await self.verdict(texts)
-        how = {outcome.how: 1} if outcome.how else {}
-        if isinstance(outcome.result, JudgeError):
-            self._count({f"failed/{type(outcome.result).__name__}": 1, **how})
-            raise outcome.result
-        self._count({"judgements": 1, **how})
-        return Judgement(**outcome.result, judge=self.name, usage=outcome.usage)
+        scores, usage = await self.ask(texts)
+        return Judgement(**scores, judge=self.name, usage=usage)
 
-    async def verdict(self, texts: Mapping[str, Any]) -> Outcome:
-        """The outcome for cleaned texts (``candidate``, ``reference``, ``task``, ``question``) in the store's owner.
+    def compose(self, question: Mapping[str, Any]) -> tuple[Chat, Callable[[str], dict[str, Any]]]:
+        nonce = new_nonce()
+        return messages(self._prompt, nonce=nonce, **question), partial(parse_verdict, nonce=nonce)
 
-        Only what is asked of the endpoint is counted. No JudgeError is raised.
-        """
-        store = self.store
-        assert isinstance(store, Store)
-        if not self._options.cache:
-            return await self._attempts.ask(store, dict(texts))
-        key = self._key_of(texts)
-        while (kept := self._kept(store, key)) is None:
-            (outcome, judge), begun = await store.flights.share(key, lambda: self._kept_or_asked(store, key, texts))
-            if not begun:
-                return outcome
-            if not isinstance(outcome.result, JudgeError):
-                return Outcome(outcome.result, Usage(), outcome.how or SHARED)
-            if judge is self:
-                # Each caller raises an error of its own, and only the first one's tells what was spent.
-                return Outcome(type(outcome.result)(str(outcome.result)), Usage(), SHARED)
-            # Another judge failed, which may have less patience or another endpoint.
-        return kept
+    def key_of(self, question: Mapping[str, Any]) -> list[Any]:
+        return [question["task"], clean(question["question"] or ""), question["reference"], question["candidate"]]
 
-    def _kept(self, store: Store, key: str) -> Outcome | None:
-        try:
-            kept = store.get(key)
-        except JudgeError as error:
-            return Outcome(error, Usage())
-        if kept is None:
-            return None
-        scores: dict[str, Any] = {name: kept.get(name) for name in DIMENSIONS}
-        if not all(type(score) is int and LOWEST <= score <= HIGHEST for score in scores.values()):
-            return Outcome(JudgeUnavailable("judge: the store holds a verdict that is none of ours"), Usage())
-        self._attempts.answered = True
-        return Outcome(scores, Usage(), CACHED)
+    def topic(self, question: Mapping[str, Any]) -> dict[str, str]:
+        return {"prompt": self._prompt.version, "task": question["task"]}
 
-    async def _kept_or_asked(self, store: Store, key: str, texts: Mapping[str, Any]) -> tuple[Outcome, Judge]:
-        if (kept := self._kept(store, key)) is not None:  # by another thread, meanwhile
-            return kept, self
-        outcome = await self._attempts.ask(store, dict(texts))
-        if not isinstance(outcome.result, JudgeError):
-            # A verdict that was paid for counts, kept or not: with a store that is broken nothing more is admitted.
-            with contextlib.suppress(JudgeError):
-                about = {"model": self.model, "prompt": self._prompt.version, "task": texts["task"]}
-                store.put(key, outcome.result, about)
-        return outcome, self
+    def kept(self, reply: dict[str, Any]) -> dict[str, Any] | None:
+        scores = {name: reply.get(name) for name in DIMENSIONS}
+        return scores if all(type(score) is int and LOWEST <= score <= HIGHEST for score in scores.values()) else None
 
-    async def _asked_of_the_owner(self, store: RayStore, texts: Mapping[str, Any]) -> Outcome:
-        try:
-            outcome = await store.verdict(Judge, asdict(self._options), texts)
-        except JudgeError as error:
-            return Outcome(error, error.usage)
-        usage = outcome.usage
-        with self._lock:  # the store has counted it already
-            self.counters += Counter(requests=usage.requests, retries=max(0, usage.requests - 1))
-            self.usage += usage
-        return outcome
+    def is_long(self, question: Mapping[str, Any]) -> bool:
+        return len(question["candidate"]) > len(question["reference"])
 
-    async def aclose(self) -> None:
-        """Close the connections of the running event loop; the judge stays usable."""
-        await self._attempts.endpoint.aclose()
-
-    def _key_of(self, texts: Mapping[str, Any]) -> str:
-        question = clean(texts["question"] or "")
-        asked = [*self.asks, texts["task"], question, texts["reference"], texts["candidate"]]
-        return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
-
-    def _count(self, counts: Mapping[str, int], usage: Usage | None = None, answered: bool | None = None) -> None:
-        with self._lock:
-            for name, number in counts.items():
-                if number and not name.endswith("_tokens"):
-                    self.counters[LOCAL_NAMES.get(name, name.removeprefix("failed/"))] += number
-            if usage:
-                self.usage += usage
-        self.store.count(self.model, counts, *[] if answered is None else [answered])
+    def failure(self, error: CallError) -> JudgeError:
+        return of_judge(error)

@@ -5,29 +5,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+from ..paid_call.usage import Usage
 
 DIMENSIONS = ("terminology", "instruments_anatomy", "specificity", "procedure_context", "action_state")
 """The five judged dimensions, in the order of the MedGRPO paper."""
 LOWEST, HIGHEST = 1, 5
 """The scale of every dimension, both ends included."""
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What judgements cost: tokens as the endpoint counted them, and HTTP requests, failed ones included."""
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    requests: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(*(one + more for one, more in zip(astuple(self), astuple(other), strict=True)))
-
-    def cost_usd(self, prompt_price: float, completion_price: float) -> float:
-        """Dollars, at prices in dollars per million tokens."""
-        return (self.prompt_tokens * prompt_price + self.completion_tokens * completion_price) / 1e6
 
 
 @dataclass(frozen=True)

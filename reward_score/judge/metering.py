@@ -1,45 +1,15 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""From a lane's cumulative counters to the metrics of one training step. Pure.
-
-Latencies are counted in buckets, so that histograms of many processes add up: ten to a factor of ten, from 1 ms to
-1000 s. What lies outside counts in the first or the last.
-"""
+"""From a lane's cumulative counters to the metrics of one training step. Pure."""
 
 from __future__ import annotations
 
-import math
-from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from itertools import accumulate
+from collections.abc import Mapping
 
-LATENCY = "latency/"
-"""Prefix of the histogram's counters; the bucket's number follows."""
-FAILED = "failed/"
-"""Prefix of the counters of judgements that ended in an error; the error's name follows."""
+from ..paid_call.metering import BUCKETS, FAILED, LATENCY, latency_quantile
+
 ANSWER_CAUSED = ("JudgeRefused", "JudgeMalformed")
-SHORTEST_S, PER_DECADE, DECADES = 1e-3, 10, 6
 QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99}
-
-
-def latency_bucket(seconds: float) -> str:
-    """Name of the counter for a call that took so long."""
-    place = math.floor(math.log10(max(seconds, SHORTEST_S) / SHORTEST_S) * PER_DECADE + 1e-9)
-    return f"{LATENCY}{min(place, DECADES * PER_DECADE - 1):02d}"
-
-
-def latency_quantile(counts: Sequence[float], share: float) -> float:
-    """Seconds that a share of the calls did not exceed, at most one bucket (26 %) off.
-
-    Args:
-        counts: calls by bucket, at least one in all.
-        share: above 0, to 1.
-    """
-    totals = list(accumulate(counts))
-    wanted = share * totals[-1]
-    place = bisect_left(totals, wanted)
-    within = (wanted - (totals[place] - counts[place])) / counts[place]
-    return SHORTEST_S * 10 ** ((place + within) / PER_DECADE)
 
 
 def metrics(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
@@ -54,7 +24,7 @@ def metrics(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str
     """
     change = {name: value - before.get(name, 0.0) for name, value in after.items()}
     found = {name: value for name, value in change.items() if not name.startswith(LATENCY)}
-    buckets = [change.get(f"{LATENCY}{place:02d}", 0.0) for place in range(DECADES * PER_DECADE)]
+    buckets = [change.get(f"{LATENCY}{place:02d}", 0.0) for place in range(BUCKETS)]
     if sum(buckets) > 0:
         for name, share in QUANTILES.items():
             found[f"latency_s/{name}"] = latency_quantile(buckets, share)

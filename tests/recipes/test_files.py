@@ -116,9 +116,9 @@ def sources(tmp_path, monkeypatch):
     [
         *[(name, True) for name in ("tasks.py", "answers.py", "temporal.py", "captions.py", "similarity/encoders.py")],
         *[(name, True) for name in ("judge/prompts/comparative.txt", "judge/verdict.py", "judge/offline.py")],
-        ("judge/failures.py", True),
-        *[(name, False) for name in ("normalization.py", "leaderboard/scoring.py", "judge/store/database.py")],
-        *[(name, False) for name in ("judge/limits.py", "judge/prices.py", "similarity/server.py")],
+        ("paid_call/failures.py", True),
+        *[(name, False) for name in ("normalization.py", "leaderboard/scoring.py", "paid_call/store/database.py")],
+        *[(name, False) for name in ("paid_call/limits.py", "paid_call/prices.py", "similarity/server.py")],
     ],
 )
 def test_answers_are_scored_again_when_a_raw_signal_may_have_changed(sources, name, counts):

@@ -38,7 +38,7 @@ def environment(monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("MEDGRPO_JUDGE_API_KEY", "key")
     # The commands have no option for it, and nobody needs to wait.
-    monkeypatch.setattr("reward_score.judge.attempts.random.uniform", lambda low, high: 0.0)
+    monkeypatch.setattr("reward_score.paid_call.attempts.random.uniform", lambda low, high: 0.0)
 
 
 class Echo:

@@ -26,8 +26,8 @@ from recipes.medgrpo.planning.machine import (  # noqa: E402
 )
 from recipes.medgrpo.preflight import check_lengths, main  # noqa: E402
 from recipes.medgrpo.training.checkpoints import TRACKER  # noqa: E402
-from reward_score.judge.limits import Estimate, Limits  # noqa: E402
-from reward_score.judge.store import open_store  # noqa: E402
+from reward_score.paid_call.limits import Estimate, Limits  # noqa: E402
+from reward_score.paid_call.store import open_store  # noqa: E402
 
 ROW = {"n": 8, "p25": 0.1, "p50": 0.2, "p75": 0.4, "iqr": 0.30000000000000004}
 

@@ -28,8 +28,8 @@ from reward_score.judge import (  # noqa: E402
     JudgeUnproven,
     Usage,
 )
-from reward_score.judge.endpoint import Endpoint  # noqa: E402
-from reward_score.judge.flights import Flights, PerLoop  # noqa: E402
+from reward_score.paid_call.endpoint import Endpoint  # noqa: E402
+from reward_score.paid_call.flights import Flights, PerLoop  # noqa: E402
 
 KEY = "sk-secret-0123456789abcdef"
 MODEL = "mock"

@@ -13,8 +13,8 @@ import time
 import pytest
 
 from reward_score.judge.__main__ import main
-from reward_score.judge.limits import Estimate, Limits
-from reward_score.judge.store import open_store
+from reward_score.paid_call.limits import Estimate, Limits
+from reward_score.paid_call.store import open_store
 
 KEYS = [(f"{number:064x}", "gpt" if number % 2 else "qwen") for number in range(10)]
 
@@ -189,8 +189,8 @@ def test_what_is_wrong_is_one_line_and_not_zero(tmp_path, capsys):
     assert cache("stats", tmp_path) == 2
 
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0].endswith("nowhere: no judge.sqlite here: expected a judge's store")
-    assert "judge.sqlite: file is not a database: expected a judge's store" in lines[1]
+    assert lines[0].endswith("nowhere: no judge.sqlite here: expected a store of paid calls")
+    assert "judge.sqlite: file is not a database: expected a store of paid calls" in lines[1]
     assert not (tmp_path / "nowhere").exists()
 
 

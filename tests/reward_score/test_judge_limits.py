@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from reward_score.judge.errors import JudgeBudgetExceeded, JudgeRateLimited, JudgeSettingsError, JudgeUnavailable
-from reward_score.judge.limits import Estimate, Lane, Limits
+from reward_score.paid_call.errors import CallBudgetExceeded, CallRateLimited, CallSettingsError, CallUnavailable
+from reward_score.paid_call.limits import Estimate, Lane, Limits
 
 FREE = Estimate(tokens=0, cost_usd=0.0)
 START = 1_700_000_000.0
@@ -38,7 +38,7 @@ def after(*outcomes):
     """A lane whose judgements were given (True) or failed (False)."""
     lane = Lane("m")
     for outcome in outcomes:
-        lane.judged(START, outcome)
+        lane.answered(START, outcome)
     return lane
 
 
@@ -145,7 +145,7 @@ def test_a_wait_that_is_too_long_reserves_nothing():
     lane = Lane("m")
     ask(lane, START, limits)
 
-    assert "60 s, longer than 59 s" in refused(lane, START, limits, error=JudgeRateLimited, within_s=59)
+    assert "60 s, longer than 59 s" in refused(lane, START, limits, error=CallRateLimited, within_s=59)
     assert ask(lane, START, limits, within_s=61)
 
 
@@ -174,7 +174,7 @@ def test_the_budget_counts_what_was_and_what_may_have_been_spent():
         lane.settle(ask(lane, START, limits, Estimate(0, 0.2)), 0, cost_usd)
 
     assert ask(deepcopy(lane), START, limits, Estimate(0, 0.2))
-    told = refused(lane, START, limits, Estimate(0, 0.21), error=JudgeBudgetExceeded)
+    told = refused(lane, START, limits, Estimate(0, 0.21), error=CallBudgetExceeded)
 
     for figure in ("$0.5000", "$0.1000 spent", "$0.2000 perhaps", "may cost $0.2100"):
         assert figure in told
@@ -188,12 +188,12 @@ def test_dollars_of_calls_under_way_are_waited_for_and_those_of_calls_without_a_
     assert ask(lane, START, limits, Estimate(0, 0.3)) is None
 
     lane.settle(under_way, None, None)
-    refused(lane, START, limits, Estimate(0, 0.3), error=JudgeBudgetExceeded)
+    refused(lane, START, limits, Estimate(0, 0.3), error=CallBudgetExceeded)
 
 
 def test_a_budget_of_nothing_allows_what_costs_nothing():
     assert ask(Lane("m"), START, Limits(budget_usd=0.0))
-    refused(Lane("m"), START, Limits(budget_usd=0.0), Estimate(1, 1e-6), error=JudgeBudgetExceeded)
+    refused(Lane("m"), START, Limits(budget_usd=0.0), Estimate(1, 1e-6), error=CallBudgetExceeded)
 
 
 # --- the breaker -----------------------------------------------------------------------------------------------------
@@ -206,22 +206,22 @@ def test_the_breaker_opens_above_its_share_of_a_full_window():
     assert ask(after(False, False, True, True), START, FRAGILE)
     assert ask(after(*[False] * 4, *[True] * 4), START, FRAGILE)
 
-    told = refused(after(True, False, False, False), START, FRAGILE, error=JudgeUnavailable)
+    told = refused(after(True, False, False, False), START, FRAGILE, error=CallUnavailable)
 
-    assert "3 of the last 4 judgements failed; no calls for 30 s" in told
+    assert "3 of the last 4 calls failed; no calls for 30 s" in told
 
 
 def opened():
     """A lane whose breaker opened just now."""
     lane = after(*[False] * 4)
-    refused(lane, START, FRAGILE, error=JudgeUnavailable)
+    refused(lane, START, FRAGILE, error=CallUnavailable)
     return lane
 
 
 def test_after_the_cooldown_one_trial_at_a_time():
     lane = opened()
 
-    refused(lane, START + 29.9, FRAGILE, error=JudgeUnavailable)
+    refused(lane, START + 29.9, FRAGILE, error=CallUnavailable)
     assert ask(lane, START + 30, FRAGILE).trial
     assert ask(lane, START + 30, FRAGILE) is None
 
@@ -229,10 +229,10 @@ def test_after_the_cooldown_one_trial_at_a_time():
 def test_a_given_judgement_closes_it_and_a_failed_one_opens_it_again():
     closed, again = opened(), opened()
 
-    closed.judged(START + 31, True)
+    closed.answered(START + 31, True)
     assert [ask(closed, START + 31, FRAGILE).trial for _ in range(9)] == [False] * 9
-    again.judged(START + 31, False)
-    refused(again, START + 60.9, FRAGILE, error=JudgeUnavailable)
+    again.answered(START + 31, False)
+    refused(again, START + 60.9, FRAGILE, error=CallUnavailable)
     assert ask(again, START + 61.1, FRAGILE).trial
 
 
@@ -240,9 +240,9 @@ def test_outcomes_of_calls_from_before_do_not_move_an_open_breaker():
     lane = opened()
 
     for outcome in (True, False, False):
-        lane.judged(START + 20, outcome)
+        lane.answered(START + 20, outcome)
 
-    refused(lane, START + 29, FRAGILE, error=JudgeUnavailable)
+    refused(lane, START + 29, FRAGILE, error=CallUnavailable)
     assert ask(lane, START + 30, FRAGILE).trial
 
 
@@ -270,5 +270,5 @@ def test_a_share_of_one_never_stops():
     ],
 )
 def test_settings_out_of_range_are_named(wrong):
-    with pytest.raises(JudgeSettingsError, match=f"judge: {next(iter(wrong))} is .*: expected"):
+    with pytest.raises(CallSettingsError, match=f"{next(iter(wrong))} is .*: expected"):
         Limits(**wrong)

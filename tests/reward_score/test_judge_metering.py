@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reward_score.judge.metering import latency_bucket, latency_quantile, metrics
-from reward_score.judge.prices import PRICES_FILE, price_of
+from reward_score.judge.metering import metrics
+from reward_score.paid_call.metering import latency_bucket, latency_quantile
+from reward_score.paid_call.prices import PRICES_FILE, price_of
 
 
 def histogram(seconds):

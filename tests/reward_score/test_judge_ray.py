@@ -14,7 +14,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from fast_judge_endpoint import FastJudge  # noqa: E402
 from mock_judge_server import true_scores  # noqa: E402
 
-from reward_score.judge.store.maintenance import statistics  # noqa: E402
+from reward_score.paid_call.store.maintenance import statistics  # noqa: E402
 
 WORKERS, SAME, OWN, PER_MINUTE = 3, 30, 60, 3_000
 IN_FLIGHT = 16
@@ -24,8 +24,9 @@ REFERENCE = "The hook dissects the cystic duct."
 PROGRAM = '''
 import asyncio, json, os, signal, sys, time
 import ray
-from reward_score.judge import Judge, JudgeError, JudgeSettingsError
-from reward_score.judge.store.maintenance import statistics
+from reward_score.judge import Judge
+from reward_score.paid_call import CallError, CallSettingsError
+from reward_score.paid_call.store.maintenance import statistics
 
 folder, url, settings = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR")
@@ -44,7 +45,7 @@ class Worker:
         found = dict(zip(texts, await asyncio.gather(*map(one, texts))))
         try:
             await judge.store.close()
-        except JudgeSettingsError:
+        except CallSettingsError:
             pass  # refused, as the scores were
         return found, judge.usage.requests, dict(judge.counters)
 
@@ -62,13 +63,13 @@ def after(calls):
         try:
             if statistics(folder)["lanes"]["mock"]["calls"] >= calls:
                 return
-        except (JudgeError, KeyError):
+        except (CallError, KeyError):
             pass  # not there yet
         time.sleep(0.1)
     raise TimeoutError(f"{calls} calls")
 
 def owner():
-    (found,) = [one for one in ray.util.list_named_actors(all_namespaces=True) if one["name"].startswith("judge-store")]
+    (found,) = [one for one in ray.util.list_named_actors(all_namespaces=True) if one["name"].startswith("call-store")]
     return ray.get_actor(found["name"], namespace=found["namespace"])
 '''
 
@@ -151,7 +152,7 @@ print(json.dumps([found, spent]))
 def test_a_folder_that_another_process_owns_is_refused_under_ray_too(tmp_path):
     body = """
 import subprocess
-holder = "import sys; from reward_score.judge.store import open_store; store = open_store(sys.argv[1]); "
+holder = "import sys; from reward_score.paid_call.store import open_store; store = open_store(sys.argv[1]); "
 holder += "print(1, flush=True); sys.stdin.read()"
 first = subprocess.Popen([sys.executable, "-c", holder, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 first.stdout.readline()

@@ -14,16 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from reward_score.judge.errors import (
-    JudgeBudgetExceeded,
-    JudgeError,
-    JudgeRateLimited,
-    JudgeSettingsError,
-    JudgeUnavailable,
+from reward_score.paid_call.errors import (
+    CallBudgetExceeded,
+    CallError,
+    CallRateLimited,
+    CallSettingsError,
+    CallUnavailable,
 )
-from reward_score.judge.limits import Estimate, Limits
-from reward_score.judge.store import open_store
-from reward_score.judge.store.maintenance import statistics
+from reward_score.paid_call.limits import Estimate, Limits
+from reward_score.paid_call.store import open_store
+from reward_score.paid_call.store.maintenance import statistics
 
 VERDICT = {"terminology": 3, "action_state": 5}
 ABOUT = {"model": "m", "prompt": "comparative-v2", "task": "rc"}
@@ -33,9 +33,9 @@ SOON_S = 0.05
 
 PROCESS = """
 import asyncio, os, sys
-from reward_score.judge.errors import *
-from reward_score.judge.limits import Estimate, Limits
-from reward_score.judge.store import open_store
+from reward_score.paid_call.errors import *
+from reward_score.paid_call.limits import Estimate, Limits
+from reward_score.paid_call.store import open_store
 
 def say(*words):
     print(*words, flush=True)
@@ -101,11 +101,11 @@ def test_a_second_process_is_refused_in_one_line_and_let_in_after_a_kill(tmp_pat
     first = start(tmp_path, "say('open'); await asyncio.sleep(60)")
     assert first.stdout.readline() == "open\n"
 
-    with pytest.raises(JudgeSettingsError) as refused:
+    with pytest.raises(CallSettingsError) as refused:
         open_store(str(tmp_path))
     kill_after(first, lines=0)
 
-    assert str(refused.value).startswith(f"judge: {tmp_path}: process {first.pid} on ")
+    assert str(refused.value).startswith(f"{tmp_path}: process {first.pid} on ")
     assert str(refused.value).endswith(
         "has the store open: expected one process at a time, or the workers of one Ray cluster"
     )
@@ -121,7 +121,7 @@ def test_a_killed_child_that_nobody_waited_for_keeps_nobody_out(tmp_path):
         try:
             run(str(tmp_path), lambda store: store.snapshot())
             break
-        except JudgeSettingsError:
+        except CallSettingsError:
             time.sleep(0.01)
     else:
         raise AssertionError("a dead process has the store open")
@@ -138,7 +138,7 @@ def test_all_of_one_process_have_the_same_store_until_the_last_one_closes_it(tmp
         second.put("key", VERDICT, ABOUT)
         await second.close()
         await second.close()
-        with pytest.raises(JudgeError, match="closed"):
+        with pytest.raises(CallError, match="closed"):
             second.get("key")
         return open_store(str(tmp_path / "store"))
 
@@ -152,7 +152,7 @@ def test_a_forked_child_is_another_process(tmp_path):
         for use in (lambda: store.count("m", {"calls": 1}), lambda: open_store(sys.argv[1])):
             try:
                 use()
-            except JudgeSettingsError as error:
+            except CallSettingsError as error:
                 say(error)
         os._exit(0)
     os.waitpid(child, 0)
@@ -161,8 +161,8 @@ def test_a_forked_child_is_another_process(tmp_path):
     said, complaint = start(tmp_path, body).communicate(timeout=60)
 
     assert complaint == "" and [line.partition("forked from")[0] for line in said.splitlines()] == [
-        "judge: this process was ",
-        f"judge: {tmp_path}: this process, or the one it was ",
+        "this process was ",
+        f"{tmp_path}: this process, or the one it was ",
     ]
     assert run(str(tmp_path), counters)["calls"] == 1
 
@@ -260,7 +260,7 @@ def test_callers_are_served_in_turn_and_wait_no_longer_than_they_want(where):
     async def use(store):
         first = await ticket(store, limits)
         second, third = await waits(ticket(store, limits)), await waits(ticket(store, limits))
-        with pytest.raises(JudgeRateLimited, match="m: waited 0.1 s for our own limits"):
+        with pytest.raises(CallRateLimited, match="m: waited 0.1 s for our own limits"):
             await ticket(store, limits, within_s=0.1)
         store.settle(first, 100, 0.0, 0.1)
         mine = await second
@@ -283,7 +283,7 @@ def test_what_stops_one_waiting_caller_stops_all(where):
         store.settle(first, 100, 0.9, 0.1)
         return await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 60)
 
-    assert [type(error) for error in run(where, use)] == [asyncio.CancelledError] + [JudgeBudgetExceeded] * 49
+    assert [type(error) for error in run(where, use)] == [asyncio.CancelledError] + [CallBudgetExceeded] * 49
 
 
 def test_who_is_cancelled_when_it_is_its_turn_passes_it_on(where):
@@ -338,7 +338,7 @@ def test_dollars_of_a_killed_process_stay_counted(tmp_path):
     limits = Limits(max_in_flight=3, budget_usd=1.0)
 
     async def use(store):
-        with pytest.raises(JudgeBudgetExceeded, match=r"\$0.7500 perhaps spent by calls without a reply"):
+        with pytest.raises(CallBudgetExceeded, match=r"\$0.7500 perhaps spent by calls without a reply"):
             await ticket(store, limits, Estimate(100, 0.26))
         await ticket(store, limits, Estimate(100, 0.25), within_s=1)
         return await counters(store)
@@ -363,7 +363,7 @@ def test_the_budget_is_never_exceeded_over_kills_and_used_to_its_end(tmp_path):
             store.settle(mine, 100, 0.01, 0.1)
     try:
         await asyncio.gather(*[calls() for _ in range(4)])
-    except JudgeBudgetExceeded:
+    except CallBudgetExceeded:
         say("over")
     """
     sent = sum(kill_after(start(tmp_path, body), lines).count("sent") for lines in (5, 10, 3))
@@ -378,7 +378,7 @@ def test_the_budget_is_never_exceeded_over_kills_and_used_to_its_end(tmp_path):
     assert 0.96 < found["cost_usd"] + found["unconfirmed_usd"] <= 1.0 + 1e-9
 
     # The next run finds it as it was left.
-    with pytest.raises(JudgeBudgetExceeded, match=r"budget of \$1.0000 is used up"):
+    with pytest.raises(CallBudgetExceeded, match=r"budget of \$1.0000 is used up"):
         run(str(tmp_path), lambda store: ticket(store, Limits(budget_usd=1.0), Estimate(100, 0.04)))
 
 
@@ -390,7 +390,7 @@ def test_the_budget_holds_for_all_threads(where):
         while True:
             try:
                 mine = await ticket(store, limits, Estimate(100, 0.04))
-            except JudgeBudgetExceeded:
+            except CallBudgetExceeded:
                 return made
             made += 1
             await asyncio.sleep(0)
@@ -412,7 +412,7 @@ def test_a_budget_is_one_for_all_models_of_a_store(where):
         # What the other model has only reserved may come back; what was spent does not.
         waiting = await waits(store.admit("a", Estimate(1, 0.2), limits, 60))
         store.settle(other, 1, 0.4, 0.1)
-        with pytest.raises(JudgeBudgetExceeded, match=r"\$0.5000 spent, \$0.4000 by other models"):
+        with pytest.raises(CallBudgetExceeded, match=r"\$0.5000 spent, \$0.4000 by other models"):
             await asyncio.wait_for(waiting, 10)
 
     run(where, use)
@@ -423,7 +423,7 @@ def test_what_a_call_without_a_reply_may_have_cost_counts(where):
         mine = await ticket(store, estimate=Estimate(100, 0.6))
         store.settle(mine, None, None, None)
         store.settle(mine, 5, 0.1, 1.0)  # settled before: nothing
-        with pytest.raises(JudgeBudgetExceeded, match=r"\$0.6000 perhaps"):
+        with pytest.raises(CallBudgetExceeded, match=r"\$0.6000 perhaps"):
             await ticket(store, Limits(budget_usd=1.0), Estimate(100, 0.5))
         return await counters(store)
 
@@ -435,8 +435,8 @@ def test_the_breaker_opens_for_all_of_a_lane_and_closes_after_a_trial(where):
 
     async def use(store):
         for _ in range(4):
-            store.count("m", {"failed/JudgeUnavailable": 1}, answered=False)
-        with pytest.raises(JudgeUnavailable, match="4 of the last 4 judgements failed"):
+            store.count("m", {"failed/CallUnavailable": 1}, answered=False)
+        with pytest.raises(CallUnavailable, match="4 of the last 4 calls failed"):
             await ticket(store, limits)
         await store.admit("another", FREE, limits, 1)
         await asyncio.sleep(0.25)
@@ -523,15 +523,15 @@ def test_what_is_no_store_is_said(tmp_path):
     other.close()
 
     for _ in range(2):  # the folder is let go again
-        with pytest.raises(JudgeSettingsError, match=r"text/judge.sqlite: .*expected a judge's store"):
+        with pytest.raises(CallSettingsError, match=r"text/judge.sqlite: .*expected a store of paid calls"):
             open_store(str(tmp_path / "text"))
-    with pytest.raises(JudgeSettingsError, match="a database of something else"):
+    with pytest.raises(CallSettingsError, match="a database of something else"):
         open_store(str(tmp_path))
-    with pytest.raises(JudgeSettingsError, match="expected a folder"):
+    with pytest.raises(CallSettingsError, match="expected a folder"):
         open_store(str(tmp_path / "judge.sqlite"))
-    with pytest.raises(JudgeSettingsError, match="store is empty"):
+    with pytest.raises(CallSettingsError, match="store is empty"):
         open_store(" ")
-    with pytest.raises(JudgeSettingsError, match="max_mb"):
+    with pytest.raises(CallSettingsError, match="max_mb"):
         open_store(None, max_mb=0)
 
 
@@ -545,7 +545,7 @@ def test_a_store_of_another_version_is_said(tmp_path):
     connection.execute("PRAGMA user_version = 7")
     connection.close()
 
-    with pytest.raises(JudgeSettingsError, match="a store of version 7: expected version 2"):
+    with pytest.raises(CallSettingsError, match="a store of version 7: expected version 2"):
         open_store(str(tmp_path))
 
 
@@ -582,9 +582,9 @@ def test_a_database_that_breaks_is_a_failure_and_no_verdict(tmp_path):
         connection.execute("DROP TABLE reserved")
         connection.close()
         for broken in (lambda: store.get("key"), lambda: store.put("key", VERDICT, ABOUT)):
-            with pytest.raises(JudgeUnavailable, match="judge.sqlite: no such table: verdicts"):
+            with pytest.raises(CallUnavailable, match="judge.sqlite: no such table: verdicts"):
                 broken()
-        with pytest.raises(JudgeUnavailable, match="judge.sqlite: no such table: reserved"):
+        with pytest.raises(CallUnavailable, match="judge.sqlite: no such table: reserved"):
             await ticket(store, estimate=Estimate(100, 0.1))  # what cannot be noted is not sent
         return await ticket(store)
 

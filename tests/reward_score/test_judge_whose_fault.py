@@ -24,8 +24,10 @@ from reward_score.judge import (  # noqa: E402
     JudgeUnavailable,
     JudgeUnproven,
 )
-from reward_score.judge.endpoint import _content  # noqa: E402
-from reward_score.judge.failures import Failure, by_report  # noqa: E402
+from reward_score.judge.errors import of_judge  # noqa: E402
+from reward_score.paid_call import CallError  # noqa: E402
+from reward_score.paid_call.endpoint import _content  # noqa: E402
+from reward_score.paid_call.failures import Failure, by_report  # noqa: E402
 
 CAPTION = "The surgeon dissects the gallbladder from the liver bed with a hook."
 JSON_TYPE = {"Content-Type": "application/json"}
@@ -512,8 +514,8 @@ works out whose length it is."""
 @pytest.mark.parametrize(("status", "body", "error"), REPORTS)
 def test_reports_of_endpoints_and_gateways(status, body, error):
     inner = body.get("error", body) if isinstance(body, dict) and status != 200 else body
-    assert type(by_report(status, body, "key").error).__name__ == error
-    assert type(by_report(status, inner, "key").error).__name__ == error
+    assert type(of_judge(by_report(status, body, "key").error)).__name__ == error
+    assert type(of_judge(by_report(status, inner, "key").error)).__name__ == error
 
 
 # --- anything at all -------------------------------------------------------------------------------------------------
@@ -532,7 +534,7 @@ ANYTHING = st.recursive(
 def test_no_reply_is_too_odd_to_be_a_text_or_a_typed_failure(completion):
     try:
         found = _content(completion, "key", ())
-    except JudgeError:
+    except CallError:
         return
     assert isinstance(found, str | Failure)
 
@@ -543,7 +545,7 @@ def test_no_message_is_too_odd(content, calls, reason):
     message = {"content": content, "tool_calls": calls, "function_call": calls}
     try:
         found = _content({"choices": [{"message": message, "finish_reason": reason}]}, "key", ())
-    except JudgeError:
+    except CallError:
         return
     assert isinstance(found, str | Failure)
 
@@ -552,5 +554,5 @@ def test_no_message_is_too_odd(content, calls, reason):
 @settings(max_examples=400, deadline=None)
 def test_every_report_is_a_typed_failure_without_the_key(status, body):
     failure = by_report(status, body, "key")
-    assert isinstance(failure.error, JudgeError)
+    assert isinstance(failure.error, CallError)
     assert "key" not in str(failure.error).replace("rejects the key", "")

@@ -33,8 +33,8 @@ from reward_score.judge import (  # noqa: E402
     JudgeUnproven,
     Usage,
 )
-from reward_score.judge.failures import retry_after  # noqa: E402
 from reward_score.judge.verdict import parse_verdict  # noqa: E402
+from reward_score.paid_call.failures import retry_after  # noqa: E402
 
 KEY = "sk-secret-0123456789abcdef"
 PREDICTION, REFERENCE = "A grasper lifts the gallbladder.", "The grasper retracts the gallbladder."
@@ -274,7 +274,7 @@ def test_the_wait_that_was_asked_for_is_kept(monkeypatch):
         waits.append(seconds)
         await sleep(0, *more)
 
-    monkeypatch.setattr("reward_score.judge.attempts.asyncio.sleep", note)
+    monkeypatch.setattr("reward_score.paid_call.attempts.asyncio.sleep", note)
     with replies(Reply(status=429, headers={"Retry-After": "7"}), Reply(status=503), good) as server:
         score(judge_at(server, backoff_s=1.0))
     asked, own = [wait for wait in waits if wait > 0]

@@ -36,8 +36,8 @@ from recipes.medgrpo.reward_options import PROMPT
 from recipes.medgrpo.terminal import Parser, command, real, table, whole
 from reward_score.errors import RewardError
 from reward_score.judge.judgement import DIMENSIONS
-from reward_score.judge.prices import price_of
 from reward_score.judge.prompting import Prompt, clean, load_prompt, messages, new_nonce
+from reward_score.paid_call.prices import price_of
 from reward_score.tasks import CAPTION_SIGNALS, TASKS, read_gold
 
 LEVELS = ("low", "likely", "high")

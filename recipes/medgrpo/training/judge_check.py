@@ -22,10 +22,11 @@ from typing import Any
 from recipes.medgrpo.reward_options import add_judge_arguments, signal_settings_of
 from recipes.medgrpo.terminal import Parser, command
 from reward_score.judge import JudgeError, make_judge
+from reward_score.judge.errors import judges_failures
 from reward_score.judge.make import members_of
-from reward_score.judge.store import folder_of
-from reward_score.judge.store.database import FILE_NAME
-from reward_score.judge.store.maintenance import statistics
+from reward_score.paid_call.store import folder_of
+from reward_score.paid_call.store.database import FILE_NAME
+from reward_score.paid_call.store.maintenance import statistics
 from reward_score.settings import JUDGES
 
 NOWHERE = "127.0.0.1:9"
@@ -54,7 +55,8 @@ def spent_usd(folder: Path) -> float:
     """Dollars that the budget of a folder's store counts. Raises JudgeError for a store that is none."""
     if not (folder / FILE_NAME).exists():
         return 0.0
-    lanes = statistics(folder)["lanes"].values()
+    with judges_failures():
+        lanes = statistics(folder)["lanes"].values()
     return sum(counts.get("cost_usd", 0.0) + counts.get("unconfirmed_usd", 0.0) for counts in lanes)
 
 
@@ -76,7 +78,8 @@ def check_judge(judge: str, settings: Mapping[str, Any]) -> list[str]:
     if problems := shown_key(settings):
         return problems
     try:
-        stores = [(folder_of(given["store"]), given) for given in members_of(judge, settings)]
+        with judges_failures():
+            stores = [(folder_of(given["store"]), given) for given in members_of(judge, settings)]
         if locked := [folder for folder, _ in stores if not _writable(folder)]:
             return [f"{locked[0]}: the judge's store cannot be written there"]
         _made(judge, settings)

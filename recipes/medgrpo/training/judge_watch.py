@@ -22,9 +22,11 @@ from typing import Any
 from recipes.medgrpo.judge_guard import MAX_FAILED_SHARE, MAX_REFUSED_SHARE, TRY, fault
 from recipes.medgrpo.training.curves import PREFIX
 from recipes.medgrpo.training.stopping import JudgeStop
+from reward_score.judge.errors import judges_failures
 from reward_score.judge.make import members_of
-from reward_score.judge.metering import ANSWER_CAUSED, FAILED, metrics
-from reward_score.judge.store import open_store
+from reward_score.judge.metering import ANSWER_CAUSED, metrics
+from reward_score.paid_call.metering import FAILED
+from reward_score.paid_call.store import open_store
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +58,8 @@ class JudgeWatch:
     def __init__(self, judge: str | None, judge_settings: Mapping[str, Any] | None) -> None:
         members = members_of(judge, judge_settings or {})
         self.lanes = sorted({str(one["model"]) for one in members})
-        self._stores = [open_store(where) for where in dict.fromkeys(str(one["store"]) for one in members)]
+        with judges_failures():
+            self._stores = [open_store(where) for where in dict.fromkeys(str(one["store"]) for one in members)]
         self._spent_usd = 0.0
         self._missed = 0
         self.last: Snapshot = self._snapshot()

@@ -10,8 +10,8 @@ import pytest
 
 from recipes.medgrpo.training.judge_watch import JudgeStops, JudgeWatch, judge_stops, members_of, step_metrics
 from recipes.medgrpo.training.stopping import JudgeStop
-from reward_score.judge.limits import Estimate, Limits
-from reward_score.judge.store import open_store
+from reward_score.paid_call.limits import Estimate, Limits
+from reward_score.paid_call.store import open_store
 
 
 def settings(folder, model="m", **more):
@@ -95,7 +95,7 @@ ON_RAY = """
 import asyncio, sys
 import ray
 from recipes.medgrpo.training.judge_watch import JudgeWatch
-from reward_score.judge.store import open_store
+from reward_score.paid_call.store import open_store
 
 ray.init(address="local", num_cpus=2, include_dashboard=False, logging_level="ERROR")
 where = sys.argv[1]

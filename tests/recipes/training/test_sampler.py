@@ -399,7 +399,7 @@ def judged(folder, **settings) -> dict:
 
 def account(folder, **counts: float) -> None:
     """What the reward workers leave in the store."""
-    from reward_score.judge.store import open_store
+    from reward_score.paid_call.store import open_store
 
     async def count():
         store = open_store(str(folder))

@@ -18,14 +18,14 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import JudgeBudgetExceeded, JudgeRateLimited, JudgeSettingsError, JudgeUnavailable
+from .errors import CallBudgetExceeded, CallRateLimited, CallSettingsError, CallUnavailable
 
 WINDOW_S = 60.06
 """The minute of the limits, a hair longer, so that neither rounding nor a clock's grain makes one call too many."""
 REQUEST_BURST, TOKEN_BURST = 0.02, 0.05
 """Shares of a minute's limit that may be sent at once."""
 MAX_OUTCOMES = 1_000
-"""Judgements that a lane remembers for its breaker."""
+"""Questions that a lane remembers for its breaker."""
 GIVEN, FAILED = ".", "x"
 _NUMBERS = itertools.count(1)
 
@@ -39,13 +39,13 @@ class Limits:
         tokens_per_min: tokens in any minute, as estimated when sent and corrected when known.
         max_in_flight: requests under way at once.
         budget_usd: dollars over the whole life of the store, with what may have been spent by calls without a reply.
-        max_failed_share: no calls any more when more than this share of the last judgements failed for the
+        max_failed_share: no calls any more when more than this share of the last questions failed for the
             infrastructure's sake; 1 never stops.
-        failure_window: how many last judgements these are.
+        failure_window: how many last questions these are.
         cooldown_s: seconds without calls; after them one call at a time is tried.
 
     Raises:
-        JudgeSettingsError: a value out of range.
+        CallSettingsError: a value out of range.
     """
 
     requests_per_min: float | None = None
@@ -64,15 +64,15 @@ class Limits:
         check(self, "max_in_flight", lambda calls: calls is None or 1 <= calls < math.inf, expected)
         check(self, "budget_usd", lambda usd: usd is None or 0 <= usd < math.inf, "dollars, 0 or more")
         check(self, "max_failed_share", lambda share: 0 <= share <= 1, "0 to 1")
-        check(self, "failure_window", lambda window: 1 <= window <= MAX_OUTCOMES, f"1 to {MAX_OUTCOMES} judgements")
+        check(self, "failure_window", lambda window: 1 <= window <= MAX_OUTCOMES, f"1 to {MAX_OUTCOMES} calls")
         check(self, "cooldown_s", lambda seconds: 0 <= seconds < math.inf, "seconds, 0 or more")
 
 
 def check(settings: object, name: str, right: Callable[[Any], bool], expected: str) -> None:
-    """Raises JudgeSettingsError if a setting is not right."""
+    """Raises CallSettingsError if a setting is not right."""
     value = getattr(settings, name)
     if not right(value):
-        raise JudgeSettingsError(f"judge: {name} is {value!r}: expected {expected}")
+        raise CallSettingsError(f"{name} is {value!r}: expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ class Ticket:
 class Lane:
     """What is known of a lane: its two clocks, its ledger, its breaker, its calls under way.
 
-    Times are seconds of the owner's clock. ``outcomes`` are the last judgements, oldest first; ``open_until`` is the
-    end of the breaker's cool-down, 0 when it is closed.
+    Times are seconds of the owner's clock. ``outcomes`` are those of the last questions, oldest first; ``open_until``
+    is the end of the breaker's cool-down, 0 when it is closed.
     """
 
     name: str
@@ -160,15 +160,15 @@ class Lane:
             others: the other lanes of the store, which share the budget.
 
         Raises:
-            JudgeError: it may not be sent. Nothing is reserved then.
+            CallError: it may not be sent. Nothing is reserved then.
         """
         tail = self.outcomes[-limits.failure_window :]
         failed = tail.count(FAILED)
         if not self.open_until and len(tail) == limits.failure_window and failed > limits.max_failed_share * len(tail):
             self.open_until, self.cooldown_s = now + limits.cooldown_s, limits.cooldown_s
         if now < self.open_until:
-            told = f"{failed} of the last {len(tail)} judgements failed; no calls for {self.open_until - now:.0f} s"
-            raise JudgeUnavailable(f"judge: {self.name}: {told}")
+            told = f"{failed} of the last {len(tail)} calls failed; no calls for {self.open_until - now:.0f} s"
+            raise CallUnavailable(f"{self.name}: {told}")
         trial = self.open_until > 0
         if limits.budget_usd is not None and not self._affords(estimate.cost_usd, limits.budget_usd, others):
             return None
@@ -184,7 +184,7 @@ class Lane:
         send = max([now, *(pace.earliest(clock, now, units) for pace, clock, units in paces.values())])
         if send - now > within_s:
             told = f"our own limits would make it wait {send - now:.0f} s, longer than {within_s:.0f} s"
-            raise JudgeRateLimited(f"judge: {self.name}: {told}")
+            raise CallRateLimited(f"{self.name}: {told}")
         # Both clocks count the call where it is really sent, which is where the slower of the two lets it go.
         for name, (pace, clock, units) in paces.items():
             setattr(self, name, pace.after(clock, now, units, send))
@@ -199,8 +199,8 @@ class Lane:
         spent = self.spent_usd + by_others + cost_usd
         most = budget_usd + 1e-9  # a billionth of a dollar for the rounding of many small sums
         if spent > most:
-            raise JudgeBudgetExceeded(
-                f"judge: {self.name}: the budget of ${budget_usd:.4f} is used up: ${self.confirmed_usd:.4f} spent, "
+            raise CallBudgetExceeded(
+                f"{self.name}: the budget of ${budget_usd:.4f} is used up: ${self.confirmed_usd:.4f} spent, "
                 + (f"${by_others:.4f} by other models, " if by_others else "")
                 + f"${self.unconfirmed_usd:.4f} perhaps spent by calls without a reply, "
                 f"${reserved:.4f} reserved, and the next call may cost ${cost_usd:.4f}"
@@ -220,10 +220,10 @@ class Lane:
             self.confirmed_usd += cost_usd
         return True
 
-    def judged(self, now: float, given: bool) -> None:
-        """A judgement was given, or failed for the infrastructure's sake.
+    def answered(self, now: float, given: bool) -> None:
+        """A question was answered, or failed for the infrastructure's sake.
 
-        After the cool-down the first one closes the breaker or begins another cool-down. During it, judgements are
+        After the cool-down the first one closes the breaker or begins another cool-down. During it, answers are
         those of calls from before, and say nothing new.
         """
         if now < self.open_until:

@@ -1,6 +1,6 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""The store's SQLite database: what must survive a kill, which is verdicts, money and counters.
+"""The store's SQLite database: what must survive a kill, which is replies, money and counters.
 
 One process owns a folder and writes to it; others may read. Write-ahead logging without a sync per transaction: a
 killed process loses nothing that was committed, and a reader waits for nobody. A power failure may lose the last
@@ -23,14 +23,16 @@ import time
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-from ..errors import JudgeSettingsError, JudgeUnavailable
+from ..errors import CallSettingsError, CallUnavailable
 
 FILE_NAME, LOCK_NAME = "judge.sqlite", "judge.lock"
+"""Named after the first who paid, as the tables below are: stores of earlier versions keep their names."""
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x4D47524A  # "MGRJ": that a SQLite file is one of ours
 EVICT_EVERY, EVICT_ROWS = 64, 128
-"""The size is checked after this many verdicts; above the limit this many of the least recently used ones go."""
+"""The size is checked after this many replies; above the limit this many of the least recently used ones go."""
 DAY_S = 86_400
 VERDICTS = """
 CREATE TABLE verdicts (
@@ -68,20 +70,18 @@ def owned(folder: Path) -> Iterator[None]:
     """Own a folder: until the end of the block or of the process, nobody else may.
 
     Raises:
-        JudgeSettingsError: somebody owns it already.
+        CallSettingsError: somebody owns it already.
     """
     folder = folder.resolve()
     if folder in _HELD:
-        raise JudgeSettingsError(
-            f"judge: {folder}: this process, or the one it was forked from, has the store open already"
-        )
+        raise CallSettingsError(f"{folder}: this process, or the one it was forked from, has the store open already")
     with open(folder / LOCK_NAME, "a+", encoding="utf-8") as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.seek(0)
-            raise JudgeSettingsError(
-                f"judge: {folder}: {file.read().strip() or 'another process'} has the store open: expected one process "
+            raise CallSettingsError(
+                f"{folder}: {file.read().strip() or 'another process'} has the store open: expected one process "
                 "at a time, or the workers of one Ray cluster"
             ) from None
         file.truncate(0)
@@ -98,7 +98,7 @@ def connect(path: Path | None, *, read_only: bool = False) -> sqlite3.Connection
     """A connection to the database, made if need be; None: one in memory.
 
     Raises:
-        JudgeSettingsError: not a file of this version's store, or it cannot be opened.
+        CallSettingsError: not a file of this version's store, or it cannot be opened.
     """
     where = ":memory:" if path is None else f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
     try:
@@ -109,17 +109,17 @@ def connect(path: Path | None, *, read_only: bool = False) -> sqlite3.Connection
             connection.close()
             raise
     except sqlite3.Error as error:
-        raise JudgeSettingsError(f"judge: {path}: {error}: expected a judge's store") from None
+        raise CallSettingsError(f"{path}: {error}: expected a store of paid calls") from None
     return connection
 
 
 def _prepare(connection: sqlite3.Connection, name: str, read_only: bool) -> None:
     empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if _pragma(connection, "application_id") != APPLICATION_ID and (read_only or not empty):
-        raise JudgeSettingsError(f"judge: {name}: a database of something else: expected a judge's store")
+        raise CallSettingsError(f"{name}: a database of something else: expected a store of paid calls")
     version = SCHEMA_VERSION if empty else _pragma(connection, "user_version")
     if version not in (1, SCHEMA_VERSION):
-        raise JudgeSettingsError(f"judge: {name}: a store of version {version}: expected version {SCHEMA_VERSION}")
+        raise CallSettingsError(f"{name}: a store of version {version}: expected version {SCHEMA_VERSION}")
     if read_only:
         return
     connection.execute("PRAGMA journal_mode = WAL")
@@ -141,7 +141,7 @@ def live_bytes(connection: sqlite3.Connection) -> int:
 
 
 def remove_least_used(connection: sqlite3.Connection, rows: int) -> int:
-    """Remove so many verdicts, the least recently used first; how many there were."""
+    """Remove so many replies, the least recently used first; how many there were."""
     chosen = "SELECT key FROM verdicts ORDER BY used, created LIMIT ?"
     return connection.execute(f"DELETE FROM verdicts WHERE key IN ({chosen})", (rows,)).rowcount
 
@@ -158,14 +158,14 @@ def snapshot(connection: sqlite3.Connection) -> dict[str, dict[str, float]]:
 
 
 class Database:
-    """The owner's connection, for one thread at a time. JudgeUnavailable where it is closed or SQLite fails.
+    """The owner's connection, for one thread at a time. CallUnavailable where it is closed or SQLite fails.
 
     Args:
         folder: where the database is, made if need be; None: in memory.
-        max_mb: megabytes above which the least recently used verdicts go.
+        max_mb: megabytes above which the least recently used replies go.
 
     Raises:
-        JudgeSettingsError: another process owns the folder, or no store can be opened there.
+        CallSettingsError: another process owns the folder, or no store can be opened there.
     """
 
     def __init__(self, folder: Path | None, max_mb: float) -> None:
@@ -179,7 +179,7 @@ class Database:
                     folder.mkdir(parents=True, exist_ok=True)
                     stack.enter_context(owned(folder))
                 except OSError as error:
-                    raise JudgeSettingsError(f"judge: {folder}: {error.strerror}: expected a folder") from None
+                    raise CallSettingsError(f"{folder}: {error.strerror}: expected a folder") from None
             self._connection = connect(path)
             stack.callback(self._connection.close)
             self._close = weakref.finalize(self, _close, stack.pop_all(), self._pid)
@@ -193,9 +193,9 @@ class Database:
     def _locked(self) -> contextlib.AbstractContextManager[bool]:
         """The lock of a store that is open."""
         if self._pid != os.getpid():  # before the lock, which a fork may have copied while it was held
-            raise JudgeSettingsError("judge: this process was forked from the one that has the store open")
+            raise CallSettingsError("this process was forked from the one that has the store open")
         if not self._close.alive:
-            raise JudgeUnavailable("judge: the store is closed")
+            raise CallUnavailable("the store is closed")
         return self._lock
 
     @contextlib.contextmanager
@@ -205,27 +205,27 @@ class Database:
                 with self._connection:
                     yield self._connection
             except sqlite3.Error as error:
-                raise JudgeUnavailable(f"judge: store {self._name}: {error}") from None
+                raise CallUnavailable(f"store {self._name}: {error}") from None
 
     def get(self, key: str) -> dict | None:
-        """A kept verdict, or None; reading it counts as its use today."""
+        """A kept reply, or None; reading it counts as its use today."""
         with self._transaction() as connection:
             row = connection.execute("SELECT verdict, used FROM verdicts WHERE key = ?", (key,)).fetchone()
             today = int(time.time()) // DAY_S
             if row and row[1] != today:
                 connection.execute("UPDATE verdicts SET used = ? WHERE key = ?", (today, key))
         try:
-            verdict = row and json.loads(row[0])
+            reply = row and json.loads(row[0])
         except (TypeError, ValueError):
-            verdict = {}
-        # What is no verdict is one without scores, which the reader refuses.
-        return verdict if verdict is None or isinstance(verdict, dict) else {}
+            reply = {}
+        # What is no reply is an empty one, which the reader refuses.
+        return reply if reply is None or isinstance(reply, dict) else {}
 
-    def put(self, key: str, verdict: Mapping[str, int], about: Mapping[str, str]) -> None:
-        """Keep a verdict; of two the first stays. ``about``: ``model``, ``prompt``, ``task``, for the statistics."""
+    def put(self, key: str, reply: Mapping[str, Any], about: Mapping[str, str]) -> None:
+        """Keep a reply; of two the first stays. ``about``: ``model``, ``prompt``, ``task``, for the statistics."""
         now = time.time()
         told = [str(about.get(name, "")) for name in ("model", "prompt", "task")]
-        row = (key, json.dumps(verdict, allow_nan=False), *told, now, int(now) // DAY_S)
+        row = (key, json.dumps(reply, allow_nan=False), *told, now, int(now) // DAY_S)
         with self._transaction() as connection:
             connection.execute("INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             self._puts += 1

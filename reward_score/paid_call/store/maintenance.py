@@ -3,7 +3,7 @@
 """What `python -m reward_score.judge cache` does with the store of a folder: look, copy out, remove.
 
 A run may use the folder while it is looked at or copied out. Who removes has to own it, so a run has to be over. Only
-verdicts are removed. The ledger stays: what was spent was spent.
+replies are removed. The ledger stays: what was spent was spent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ..errors import JudgeSettingsError
+from ..errors import CallSettingsError
 from .database import DAY_S, EVICT_ROWS, FILE_NAME, connect, live_bytes, owned, remove_least_used, snapshot
 
 COLUMNS = ("key", "model", "prompt", "task", "created", "verdict")
@@ -28,23 +28,23 @@ def opened(folder: Path, *, read_only: bool) -> Iterator[sqlite3.Connection]:
     """The database of a store that is there.
 
     Raises:
-        JudgeSettingsError: none is there; or it is to be written and somebody else has it open.
+        CallSettingsError: none is there; or it is to be written and somebody else has it open.
     """
     path = Path(folder) / FILE_NAME
     if not path.is_file():
-        raise JudgeSettingsError(f"judge: {folder}: no {FILE_NAME} here: expected a judge's store")
+        raise CallSettingsError(f"{folder}: no {FILE_NAME} here: expected a store of paid calls")
     with contextlib.nullcontext() if read_only else owned(Path(folder)):
         connection = connect(path, read_only=read_only)
         try:
             yield connection
         except sqlite3.Error as error:
-            raise JudgeSettingsError(f"judge: {path}: {error}") from None
+            raise CallSettingsError(f"{path}: {error}") from None
         finally:
             connection.close()
 
 
 def statistics(folder: Path) -> dict[str, Any]:
-    """Verdicts by model, prompt and task, their times (seconds since 1970), bytes, ledger and counters by lane."""
+    """Replies by model, prompt and task, their times (seconds since 1970), bytes, ledger and counters by lane."""
     with opened(folder, read_only=True) as connection:
         groups = connection.execute(
             "SELECT model, prompt, task, count(*) FROM verdicts GROUP BY model, prompt, task ORDER BY 1, 2, 3"
@@ -60,8 +60,8 @@ def statistics(folder: Path) -> dict[str, Any]:
         }
 
 
-def verdict_lines(folder: Path) -> Iterator[str]:
-    """All verdicts as JSON lines, with what they are about. The texts are not in the store: only their digest is."""
+def reply_lines(folder: Path) -> Iterator[str]:
+    """All replies as JSON lines, with what they are about. The texts are not in the store: only their digest is."""
     with opened(folder, read_only=True) as connection:
         for row in connection.execute(f"SELECT {', '.join(COLUMNS)} FROM verdicts ORDER BY created, key"):
             record = dict(zip(COLUMNS, row, strict=True))
@@ -77,7 +77,7 @@ def prune(
     max_mb: float | None = None,
     dry_run: bool = False,
 ) -> int:
-    """Remove verdicts and give their space back.
+    """Remove replies and give their space back.
 
     Args:
         older_than_days, model, prompt: those go that were last used so many days ago or longer, of this model, of this
@@ -87,7 +87,7 @@ def prune(
     Returns:
         How many they were, or (dry run) about would be.
     """
-    # A use is kept as the day's number: a verdict used on the first day of the span stays.
+    # A use is kept as the day's number: a reply used on the first day of the span stays.
     oldest = None if older_than_days is None else math.floor(time.time() / DAY_S - older_than_days)
     wanted = {"used < ?": oldest, "model = ?": model, "prompt = ?": prompt}
     wanted = {part: value for part, value in wanted.items() if value is not None}
@@ -108,7 +108,7 @@ def prune(
 
 
 def _shrink(connection: sqlite3.Connection, max_bytes: float, gone: int, dry_run: bool) -> int:
-    """Remove down to a size; of a dry run the number that verdicts of average size would make (``gone`` left out)."""
+    """Remove down to a size; of a dry run the number that replies of average size would make (``gone`` left out)."""
     if dry_run:
         rows = connection.execute("SELECT count(*) FROM verdicts").fetchone()[0]
         share = max_bytes / live_bytes(connection)

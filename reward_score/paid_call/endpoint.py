@@ -19,14 +19,16 @@ from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .errors import JudgeError, JudgeMalformed, JudgeRefused, JudgeSettingsError, JudgeTimeout, JudgeUnavailable
+from .errors import CallError, CallMalformed, CallRefused, CallSettingsError, CallTimeout, CallUnavailable
 from .failures import Failure, by_report, explain, filtered, too_long
 from .flights import PerLoop
-from .judgement import Usage
 from .keys import find_key
 from .options import Options
-from .prompting import response_format
+from .usage import Usage
 
+Chat = list[dict[str, Any]]
+"""Messages of a request: ``role``, and ``content``, which is a text or parts of ``type`` ``text`` or `IMAGE`."""
+IMAGE = "image_url"
 CONNECTIONS = 1_000
 MOST_TOKENS = 10**9
 """A larger count is none."""
@@ -66,29 +68,33 @@ class Reply:
 class Endpoint:
     """Sends chats to one endpoint. Safe in several event loops and threads.
 
+    Args:
+        options: which endpoint, and how it is asked.
+        schema: the ``response_format`` of a request for structured output, for endpoints that know it.
+
     Attributes:
         form: the wording that new requests should have.
 
     Raises:
-        JudgeSettingsError: no address, or no key.
+        CallSettingsError: no address, or no key.
     """
 
-    def __init__(self, options: Options) -> None:
-        self._options = options
+    def __init__(self, options: Options, schema: dict[str, Any] | None = None) -> None:
+        self._options, self._schema = options, schema
         self._base_url = options.base_url
-        self._key = find_key(options.api_key, options.key_variable)
+        self._key = find_key(options.api_key, options.key_variable, options.key_variables)
         self._filter_codes = {code.lower() for code in options.filter_codes}
-        self.form = Form(schema=bool(options.structured))
+        self.form = Form(schema=bool(options.structured and schema))
         self._proven = False
         self._clients = PerLoop(self._client)
 
-    def body(self, chat: list[dict[str, str]], form: Form) -> dict[str, Any]:
+    def body(self, chat: Chat, form: Form) -> dict[str, Any]:
         """The request as it is sent."""
         options = self._options
         optional = {
             "temperature": options.temperature,
             form.limit_field: options.max_tokens,
-            "response_format": response_format() if form.schema else None,
+            "response_format": self._schema if form.schema else None,
         }
         given = {name: value for name, value in optional.items() if value is not None}
         return {"model": options.model, "messages": chat, **given, **(options.extra_body or {})}
@@ -111,7 +117,7 @@ class Endpoint:
         """Send one request. A wording that is understood is used from then on.
 
         Raises:
-            JudgeSettingsError: the ``openai`` package is missing. All else is in the reply.
+            CallSettingsError: the ``openai`` package is missing. All else is in the reply.
         """
         client = await self.ready()
         begun = time.monotonic()
@@ -122,8 +128,8 @@ class Endpoint:
                     "/chat/completions", cast_to=object, body=body, options={"timeout": timeout_s}
                 )
         except TimeoutError:
-            failure, replied = Failure(JudgeTimeout(f"judge: no complete reply within {timeout_s:.3g} s"), 0.0), False
-        except Exception as error:  # whatever the client library raises is a failure of the judge, never a score
+            failure, replied = Failure(CallTimeout(f"no complete reply within {timeout_s:.3g} s"), 0.0), False
+        except Exception as error:  # whatever the client library raises is a failure of the call, never an answer
             failure, replied = explain(error, self._key, self._filter_codes), hasattr(error, "status_code")
         else:
             reply = self._read(completion, time.monotonic() - begun)
@@ -140,7 +146,7 @@ class Endpoint:
         usage, counted = _tokens(completion)
         try:
             found = _content(completion, self._key, self._filter_codes)
-        except JudgeError as error:
+        except CallError as error:
             found = Failure(error, 0.0)
         text, failure = ("", found) if isinstance(found, Failure) else (found, None)
         return Reply(text, usage, counted, failure, latency_s)
@@ -154,7 +160,7 @@ class Endpoint:
         """The client of the running event loop.
 
         Raises:
-            JudgeSettingsError: the ``openai`` package is missing.
+            CallSettingsError: the ``openai`` package is missing.
         """
         if "openai" not in sys.modules:
             # It takes half a second, which the event loop has no time for.
@@ -183,15 +189,21 @@ class Endpoint:
 
 def _openai() -> Any:
     try:
-        import openai  # only here: the offline judge must not need it
+        import openai  # only here: what asks nobody must not need it
     except ImportError as error:
-        raise JudgeSettingsError(f"judge: the package 'openai' cannot be imported: {error}") from None
+        raise CallSettingsError(f"the package 'openai' cannot be imported: {error}") from None
     return openai
 
 
-def size_of(body: dict[str, Any]) -> int:
-    """Bytes of a request: no tokenizer makes more tokens of it."""
-    return len(json.dumps(body, ensure_ascii=False).encode())
+def size_of(body: dict[str, Any]) -> tuple[int, int]:
+    """(bytes of a request without its images, images in it): no tokenizer makes more tokens of a text than bytes."""
+    images, chat = 0, []
+    for message in body["messages"]:
+        if isinstance(content := message["content"], list):
+            texts = [part for part in content if part.get("type") != IMAGE]
+            images, message = images + len(content) - len(texts), {**message, "content": texts}
+        chat.append(message)
+    return len(json.dumps({**body, "messages": chat}, ensure_ascii=False).encode()), images
 
 
 def _tokens(completion: Any) -> tuple[Usage, bool]:
@@ -217,15 +229,15 @@ def _content(completion: Any, key: str, filter_codes: Collection[str]) -> str | 
     """The reply's text, or why there is none. Nobody has checked what was received: nothing is taken for granted.
 
     Raises:
-        JudgeError: there is none.
+        CallError: there is none.
     """
     choices = completion.get("choices") if isinstance(completion, dict) else None
     if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
         if isinstance(completion, dict) and completion:
             report = by_report(200, completion, key, filter_codes)
-            if not isinstance(report.error, JudgeUnavailable):
+            if not isinstance(report.error, CallUnavailable):
                 return report
-        raise JudgeUnavailable("judge: the response holds no choices: is base_url an OpenAI-compatible endpoint?")
+        raise CallUnavailable("the response holds no choices: is base_url an OpenAI-compatible endpoint?")
     choice = choices[0]
     if error := choice.get("error") or completion.get("error"):
         return by_report(200, error, key, filter_codes)
@@ -235,25 +247,25 @@ def _content(completion: Any, key: str, filter_codes: Collection[str]) -> str | 
     codes = {reason.lower() for reason in reasons}
     text, refusal = _text(message)
     if refusal or filtered(200, codes, " ".join(reasons), filter_codes):
-        raise JudgeRefused("judge: the model or its content filter declined to judge")
+        raise CallRefused("the model or its content filter declined")
     reason = reasons[0]
     if _BROKEN.search(reason):
-        raise JudgeUnavailable("judge: the endpoint broke off the reply")
+        raise CallUnavailable("the endpoint broke off the reply")
     if _CONTEXT.search(reason):
-        return too_long("judge: the reply was cut")
+        return too_long("the reply was cut")
     said = text.rpartition("</think>")[2]
     blank = not said.strip() or "<think>" in said
     if _CUT.search(reason):
         if blank:
-            told = "judge: the model's thoughts used up max_tokens: raise it, or have the model think less"
-            raise JudgeUnavailable(told)
-        raise JudgeMalformed("judge: the reply was cut at max_tokens")
+            told = "the model's thoughts used up max_tokens: raise it, or have the model think less"
+            raise CallUnavailable(told)
+        raise CallMalformed("the reply was cut at max_tokens")
     if reason.lower() not in _ENDS and "{" not in said:
-        raise JudgeUnavailable("judge: the reply ended without a verdict, for a reason that is not known")
+        raise CallUnavailable("the reply ended without an object, for a reason that is not known")
     if blank and any(message.get(name) for name in _THOUGHTS):
-        raise JudgeUnavailable("judge: the reply holds thoughts and no answer: check the server's reasoning parser")
+        raise CallUnavailable("the reply holds thoughts and no answer: check the server's reasoning parser")
     if not text.strip():
-        raise JudgeMalformed("judge: the reply is empty")
+        raise CallMalformed("the reply is empty")
     return text
 
 

@@ -1,6 +1,6 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""The store in the process that owns it: verdicts and money in SQLite, everything else in memory.
+"""The store in the process that owns it: replies and money in SQLite, everything else in memory.
 
 Any thread and any event loop of the process may use it. An operation takes some 50 us and runs where it is called.
 """
@@ -15,7 +15,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..errors import JudgeError, JudgeRateLimited, JudgeUnavailable
+from ..errors import CallError, CallRateLimited, CallUnavailable
 from ..flights import Flights
 from ..limits import Estimate, Lane, Limits, Ticket
 from ..metering import latency_bucket
@@ -49,11 +49,11 @@ class Store(Database):
     """The store of a folder, or (None) of this process's memory.
 
     Who writes which counter: `settle` writes ``cost_usd``, ``unconfirmed_usd`` and the latency histogram; all the
-    others (``judgements``, ``calls``, ``prompt_tokens``, ...) come through `count`.
+    others (``calls``, ``cache_hits``, ``prompt_tokens``, ...) come through `count`.
 
     Attributes:
         folder: where it is kept.
-        flights: judgements under way, by the key of their verdict.
+        flights: questions under way, by the key of their reply.
     """
 
     def __init__(self, folder: Path | None, max_mb: float) -> None:
@@ -76,9 +76,9 @@ class Store(Database):
             within_s: the longest wait for a slot and for the pace.
 
         Raises:
-            JudgeBudgetExceeded: what was spent leaves too little for this call.
-            JudgeUnavailable: the breaker is open.
-            JudgeRateLimited: it would have to wait longer.
+            CallBudgetExceeded: what was spent leaves too little for this call.
+            CallUnavailable: the breaker is open.
+            CallRateLimited: it would have to wait longer.
         """
         until, waited = time.monotonic() + within_s, False
         while True:
@@ -96,8 +96,8 @@ class Store(Database):
                     else:
                         self._waiting[lane].wake()  # it was this caller's turn, and is the next one's
                 if isinstance(error, TimeoutError):
-                    told = f"judge: {lane}: waited {within_s:.3g} s for our own limits"
-                    raise JudgeRateLimited(told) from None
+                    told = f"{lane}: waited {within_s:.3g} s for our own limits"
+                    raise CallRateLimited(told) from None
                 raise
 
     def _ticket_or_place(
@@ -116,7 +116,7 @@ class Store(Database):
                     with self._transaction() as connection:
                         row = (ticket.number, lane, estimate.cost_usd)
                         connection.execute("INSERT INTO reserved VALUES (?, ?, ?)", row)
-            except JudgeError:
+            except CallError:
                 if ticket is not None:
                     state.settle(ticket, 0, 0.0)  # what cannot be noted is not sent
                 waiting.wake()  # what stops this caller stops those who wait, or they may go in its place
@@ -146,18 +146,18 @@ class Store(Database):
                 super().count(ticket.lane, {latency_bucket(latency_s): 1})
 
     def count(self, lane: str, counts: Mapping[str, float], answered: bool | None = None) -> None:
-        """Add to the lane's counters. Where a broken database does not take them, the judging goes on.
+        """Add to the lane's counters. Where a broken database does not take them, the work goes on.
 
         Args:
-            answered: feeds the breaker: True for a judgement that the endpoint answered (a refusal is an answer),
+            answered: feeds the breaker: True for a question that the endpoint answered (a refusal is an answer),
                 False for one that failed for the infrastructure's sake, None for what did not ask it (blank, kept).
         """
         with self._locked():
             if counts:
-                with contextlib.suppress(JudgeUnavailable):
+                with contextlib.suppress(CallUnavailable):
                     super().count(lane, counts)
             if answered is not None:
-                self._lane(lane).judged(time.monotonic(), answered)
+                self._lane(lane).answered(time.monotonic(), answered)
                 self._waiting[lane].wake()
 
 

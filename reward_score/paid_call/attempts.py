@@ -1,6 +1,6 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""One judgement at an endpoint: as many requests as it takes, each admitted by the store and settled with it."""
+"""One question at an endpoint: as many requests as it takes, each admitted by the store and settled with it."""
 
 from __future__ import annotations
 
@@ -8,77 +8,89 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .endpoint import Endpoint, Form, Reply, size_of
-from .errors import JudgeError, JudgeMalformed, JudgeUnavailable, JudgeUnproven
+from .endpoint import Chat, Endpoint, Form, Reply, size_of
+from .errors import CallError, CallMalformed, CallUnavailable, CallUnproven
 from .failures import MAX_RETRY_AFTER_S, Failure
-from .judgement import Usage
 from .limits import Estimate
 from .options import Options
-from .prompting import Prompt, messages, new_nonce
 from .store.owner import Store
-from .verdict import parse_verdict
+from .usage import Usage
 
 BYTES_PER_TOKEN, REPLY_TOKENS = 4, 60
-"""What a request is likely to take, for the pace: English text, and a reply of one verdict."""
+"""What a request is likely to take, for the pace: English text, and a short reply."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A verdict's scores, or what is to be raised; what was spent on it; which counter it adds to if nothing was."""
+    """What a reply says, or what is to be raised; what was spent on it; which counter it adds to if nothing was."""
 
-    result: dict[str, int] | JudgeError
+    result: dict[str, Any] | CallError
     usage: Usage
     how: str | None = None
 
 
+class Wording(ABC):
+    """What is asked, and what a reply has to be."""
+
+    @abstractmethod
+    def compose(self, question: Mapping[str, Any]) -> tuple[Chat, Callable[[str], dict[str, Any]]]:
+        """A chat for one request, and what reads its reply: CallMalformed where that is not what was asked for."""
+
+    def is_long(self, question: Mapping[str, Any]) -> bool:
+        """Whether the text that is asked about makes the question a long one."""
+        return False
+
+
 class Attempts:
-    """Asks an endpoint about pairs of texts.
+    """Asks an endpoint.
 
     Args:
         options: whom to ask and how, and when to give up.
-        prompt: what to ask.
+        wording: what to ask.
+        schema: as in `Endpoint`.
         count: told what happened: numbers by counter name, and the usage.
 
     Attributes:
         endpoint: who is asked.
-        answered: whether this judge has given a verdict on any texts. Until then, a reply without one says nothing of
-            the answer.
+        answered: whether any reply held what was asked for. Until then, one that does not says nothing of the question.
     """
 
-    def __init__(self, options: Options, prompt: Prompt, count: Callable[..., None]) -> None:
-        self.endpoint = Endpoint(options)
+    def __init__(
+        self, options: Options, wording: Wording, schema: dict[str, Any] | None, count: Callable[..., None]
+    ) -> None:
+        self.endpoint = Endpoint(options, schema)
         self.answered = False
-        self._options, self._prompt, self._count = options, prompt, count
+        self._options, self._wording, self._count = options, wording, count
 
-    async def ask(self, store: Store, texts: dict[str, Any]) -> Outcome:
-        """The scores, or the error that ended the last attempt. It raises no judge error. `store` keeps the limits."""
+    async def ask(self, store: Store, question: Mapping[str, Any]) -> Outcome:
+        """The reply, or the error that ended the last attempt. It raises no CallError. `store` keeps the limits."""
         options = self._options
         left_s, queue_s = options.deadline_s, options.queue_s
         spent, tried, malformed = Usage(), 0, 0
         form = self.endpoint.form
         while True:
-            nonce = new_nonce()
-            chat = messages(self._prompt, nonce=nonce, **texts)
+            chat, read = self._wording.compose(question)
             begun = time.monotonic()
             try:
                 reply, waited_s = await self._request(store, chat, form, min(options.timeout_s, left_s), queue_s)
-            except JudgeError as error:  # by our own limits: nothing was sent
+            except CallError as error:  # by our own limits: nothing was sent
                 return self._over(error, spent)
             left_s, queue_s = left_s - (time.monotonic() - begun - waited_s), queue_s - waited_s
             spent += reply.usage
             if (failure := reply.failure) is None:
                 try:
-                    scores = parse_verdict(reply.text, nonce)
-                except JudgeError as error:
+                    said = read(reply.text)
+                except CallError as error:
                     failure = Failure(error, 0.0)
                 else:
                     self.answered = True
                     self._count({}, answered=True)
-                    return Outcome(scores, spent)
+                    return Outcome(said, spent)
             simpler = self.endpoint.simpler(form, failure.complaint)
             if simpler is not None:
                 form = simpler
@@ -90,21 +102,21 @@ class Attempts:
             # Jitter on top of what the endpoint asks for, so that all waiters do not come back at once.
             pause_s = (failure.retry_after or 0.0) + random.uniform(0, options.backoff_s * 2 ** (tried - 1))
             if failure.retry_after is None or tired or pause_s >= left_s or pause_s > MAX_RETRY_AFTER_S:
-                return self._over(self._whose(failure, texts), spent)
+                return self._over(self._whose(failure, question), spent)
             left_s -= pause_s
             self._count({"retries": 1})
             await asyncio.sleep(pause_s)
 
-    def _whose(self, failure: Failure, texts: dict[str, Any]) -> JudgeError:
-        """The failure's error, unless the answer is not known to have caused it."""
-        if failure.too_long and not (self.answered and len(texts["candidate"]) > len(texts["reference"])):
-            told = f"{failure.error}: the model's context is too short for the prompt, whatever the answer is"
-            return JudgeUnavailable(told)
-        if isinstance(failure.error, JudgeMalformed) and not self.answered:
-            return JudgeUnproven(f"{failure.error}; this judge has given no verdict on any text yet")
+    def _whose(self, failure: Failure, question: Mapping[str, Any]) -> CallError:
+        """The failure's error, unless the text is not known to have caused it."""
+        if failure.too_long and not (self.answered and self._wording.is_long(question)):
+            told = f"{failure.error}: the model's context is too short for the prompt, whatever it is asked"
+            return CallUnavailable(told)
+        if isinstance(failure.error, CallMalformed) and not self.answered:
+            return CallUnproven(f"{failure.error}; no reply of this model could be read yet")
         return failure.error
 
-    def _over(self, error: JudgeError, spent: Usage) -> Outcome:
+    def _over(self, error: CallError, spent: Usage) -> Outcome:
         # Without its context the error holds neither a request nor a key.
         error.__context__ = error.__cause__ = None
         error.usage = spent
@@ -113,13 +125,14 @@ class Attempts:
         return Outcome(error, spent)
 
     def _estimate(self, body: dict[str, Any]) -> Estimate:
-        """Likely tokens and highest cost of a request: no prompt has more tokens than bytes."""
-        size = size_of(body)
-        most = Usage(prompt_tokens=size, completion_tokens=self._options.max_tokens or 0)
-        return Estimate(size // BYTES_PER_TOKEN + REPLY_TOKENS, self._options.cost_usd(most))
+        """Likely tokens and highest cost of a request."""
+        size, images = size_of(body)
+        seen = images * self._options.image_tokens
+        most = Usage(prompt_tokens=size + seen, completion_tokens=self._options.max_tokens or 0)
+        return Estimate(size // BYTES_PER_TOKEN + seen + REPLY_TOKENS, self._options.cost_usd(most))
 
     async def _request(
-        self, store: Store, chat: list[dict[str, str]], form: Form, timeout_s: float, queue_s: float
+        self, store: Store, chat: Chat, form: Form, timeout_s: float, queue_s: float
     ) -> tuple[Reply, float]:
         """One request and the seconds that it waited for our own limits. Its ticket is settled in any case."""
         body = self.endpoint.body(chat, form)
@@ -144,7 +157,7 @@ class Attempts:
             if usage is not None:
                 spent = {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}
                 self._count({"calls": 1, **spent}, usage)
-            with contextlib.suppress(JudgeError):
+            with contextlib.suppress(CallError):
                 # A reply that was paid for is not lost with the store, whose next owner books the estimate.
                 store.settle(ticket, tokens, cost_usd, latency_s)
         return reply, waited_s

@@ -1,9 +1,9 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""The owner of a folder for Ray's workers: one named actor on the head node, which judges for all nodes.
+"""The owner of a folder for Ray's workers: one named actor on the head node, which asks for all nodes.
 
 Whoever comes first makes the actor, and it ends with its maker. Then the next one who asks makes another: what the
-first one owned is in the folder. Judgements that were under way are asked for again.
+first one owned is in the folder. Questions that were under way are asked for again.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..errors import JudgeError, JudgeUnavailable
+from ..errors import CallError, CallUnavailable
 from .owner import Store, own_store
 
 NAMESPACE = "medgrpo"
@@ -28,7 +28,7 @@ HEAD = {"node:__internal_head__": 0.001}
 
 
 class Owner:
-    """What runs in the actor. Failures of judges come back as values, because Ray would wrap what is raised.
+    """What runs in the actor. Failures of calls come back as values, because Ray would wrap what is raised.
 
     Args:
         folder, max_mb: as in `open_store`.
@@ -36,37 +36,37 @@ class Owner:
 
     def __init__(self, folder: str, max_mb: float) -> None:
         self._folder, self._max_mb = Path(folder), max_mb
-        self._judges: dict[str, Any] = {}
+        self._callers: dict[str, Any] = {}
 
     @cached_property
     def _store(self) -> Store:
         return own_store(self._folder, self._max_mb)
 
-    async def verdict(self, judge: type, settings: Mapping[str, Any], texts: Mapping[str, Any]) -> Any:
-        """What `Judge.verdict` of a judge of these settings returns."""
+    async def outcome(self, kind: type, settings: Mapping[str, Any], question: Mapping[str, Any]) -> Any:
+        """What `Caller.outcome` of a caller of this kind and these settings returns."""
         try:
-            which = f"{self._store} {sorted(settings.items())}"  # opened, so that the judge finds it
-            if which not in self._judges:
-                self._judges[which] = judge(**settings, store=str(self._folder))
-            return await self._judges[which].verdict(texts)
-        except JudgeError as error:
+            which = f"{self._store} {kind} {sorted(settings.items())}"  # opened, so that the caller finds it
+            if which not in self._callers:
+                self._callers[which] = kind(**settings, store=str(self._folder))
+            return await self._callers[which].outcome(question)
+        except CallError as error:
             return error
 
     async def count(self, lane: str, counts: Mapping[str, float]) -> None:
         """Add to the counters."""
-        with contextlib.suppress(JudgeError):  # `verdict` and `snapshot` tell it
+        with contextlib.suppress(CallError):  # `outcome` and `snapshot` tell it
             self._store.count(lane, counts)
 
     async def snapshot(self) -> Any:
         """All counters by lane."""
         try:
             return await self._store.snapshot()
-        except JudgeError as error:
+        except CallError as error:
             return error
 
 
 class RayStore:
-    """A folder's store as a task or an actor of Ray sees it. An actor that is lost is JudgeUnavailable.
+    """A folder's store as a task or an actor of Ray sees it. An actor that is lost is CallUnavailable.
 
     Args:
         folder: absolute, on the head node's local disk.
@@ -80,9 +80,9 @@ class RayStore:
     def _find(self) -> Any:
         import ray
 
-        # Judgements that wait for a limit wait in the actor, and must leave room for those who give one back.
+        # Questions that wait for a limit wait in the actor, and must leave room for those who give one back.
         made = ray.remote(Owner).options(
-            name="judge-store-" + hashlib.sha256(str(self.folder).encode()).hexdigest()[:16],
+            name="call-store-" + hashlib.sha256(str(self.folder).encode()).hexdigest()[:16],
             namespace=NAMESPACE,
             get_if_exists=True,
             num_cpus=0,
@@ -91,13 +91,13 @@ class RayStore:
         )
         return made.remote(str(self.folder), self._max_mb)
 
-    async def verdict(self, judge: type, settings: Mapping[str, Any], texts: Mapping[str, Any]) -> Any:
-        """What `Judge.verdict` of a judge of these settings returns in the actor.
+    async def outcome(self, kind: type, settings: Mapping[str, Any], question: Mapping[str, Any]) -> Any:
+        """What `Caller.outcome` of a caller of this kind and these settings returns in the actor.
 
         Raises:
-            JudgeError: the judge cannot be made there, or the store fails.
+            CallError: the caller cannot be made there, or the store fails.
         """
-        return await self._ask("verdict", judge, dict(settings), dict(texts))
+        return await self._ask("outcome", kind, dict(settings), dict(question))
 
     def count(self, lane: str, counts: Mapping[str, float]) -> None:
         """Add to the lane's counters, without waiting."""
@@ -127,9 +127,9 @@ class RayStore:
                 lost = isinstance(error, ray.exceptions.RayActorError)
                 if not lost or time.monotonic() > until:
                     told = f"{type(error).__name__}: the actor that owns it is lost"
-                    raise JudgeUnavailable(f"judge: store {self.folder}: {told}") from None
+                    raise CallUnavailable(f"store {self.folder}: {told}") from None
             await asyncio.sleep(AGAIN_S)
             self._actor = await asyncio.to_thread(self._find)
-        if isinstance(answer, JudgeError):
+        if isinstance(answer, CallError):
             raise answer
         return answer

@@ -1,9 +1,9 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""What a judge keeps: verdicts, limits, the ledger and the counters.
+"""What paid calls keep: replies, limits, the ledger and the counters.
 
 A folder's store has exactly one owner. Ray's tasks and actors, verl's trainer and reward workers among them, leave it
-to an actor of its own, which judges for them. Every other process owns the folder itself: without Ray, or as the driver
+to an actor of its own, which asks for them. Every other process owns the folder itself: without Ray, or as the driver
 of a Ray job. Whoever wants a folder that somebody else owns is refused. A *lane* is a model's name: limits, ledger
 and counters hold per lane.
 """
@@ -14,7 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
-from ..errors import JudgeSettingsError
+from ..errors import CallSettingsError
 from .owner import OPEN, Store, own_store
 from .ray_actor import RayStore
 
@@ -28,11 +28,11 @@ def folder_of(where: str | Path) -> Path:
     """The folder that the setting ``store`` names. ``ray:/folder``, as it was written earlier, is the same.
 
     Raises:
-        JudgeSettingsError: it names none.
+        CallSettingsError: it names none.
     """
     name = str(where).removeprefix("ray:")
     if not name.strip():
-        raise JudgeSettingsError("judge: store is empty: expected a folder or None")
+        raise CallSettingsError("store is empty: expected a folder or None")
     return Path(name).absolute()
 
 
@@ -42,13 +42,13 @@ def open_store(where: str | Path | None, max_mb: float = MAX_MB) -> Store | RayS
     Args:
         where: None for one in this process's memory; or a folder on a local disk, made if need be. In a task or an
             actor of Ray the disk is the head node's.
-        max_mb: megabytes of the database above which the least recently used verdicts go, never the ledger.
+        max_mb: megabytes of the database above which the least recently used replies go, never the ledger.
 
     Raises:
-        JudgeSettingsError: another process owns the folder, or nothing that can be opened as a store is there.
+        CallSettingsError: another process owns the folder, or nothing that can be opened as a store is there.
     """
     if not max_mb > 0:
-        raise JudgeSettingsError(f"judge: max_mb is {max_mb!r}: expected more than 0")
+        raise CallSettingsError(f"max_mb is {max_mb!r}: expected more than 0")
     if where is None:
         return Store(None, max_mb)
     folder = folder_of(where).resolve()

@@ -1,6 +1,6 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Dollars per million tokens of known hosted models, from ``prices.json``. A setting of the judge overrides them."""
+"""Dollars per million tokens of known hosted models, from ``prices.json``. A setting overrides them."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Things per event loop, and judgements under way that several callers wait for."""
+"""Things per event loop, and work under way that several callers wait for."""
 
 from __future__ import annotations
 

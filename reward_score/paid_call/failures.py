@@ -1,6 +1,6 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""From what an endpoint reports to the errors of this room, without a key and without text of the answer.
+"""From what an endpoint reports to the errors of this room, without a key and without text of what was asked.
 
 Endpoints report the same things in many forms: as a status, or inside a reply of status 200; with a code, a number or
 a sentence. A content filter declines the text, so the answer is the likely cause. All else is the infrastructure's.
@@ -16,10 +16,10 @@ from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 from typing import Any
 
-from .errors import JudgeError, JudgeRateLimited, JudgeRefused, JudgeSettingsError, JudgeTimeout, JudgeUnavailable
+from .errors import CallError, CallRateLimited, CallRefused, CallSettingsError, CallTimeout, CallUnavailable
 
 MAX_RETRY_AFTER_S = 300.0
-"""A longer wait is not waited for: the judgement fails at once."""
+"""A longer wait is not waited for: the call fails at once."""
 FILTER_CODES = frozenset(
     (
         *("content_filter", "content_policy_violation", "responsibleaipolicyviolation", "invalid_prompt"),
@@ -27,7 +27,7 @@ FILTER_CODES = frozenset(
         *("safety", "refusal", "sensitive", "recitation", "blocklist", "spii", "prohibited_content", "error_toxic"),
     )
 )
-"""Codes, in lower case, by which content filters of several providers decline a text. `Judge` takes more of them."""
+"""Codes, in lower case, by which content filters of several providers decline a text. `Options` takes more of them."""
 _FILTERED = re.compile(
     r"content[\s_-]*(filter|policy|management|moderation|inspection|violat|blocked|censor|exists risk)"
     r"|(inappropriate|sensitive|harmful|unsafe|prohibited|disallowed|objectionable|toxic)[\s_-]*(\w+[\s_-]+){0,2}"
@@ -86,7 +86,7 @@ class Failure:
         too_long: whether the request has more tokens than the model reads.
     """
 
-    error: JudgeError
+    error: CallError
     retry_after: float | None
     billed: bool = True
     complaint: str | None = None
@@ -105,12 +105,12 @@ def explain(error: Exception, key: str, filter_codes: Collection[str] = ()) -> F
         code = str(error.code or error.type or "")
         return by_report(error.status_code, error.body, key, filter_codes, code=code, headers=error.response.headers)
     if isinstance(error, openai.APITimeoutError) and not _broken(error):
-        return Failure(JudgeTimeout("judge: the endpoint did not answer in time"), 0.0)
+        return Failure(CallTimeout("the endpoint did not answer in time"), 0.0)
     if isinstance(error, openai.APIConnectionError):
-        told = JudgeUnavailable("judge: the endpoint cannot be reached or broke the connection")
+        told = CallUnavailable("the endpoint cannot be reached or broke the connection")
         return Failure(told, 0.0, billed=not _refused(error))
     # A response that is no JSON, a connection lost while reading, and whatever else a library may raise.
-    return Failure(JudgeUnavailable(f"judge: the response could not be read ({type(error).__name__})"), 0.0)
+    return Failure(CallUnavailable(f"the response could not be read ({type(error).__name__})"), 0.0)
 
 
 def retry_after(headers: Any) -> float:
@@ -166,29 +166,29 @@ def by_report(
     codes, words = _said(body, code)
     code = code or next(iter(codes), "")
     shown = code[:60] if _CODE.fullmatch(code) and key not in code else ""
-    told = f"judge: HTTP {status}" + (f" ({shown})" if shown else "")
+    told = f"HTTP {status}" + (f" ({shown})" if shown else "")
     if filtered(status, codes, words, filter_codes):
-        return Failure(JudgeRefused(f"{told}: the content filter declined"), 0.0)
+        return Failure(CallRefused(f"{told}: the content filter declined"), 0.0)
     limited = status == 200 and (not codes.isdisjoint(_NO_RETRY_CODES) or _RATE.search(words) is not None)
     if status == 200:
         status = next((int(one) for one in sorted(codes) if re.fullmatch(r"[45]\d\d", one)), 429 if limited else 500)
     if status in _WRONG_SETTING:
-        return Failure(JudgeSettingsError(f"{told}: the endpoint {_WRONG_SETTING[status]}"), None, billed=False)
+        return Failure(CallSettingsError(f"{told}: the endpoint {_WRONG_SETTING[status]}"), None, billed=False)
     if status == 429:
         wait = retry_after(headers) if codes.isdisjoint(_NO_RETRY_CODES) else None
-        return Failure(JudgeRateLimited(f"{told}: too many requests"), wait, billed=False)
+        return Failure(CallRateLimited(f"{told}: too many requests"), wait, billed=False)
     if status in (408, 409) or status >= 500:
         wait = retry_after(headers)
-        return Failure(JudgeUnavailable(f"{told}: the endpoint failed"), wait, billed=status in _GATEWAY_GAVE_UP)
+        return Failure(CallUnavailable(f"{told}: the endpoint failed"), wait, billed=status in _GATEWAY_GAVE_UP)
     if status in (400, 413, 422) and _TOO_LONG.search(words):
         return replace(too_long(told), complaint=words.lower())
-    rejected = JudgeUnavailable(f"{told}: the endpoint rejects the request")
+    rejected = CallUnavailable(f"{told}: the endpoint rejects the request")
     return Failure(rejected, None, billed=False, complaint=words.lower() if status in (400, 422) else None)
 
 
 def too_long(told: str) -> Failure:
     """The request has more tokens than the model reads."""
-    return Failure(JudgeRefused(f"{told}: more tokens than the model reads"), None, billed=False, too_long=True)
+    return Failure(CallRefused(f"{told}: more tokens than the model reads"), None, billed=False, too_long=True)
 
 
 def filtered(status: int, codes: Collection[str], words: str, filter_codes: Collection[str] = ()) -> bool:
