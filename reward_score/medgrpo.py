@@ -63,8 +63,9 @@ async def compute_score(
         ``score`` (the reward), ``acc`` (the strict metric, whatever the format short of no parse), ``format``, and
         ``raw_<signal>`` for each signal of the task, all within 0..1; where a judge is asked, ``attack``: 1 for an
         answer that addresses the judge, which by default is no parse, else 0. Of dense captions only the event that
-        does so is lost: it counts as a wrong one. Only where the judge refused captions of the answer or could make
-        nothing of them, ``unjudged``: their share. They count as wrong.
+        does so is lost: it counts as a wrong one. Only where the judge gave marks, ``mark_<dimension>``, 1 to 5: of
+        dense captions the means. Only where the judge refused captions of the answer or could make nothing of them,
+        ``unjudged``: their share. They count as wrong.
 
     Raises:
         TypeError, ValueError: bad settings.

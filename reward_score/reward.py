@@ -12,7 +12,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import isfinite
+from math import fsum, isfinite
 from typing import TYPE_CHECKING, Any
 
 from .answers import Event
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 END_TOKENS = ("<|im_end|>", "<|endoftext|>")
 """One of these at the end of an answer is the tokenizer's, not the answer's."""
+MARK = "mark_"
+"""How the judge's dimensions are called in a result."""
 
 
 class Scorer:
@@ -147,6 +149,7 @@ class Scorer:
                 raise
             sample.unjudged += 1
             return 0.0
+        sample.marks.append(judgement.scores())
         return judge_value(judgement.mean)
 
     async def close(self) -> None:
@@ -175,6 +178,21 @@ class Scorer:
         Raises:
             RewardError: a signal that is missing or not finite, no statistics for it, or an unknown task.
         """
+        weights = self.signals[find_task(data_source)[0].name]
+        values = self.normalised(data_source, form, raw, normalizer)
+        return (1.0 if self._format_first else form) * sum(weights[signal] * value for signal, value in values.items())
+
+    def normalised(
+        self,
+        data_source: str,
+        form: float,
+        raw: Mapping[str, float],
+        normalizer: Callable[[str, str, float], float] | None = None,
+    ) -> dict[str, float]:
+        """What the reward is put together from: the normalised value by signal.
+
+        Empty where the reward is 0 whatever the signals are. Arguments and errors as in `reward`.
+        """
         name = find_task(data_source)[0].name
         weights = self.signals[name]
         for signal in weights:
@@ -182,12 +200,10 @@ class Scorer:
             if value is None or not isfinite(value):
                 raise RewardError(f"{data_source}: signal {signal} is {value!r}: expected a finite number")
         if not form > 0 or not self.rewarded[name]:
-            return 0.0
-        before, after = (form, 1.0) if self._format_first else (1.0, form)
+            return {}
+        factor = form if self._format_first else 1.0
         normalize = self.normalizer if normalizer is None else normalizer
-        return after * sum(
-            weight * normalize(data_source, signal, before * raw[signal]) for signal, weight in weights.items()
-        )
+        return {signal: normalize(data_source, signal, factor * raw[signal]) for signal in weights}
 
     def finish(self, sample: Sample) -> dict[str, float]:
         """The result of a sample whose signals are complete."""
@@ -196,6 +212,9 @@ class Scorer:
         score = self.reward(sample.data_source, sample.format, raw)
         acc = sum(weight * raw[signal] for signal, weight in self._acc[name].items())
         result = {"score": score, "acc": acc, "format": sample.format} | {f"raw_{key}": raw[key] for key in raw}
+        if sample.marks:
+            many = len(sample.marks)
+            result |= {MARK + name: fsum(one[name] for one in sample.marks) / many for name in sample.marks[0]}
         if sample.unjudged:
             result["unjudged"] = sample.unjudged / len(sample.pairs.pairs)
         return result | {"attack": float(sample.attack)} if "judge" in raw else result
@@ -209,6 +228,7 @@ class Sample:
         attack: whether it addresses the judge instead of describing; asked only where there is a judge.
         still: whether what it describes is one picture.
         unjudged: on how many of its captions the judge gave no verdict because of the text.
+        marks: what the judge gave each of its other captions, by dimension.
     """
 
     data_source: str
@@ -220,6 +240,7 @@ class Sample:
     attack: bool = False
     still: bool = False
     unjudged: int = 0
+    marks: list[dict[str, float]] = field(default_factory=list)
 
 
 def _attacks(said: str | Sequence[Event], gold: str | Sequence[Event]) -> set[str]:

@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
+GZIP = ".gz"
 NO_SIGNAL = (
     *("normalization.py", "statistics.py", "bootstrap.py", "leaderboard"),  # what is done with signals later
     *("paid_call/store", "paid_call/limits.py", "paid_call/flights.py"),  # when a judge is asked
@@ -32,14 +35,14 @@ class InputError(RecipeError, ValueError):
     """A file, a row or a setting that the user gave and that cannot be used. The message names it."""
 
 
-def write_atomic(path: Path, text: str) -> None:
-    """The whole text under its final name, or nothing."""
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """The whole content under its final name, or nothing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(draft, 0o644)
@@ -61,10 +64,14 @@ def _decoded(text: str, place: str) -> Any:
 
 
 def _text(path: Path) -> str:
+    """The text of a file, unpacked where its name ends in `.gz`."""
+    content = Path(path).read_bytes()
     try:
-        return Path(path).read_text(encoding="utf-8")
+        return (gzip.decompress(content) if Path(path).suffix == GZIP else content).decode()
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: expected UTF-8: {error}") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{path}: expected a gzip file: {error}") from error
 
 
 def read_json(path: Path) -> Any:
@@ -90,7 +97,9 @@ def read_json_lines(path: Path) -> list[dict]:
 
 
 def write_json_lines(path: Path, records: Iterable[dict]) -> None:
-    write_atomic(path, "".join(json.dumps(record, allow_nan=False) + "\n" for record in records))
+    """One record a line, packed where the name ends in `.gz`."""
+    text = "".join(json.dumps(record, allow_nan=False) + "\n" for record in records)
+    write_atomic(path, gzip.compress(text.encode(), mtime=0) if Path(path).suffix == GZIP else text)
 
 
 def _digest(files: Iterable[Path]) -> str:

@@ -88,6 +88,7 @@ SIZE = {
     "actor_rollout_ref.rollout.prompt_length",
     "actor_rollout_ref.rollout.response_length",
     "critic.ppo_mini_batch_size",
+    "trainer.v1.sampler.sampler_kwargs.record_answers",
     "trainer.save_freq",
     "trainer.max_actor_ckpt_to_keep",
     "trainer.total_training_steps",

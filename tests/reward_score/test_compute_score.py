@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from reward_score.answers import ASPECTS, CVS_COMPONENTS, PARSERS, Event, render_dvc, render_stg, render_tal
 from reward_score.errors import BadGroundTruth, BadSetting, BadStatistics, MissingStatistics, RewardError, UnknownTask
+from reward_score.judge import DIMENSIONS
 from reward_score.medgrpo import compute_score, needed_signals, score_many
 from reward_score.normalization import NEEDED, NORMALIZERS, logistic, needed_share
 from reward_score.reward import get_scorer
@@ -244,6 +245,20 @@ def test_captions_are_compared_by_meaning_and_by_the_judge():
     assert near["acc"] == pytest.approx((near["raw_similarity"] + near["raw_judge"]) / 2)
     alone = score("vs", paraphrase, judge=None)
     assert alone["score"] == alone["acc"] == alone["raw_similarity"] == pytest.approx(near["raw_similarity"])
+
+
+def test_the_judges_marks_stand_beside_the_score():
+    marks = {name: value for name, value in score("rc", CAPTION[:40]).items() if name.startswith("mark_")}
+    assert list(marks) == [f"mark_{dimension}" for dimension in DIMENSIONS]
+    assert (sum(marks.values()) / 5 - 1) / 4 == pytest.approx(score("rc", CAPTION[:40])["raw_judge"])
+    # Of several captions the means; none where no judge was asked, or nothing was compared.
+    both = score("dvc", render_dvc([EVENTS[0], Event(90, 95, "a nurse washes")]), dvc_captions=True)
+    first, second = (
+        score("dvc", render_dvc([event]), dvc_captions=True) for event in (EVENTS[0], Event(90, 95, "a nurse washes"))
+    )
+    assert both["mark_terminology"] == pytest.approx((first["mark_terminology"] + second["mark_terminology"]) / 2)
+    for silent in (score("rc", CAPTION, judge=None), score("rc", "..."), score("tal", "1.0-2.0 seconds.")):
+        assert not [name for name in silent if name.startswith("mark_")]
 
 
 def test_dense_captions_count_when_asked():

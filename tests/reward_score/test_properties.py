@@ -27,12 +27,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reward_score.answers import ASPECTS, CVS_COMPONENTS, CVS_NAMES, PARSERS, Event, render_dvc, render_stg, render_tal
+from reward_score.judge import DIMENSIONS
 from reward_score.medgrpo import score_many
 from reward_score.tasks import TASKS
 from reward_score.temporal import span_iou, temporal_f1
 from reward_score.vocabularies import fold_label, label_lists
 
 INTERVAL = {"sample_interval": 0.5}
+MARKS = {f"mark_{dimension}" for dimension in DIMENSIONS}
 
 
 def scores(task, answers, truth, extra=None, **chosen):
@@ -42,7 +44,8 @@ def scores(task, answers, truth, extra=None, **chosen):
 
 
 def assert_never_pays(before, after, names=None):
-    for name in names or set(before) - {"format"}:
+    # A judge's marks are no pay: they say how its signal came about, and are of those captions alone that it saw.
+    for name in names or set(before) - {"format"} - MARKS:
         assert after[name] <= before[name] + 1e-9, name
 
 
@@ -51,7 +54,8 @@ def assert_the_same(before, after):
 
 
 def assert_bounded(result):
-    assert all(0 <= value <= 1 for value in result.values())
+    assert all(0 <= value <= 1 for name, value in result.items() if name not in MARKS)
+    assert all(1 <= value <= 5 for name, value in result.items() if name in MARKS)
     assert result["format"] in (0, 0.5, 1)
 
 

@@ -1,7 +1,7 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""What a step says about its dataset-task pairs: metrics for the log, and one record per answer."""
+"""What a step says about its dataset-task pairs: the metrics for the log."""
 
 from __future__ import annotations
 
@@ -22,13 +22,23 @@ PAIR_CURVES = (*CURVES, "attack")
 
 @dataclass(frozen=True)
 class Rollout:
-    """One answer of a step: its prompt, data source, response length, reward as scored, and the reward's parts."""
+    """One answer of a step.
+
+    Attributes:
+        group: its prompt. data_source: the prompt's pair.
+        tokens: the answer's length.
+        reward: as scored. parts: the reward's parts by name.
+        row: the annotation that is asked about (file, number in it), None where the queue does not say.
+        response: the answer's token ids, empty where they were not asked for.
+    """
 
     group: str
     data_source: str
     tokens: int
     reward: float
     parts: Mapping[str, float]
+    row: tuple[str, int] | None = None
+    response: Sequence[int] = ()
 
     @property
     def raw(self) -> dict[str, float]:
@@ -41,7 +51,8 @@ def pair_name(data_source: str) -> str:
     return data_source.split("/", 1)[-1]
 
 
-def _recorded(name: str) -> bool:
+def recorded(name: str) -> bool:
+    """Whether a part of the reward is a curve of its pair, and is recorded with each answer."""
     return name in PAIR_CURVES or name.startswith("raw_")
 
 
@@ -56,7 +67,7 @@ def pair_curves(rows: Iterable[tuple[str, float, Mapping[str, float]]]) -> dict[
         pair = f"{PREFIX}/{pair_name(source)}"
         values[f"{pair}/reward"].append(reward)
         for name, value in parts.items():
-            if _recorded(name):
+            if recorded(name):
                 values[f"{pair}/{name}"].append(float(value))
     metrics = {name: float(np.mean(series)) for name, series in values.items()}
     for name in ("reward", *CURVES):
@@ -116,13 +127,3 @@ def training_curves(
     if shares:
         metrics[f"{PREFIX}/pairs_mean/saturated"] = float(np.mean(shares))
     return metrics
-
-
-def records(step: int, rollouts: Sequence[Rollout], rewards: np.ndarray, advantages: np.ndarray) -> list[dict]:
-    """The step's recorded answers: `score` and `advantage` as trained on, `acc`, `format` and raw signals as scored."""
-    return [
-        {"step": step, "group": rollout.group, "data_source": rollout.data_source, "tokens": rollout.tokens}
-        | {"score": float(reward), "advantage": float(advantage)}
-        | {name: float(value) for name, value in rollout.parts.items() if _recorded(name)}
-        for rollout, reward, advantage in zip(rollouts, rewards, advantages, strict=True)
-    ]

@@ -33,7 +33,11 @@ Settings under `trainer.v1.sampler.sampler_kwargs`:
     adaptive_min_values ... and from how many on they replace the SFT model's statistics (default 128)
     state_dir           folder of verl's checkpoints; below it `sampler/step_N.json` (default None: none is written);
                         half a megabyte with the adaptive window of 23 pairs
-    record_dir          below it `rollouts/step_000001.jsonl`, the step's answers (default None: none is written)
+    record_dir          below it `rollouts/step_000001.jsonl`, the step's answers in numbers, and
+                        `answers/step_000001.jsonl.gz`, what they said (default None: none is written)
+    record_answers      what is said is kept of the answers to this many prompts of each pair in a step (default 0)
+                        or of `all`
+    tokenizer           the model whose tokenizer turns recorded answers into text (`actor_rollout_ref.model.path`)
 
 With a judge whose settings name a store, a step's metrics hold its account: `medgrpo/judge/...`. Every stop leaves the
 checkpoint of the last step that was trained.
@@ -56,13 +60,15 @@ from omegaconf import DictConfig, OmegaConf
 from tensordict import TensorDict
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 
-from recipes.medgrpo.files import write_atomic, write_json_lines
+from recipes.medgrpo.files import write_atomic
 from recipes.medgrpo.training.adaptive import AdaptiveStatistics
 from recipes.medgrpo.training.advantages import make_advantage
-from recipes.medgrpo.training.curves import PREFIX, Rollout, pair_curves, records, training_curves
+from recipes.medgrpo.training.curves import PREFIX, Rollout, pair_curves, training_curves
 from recipes.medgrpo.training.judge_check import shown_key
 from recipes.medgrpo.training.judge_watch import JudgeWatch, judge_stops, step_metrics
+from recipes.medgrpo.training.recording import Recorder
 from recipes.medgrpo.training.stopping import JudgeStop, LastStep, RolloutFailure, TrainingStop
+from reward_score.normalization import Normalizer
 from reward_score.reward import get_scorer
 
 logger = logging.getLogger(__name__)
@@ -151,8 +157,8 @@ class MedGRPOSampler(ReplayBuffer):
             window=self.failed_shares.maxlen,
         )
         self.last_step = LastStep(self.refill_fn)
-        self.state_dir = _folder(settings.get("state_dir"), "sampler")
-        self.record_dir = _folder(settings.get("record_dir"), "rollouts")
+        self.state_dir = None if settings.get("state_dir") is None else Path(settings["state_dir"]) / "sampler"
+        self.recorder = _recorder(settings)
         self._restored = False
         # Steps that attempts of this run went on from.
         self._resumes: list[int] = []
@@ -222,15 +228,25 @@ class MedGRPOSampler(ReplayBuffer):
         kept = [(key, tag) for key, tag in zip(batch.keys, batch.tags, strict=True) if group_of(key) not in uids]
         batch.keys[:], batch.tags[:] = [key for key, _ in kept], [tag for _, tag in kept]
 
-    @staticmethod
-    def _rollouts(partition: str, keys: list[str]) -> list[Rollout]:
+    def _rollouts(self, partition: str, keys: list[str]) -> list[Rollout]:
         fields = ["rm_scores", "extra_fields", "data_source"]
+        texts = self.recorder is not None and self.recorder.keeps_texts
+        fields += ["extra_info"] if self.recorder is not None else []
+        fields += ["responses"] if texts else []
         data = tq.kv_batch_get(keys=keys, partition_id=partition, select_fields=fields)
-        sources = [getattr(value, "data", value) for value in data["data_source"]]
-        extras = [getattr(value, "data", value) for value in data["extra_fields"]]
+
+        def column(name: str) -> list[Any]:
+            return [getattr(value, "data", value) for value in data[name]]
+
+        rows = [_row(extra) for extra in column("extra_info")] if self.recorder is not None else [None] * len(keys)
+        said = [ids.tolist() for ids in data["responses"]] if texts else [()] * len(keys)
         return [
-            Rollout(group_of(key), source, scores.numel(), float(scores.sum()), extra.get("reward_extra_info", {}))
-            for key, source, scores, extra in zip(keys, sources, data["rm_scores"], extras, strict=True)
+            Rollout(
+                group_of(key), source, scores.numel(), float(scores.sum()), extra.get("reward_extra_info", {}), *more
+            )
+            for key, source, scores, extra, *more in zip(
+                keys, column("data_source"), data["rm_scores"], column("extra_fields"), rows, said, strict=True
+            )
         ]
 
     def _train_on(self, step: int, partition: str, keys: list[str], rollouts: Sequence[Rollout]) -> dict[str, float]:
@@ -239,7 +255,12 @@ class MedGRPOSampler(ReplayBuffer):
         The window's percentiles are those before this step: with the step's own answers in it, an answer would move
         the median that it is measured by, and a batch that got better as a whole would look as it did before.
         """
-        rewards = np.array([one.reward for one in rollouts])
+        rewards, normalised = np.array([one.reward for one in rollouts]), None
+        if self.recorder is not None and self.recorder.keeps_texts:
+            normalizer = self._window_normalizer()
+            normalised = [
+                self.scorer.normalised(one.data_source, one.parts["format"], one.raw, normalizer) for one in rollouts
+            ]
         if self.window is not None:
             rewards = self._window_rewards(rollouts)
         advantages = self.advantage(rewards, [one.group for one in rollouts], [one.data_source for one in rollouts])
@@ -248,8 +269,8 @@ class MedGRPOSampler(ReplayBuffer):
             scores = reward_rows(written.tolist(), [one.tokens for one in rollouts])
             fields = TensorDict({"rm_scores": scores}, batch_size=len(keys))
             tq.kv_batch_put(keys=keys, partition_id=partition, fields=fields)
-        if self.record_dir is not None:
-            write_json_lines(self.record_dir / f"step_{step:06d}.jsonl", records(step, rollouts, rewards, advantages))
+        if self.recorder is not None:
+            self.recorder.write(step, rollouts, rewards, advantages, normalised)
         return training_curves(
             rollouts,
             rewards,
@@ -258,10 +279,16 @@ class MedGRPOSampler(ReplayBuffer):
             rewarded=self.scorer.rewarded.__getitem__,
         )
 
+    def _window_normalizer(self) -> Normalizer | None:
+        """With the window's percentiles so far; None for the settings' own normalizer."""
+        if self.window is None:
+            return None
+        settings = self.scorer.settings
+        return self.window.normalizer(settings.k, settings.min_iqr, settings.min_samples, settings.linear_share)
+
     def _window_rewards(self, rollouts: Sequence[Rollout]) -> np.ndarray:
-        settings, window = self.scorer.settings, self.window
+        window, normalizer = self.window, self._window_normalizer()
         assert window is not None  # asked only with normalizer=adaptive
-        normalizer = window.normalizer(settings.k, settings.min_iqr, settings.min_samples, settings.linear_share)
         rewards = [self.scorer.reward(one.data_source, one.parts["format"], one.raw, normalizer) for one in rollouts]
         for one in rollouts:
             for signal, value in one.raw.items():
@@ -320,11 +347,8 @@ class MedGRPOSampler(ReplayBuffer):
         are of an earlier attempt, which this one replaces, and are removed.
         """
         self._restored = True
-        if self.record_dir is not None:
-            for record in self.record_dir.glob("step_*.jsonl"):
-                number = record.stem.removeprefix("step_")
-                if number.isdigit() and int(number) > step:
-                    record.unlink()
+        if self.recorder is not None:
+            self.recorder.forget_after(step)
         if step == 0:
             return
         self._resumes.append(step)
@@ -352,5 +376,16 @@ class MedGRPOSampler(ReplayBuffer):
             raise SamplerStateError(f"{file}: cannot be resumed from: {error}") from error
 
 
-def _folder(root: str | None, name: str) -> Path | None:
-    return None if root is None else Path(root) / name
+def _recorder(settings: Mapping[Any, Any]) -> Recorder | None:
+    """What writes a step's answers, None where the settings name no folder for them."""
+    said = settings.get("record_answers") or 0
+    if said != "all" and (isinstance(said, bool) or not isinstance(said, int) or said < 0):
+        raise ValueError(f"trainer.v1.sampler.sampler_kwargs.record_answers={said!r}: expected all, or a whole number")
+    if settings.get("record_dir") is None:
+        return None
+    return Recorder(Path(settings["record_dir"]), None if said == "all" else said, settings.get("tokenizer"))
+
+
+def _row(extra: Any) -> tuple[str, int] | None:
+    """The row that a prompt was made of, from its `extra_info`."""
+    return (extra["file"], int(extra["index"])) if isinstance(extra, Mapping) and "file" in extra else None

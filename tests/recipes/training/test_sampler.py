@@ -88,7 +88,7 @@ def test_a_signal_of_some_rollouts_is_averaged_over_those(sampling):
 
 
 def test_attacks_on_the_judge_are_a_curve_of_the_captions(sampling):
-    from recipes.medgrpo.training.curves import records
+    from recipes.medgrpo.training.recording import records
 
     rows = [answer("a", 0.1), answer("a", 0.1)]
     rows[0].parts["attack"], rows[1].parts["attack"] = 1.0, 0.0
@@ -328,12 +328,26 @@ def test_the_state_is_kept_with_the_checkpoints(sampling, tmp_path):
 
 @pytest.mark.parametrize(("step", "left"), [(2, [1, 2]), (0, [])])
 def test_records_of_steps_that_a_resumed_run_takes_again_go(sampling, tmp_path, step, left):
-    (tmp_path / "rollouts").mkdir()
-    for number in (1, 2, 3, 12):
-        (tmp_path / f"rollouts/step_{number:06d}.jsonl").write_text("{}\n")
+    from recipes.medgrpo.training.recording import ENDINGS, step_file
+
+    for folder in ENDINGS:
+        (tmp_path / folder).mkdir()
+        for number in (1, 2, 3, 12):
+            step_file(tmp_path, folder, number).write_text("{}\n")
     buffer(sampling, record_dir=str(tmp_path))._restore(step)
-    names = sorted(file.name for file in (tmp_path / "rollouts").iterdir())
-    assert names == [f"step_{number:06d}.jsonl" for number in left]
+    for folder in ENDINGS:
+        assert sorted((tmp_path / folder).iterdir()) == [step_file(tmp_path, folder, number) for number in left]
+
+
+@pytest.mark.parametrize("said", [-1, True, "some", 1.5])
+def test_how_many_answers_are_recorded_is_all_or_a_number(sampling, tmp_path, said):
+    with pytest.raises(ValueError, match="record_answers=.*: expected all, or a whole number"):
+        buffer(sampling, record_dir=str(tmp_path), record_answers=said)
+
+
+def test_texts_need_a_tokenizer(sampling, tmp_path):
+    with pytest.raises(ValueError, match="record_answers: expected tokenizer beside it"):
+        buffer(sampling, record_dir=str(tmp_path), record_answers="all")
 
 
 @pytest.mark.parametrize("window", ['{"values": {"medvidbench/AVOS/tal": 3}}', "[]", "null"])
@@ -489,6 +503,8 @@ def put_group(tq, uid: str, source: str, rewards: dict[int, float], partition: s
                 "rm_scores": torch.tensor([0.0] * session + [reward]),
                 "extra_fields": {"reward_extra_info": {"acc": reward / 2, "format": 1.0, "raw_iou": reward}},
                 "data_source": source,
+                "extra_info": {"file": "train.json", "index": len(uid), "split": "train"},
+                "responses": torch.arange(session + 1),
             }
             for session, reward in rewards.items()
         ]
@@ -587,8 +603,12 @@ def test_a_step_under_each_advantage(sampling, queue, tmp_path, name):
     assert [record["advantage"] for record in records] == pytest.approx(expected)
     assert {record["tokens"] for record in records} == {1, 2, 3}
     assert set(records[0]) == {
-        *("step", "group", "data_source", "tokens", "score", "advantage", "acc", "format", "raw_iou")
+        *("step", "group", "data_source", "file", "index", "tokens", "score", "advantage"),
+        *("acc", "format", "raw_iou"),
     }
+    rows = {(record["group"], record["file"], record["index"]) for record in records}
+    assert rows == {("whole", "train.json", 5), ("pair", "train.json", 4)}
+    assert not (tmp_path / "answers").exists()  # record_answers is 0
     read = queue.kv_batch_get(keys=batch.keys, partition_id="train", select_fields=["rm_scores", "data_source"])
     rows = [row.tolist() for row in read["rm_scores"]]
     assert [len(row) for row in rows] == [record["tokens"] for record in records]
@@ -614,4 +634,27 @@ def test_adaptive_rewrites_the_reward_itself(sampling, queue, statistics):
         assert sorted(row.tolist()[-1] for row in read["rm_scores"]) == pytest.approx(expected)
         assert metrics["medgrpo/AVOS/tal/reward_std"] == pytest.approx(np.std(expected, ddof=1))
         assert metrics["medgrpo/AVOS/tal/reward"] == pytest.approx(0.5)
+        queue.kv_clear(partition_id="train", keys=batch.keys)
+
+
+@pytest.mark.slow
+def test_a_step_says_what_was_answered(sampling, queue, statistics, qwen2_5_vl, tmp_path):
+    """The text, the row and the normalised value as trained on, read from the queue as verl fills it."""
+    from recipes.medgrpo.files import read_json_lines
+
+    tokenizer = {"record_dir": str(tmp_path), "record_answers": "all", "tokenizer": str(qwen2_5_vl.path)}
+    made = adaptive(sampling, statistics, failure_window=9, **tokenizer)
+    for step, (p50, iqr) in enumerate([(0.5, 0.5), (0.5, 0.25)], 1):
+        put_group(queue, f"step{step}", TAL, {0: 0.25, 1: 0.5, 2: 0.75})
+        batch, _ = made.sample(step, "train", 1)
+        records = read_json_lines(tmp_path / f"rollouts/step_{step:06d}.jsonl")
+        said = read_json_lines(tmp_path / f"answers/step_{step:06d}.jsonl.gz")
+        share = needed_share(p50, iqr)
+        assert [one["place"] for one in said] == [0, 1, 2]
+        for one, record in zip(said, records, strict=True):
+            raw = record["raw_iou"]
+            assert one["normalised"]["iou"] == pytest.approx(share * raw + (1 - share) * logistic(raw, p50, iqr))
+            assert one["normalised"]["iou"] == pytest.approx(record["score"])
+            ids = list(range(record["tokens"]))
+            assert one["text"] == qwen2_5_vl.processor.tokenizer.decode(ids, skip_special_tokens=True)
         queue.kv_clear(partition_id="train", keys=batch.keys)

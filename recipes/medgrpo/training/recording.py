@@ -1,0 +1,130 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""The answers of each training step as files: every answer in numbers, and what some or all of them said.
+
+    rollouts/step_000001.jsonl      one line per answer: its row, reward, parts, advantage
+    answers/step_000001.jsonl.gz    one line per answer whose text is kept, `place` counts the lines of the file above
+
+Each file appears whole. A step that is trained again replaces its files. Nothing of the judge's settings is written.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from recipes.medgrpo.files import write_json_lines
+from recipes.medgrpo.training.curves import Rollout, recorded
+from reward_score.reward import END_TOKENS, MARK
+
+ROLLOUTS, ANSWERS = "rollouts", "answers"
+ENDINGS = {ROLLOUTS: ".jsonl", ANSWERS: ".jsonl.gz"}
+"""Folders of recorded steps, and how the names in each end."""
+
+
+def step_file(root: Path, folder: str, step: int) -> Path:
+    """Where the answers of a step are recorded, below the folder of checkpoints."""
+    return Path(root) / folder / f"step_{step:06d}{ENDINGS[folder]}"
+
+
+def step_of(file: Path) -> int | None:
+    """The step that a file's name stands for, None for a file of another kind."""
+    number = file.name.partition(".")[0].removeprefix("step_")
+    return int(number) if number.isdigit() else None
+
+
+def records(step: int, rollouts: Sequence[Rollout], rewards: np.ndarray, advantages: np.ndarray) -> list[dict]:
+    """The step's answers in numbers: `score` and `advantage` as trained on, `acc`, `format` and signals as scored."""
+    return [
+        {"step": step, "group": rollout.group, "data_source": rollout.data_source}
+        | ({} if rollout.row is None else {"file": rollout.row[0], "index": rollout.row[1]})
+        | {"tokens": rollout.tokens, "score": float(reward), "advantage": float(advantage)}
+        | {name: float(value) for name, value in rollout.parts.items() if recorded(name) or name == "unjudged"}
+        for rollout, reward, advantage in zip(rollouts, rewards, advantages, strict=True)
+    ]
+
+
+def kept(rollouts: Sequence[Rollout], prompts: int | None) -> list[int]:
+    """Places of the answers to the first `prompts` prompts of each pair, None for all."""
+    seen: dict[str, list[str]] = defaultdict(list)
+    for rollout in rollouts:
+        if rollout.group not in seen[rollout.data_source]:
+            seen[rollout.data_source].append(rollout.group)
+    groups = {group for known in seen.values() for group in known[:prompts]}
+    return [place for place, rollout in enumerate(rollouts) if rollout.group in groups]
+
+
+class Recorder:
+    """Writes the answers of each step.
+
+    Args:
+        root: the folder of the run's checkpoints.
+        prompts: texts are kept of this many prompts of each pair in a step, None for all, 0 for none.
+        tokenizer: folder or name of the model, whose tokenizer turns answers into text; needed where texts are kept.
+    """
+
+    def __init__(self, root: Path, prompts: int | None, tokenizer: str | None):
+        if prompts != 0 and not tokenizer:
+            raise ValueError("record_answers: expected tokenizer beside it, the model whose tokens the answers are")
+        self.root, self.prompts, self.tokenizer_path = Path(root), prompts, tokenizer
+
+    @property
+    def keeps_texts(self) -> bool:
+        """Whether some answers are kept as text."""
+        return self.prompts != 0
+
+    @cached_property
+    def _tokenizer(self):
+        from verl.utils import hf_tokenizer
+        from verl.utils.fs import copy_to_local
+
+        return hf_tokenizer(copy_to_local(self.tokenizer_path), trust_remote_code=True)
+
+    @cached_property
+    def _ends(self) -> set[int]:
+        """Tokens that end an answer; one without is cut off by the token budget."""
+        return {self._tokenizer.eos_token_id, *self._tokenizer.convert_tokens_to_ids(list(END_TOKENS))}
+
+    def write(
+        self,
+        step: int,
+        rollouts: Sequence[Rollout],
+        rewards: np.ndarray,
+        advantages: np.ndarray,
+        normalised: Sequence[Mapping[str, float]] | None = None,
+    ) -> None:
+        """Write a step's files, replacing those that an earlier attempt left.
+
+        Args:
+            rollouts: N answers. rewards, advantages: (N,), as trained on.
+            normalised: of each answer its normalised signals, as trained on; needed where texts are kept.
+        """
+        answers = step_file(self.root, ANSWERS, step)
+        if self.keeps_texts:
+            assert normalised is not None
+            write_json_lines(answers, [self._said(rollouts, at, normalised[at]) for at in kept(rollouts, self.prompts)])
+        else:
+            answers.unlink(missing_ok=True)
+        write_json_lines(step_file(self.root, ROLLOUTS, step), records(step, rollouts, rewards, advantages))
+
+    def _said(self, rollouts: Sequence[Rollout], place: int, normalised: Mapping[str, float]) -> dict:
+        rollout = rollouts[place]
+        # As verl hands it to the reward.
+        text = self._tokenizer.decode(rollout.response, skip_special_tokens=True)
+        marks = {name.removeprefix(MARK): value for name, value in rollout.parts.items() if name.startswith(MARK)}
+        said = {"place": place, "text": text, "truncated": not self._ends.intersection(rollout.response[-1:])}
+        said["normalised"] = {name: float(value) for name, value in normalised.items()}
+        return said | ({"marks": marks} if marks else {})
+
+    def forget_after(self, step: int) -> None:
+        """Remove what was recorded of later steps: they are of an attempt that this one replaces."""
+        for folder, ending in ENDINGS.items():
+            for file in (self.root / folder).glob(f"step_*{ending}"):
+                number = step_of(file)
+                if number is not None and number > step:
+                    file.unlink()
