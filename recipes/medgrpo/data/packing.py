@@ -11,7 +11,8 @@ drops this one; verl 0.9.1 asks a rule whether it takes the keyword (`models/tra
 sequence before it in the row left behind, and nothing says so. `install` replaces that rule by one that starts anew at
 each border.
 
-It changes nothing where the kernel is installed, and nothing for sequences that are not packed.
+It changes nothing where the kernel is installed, and nothing for sequences that are not packed. What transformers could
+take of it is in `upstream/fixes/qwen3_5_packed_states`.
 """
 
 from __future__ import annotations
