@@ -338,7 +338,7 @@ OVERLAYS = {
         "distillation.teacher_models.teacher_model.inference": SIZES,
         "actor_rollout_ref.rollout.checkpoint_engine.update_weights_bucket_megabytes": "several, as of a real model",
         "actor_rollout_ref.rollout.engine_kwargs.vllm.kv_cache_memory_bytes": "else a share of the machine's memory",
-        "reward.reward_model.rollout.engine_kwargs.vllm.kv_cache_memory_bytes": "else a share of the machine's memory",
+        "reward.reward_model.rollout.engine_kwargs": "else a share of the machine's memory",
         "actor_rollout_ref.rollout.agent.num_workers": PROCESSES,
         "reward.num_workers": PROCESSES,
         "transfer_queue.backend.SimpleStorage.num_data_storage_units": PROCESSES,

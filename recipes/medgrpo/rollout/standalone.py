@@ -14,8 +14,8 @@ from a training step:
   `SamplingParams`, which has a `seed`;
 - temperature and greatest length are the caller's. top-p and top-k are the configuration's.
 
-With the CPU rollout this is tested. With vLLM it has not been run: that path is written after the source of verl
-0.9.1. SGLang takes no frames from verl's client, only what verl's agent loop precomputes, and is refused.
+With the CPU rollout this is tested, and with vLLM's build for CPUs. With vLLM on GPUs it has not been run. SGLang takes
+no frames from verl's client, only what verl's agent loop precomputes, and is refused.
 """
 
 from __future__ import annotations
@@ -206,6 +206,8 @@ class RolloutServers:
         assert isinstance(settings, dict)
         # Without an address Ray would join any cluster that it finds on this machine.
         settings.setdefault("address", os.environ.get("RAY_ADDRESS") or "local")
+        # Every server process says a hundred lines at its start. `ray_kwargs.ray_init.log_to_driver=true` shows them.
+        settings.setdefault("log_to_driver", False)
         environment = OmegaConf.merge(
             get_ppo_ray_runtime_env(self.config), {"env_vars": ours}, settings.get("runtime_env") or {}
         )
