@@ -30,55 +30,13 @@ from recipes.medgrpo.redaction import run_in_numbers
 from recipes.medgrpo.reward_options import judge_label
 from recipes.medgrpo.terminal import Parser, command, fields, real, table
 from recipes.medgrpo.training.checkpoints import latest_complete
+from recipes.medgrpo.training.logged_steps import REWARD, attempt_files, merge_attempts, with_lost_steps
 from reward_score.judge import OfflineJudge
 from reward_score.statistics import is_finite
 
-ATTEMPTS = "attempts/grpo_*.jsonl"
 CHECKPOINTS = "grpo"
-REWARD = "medgrpo/pairs_mean/reward"
 PEARSON = "training/rollout_actor_probs_pearson_corr"
 ENDS = 5
-
-
-def attempt_files(run: Path) -> list[Path]:
-    """The attempts' metrics files in the order of the attempts."""
-    return sorted(run.glob(ATTEMPTS), key=lambda file: int(file.stem.rsplit("_", 1)[1]))
-
-
-def merge_attempts(attempts: Sequence[Sequence[dict]]) -> list[dict]:
-    """One record `{"step", "attempt", ...metrics}` per training step, in step order.
-
-    When an attempt resumes at step s, what its predecessors logged from s on was trained again and is dropped.
-    """
-    steps: dict[int, dict] = {}
-    for number, records in enumerate(attempts, 1):
-        mine = [record for record in records if REWARD in record["data"]]
-        if not mine:
-            continue
-        first = min(record["step"] for record in mine)
-        steps = {step: record for step, record in steps.items() if step < first}
-        for record in mine:
-            finite = {name: value for name, value in record["data"].items() if is_finite(value)}
-            steps[record["step"]] = {"step": record["step"], "attempt": number, **finite}
-    return [steps[step] for step in sorted(steps)]
-
-
-def with_lost_steps(records: Sequence[dict], states: Path, trained: int | None) -> list[dict]:
-    """The records with those that a kill took, in step order; `trained` is a step whose checkpoint is whole.
-
-    verl logs a step after its checkpoint. A run that was killed between the two goes on behind a step that no attempt
-    logged; its metrics as far as the sampler knew them are in the state that the run went on from
-    (`states/step_N.json`). The timings and the actor's metrics of that step are lost.
-    """
-    known = {record["step"]: record for record in records}
-    for step in range(1, max([*known, trained or 0]) + 1):
-        file = states / f"step_{step}.json"
-        if step not in known and file.exists():
-            metrics = read_json(file).get("metrics", {})
-            attempt = max((record["attempt"] for record in records if record["step"] < step), default=1)
-            if REWARD in metrics:
-                known[step] = {"step": step, "attempt": attempt, **metrics}
-    return [known[step] for step in sorted(known)]
 
 
 def answers(folder: Path) -> list[dict]:

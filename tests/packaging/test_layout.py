@@ -23,6 +23,8 @@ FLOORS = {
     **dict.fromkeys(("training", "planning", "evaluation"), 3),
     "inference": 4,
     "studies": 6,
+    # What shows a run looks at it with everything else.
+    "reporting": 6,
 }
 COMMANDS = 5
 

@@ -19,6 +19,7 @@ from reward_score.bootstrap import RESAMPLES
 from reward_score.errors import BadGroundTruth, UnknownTask
 from reward_score.leaderboard.contributions import Entry, Loss, Parts
 from reward_score.medgrpo import score_many
+from reward_score.reward import MARK
 from reward_score.tasks import find_task, read_gold
 
 if TYPE_CHECKING:
@@ -75,8 +76,13 @@ def score_strict(
     (notes if notes is not None else []).extend(check(count(results)))
     numbers: list[dict[str, float]] = [{} for _ in rows]
     for number, result in zip(kept, results, strict=True):
-        # The reward depends on statistics of a training run, and is none of the file's.
-        numbers[number] = {name: value for name, value in result.items() if name not in ("score", "unjudged")}
+        # The reward depends on statistics of a training run, and is none of the file's. The judge's marks stand behind
+        # one of the signals.
+        numbers[number] = {
+            name: value
+            for name, value in result.items()
+            if name not in ("score", "unjudged") and not name.startswith(MARK)
+        }
     parts = parts_of([row.data_source for row in rows], numbers)
     parts.losses += [Loss(number, (), reason) for number, reason in enumerate(reasons) if reason is not None]
     return evaluated("strict", rows, parts, resamples=resamples, seed=seed)

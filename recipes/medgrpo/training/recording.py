@@ -18,11 +18,12 @@ from pathlib import Path
 
 import numpy as np
 
-from recipes.medgrpo.files import write_json_lines
+from recipes.medgrpo.files import write_json, write_json_lines
+from recipes.medgrpo.redaction import versions
 from recipes.medgrpo.training.curves import Rollout, recorded
 from reward_score.reward import END_TOKENS, MARK
 
-ROLLOUTS, ANSWERS = "rollouts", "answers"
+ROLLOUTS, ANSWERS, VERSIONS = "rollouts", "answers", "versions.json"
 ENDINGS = {ROLLOUTS: ".jsonl", ANSWERS: ".jsonl.gz"}
 """Folders of recorded steps, and how the names in each end."""
 
@@ -38,15 +39,28 @@ def step_of(file: Path) -> int | None:
     return int(number) if number.isdigit() else None
 
 
-def records(step: int, rollouts: Sequence[Rollout], rewards: np.ndarray, advantages: np.ndarray) -> list[dict]:
-    """The step's answers in numbers: `score` and `advantage` as trained on, `acc`, `format` and signals as scored."""
-    return [
-        {"step": step, "group": rollout.group, "data_source": rollout.data_source}
-        | ({} if rollout.row is None else {"file": rollout.row[0], "index": rollout.row[1]})
-        | {"tokens": rollout.tokens, "score": float(reward), "advantage": float(advantage)}
-        | {name: float(value) for name, value in rollout.parts.items() if recorded(name) or name == "unjudged"}
-        for rollout, reward, advantage in zip(rollouts, rewards, advantages, strict=True)
-    ]
+def records(
+    step: int,
+    rollouts: Sequence[Rollout],
+    rewards: np.ndarray,
+    advantages: np.ndarray,
+    truncated: Sequence[bool] | None = None,
+) -> list[dict]:
+    """The step's answers in numbers: `score` and `advantage` as trained on, `acc`, `format` and signals as scored.
+
+    `truncated` tells of each answer whether the token budget cut it off, None where nobody knows.
+    """
+    lines = []
+    for place, (rollout, reward, advantage) in enumerate(zip(rollouts, rewards, advantages, strict=True)):
+        line: dict = {"step": step, "group": rollout.group, "data_source": rollout.data_source}
+        if rollout.row is not None:
+            line["file"], line["index"] = rollout.row
+        line |= {"tokens": rollout.tokens, "score": float(reward), "advantage": float(advantage)}
+        if truncated is not None:
+            line["truncated"] = truncated[place]
+        parts = rollout.parts.items()
+        lines.append(line | {name: float(value) for name, value in parts if recorded(name) or name == "unjudged"})
+    return lines
 
 
 def kept(rollouts: Sequence[Rollout], prompts: int | None) -> list[int]:
@@ -104,25 +118,30 @@ class Recorder:
             rollouts: N answers. rewards, advantages: (N,), as trained on.
             normalised: of each answer its normalised signals, as trained on; needed where texts are kept.
         """
-        answers = step_file(self.root, ANSWERS, step)
+        answers, truncated = step_file(self.root, ANSWERS, step), None
         if self.keeps_texts:
             assert normalised is not None
+            truncated = [not self._ends.intersection(rollout.response[-1:]) for rollout in rollouts]
             write_json_lines(answers, [self._said(rollouts, at, normalised[at]) for at in kept(rollouts, self.prompts)])
         else:
             answers.unlink(missing_ok=True)
-        write_json_lines(step_file(self.root, ROLLOUTS, step), records(step, rollouts, rewards, advantages))
+        lines = records(step, rollouts, rewards, advantages, truncated)
+        write_json_lines(step_file(self.root, ROLLOUTS, step), lines)
 
     def _said(self, rollouts: Sequence[Rollout], place: int, normalised: Mapping[str, float]) -> dict:
         rollout = rollouts[place]
         # As verl hands it to the reward.
         text = self._tokenizer.decode(rollout.response, skip_special_tokens=True)
         marks = {name.removeprefix(MARK): value for name, value in rollout.parts.items() if name.startswith(MARK)}
-        said = {"place": place, "text": text, "truncated": not self._ends.intersection(rollout.response[-1:])}
-        said["normalised"] = {name: float(value) for name, value in normalised.items()}
+        said = {"place": place, "text": text, "normalised": {name: float(value) for name, value in normalised.items()}}
         return said | ({"marks": marks} if marks else {})
 
-    def forget_after(self, step: int) -> None:
-        """Remove what was recorded of later steps: they are of an attempt that this one replaces."""
+    def begin(self, step: int) -> None:
+        """Begin an attempt after a step: what was recorded of later steps is of one that this attempt replaces.
+
+        `versions.json` says which software writes from here on.
+        """
+        write_json(self.root / VERSIONS, versions())
         for folder, ending in ENDINGS.items():
             for file in (self.root / folder).glob(f"step_*{ending}"):
                 number = step_of(file)

@@ -348,7 +348,7 @@ class MedGRPOSampler(ReplayBuffer):
         """
         self._restored = True
         if self.recorder is not None:
-            self.recorder.forget_after(step)
+            self.recorder.begin(step)
         if step == 0:
             return
         self._resumes.append(step)

@@ -59,6 +59,12 @@ def test_the_numbers_are_the_scorers_own():
     assert evaluation.records == [{name: x for name, x in numbers.items() if name != "score"} for numbers in own]
 
 
+def test_the_judges_marks_are_no_figures():
+    rows = [row(0, "AVOS/rc", "A grasper lifts the liver.", {"text": "A grasper lifts the gallbladder."})]
+    found = score_strict(rows, scoring=SCORING, resamples=10).scores["overall"]["all"]
+    assert set(found) == {"acc", "format", "raw_similarity", "raw_judge", "attack"}
+
+
 @pytest.mark.parametrize("answer", [None, ["0-10"], 7, {"a": 1}, b"0-10 seconds", "", "\ud800", "x" * 1_000_000])
 def test_what_is_no_answer_is_a_wrong_one(answer):
     found = score_strict([tal(0, answer), tal(1, "0.0-10.0 seconds.")], scoring=RULES, resamples=10)
