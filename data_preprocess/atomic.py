@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,3 +28,13 @@ def written_whole(target: Path, sync: bool = True, folder: Path | None = None) -
         os.replace(partial, target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def write_json_list(target: Path, elements: Iterable[bytes]) -> None:
+    """Writes encoded elements as a JSON list, one a line, as a stream; `target` appears only when it is complete."""
+    with written_whole(target) as partial, open(partial, "wb", buffering=1 << 20) as file:
+        separator = b"[\n"
+        for element in elements:
+            file.write(separator + element)
+            separator = b",\n"
+        file.write(b"\n]\n" if separator != b"[\n" else b"[]\n")

@@ -2,11 +2,17 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Turn the source datasets' own annotations into rows of MedVidBench's format.
 
-    python data_preprocess/curate.py CholecT50 --root DIR --check     # what is there, missing and odd; writes nothing
-    python data_preprocess/curate.py synthetic --output DIR           # small trees of all sources, and their truth
+    python data_preprocess/curate.py CholecT50 --root DIR --check    # what is there, missing and odd; writes nothing
+    python data_preprocess/curate.py CholecT50 --root DIR --output OUT
+    python data_preprocess/curate.py all --root DIR --output OUT --subset 51505      # DIR holds a folder of each source
+    python data_preprocess/curate.py synthetic --output DIR          # small trees of all sources, and their truth
 
-`SOURCE` is AVOS, CholecT50, CholecTrack20, Cholec80_CVS, CoPESD, EgoSurgery, JIGSAWS or NurViD; `--root` is the folder
-that its annotations come in. What the sources leave open is a setting with a default: `--set NAME=VALUE`.
+`SOURCE` is AVOS, CholecT50, CholecTrack20, Cholec80_CVS, CoPESD, EgoSurgery, JIGSAWS or NurViD. With one source,
+`--root` is the folder of its annotations; with several, or with `all`, it holds a folder of that name for each of them.
+
+`OUT/annotations.json` is what `medvidbench.py` reads, and `OUT/curation.json` says what it was made of. The rows are
+those of the tasks that annotations alone decide: tal, stg, nap, cvs, sa. What sources and paper leave open is a setting
+with a default: `--set NAME=VALUE`.
 """
 
 from __future__ import annotations
@@ -21,30 +27,59 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data_preprocess.curation.check import check, report
+from data_preprocess.curation.clips import ClipSettings, shares_of
+from data_preprocess.curation.produce import ANNOTATIONS, Recipe, curate
+from data_preprocess.curation.rows.drafts import RowSettings
+from data_preprocess.curation.settings import settings_help, with_settings
 from data_preprocess.curation.sources import READERS
 from data_preprocess.curation.sources.reading import SourceError
-from data_preprocess.curation.sources.settings import settings_help, with_settings
+from data_preprocess.curation.sources.settings import ReadSettings
 from data_preprocess.wording import Parser, status_of
 
 SUBCOMMANDS = {
     "synthetic": "data_preprocess.curation.synthetic.command",
 }
 """Further commands by name: the module whose `main` it is."""
+KINDS = (ReadSettings, ClipSettings, RowSettings)
 
 
-def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line of a source."""
-    parser = Parser("curate", f"{__doc__}\nSettings of --set:\n{settings_help()}")
-    parser.add_argument("source", choices=tuple(READERS), metavar="SOURCE", help="a source, or a command named above")
-    parser.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder of the source's annotations")
-    parser.add_argument("--check", action="store_true", help="say what is there, missing and odd; write nothing")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the reader")
-    options = parser.parse_args(arguments)
+def parser() -> Parser:
+    """The arguments of a source, or of several."""
+    made = Parser("curate", f"{__doc__}\nSettings of --set:\n{settings_help(*KINDS)}")
+    names = (*READERS, "all")
+    made.add_argument("sources", nargs="+", choices=names, metavar="SOURCE", help="sources, or a command named above")
+    made.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder of the sources' annotations")
+    made.add_argument("--output", type=Path, metavar="DIR", help="folder to write")
+    made.add_argument("--check", action="store_true", help="say what is there, missing and odd; write nothing")
+    made.add_argument("--rows-per-pair", type=int, default=0, metavar="N", help="rows of a pair, up to (default: all)")
+    made.add_argument("--subset", type=int, default=0, metavar="N", help="rows in all, balanced over tasks")
+    made.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
+    made.add_argument("--wordings", default="", metavar="FILE", help="questions in other words, in the form of ours")
+    made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting named below")
+    return made
+
+
+def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, Recipe]:
+    """The command line, and the recipe that it describes."""
+    made = parser()
+    options = made.parse_args(arguments)
+    if not options.check and options.output is None:
+        made.error("--output or --check is missing")
+    if min(options.rows_per_pair, options.subset) < 0:
+        made.error("--rows-per-pair and --subset: expected numbers from 0")
+    if "all" in options.sources:
+        options.sources = list(READERS)
+        options.roots = {source: options.root / source for source in options.sources}
+    elif len(options.sources) > 1:
+        options.roots = {source: options.root / source for source in options.sources}
+    else:
+        options.roots = {options.sources[0]: options.root}
     try:
-        options.settings = with_settings(options.set)
+        reading, clips, rows = with_settings(options.set, *KINDS)
+        shares_of(clips.rates)
     except ValueError as error:
-        parser.error(str(error))
-    return options
+        made.error(str(error))
+    return options, Recipe(reading, clips, rows, options.seed, options.rows_per_pair, options.subset, options.wordings)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -52,14 +87,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in SUBCOMMANDS:
         return importlib.import_module(SUBCOMMANDS[given[0]]).main(given[1:])
-    options = parse_arguments(given)
-    return status_of("curate", lambda: _check(options), (SourceError,), "interrupted")
+    options, recipe = parse_arguments(given)
+    run = _check if options.check else _curate
+    return status_of("curate", lambda: run(options, recipe), (SourceError,), "interrupted; nothing was written")
 
 
-def _check(options: argparse.Namespace) -> int:
-    notes, counts = check(options.source, options.root, options.settings)
-    print(report(options.source, options.root, notes, counts))
-    return 2 if notes.errors else 0
+def _check(options: argparse.Namespace, recipe: Recipe) -> int:
+    status = 0
+    for source, root in options.roots.items():
+        notes, counts = check(source, root, recipe.reading)
+        print(report(source, root, notes, counts))
+        status = 2 if notes.errors else status
+    return status
+
+
+def _curate(options: argparse.Namespace, recipe: Recipe) -> int:
+    manifest = curate(options.roots, options.output, recipe)
+    print(f"{'pair':<38} {'rows':>9} {'videos':>7}")
+    for pair, entry in manifest["pairs"].items():
+        print(f"{pair:<38} {entry['rows']:>9,} {entry['videos']:>7,}")
+    for source, said in manifest["sources"].items():
+        for what, count in said["odd"].items():
+            print(f"odd: {source}: {what}: {count:,}")
+    print(f"{manifest['rows']:,} rows written to {options.output / ANNOTATIONS}")
+    return 0
 
 
 if __name__ == "__main__":

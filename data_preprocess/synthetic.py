@@ -29,7 +29,7 @@ import orjson
 from tqdm import tqdm
 
 from data_preprocess import synthetic_rows, synthetic_text, synthetic_video
-from data_preprocess.atomic import written_whole
+from data_preprocess.atomic import write_json_list, written_whole
 from data_preprocess.synthetic_rows import PAIRS, Settings, rows
 from data_preprocess.synthetic_video import PREFIXES, PROFILES, SOURCES, Clip, paint, picture_key
 from data_preprocess.wording import Parser, status_of
@@ -65,16 +65,6 @@ def paint_clip(clip: Clip, size: tuple[int, int], root: Path) -> int:
             partial.write_bytes(paint(picture_key(clip, index), canvas, size, name[-3:]))
         done += 1
     return done
-
-
-def write_json(target: Path, lines: Iterator[bytes]) -> None:
-    """Write a JSON list, one element a line, as a stream; ``target`` appears only when it is complete."""
-    with written_whole(target) as partial, open(partial, "wb", buffering=1 << 20) as file:
-        separator = b"[\n"
-        for line in lines:
-            file.write(separator + line)
-            separator = b",\n"
-        file.write(b"\n]\n" if separator != b"[\n" else b"[]\n")
 
 
 def encoded_rows(settings: Settings, count: int, test: bool, frames: Path | None, label: str) -> Iterator[bytes]:
@@ -132,9 +122,9 @@ def generate(output: Path, settings: Settings, train: int, test: int, frames: bo
         leftover.unlink()
     write_marker(output, marker | {"complete": False})
     root = output / "frames" if frames else None
-    write_json(output / "train_annotations.json", encoded_rows(settings, train, False, root, "train rows"))
+    write_json_list(output / "train_annotations.json", encoded_rows(settings, train, False, root, "train rows"))
     if test:
-        write_json(output / "test_annotations.json", encoded_rows(settings, test, True, root, "test rows"))
+        write_json_list(output / "test_annotations.json", encoded_rows(settings, test, True, root, "test rows"))
     write_marker(output, marker)
     return True
 

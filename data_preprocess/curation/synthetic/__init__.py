@@ -10,10 +10,10 @@ from pathlib import Path
 
 import orjson
 
+from data_preprocess.atomic import write_json_list
 from data_preprocess.curation.model import Video
 from data_preprocess.curation.synthetic.drawing import Scale
 from data_preprocess.curation.synthetic.frame_sources import (
-    put,
     write_cholect50,
     write_cholectrack20,
     write_copesd,
@@ -67,7 +67,8 @@ def write_source(source: str, root: Path, scale: Scale) -> list[Video]:
 
 def write_truth(file: Path, videos: Sequence[Video]) -> None:
     """Writes videos as a JSON list, each on a line of its own."""
-    put(file, b"[\n" + b",\n".join(orjson.dumps(_plain(video)) for video in videos) + b"\n]\n")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_json_list(file, (orjson.dumps(_plain(video)) for video in videos))
 
 
 def _plain(video: Video) -> dict[str, object]:

@@ -43,12 +43,12 @@ def label_runs(
 ) -> list[Run]:
     """Runs over `count` frames at `rate` frames a second; neighbours differ, and `share` of the stretches has a label.
 
-    Labels rise in their order and now and then go back, as phases do.
+    Labels rise in their order and now and then go back, as phases do. There is at least one run.
     """
     runs: list[Run] = []
     at = 0
     for first, last in stretches(count, rng):
-        if rng.random() < share:
+        if rng.random() < share or (not runs and last == count - 1):
             runs.append(Run(first / rate, last / rate, labels[at % len(labels)], kind))
         at += -1 if at and rng.random() < 0.25 else 1
     return runs

@@ -9,11 +9,12 @@ import json
 import pytest
 
 from data_preprocess.curation.model import Run, Video
+from data_preprocess.curation.settings import with_settings
 from data_preprocess.curation.sources import READERS, read
 from data_preprocess.curation.sources.copesd import action_of
 from data_preprocess.curation.sources.reading import Notes, SourceError
 from data_preprocess.curation.sources.runs import runs_of
-from data_preprocess.curation.sources.settings import ReadSettings, with_settings
+from data_preprocess.curation.sources.settings import ReadSettings
 from data_preprocess.curation.synthetic import WRITERS, write_source
 from data_preprocess.curation.synthetic.drawing import Scale
 from data_preprocess.curation.synthetic.video_sources import write_workbook
@@ -286,13 +287,13 @@ def test_scores_of_the_sheet_become_stretches_and_the_rest_is_zero(tmp_path):
 def test_vid31_with_the_frame_numbers_of_vid30_is_refused_by_name(tmp_path):
     write_source("CholecTrack20", tmp_path, Scale(errata=True))
     with pytest.raises(SourceError, match="expected frame numbers of its own in VID31, found those of VID30"):
-        list(read("CholecTrack20", tmp_path, with_settings(["cholectrack20_skip="])))
+        list(read("CholecTrack20", tmp_path, ReadSettings(cholectrack20_skip="")))
 
 
 def test_the_kind_of_track_is_a_setting(tmp_path):
     write_source("CholecTrack20", tmp_path, Scale(videos=1))
     (intraoperative,) = read("CholecTrack20", tmp_path)
-    (visible,) = read("CholecTrack20", tmp_path, with_settings(["cholectrack20_track=visibility"]))
+    (visible,) = read("CholecTrack20", tmp_path, ReadSettings(cholectrack20_track="visibility"))
     assert int(visible.boxes[0].track) == int(intraoperative.boxes[0].track) + 20
 
 
@@ -349,11 +350,12 @@ def test_runs_end_where_the_label_is_missing_or_the_frames_are():
     ("given", "said"),
     [
         ("speed=3", "expected NAME=VALUE with one of hole"),
-        ("hole=fast", "expected a number"),
-        ("hole=-1", "expected a number above 0"),
+        ("hole=fast", "expected a number from 0"),
+        ("hole=-1", "expected a number from 0"),
+        ("avos_rate=0", "expected a number from 0.001"),
         ("cvs_unscored=maybe", "expected one of zero, skip"),
     ],
 )
 def test_a_wrong_setting_is_one_line(given, said):
     with pytest.raises(ValueError, match=said):
-        with_settings([given])
+        with_settings([given], ReadSettings)

@@ -1,0 +1,172 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""From the sources' videos to one annotation file: everything that can be asked, what is chosen of it, and the rows.
+
+What can be asked is listed twice: once to choose among it by its keys, once to write what was chosen. A list of keys is
+small, so that memory does not grow with the rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from tqdm import tqdm
+
+from data_preprocess.atomic import write_json_list, written_whole
+from data_preprocess.curation.clips import ClipSettings, shares_of
+from data_preprocess.curation.model import Video
+from data_preprocess.curation.rows import drafts, row_of
+from data_preprocess.curation.rows.drafts import RowSettings
+from data_preprocess.curation.rows.wordings import wordings
+from data_preprocess.curation.sources import read
+from data_preprocess.curation.sources.reading import Notes, SourceError
+from data_preprocess.curation.sources.settings import ReadSettings
+from data_preprocess.splits import choose_subset
+
+ANNOTATIONS, MANIFEST = "annotations.json", "curation.json"
+FORMAT = 1
+"""Of the manifest."""
+# Files of annotations that are hashed; everything else below a root is pictures and videos.
+_ANNOTATED = (".csv", ".json", ".txt", ".xlsx", ".toml")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that the rows depend on beside the annotations.
+
+    `rows_per_pair` and `subset` are 0 for all rows; `words` is a user's file of wordings, or empty.
+    """
+
+    reading: ReadSettings = ReadSettings()
+    clips: ClipSettings = ClipSettings()
+    rows: RowSettings = RowSettings()
+    seed: int = 0
+    rows_per_pair: int = 0
+    subset: int = 0
+    words: str = ""
+
+
+def read_all(roots: Mapping[str, Path], recipe: Recipe) -> tuple[list[Video], dict[str, Notes]]:
+    """The videos of some sources, and what was noted about each.
+
+    Raises:
+        SourceError: a file that cannot be read, or a source without a video.
+    """
+    shares_of(recipe.clips.rates)
+    videos: list[Video] = []
+    notes = {source: Notes() for source in roots}
+    with tqdm(unit=" videos", desc="reading", disable=None, mininterval=1.0) as bar:
+        for source, root in roots.items():
+            before = len(videos)
+            for video in read(source, root, recipe.reading, notes[source]):
+                videos.append(video)
+                bar.update()
+            if len(videos) == before:
+                raise SourceError(root, "", f"a video of {source}", "none")
+    return videos, notes
+
+
+def keys_of(videos: Sequence[Video], recipe: Recipe) -> dict[str, array[int]]:
+    """By pair, the keys of everything that can be asked."""
+    keys: dict[str, array[int]] = {}
+    for video in tqdm(videos, unit=" videos", desc="asking", disable=None, mininterval=1.0):
+        for draft in drafts(video, recipe.clips, recipe.rows, recipe.seed):
+            keys.setdefault(draft.pair, array("Q")).append(draft.key)
+    return keys
+
+
+def chosen(keys: Mapping[str, Sequence[int]], recipe: Recipe) -> dict[str, frozenset[int]]:
+    """By pair, the keys of the rows to write: at most `rows_per_pair` of each, then a task-balanced `subset`.
+
+    Raises:
+        SourceError: two questions of a pair have one key.
+    """
+    taken: dict[str, Sequence[int]] = dict(keys)
+    for pair, listed in keys.items():
+        if len(set(listed)) < len(listed):
+            raise SourceError(pair, "", "one key for each question", "a key twice; choose another --seed")
+        if recipe.rows_per_pair:
+            taken |= choose_subset({pair: listed}, recipe.rows_per_pair, recipe.seed)
+    if recipe.subset:
+        taken = dict(choose_subset(taken, recipe.subset, recipe.seed))
+    return {pair: frozenset(listed) for pair, listed in taken.items()}
+
+
+def rows(
+    videos: Sequence[Video], recipe: Recipe, wanted: Mapping[str, frozenset[int]] | None = None
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The pair and the row of everything that is wanted, in order; without `wanted`, of everything."""
+    words = wordings(recipe.words)
+    for video in videos:
+        for draft in drafts(video, recipe.clips, recipe.rows, recipe.seed):
+            if wanted is None or draft.key in wanted.get(draft.pair, ()):
+                yield draft.pair, row_of(draft, words)
+
+
+def curate(roots: Mapping[str, Path], output: Path, recipe: Recipe) -> dict[str, Any]:
+    """Writes `annotations.json` and the manifest `curation.json`; returns the manifest.
+
+    Args:
+        roots: the folder of each source's annotations.
+        output: made when it is missing.
+        recipe: equal ones give equal bytes.
+
+    Raises:
+        SourceError: a file that cannot be read, or nothing to write.
+    """
+    words = wordings(recipe.words)
+    videos, notes = read_all(roots, recipe)
+    wanted = None
+    if recipe.rows_per_pair or recipe.subset:
+        wanted = chosen(keys_of(videos, recipe), recipe)
+    counts: Counter[str] = Counter()
+    shown: dict[str, set[str]] = {}
+
+    def encoded() -> Iterator[bytes]:
+        total = sum(map(len, wanted.values())) if wanted is not None else None
+        bar = tqdm(total=total, unit=" rows", desc="rows", disable=None, mininterval=1.0)
+        for pair, row in rows(videos, recipe, wanted):
+            bar.update()
+            counts[pair] += 1
+            shown.setdefault(pair, set()).add(row["metadata"]["video_id"])
+            yield orjson.dumps(row)
+        bar.close()
+        if not counts:
+            raise SourceError(output, "", "a question about the videos", "none; they may be too short for clips")
+
+    output.mkdir(parents=True, exist_ok=True)
+    write_json_list(output / ANNOTATIONS, encoded())
+    manifest = {
+        "format": FORMAT,
+        "rows": sum(counts.values()),
+        "pairs": {pair: {"rows": counts[pair], "videos": len(shown[pair])} for pair in sorted(counts)},
+        "sources": {source: _said(notes[source], root) for source, root in roots.items()},
+        "settings": {**asdict(recipe), "words": words.digest},
+        "sha256": _sha256(output / ANNOTATIONS),
+    }
+    with written_whole(output / MANIFEST) as partial:
+        partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return manifest
+
+
+def _said(notes: Notes, root: Path) -> dict[str, Any]:
+    """What the manifest says of a source: what was read, what was odd, and the hash of its annotation files."""
+    digest, files = hashlib.sha256(), 0
+    for file in sorted(path for path in root.rglob("*") if path.suffix.lower() in _ANNOTATED and path.is_file()):
+        # Paths below the root: where the copy lies is no part of what it holds.
+        digest.update(f"{file.relative_to(root).as_posix()}\0{_sha256(file)}\0".encode())
+        files += 1
+    return {"there": dict(notes.there), "odd": dict(notes.oddities), "files": files, "sha256": digest.hexdigest()}
+
+
+def _sha256(file: Path) -> str:
+    with open(file, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
