@@ -5,6 +5,7 @@
     python data_preprocess/curate.py CholecT50 --root DIR --check    # what is there, missing and odd; writes nothing
     python data_preprocess/curate.py CholecT50 --root DIR --output OUT
     python data_preprocess/curate.py all --root DIR --output OUT --subset 51505      # DIR holds a folder of each source
+    python data_preprocess/curate.py plan all --root DIR             # rows, calls, dollars, hours, disk; writes nothing
     python data_preprocess/curate.py synthetic --output DIR          # small trees of all sources, and their truth
 
 `SOURCE` is AVOS, CholecT50, CholecTrack20, Cholec80_CVS, CoPESD, EgoSurgery, JIGSAWS or NurViD. With one source,
@@ -13,6 +14,10 @@
 `OUT/annotations.json` is what `medvidbench.py` reads, and `OUT/curation.json` says what it was made of. The rows are
 those of the tasks that annotations alone decide: tal, stg, nap, cvs, sa. What sources and paper leave open is a setting
 with a default: `--set NAME=VALUE`.
+
+With `--frames`, videos and folders of frames are looked for below the root, where the source puts them. Rows then list
+only frames that are there, and those frames are written below `OUT/frames`, once each: decoded, or linked to the
+source's own. Frames that are there already are kept, so that the same command goes on after an interruption.
 """
 
 from __future__ import annotations
@@ -28,7 +33,7 @@ if not __package__:
 
 from data_preprocess.curation.check import check, report
 from data_preprocess.curation.clips import ClipSettings, shares_of
-from data_preprocess.curation.produce import ANNOTATIONS, Recipe, curate
+from data_preprocess.curation.produce import ANNOTATIONS, Recipe, curate, roots_of
 from data_preprocess.curation.rows.drafts import RowSettings
 from data_preprocess.curation.settings import settings_help, with_settings
 from data_preprocess.curation.sources import READERS
@@ -37,6 +42,7 @@ from data_preprocess.curation.sources.settings import ReadSettings
 from data_preprocess.wording import Parser, status_of
 
 SUBCOMMANDS = {
+    "plan": "data_preprocess.curation.plan",
     "synthetic": "data_preprocess.curation.synthetic.command",
 }
 """Further commands by name: the module whose `main` it is."""
@@ -51,6 +57,8 @@ def parser() -> Parser:
     made.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder of the sources' annotations")
     made.add_argument("--output", type=Path, metavar="DIR", help="folder to write")
     made.add_argument("--check", action="store_true", help="say what is there, missing and odd; write nothing")
+    made.add_argument("--frames", action="store_true", help="write the listed frames below OUT/frames, too")
+    made.add_argument("--threads", type=int, default=2, metavar="N", help="videos decoded at a time (default 2)")
     made.add_argument("--rows-per-pair", type=int, default=0, metavar="N", help="rows of a pair, up to (default: all)")
     made.add_argument("--subset", type=int, default=0, metavar="N", help="rows in all, balanced over tasks")
     made.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
@@ -65,15 +73,11 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, Recip
     options = made.parse_args(arguments)
     if not options.check and options.output is None:
         made.error("--output or --check is missing")
+    if options.threads < 1:
+        made.error("--threads: expected a number from 1")
     if min(options.rows_per_pair, options.subset) < 0:
         made.error("--rows-per-pair and --subset: expected numbers from 0")
-    if "all" in options.sources:
-        options.sources = list(READERS)
-        options.roots = {source: options.root / source for source in options.sources}
-    elif len(options.sources) > 1:
-        options.roots = {source: options.root / source for source in options.sources}
-    else:
-        options.roots = {options.sources[0]: options.root}
+    options.roots = roots_of(options.sources, options.root)
     try:
         reading, clips, rows = with_settings(options.set, *KINDS)
         shares_of(clips.rates)
@@ -102,13 +106,15 @@ def _check(options: argparse.Namespace, recipe: Recipe) -> int:
 
 
 def _curate(options: argparse.Namespace, recipe: Recipe) -> int:
-    manifest = curate(options.roots, options.output, recipe)
+    manifest = curate(options.roots, options.output, recipe, options.threads if options.frames else 0)
     print(f"{'pair':<38} {'rows':>9} {'videos':>7}")
     for pair, entry in manifest["pairs"].items():
         print(f"{pair:<38} {entry['rows']:>9,} {entry['videos']:>7,}")
     for source, said in manifest["sources"].items():
         for what, count in said["odd"].items():
             print(f"odd: {source}: {what}: {count:,}")
+    if options.frames:
+        print(f"{manifest['frames']:,} frames listed, all below {options.output / 'frames'}")
     print(f"{manifest['rows']:,} rows written to {options.output / ANNOTATIONS}")
     return 0
 

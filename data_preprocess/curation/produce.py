@@ -22,11 +22,12 @@ from tqdm import tqdm
 
 from data_preprocess.atomic import write_json_list, written_whole
 from data_preprocess.curation.clips import ClipSettings, shares_of
+from data_preprocess.curation.media import as_it_is, write_frames
 from data_preprocess.curation.model import Video
 from data_preprocess.curation.rows import drafts, row_of
 from data_preprocess.curation.rows.drafts import RowSettings
 from data_preprocess.curation.rows.wordings import wordings
-from data_preprocess.curation.sources import read
+from data_preprocess.curation.sources import READERS, read
 from data_preprocess.curation.sources.reading import Notes, SourceError
 from data_preprocess.curation.sources.settings import ReadSettings
 from data_preprocess.splits import choose_subset
@@ -52,6 +53,15 @@ class Recipe:
     rows_per_pair: int = 0
     subset: int = 0
     words: str = ""
+
+
+def roots_of(sources: Sequence[str], root: Path) -> dict[str, Path]:
+    """The folder of each source: of one alone, `root` itself; of several or `all`, the folder of its name in `root`."""
+    if "all" in sources:
+        sources = list(READERS)
+    elif len(sources) == 1:
+        return {sources[0]: root}
+    return {source: root / source for source in sources}
 
 
 def read_all(roots: Mapping[str, Path], recipe: Recipe) -> tuple[list[Video], dict[str, Notes]]:
@@ -102,41 +112,48 @@ def chosen(keys: Mapping[str, Sequence[int]], recipe: Recipe) -> dict[str, froze
 
 def rows(
     videos: Sequence[Video], recipe: Recipe, wanted: Mapping[str, frozenset[int]] | None = None
-) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The pair and the row of everything that is wanted, in order; without `wanted`, of everything."""
+) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The pair, the video's `path` and the row of everything that is wanted in order, of all without `wanted`."""
     words = wordings(recipe.words)
     for video in videos:
         for draft in drafts(video, recipe.clips, recipe.rows, recipe.seed):
             if wanted is None or draft.key in wanted.get(draft.pair, ()):
-                yield draft.pair, row_of(draft, words)
+                yield draft.pair, video.path, row_of(draft, words)
 
 
-def curate(roots: Mapping[str, Path], output: Path, recipe: Recipe) -> dict[str, Any]:
+def curate(roots: Mapping[str, Path], output: Path, recipe: Recipe, threads: int = 0) -> dict[str, Any]:
     """Writes `annotations.json` and the manifest `curation.json`; returns the manifest.
 
     Args:
         roots: the folder of each source's annotations.
         output: made when it is missing.
         recipe: equal ones give equal bytes.
+        threads: videos decoded at a time; with 0 no frame is looked for or written.
 
     Raises:
         SourceError: a file that cannot be read, or nothing to write.
     """
     words = wordings(recipe.words)
     videos, notes = read_all(roots, recipe)
+    if threads:
+        found = (as_it_is(video, roots[video.source], notes[video.source]) for video in videos)
+        videos = [video for video in found if video is not None]
     wanted = None
     if recipe.rows_per_pair or recipe.subset:
         wanted = chosen(keys_of(videos, recipe), recipe)
     counts: Counter[str] = Counter()
     shown: dict[str, set[str]] = {}
+    listed: dict[str, set[int]] = {}
 
     def encoded() -> Iterator[bytes]:
         total = sum(map(len, wanted.values())) if wanted is not None else None
         bar = tqdm(total=total, unit=" rows", desc="rows", disable=None, mininterval=1.0)
-        for pair, row in rows(videos, recipe, wanted):
+        for pair, path, row in rows(videos, recipe, wanted):
             bar.update()
             counts[pair] += 1
             shown.setdefault(pair, set()).add(row["metadata"]["video_id"])
+            if threads:
+                listed.setdefault(path, set()).update(row["sampled_video_frames"])
             yield orjson.dumps(row)
         bar.close()
         if not counts:
@@ -144,12 +161,15 @@ def curate(roots: Mapping[str, Path], output: Path, recipe: Recipe) -> dict[str,
 
     output.mkdir(parents=True, exist_ok=True)
     write_json_list(output / ANNOTATIONS, encoded())
+    if threads:
+        write_frames(listed, videos, roots, output / "frames", threads)
     manifest = {
         "format": FORMAT,
         "rows": sum(counts.values()),
         "pairs": {pair: {"rows": counts[pair], "videos": len(shown[pair])} for pair in sorted(counts)},
         "sources": {source: _said(notes[source], root) for source, root in roots.items()},
         "settings": {**asdict(recipe), "words": words.digest},
+        "frames": sum(map(len, listed.values())),
         "sha256": _sha256(output / ANNOTATIONS),
     }
     with written_whole(output / MANIFEST) as partial:

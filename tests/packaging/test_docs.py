@@ -103,7 +103,13 @@ class Command:
         return (*head, *subcommands)
 
 
-WITH_SUBCOMMANDS = ("evaluate", "judge_study", "reward_score.judge", "data_preprocess/medvidbench.py")
+WITH_SUBCOMMANDS = (
+    "evaluate",
+    "judge_study",
+    "reward_score.judge",
+    "data_preprocess/curate.py",
+    "data_preprocess/medvidbench.py",
+)
 
 
 def commands() -> list[Command]:

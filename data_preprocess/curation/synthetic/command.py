@@ -4,9 +4,10 @@
 
     python data_preprocess/curate.py synthetic --output DIR                # all eight sources
     python data_preprocess/curate.py synthetic --output DIR --errata       # with the known errata in the files
-    python data_preprocess/curate.py synthetic --output DIR --sources CoPESD NurViD --videos 8 --seconds 300
+    python data_preprocess/curate.py synthetic --output DIR --sources CoPESD NurViD --videos 8 --seconds 300 --no-media
 
 `DIR/<source>` is what `curate.py SOURCE --root` takes, `DIR/truth/<source>.json` lists what a reader has to find in it.
+The frames and videos show it: the ground has the colour of the label that goes on, boxes are filled, scores are cells.
 Equal settings give equal annotations.
 """
 
@@ -21,6 +22,7 @@ from data_preprocess.atomic import written_whole
 from data_preprocess.curation.sources.reading import SourceError
 from data_preprocess.curation.synthetic import WRITERS, write_source, write_truth
 from data_preprocess.curation.synthetic.drawing import Scale
+from data_preprocess.curation.synthetic.pictures import write_media
 from data_preprocess.wording import Parser, status_of
 
 
@@ -32,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--videos", type=int, default=4, metavar="N", help="videos of each source (default 4)")
     parser.add_argument("--seconds", type=int, default=120, metavar="S", help="length of a video (default 120)")
     parser.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
+    parser.add_argument("--no-media", action="store_true", help="annotations only, without frames and videos")
     parser.add_argument("--errata", action="store_true", help="put the known errata of the real files in")
     options = parser.parse_args(arguments)
     if options.videos < 1 or options.seconds < 60:
@@ -49,6 +52,8 @@ def _main(options: argparse.Namespace) -> int:
         with written_whole(target, sync=False) as partial:
             try:
                 videos = write_source(source, partial, scale)
+                if not options.no_media:
+                    write_media(videos, partial)
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise

@@ -14,19 +14,23 @@ from reward_score.boxes import Box
 
 @dataclass(frozen=True)
 class Scale:
-    """How much is made: videos of a source, seconds of a video, and whether the known errata are in the files."""
+    """How much is made: videos of a source, seconds of a video, and whether the known errata are in the files.
+
+    `lengths` are the fewest and the most frames over which a label goes on.
+    """
 
     seed: int = 0
     videos: int = 4
     seconds: int = 120
     errata: bool = False
+    lengths: tuple[int, int] = (6, 30)
 
     def dice(self, source: str, video: int) -> random.Random:
         """The dice of one video: it depends on nothing else."""
         return random.Random(f"{self.seed}/{source}/{video}")
 
 
-def stretches(count: int, rng: random.Random, shortest: int = 6, longest: int = 30) -> list[tuple[int, int]]:
+def stretches(count: int, rng: random.Random, shortest: int, longest: int) -> list[tuple[int, int]]:
     """Cuts frames 0 to `count` - 1 into neighbouring stretches: (first, last) of each."""
     found, first = [], 0
     while first < count:
@@ -39,7 +43,13 @@ def stretches(count: int, rng: random.Random, shortest: int = 6, longest: int = 
 
 
 def label_runs(
-    labels: Sequence[str], count: int, rate: float, kind: str, rng: random.Random, share: float = 1.0
+    labels: Sequence[str],
+    count: int,
+    rate: float,
+    kind: str,
+    rng: random.Random,
+    lengths: tuple[int, int],
+    share: float = 1.0,
 ) -> list[Run]:
     """Runs over `count` frames at `rate` frames a second; neighbours differ, and `share` of the stretches has a label.
 
@@ -47,7 +57,7 @@ def label_runs(
     """
     runs: list[Run] = []
     at = 0
-    for first, last in stretches(count, rng):
+    for first, last in stretches(count, rng, *lengths):
         if rng.random() < share or (not runs and last == count - 1):
             runs.append(Run(first / rate, last / rate, labels[at % len(labels)], kind))
         at += -1 if at and rng.random() < 0.25 else 1

@@ -52,9 +52,9 @@ def cholect50_truth(scale: Scale) -> Iterator[Video]:
     for number in first_numbers((1, 8, 6), scale.videos):
         rng = scale.dice("CholecT50", number)
         count, name = scale.seconds, f"VID{number:02d}"
-        done = label_runs(TRIPLETS, count, 1.0, "triplet", rng, 0.8)
+        done = label_runs(TRIPLETS, count, 1.0, "triplet", rng, scale.lengths, 0.8)
         used = [Run(run.start, run.end, run.label.split(",")[0], "instrument") for run in done]
-        runs = [*label_runs(cholec.PHASES, count, 1.0, "phase", rng), *used, *done]
+        runs = [*label_runs(cholec.PHASES, count, 1.0, "phase", rng, scale.lengths), *used, *done]
         boxes = [] if scale.errata else boxes_of_runs(used, 1.0, cholec.CANVAS, rng, rounded=False)
         yield Video(
             source="CholecT50",
@@ -86,8 +86,10 @@ def cholectrack20_truth(scale: Scale) -> Iterator[Video]:
             # Longer than the seconds over which a run goes on.
             third = scale.seconds // 3
             seconds = [second if second < third else second + 91 for second in seconds]
-        phases = _over_holes(label_runs(cholec.PHASES, scale.seconds, 1.0, "phase", rng), seconds)
-        used = _over_holes(label_runs(("grasper", "hook", "irrigator"), scale.seconds, 1.0, "instrument", rng), seconds)
+        phases = _over_holes(label_runs(cholec.PHASES, scale.seconds, 1.0, "phase", rng, scale.lengths), seconds)
+        used = _over_holes(
+            label_runs(("grasper", "hook", "irrigator"), scale.seconds, 1.0, "instrument", rng, scale.lengths), seconds
+        )
         boxes = []
         for track, run in enumerate(used):
             phase = {run.label: run.label for run in phases}
@@ -120,7 +122,7 @@ def copesd_truth(scale: Scale) -> Iterator[Video]:
     for at in range(scale.videos):
         rng = scale.dice("CoPESD", at)
         name = f"{23000 + 101 * at:06d}"
-        runs = label_runs(actions, scale.seconds, 1.0, "action", rng, 0.9)
+        runs = label_runs(actions, scale.seconds, 1.0, "action", rng, scale.lengths, 0.9)
         tools = ("forceps", "knife")
         seen = [Run(run.start, run.end, tool, "instrument") for run in runs for tool in tools[: _tools_of(run.label)]]
         boxes = [Boxed(box.time, _in_hundredths(box.box), box.label) for box in boxes_of_runs(seen, 1.0, canvas, rng)]
@@ -153,13 +155,9 @@ def egosurgery_truth(scale: Scale) -> Iterator[Video]:
         if scale.errata:
             numbers = [number + 4 for number in numbers if number not in (6, 7, 8)]
         times = [(number - 1) / rate for number in numbers]
-        phases = _over_holes(label_runs(egosurgery.PHASES, len(numbers), 1.0, "phase", rng), times)
-        seen = _over_holes(
-            label_runs(
-                ("Scalpel", "Own hands left", "Forceps", "Other hands right"), len(numbers), 1.0, "instrument", rng
-            ),
-            times,
-        )
+        phases = _over_holes(label_runs(egosurgery.PHASES, len(numbers), 1.0, "phase", rng, scale.lengths), times)
+        things = ("Scalpel", "Own hands left", "Forceps", "Other hands right")
+        seen = _over_holes(label_runs(things, len(numbers), 1.0, "instrument", rng, scale.lengths), times)
         boxes = [box for box in boxes_of_runs(seen, rate, canvas, rng) if box.time in times]
         yield Video(
             source="EgoSurgery",

@@ -61,11 +61,11 @@ def avos_truth(scale: Scale) -> Iterator[Video]:
     for at in range(scale.videos):
         rng = scale.dice("AVOS", at)
         name = _web_id("AVOS", at, hyphen=at % 2 == 0)
-        runs = label_runs(label_lists()["AVOS"], scale.seconds * 2, 2.0, "action", rng, 0.7)
+        runs = label_runs(label_lists()["AVOS"], scale.seconds * 2, 2.0, "action", rng, scale.lengths, 0.7)
         last = max(run.end for run in runs)
         if scale.errata:
             runs.append(Run(last - 2.0, last, "suturing", "action"))
-        seen = label_runs(("hand", "forceps"), int(last), 1.0, "instrument", rng)
+        seen = label_runs(("hand", "forceps"), int(last), 1.0, "instrument", rng, scale.lengths)
         yield Video(
             source="AVOS",
             video_id=name,
@@ -91,7 +91,7 @@ def jigsaws_truth(scale: Scale) -> Iterator[Video]:
         trial = f"{task}_{'HBCDEFGI'[at // 3 % 8]}{2 + at // 24:03d}"
         rng = scale.dice("JIGSAWS", at)
         count = scale.seconds * 30
-        runs = label_runs(tuple(jigsaws.GESTURES.values()), count // 30, 1.0, "gesture", rng)
+        runs = label_runs(tuple(jigsaws.GESTURES.values()), count // 30, 1.0, "gesture", rng, scale.lengths)
         runs = [Run(run.start, run.end + 29 / 30, run.label, run.kind) for run in runs]
         level = rng.randint(1, 5)
         points = {aspect: min(5, max(1, level + rng.randint(-1, 1))) for aspect in ASPECTS}
@@ -122,7 +122,7 @@ def nurvid_truth(scale: Scale) -> Iterator[Video]:
         actions = tuple(label_lists()[f"NurViD: {procedure}"])
         runs = [
             Run(round(run.start + 0.2, 1), round(run.end - 0.3, 1), run.label, run.kind)
-            for run in label_runs(actions, scale.seconds, 1.0, "action", rng, 0.8)
+            for run in label_runs(actions, scale.seconds, 1.0, "action", rng, scale.lengths, 0.8)
         ]
         if scale.errata:
             runs.append(Run(scale.seconds - 8.0, float(scale.seconds), actions[-1], "action"))

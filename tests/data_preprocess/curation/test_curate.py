@@ -11,7 +11,7 @@ from data_preprocess.curation.sources import READERS
 
 
 def test_a_check_says_what_is_there_missing_odd_and_wrong_and_writes_nothing(tmp_path, capsys):
-    assert curate.main(["synthetic", "--output", str(tmp_path), "--sources", "JIGSAWS", "--errata"]) == 0
+    assert curate.main(["synthetic", "--no-media", "--output", str(tmp_path), "--sources", "JIGSAWS", "--errata"]) == 0
     root = tmp_path / "JIGSAWS"
     (root / "Suturing" / "transcriptions" / "Suturing_H002.txt").unlink()
     meta = root / "Knot_Tying" / "meta_file_Knot_Tying.txt"
@@ -28,7 +28,7 @@ def test_a_check_says_what_is_there_missing_odd_and_wrong_and_writes_nothing(tmp
 
 
 def test_a_copy_without_faults_passes(tmp_path, capsys):
-    assert curate.main(["synthetic", "--output", str(tmp_path), "--videos", "1", "--seconds", "60"]) == 0
+    assert curate.main(["synthetic", "--no-media", "--output", str(tmp_path), "--videos", "1", "--seconds", "60"]) == 0
     for source in READERS:
         assert curate.main([source, "--root", str(tmp_path / source), "--check"]) == 0
         assert capsys.readouterr().out.endswith("wrong:\n  nothing\n")
@@ -37,7 +37,7 @@ def test_a_copy_without_faults_passes(tmp_path, capsys):
 def test_equal_settings_give_equal_trees_and_another_seed_others(tmp_path):
     for name, seed in (("a", 5), ("b", 5), ("c", 6)):
         arguments = ["--output", str(tmp_path / name), "--sources", "NurViD", "CoPESD", "--seed", str(seed)]
-        assert curate.main(["synthetic", *arguments]) == 0
+        assert curate.main(["synthetic", "--no-media", *arguments]) == 0
     tree = {
         name: {file.name: file.read_bytes() for file in (tmp_path / name).rglob("*.json")} for name in ("a", "b", "c")
     }
@@ -49,6 +49,6 @@ def test_wrong_arguments_are_one_line_and_status_2(tmp_path, capsys):
     assert curate.main(["CoPESD", "--root", str(tmp_path / "nowhere"), "--check"]) == 2
     assert "expected the folder of CoPESD, found no such folder" in capsys.readouterr().out
     (tmp_path / "CoPESD").mkdir()
-    assert curate.main(["synthetic", "--output", str(tmp_path), "--sources", "CoPESD"]) == 2
+    assert curate.main(["synthetic", "--no-media", "--output", str(tmp_path), "--sources", "CoPESD"]) == 2
     said = capsys.readouterr().err
     assert said == f"curate: error: {tmp_path}/CoPESD: expected a folder that is not there yet, found one that is\n"

@@ -61,7 +61,7 @@ def test_every_row_passes_and_its_gold_answer_earns_full_marks(source, seed, sec
     clips = ClipSettings(frames_least=least, frames_most=least + 60)
     recipe = Recipe(clips=clips, rows=RowSettings(merge=merged), seed=seed)
     samples = []
-    for at, (pair, row) in enumerate(rows(videos, recipe)):
+    for at, (pair, _, row) in enumerate(rows(videos, recipe)):
         samples.append(parse_record(orjson.dumps(row), "curated.json", at))
         assert f"medvidbench/{pair}" == samples[-1].pair
         assert samples[-1].flags == () and samples[-1].ground is not None
@@ -74,7 +74,8 @@ def test_every_row_passes_and_its_gold_answer_earns_full_marks(source, seed, sec
 
 
 def test_curated_files_go_through_the_preprocessor_without_a_reject(tmp_path, capsys):
-    assert curate.main(["synthetic", "--output", str(tmp_path / "sources"), "--errata", "--seconds", "240"]) == 0
+    arguments = ["--no-media", "--output", str(tmp_path / "sources"), "--errata", "--seconds", "240"]
+    assert curate.main(["synthetic", *arguments]) == 0
     arguments = ["all", "--root", str(tmp_path / "sources"), "--output", str(tmp_path / "rows")]
     assert curate.main(arguments) == 0
     annotations = str(tmp_path / "rows" / "annotations.json")
@@ -94,7 +95,7 @@ def test_curated_files_go_through_the_preprocessor_without_a_reject(tmp_path, ca
 def test_equal_recipes_give_equal_bytes_and_a_root_elsewhere_does_too(tmp_path):
     for name in ("a", "b"):
         sources = str(tmp_path / name / "sources")
-        assert curate.main(["synthetic", "--output", sources, "--sources", "AVOS", "CoPESD"]) == 0
+        assert curate.main(["synthetic", "--no-media", "--output", sources, "--sources", "AVOS", "CoPESD"]) == 0
         arguments = ["AVOS", "CoPESD", "--root", sources, "--output", str(tmp_path / name), "--rows-per-pair", "9"]
         assert curate.main(arguments) == 0
     for file in ("annotations.json", "curation.json"):
@@ -263,7 +264,9 @@ def test_wrong_rates_are_one_line(given, tmp_path, capsys):
 
 
 def test_videos_too_short_for_clips_write_nothing(tmp_path, capsys):
-    assert curate.main(["synthetic", "--output", str(tmp_path), "--sources", "AVOS", "--seconds", "60"]) == 0
+    assert (
+        curate.main(["synthetic", "--no-media", "--output", str(tmp_path), "--sources", "AVOS", "--seconds", "60"]) == 0
+    )
     arguments = ["AVOS", "--root", str(tmp_path / "AVOS"), "--output", str(tmp_path / "rows"), "--set", "shortest=500"]
     assert curate.main(arguments) == 2
     assert "expected a question about the videos, found none" in capsys.readouterr().err

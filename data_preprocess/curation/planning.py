@@ -1,0 +1,174 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What a curation comes to before it costs anything: rows, captioners' calls, tokens, dollars, hours and disk.
+
+Everything is counted on the videos themselves, with the clips and questions that would be made. What is assumed of
+machines and models is a setting.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from math import ceil
+
+from data_preprocess.curation.clips import Cutter
+from data_preprocess.curation.model import Clip, Video
+from data_preprocess.curation.produce import Recipe
+from data_preprocess.curation.rows import TASKS_OF, drafts
+from data_preprocess.curation.settings import open_choice
+
+PUBLISHED_ROWS = 531_850
+"""Rows of the large set."""
+KNOWN_ROWS: Mapping[str, int] = {
+    "tal": 1700 + 1637,
+    "stg": 780 + 780,
+    "dvc": 750 + 730 + 751 + 728,
+    "rc": 140 + 170 + 138 + 168,
+    "cvs": 600 + 648,
+    "nap": 670 + 670,
+    "vs": 580 + 302 + 263,
+    "sa": 150 + 160,
+}
+"""Rows of each task in the files that can be had, training and test. How many the large set has is not published."""
+CAPTIONED: Mapping[str, tuple[str, ...]] = {
+    "dvc": ("AVOS", "CholecT50", "CoPESD", "EgoSurgery", "NurViD"),
+    "vs": ("CholecT50", "CoPESD"),
+    "rc": ("CholecTrack20", "EgoSurgery"),
+}
+"""The sources of the tasks that captioners answer. A call makes a row, and two captioners are asked."""
+_CAPTIONERS = 2
+# Sources that come as videos, from which frames are written.
+_VIDEOS = ("AVOS", "Cholec80_CVS", "JIGSAWS", "NurViD")
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    """What a plan assumes."""
+
+    call_frames: int = open_choice(16, "frames in a captioner's call, up to", least=1)
+    frame_tokens: int = open_choice(300, "tokens of a frame: 258 to 765 with hosted models", least=1)
+    prompt_tokens: int = open_choice(900, "tokens of a call's words: prompt, labels, context", least=1)
+    dvc_tokens: int = open_choice(400, "tokens of a described clip", least=1)
+    vs_tokens: int = open_choice(150, "tokens of a summary", least=1)
+    rc_tokens: int = open_choice(60, "tokens of a region's description", least=1)
+    call_seconds: float = open_choice(8.0, "seconds of a call", least=0.01)
+    calls_at_once: int = open_choice(32, "calls under way at a time", least=1)
+    kept: float = open_choice(0.8, "share of the captions that validation keeps: not published", least=0.01)
+    bytes_a_pixel: float = open_choice(0.15, "bytes of a pixel in a written frame: JPEG of quality 90", least=0.001)
+    decoded_a_second: float = open_choice(20.0, "seconds of video that are decoded in a second", least=0.01)
+
+
+@dataclass
+class Plan:
+    """Counts of a curation: by pair the clips, the rows that can be made and those that are wanted; calls by task."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    clips: Counter[str] = field(default_factory=Counter)
+    videos: Counter[str] = field(default_factory=Counter)
+    calls: Counter[str] = field(default_factory=Counter)
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    frame_bytes: float = 0.0
+    frames: int = 0
+    video_seconds: float = 0.0
+
+    def call_hours(self, settings: PlanSettings) -> float:
+        """Hours of all calls, as many at once as the settings allow."""
+        return self.calls.total() * settings.call_seconds / settings.calls_at_once / 3600
+
+    def decode_hours(self, settings: PlanSettings) -> float:
+        """Hours of decoding each video once."""
+        return self.video_seconds / settings.decoded_a_second / 3600
+
+    def dollars(self, price: tuple[float, float]) -> float:
+        """Cost at a price for a million prompt and answer tokens."""
+        return (self.prompt_tokens * price[0] + self.answer_tokens * price[1]) / 1e6
+
+
+def plan(videos: Iterable[Video], recipe: Recipe, settings: PlanSettings) -> Plan:
+    """Counts what the recipe makes of some videos; nothing is called, opened or written."""
+    made = Plan()
+    for video in videos:
+        if not video.numbers:
+            continue
+        listed: set[int] = set()
+        seen: dict[str, set[tuple[int, int, float]]] = {}
+        for draft in drafts(video, recipe.clips, recipe.rows, recipe.seed):
+            made.rows[draft.pair] += 1
+            name = (draft.clip.numbers[0], draft.clip.numbers[-1], draft.clip.fps)
+            clips = seen.setdefault(draft.pair, set())
+            if name not in clips:
+                clips.add(name)
+                listed.update(draft.clip.numbers)
+        for task, sources in CAPTIONED.items():
+            if video.source in sources:
+                pair = f"{video.source}/{task}"
+                for clip in Cutter(video, recipe.clips, recipe.seed).all():
+                    _calls(made, task, pair, clip, settings)
+                    seen.setdefault(pair, set()).add((clip.numbers[0], clip.numbers[-1], clip.fps))
+                    listed.update(clip.numbers)
+        for pair, clips in seen.items():
+            made.clips[pair] += len(clips)
+            made.videos[pair] += 1
+        made.frames += len(listed)
+        if video.source in _VIDEOS:
+            made.frame_bytes += len(listed) * video.size[0] * video.size[1] * settings.bytes_a_pixel
+            made.video_seconds += video.duration
+    for task, sources in CAPTIONED.items():
+        for source in sources:
+            if calls := made.calls[f"{source}/{task}"]:
+                made.rows[f"{source}/{task}"] = int(calls * settings.kept)
+    return made
+
+
+def _calls(made: Plan, task: str, pair: str, clip: Clip, settings: PlanSettings) -> None:
+    """Adds the calls of one clip: of a region for every label that has a box in it."""
+    count = len({boxed.label for boxed in clip.boxes()}) if task == "rc" else 1
+    count *= _CAPTIONERS
+    frames = min(len(clip.numbers), settings.call_frames)
+    made.calls[pair] += count
+    made.prompt_tokens += count * (settings.prompt_tokens + frames * settings.frame_tokens)
+    made.answer_tokens += count * int(getattr(settings, f"{task}_tokens"))
+
+
+def wanted(total: int, sources: Iterable[str]) -> dict[str, int]:
+    """Rows of each pair out of `total`: tasks as in the files that can be had, pairs of a task alike.
+
+    Args:
+        total: rows of all 23 pairs.
+        sources: those that are there; pairs of others are left out.
+    """
+    there = set(sources)
+    pairs: dict[str, list[str]] = {
+        task: [source for source, tasks in TASKS_OF.items() if task in tasks] or list(CAPTIONED[task])
+        for task in KNOWN_ROWS
+    }
+    known = sum(KNOWN_ROWS.values())
+    goal, exact, given = {}, 0.0, 0
+    for task, named in pairs.items():
+        for source in named:
+            # Rounded sums, so that all pairs together come to exactly the total.
+            exact += total * KNOWN_ROWS[task] / known / len(named)
+            goal[f"{source}/{task}"], given = round(exact) - given, round(exact)
+    return {pair: rows for pair, rows in goal.items() if pair.partition("/")[0] in there}
+
+
+def short_of(made: Plan, goal: Mapping[str, int], recipe: Recipe) -> dict[str, str]:
+    """The pairs that have fewer rows than wanted, each with how many and why, in words."""
+    said = {}
+    for pair, rows in goal.items():
+        there = made.rows[pair]
+        if there >= rows:
+            continue
+        task = pair.rpartition("/")[2]
+        missing = f"{rows - there:,} short"
+        if not there:
+            said[pair] = f"{missing}: nothing can be asked of these videos"
+        elif task == "sa":
+            said[pair] = f"{missing}: a trial is shown whole, so that it has as many rows as rates that fit it"
+        else:
+            passes = ceil(recipe.clips.passes * rows / there)
+            said[pair] = f"{missing} of {made.videos[pair]:,} videos: --set passes={passes} would make about enough"
+    return said

@@ -1,0 +1,132 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""Frames of the sources' own videos and folders: the right ones by time, once each, and no row without its frames."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from data_preprocess import curate, medvidbench
+from data_preprocess.curation.media import as_it_is, duration_of, frames_at, media_of, write_frames
+from data_preprocess.curation.model import Run, Video
+from data_preprocess.curation.sources.reading import Notes, SourceError
+from data_preprocess.curation.synthetic import TRUTHS
+from data_preprocess.curation.synthetic.drawing import Scale
+from data_preprocess.curation.synthetic.pictures import NO_LABEL, Painter, write_media
+from data_preprocess.synthetic_video import PALETTE, TOOL_COLOURS
+
+# MPEG-4 and JPEG lose a little of a colour; the palette's colours are further apart.
+LOST = 24
+
+
+def alike(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
+    return max(abs(x - y) for x, y in zip(a, b, strict=True)) <= LOST
+
+
+def coloured(tmp_path: Path, *runs: tuple[float, float, str], seconds: int = 20) -> Video:
+    """A video of AVOS, written below `tmp_path`, whose ground shows its actions."""
+    labels = ("cutting", "tying", "suturing")
+    found = tuple(Run(start, end, label, "action") for start, end, label in runs)
+    numbers, path = range(seconds * 15 + 1), "AVOS/frames_15fps/x/%d.jpg"
+    named = {"runs": found, "labels": {"action": labels}, "media": "videos/x.mp4"}
+    video = Video("AVOS", "x", 15.0, 0, numbers, path, (854, 480), **named)
+    write_media([video], tmp_path)
+    return video
+
+
+def test_a_frame_is_found_by_its_time(tmp_path):
+    video = coloured(tmp_path, (2, 5.9, "cutting"), (6, 9.9, "tying"))
+    times = [0.0, 3.0, 5.7, 6.1, 8.5, 12.0, 19.9]
+    shown = [image.getpixel((5, 5)) for image in frames_at(tmp_path / video.media, times)]
+    wanted = [NO_LABEL, PALETTE[0], PALETTE[0], PALETTE[1], PALETTE[1], NO_LABEL, NO_LABEL]
+    assert all(alike(got, colour) for got, colour in zip(shown, wanted, strict=True)), shown
+    assert [Painter(video).ground(time) for time in times] == wanted
+    assert duration_of(tmp_path / video.media) == pytest.approx(20.2)
+
+
+def test_of_two_frames_the_nearer_one_is_taken(tmp_path):
+    # Five frames a second: 4.0 s shows the next label, and 3.89 s stands nearer to 3.8 s than to 4.0 s.
+    video = coloured(tmp_path, (0, 3.99, "cutting"), (4, 8, "tying"))
+    shown = [image.getpixel((5, 5)) for image in frames_at(tmp_path / video.media, [3.89, 3.91])]
+    assert alike(shown[0], PALETTE[0]) and alike(shown[1], PALETTE[1])
+
+
+def test_written_frames_show_the_truth_and_are_written_once(tmp_path):
+    sources = ["NurViD", "CholecTrack20", "Cholec80_CVS"]
+    arguments = ["--output", str(tmp_path), "--sources", *sources, "--videos", "1", "--seconds", "60"]
+    assert curate.main(["synthetic", *arguments]) == 0
+    command = [*sources, "--root", str(tmp_path), "--output", str(tmp_path / "rows"), "--frames"]
+    assert curate.main(command) == 0
+    frames = tmp_path / "rows" / "frames"
+    (nursing,) = TRUTHS["NurViD"](Scale(videos=1, seconds=60))
+    painter, looked = Painter(nursing), 0
+    for file in sorted((frames / nursing.path).parent.iterdir()):
+        time = nursing.seconds(int(file.stem))
+        # Near a change of labels the nearest frame of a video may stand on its other side.
+        if painter.ground(time - 0.2) == painter.ground(time + 0.2):
+            assert alike(Image.open(file).getpixel((3, 3)), painter.ground(time)), file
+            looked += 1
+    assert looked > 20
+    (tracked,) = TRUTHS["CholecTrack20"](Scale(videos=1, seconds=60))
+    for boxed in tracked.boxes:
+        file = frames / (tracked.path % round(boxed.time * 25 + 1))
+        if file.exists():
+            x1, y1, x2, y2 = boxed.box
+            scale = 112 / 854
+            colour = TOOL_COLOURS[tracked.labels["instrument"].index(boxed.label) % len(TOOL_COLOURS)]
+            assert Image.open(file).getpixel((int((x1 + x2) / 2 * scale), int((y1 + y2) / 2 * scale))) == colour
+    written = {file: file.stat().st_mtime_ns for file in frames.rglob("*.*")}
+    before = (tmp_path / "rows" / "curation.json").read_bytes()
+    assert curate.main(command) == 0
+    assert {file: file.stat().st_mtime_ns for file in frames.rglob("*.*")} == written
+    assert (tmp_path / "rows" / "curation.json").read_bytes() == before
+    options = ["--frames-root", str(frames), "--output", str(tmp_path / "data"), "--strict", "--workers", "1"]
+    assert medvidbench.main(["--annotations", str(tmp_path / "rows" / "annotations.json"), *options]) == 0
+    audit = json.loads((tmp_path / "data" / "audit.json").read_text(encoding="utf-8"))
+    assert audit["rows"]["rejected"] == 0 and audit["rows"]["written"] == json.loads(before)["rows"]
+
+
+def test_frames_of_a_folder_are_linked_and_missing_ones_are_not_listed(tmp_path):
+    (video,) = TRUTHS["CholecTrack20"](Scale(videos=1, seconds=60))
+    write_media([video], tmp_path)
+    folder = media_of(video, tmp_path).folder
+    assert folder == tmp_path / video.media / "Frames"
+    (folder / "000026.png").unlink()
+    notes = Notes()
+    there = as_it_is(video, tmp_path, notes)
+    assert there is not None and list(there.numbers) == [1, *range(51, 60 * 25, 25)]
+    assert notes.oddities == {"labelled frames that the pictures do not have are left out": 1}
+    counts = write_frames({video.path: [1, 51]}, [there], {"CholecTrack20": tmp_path}, tmp_path / "out", 1)
+    assert counts == {"kept": 0, "linked": 2}
+    assert os.path.samefile(tmp_path / "out" / (video.path % 51), folder / "000051.png")
+
+
+def test_a_video_that_ends_before_its_labels_gives_the_frames_that_it_has(tmp_path):
+    video = coloured(tmp_path, (2, 9, "cutting"), seconds=10)
+    longer = replace(video, numbers=range(30 * 15))
+    notes = Notes()
+    there = as_it_is(longer, tmp_path, notes)
+    assert there is not None and 10 * 15 <= there.numbers[-1] <= 10.3 * 15
+    assert notes.oddities["labelled frames that the pictures do not have are left out"] > 280
+    with pytest.raises(SourceError, match="expected a frame at 29.0 s, found its end at 10.0 s"):
+        list(frames_at(tmp_path / video.media, [1.0, 29.0]))
+
+
+def test_videos_without_pictures_are_left_out_and_named(tmp_path):
+    (video,) = TRUTHS["NurViD"](Scale(videos=1))
+    notes = Notes()
+    assert as_it_is(video, tmp_path, notes) is None
+    assert notes.missing == [str(tmp_path / video.media)]
+
+
+def test_a_file_that_is_no_video_is_one_line(tmp_path):
+    file = tmp_path / "x.mp4"
+    file.write_bytes(b"no video")
+    with pytest.raises(SourceError, match=r"x.mp4: expected a video, found"):
+        duration_of(file)
