@@ -52,7 +52,9 @@ QA_TYPES = {
     "video_summary": "vs",
     "region_caption": "rc",
 }
-"""Task of each `qa_type`, its suffix `_gpt` or `_gemini` (which model wrote the captions) taken off."""
+"""Task of each `qa_type`, without the suffix that says which model wrote the captions."""
+_WRITER = re.compile(r"_(?:gpt|gemini|a|b)\Z")
+"""`_gpt` and `_gemini` in the published rows; `_a` and `_b` in those that `curation` makes with any two captioners."""
 
 # Above this, a whole number is no longer exact as a float.
 _MAX_NUMBER = 2**53
@@ -243,8 +245,7 @@ def parse_record(row: bytes | dict[str, Any], file: str, index: int, truth: str 
 
 
 def _sample(row: _Row, file: str, index: int, truth: str) -> Sample:
-    name = row.qa_type.removesuffix("_gpt").removesuffix("_gemini")
-    task = QA_TYPES.get(name)
+    task = QA_TYPES.get(_WRITER.sub("", row.qa_type))
     if task is None:
         raise ShapeError("qa_type", f"one of {', '.join(QA_TYPES)} (with _gpt or _gemini)", row.qa_type)
     source = _source(row)

@@ -42,7 +42,9 @@ from data_preprocess.curation.sources.settings import ReadSettings
 from data_preprocess.wording import Parser, status_of
 
 SUBCOMMANDS = {
+    "caption": "data_preprocess.curation.captions.command",
     "plan": "data_preprocess.curation.plan",
+    "standin": "data_preprocess.curation.captions.stand_in",
     "synthetic": "data_preprocess.curation.synthetic.command",
 }
 """Further commands by name: the module whose `main` it is."""

@@ -17,17 +17,16 @@ of one's own in the same form may be named by its path instead:
 
 from __future__ import annotations
 
-import hashlib
-import re
 import secrets
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn
 
 from ..errors import BadSetting
+from ..paid_call.prompt_files import PLACEHOLDER, filled, read_prompt_file
 from .judgement import DIMENSIONS, HIGHEST, LOWEST
 
 PROMPT_FOLDER = Path(__file__).with_name("prompts")
@@ -36,10 +35,6 @@ KINDS = ("vs", "rc", "dvc", "image")
 OTHER_KIND = "other"
 NONCE_BYTES = 8
 
-_PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
-_HEADING = re.compile(r"^=== (.*?) ===[ \t]*$\n?", re.MULTILINE)
-_NAME = re.compile(r"[\w-]+", re.ASCII)
-_VERSION = re.compile(r"version: ([\w.-]+)\s*", re.ASCII)
 _PLACEHOLDERS = {"system": {"nonce", "kind"}, "user": {"nonce", "kind", "question", "reference", "candidate"}}
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn"})
 
@@ -72,25 +67,10 @@ def load_prompt(name_or_path: str | Path = "comparative") -> Prompt:
         BadSetting: no such file, or a section is missing, unknown, given twice or without a placeholder it needs.
             Names file and section.
     """
-    path = Path(name_or_path)
-    if isinstance(name_or_path, str) and _NAME.fullmatch(name_or_path):
-        path = PROMPT_FOLDER / f"{name_or_path}.txt"
-        if not path.is_file():
-            names = ", ".join(sorted(file.stem for file in PROMPT_FOLDER.glob("*.txt")))
-            raise BadSetting(f"prompt {name_or_path!r}: expected one of {names}, or the path of a file")
-    try:
-        data = path.read_bytes()
-        # Line ends of another system must not change what is asked; the digest is of the bytes as they are.
-        text = data.decode("utf-8").replace("\r\n", "\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadSetting(f"{path}: {type(error).__name__}: expected a prompt file in UTF-8") from None
-    head, *parts = _HEADING.split(text)
-    version = _VERSION.fullmatch(head)
-    if not version:
-        raise BadSetting(f"{path}: before the first section: expected the one line 'version: NAME'")
-    sections = _checked(path, list(zip(parts[::2], (part.strip() for part in parts[1::2]), strict=True)))
+    file = read_prompt_file(name_or_path, PROMPT_FOLDER)
+    sections = _checked(file.path, file.sections)
     kinds = {name.removeprefix("kind "): text for name, text in sections.items() if name.startswith("kind ")}
-    return Prompt(version[1], hashlib.sha256(data).hexdigest(), sections["system"], sections["user"], kinds)
+    return Prompt(file.version, file.digest, sections["system"], sections["user"], kinds)
 
 
 def new_nonce() -> str:
@@ -132,7 +112,7 @@ def messages(
         "candidate": candidate,
     }
     return [
-        {"role": role, "content": _PLACEHOLDER.sub(lambda match: values[match[1]], text).lstrip("\n")}
+        {"role": role, "content": filled(text, values)}
         for role, text in (("system", prompt.system), ("user", prompt.user))
     ]
 
@@ -149,7 +129,7 @@ def response_format() -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "verdict", "strict": True, "schema": schema}}
 
 
-def _checked(path: Path, sections: list[tuple[str, str]]) -> dict[str, str]:
+def _checked(path: Path, sections: Sequence[tuple[str, str]]) -> dict[str, str]:
     """The sections by name. Raises BadSetting for the first that would make a prompt without a fence or a sense."""
 
     def wrong(name: str, expected: str) -> NoReturn:
@@ -164,7 +144,7 @@ def _checked(path: Path, sections: list[tuple[str, str]]) -> dict[str, str]:
             wrong(name, "occurs twice")
         if not text:
             wrong(name, "is empty")
-        if unfit := [one for one in _PLACEHOLDER.findall(text) if one not in placeholders[name]]:
+        if unfit := [one for one in PLACEHOLDER.findall(text) if one not in placeholders[name]]:
             wrong(name, f"the placeholder {{{{{unfit[0]}}}}} cannot be filled here")
         found[name] = text
     needed = {

@@ -13,10 +13,10 @@ import asyncio
 import contextlib
 import json
 import re
-import sys
 import time
 from collections.abc import AsyncGenerator, Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from .errors import CallError, CallMalformed, CallRefused, CallSettingsError, CallTimeout, CallUnavailable
@@ -162,7 +162,7 @@ class Endpoint:
         Raises:
             CallSettingsError: the ``openai`` package is missing.
         """
-        if "openai" not in sys.modules:
+        if not _openai.cache_info().currsize:
             # It takes half a second, which the event loop has no time for.
             await asyncio.to_thread(_openai)
         return await anext(self._clients.get())
@@ -187,6 +187,7 @@ class Endpoint:
         )
 
 
+@cache
 def _openai() -> Any:
     try:
         import openai  # only here: what asks nobody must not need it

@@ -103,13 +103,8 @@ class Command:
         return (*head, *subcommands)
 
 
-WITH_SUBCOMMANDS = (
-    "evaluate",
-    "judge_study",
-    "reward_score.judge",
-    "data_preprocess/curate.py",
-    "data_preprocess/medvidbench.py",
-)
+SCRIPTS = ("data_preprocess/medvidbench.py", "data_preprocess/curate.py")
+WITH_SUBCOMMANDS = ("evaluate", "judge_study", "reward_score.judge", *SCRIPTS)
 
 
 def commands() -> list[Command]:

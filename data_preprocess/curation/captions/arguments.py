@@ -1,0 +1,158 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""What the commands around captioners have in common: their arguments, and the contexts that these describe."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from data_preprocess.curation.captions.captioner import Captioner, CaptionerOptions, PromptError
+from data_preprocess.curation.captions.context import PAIRS, Context, ShowSettings, contexts
+from data_preprocess.curation.captions.tables import TableError
+from data_preprocess.curation.clips import ClipSettings, Cutter, shares_of
+from data_preprocess.curation.model import Video
+from data_preprocess.curation.produce import Recipe, read_all
+from data_preprocess.curation.settings import settings_help, with_settings
+from data_preprocess.curation.sources.reading import SourceError
+from data_preprocess.curation.sources.settings import ReadSettings
+from data_preprocess.curation.transcripts import READERS, Segment, TranscriptError, read_transcript
+from data_preprocess.frames import FrameError
+from data_preprocess.splits import choose_subset
+from data_preprocess.wording import Parser
+from reward_score.errors import BadSetting, EmbeddingUnavailable
+from reward_score.paid_call import CallError
+
+SOURCES = tuple(sorted({source for sources in PAIRS.values() for source in sources}))
+WRONG = (
+    *(SourceError, FrameError, TranscriptError, TableError, PromptError, BadSetting),
+    *(CallError, EmbeddingUnavailable),
+)
+"""What ends a command with one line and status 2."""
+HIDDEN = ("api_key", "plain")
+
+
+@dataclass(frozen=True)
+class Contexts:
+    """The contexts of some videos, made anew each time they are gone through; always the same ones.
+
+    Attributes:
+        videos, clips, show, seed: what is cut and shown.
+        speech: what is said in a video.
+        wanted: keys of those contexts that are taken; None: all.
+    """
+
+    videos: Sequence[Video]
+    clips: ClipSettings
+    show: ShowSettings
+    seed: int
+    speech: Callable[[Video], Sequence[Segment]] = lambda video: ()
+    wanted: frozenset[str] | None = None
+
+    def __iter__(self) -> Iterator[Context]:
+        for context in self.all():
+            if self.wanted is None or context.key in self.wanted:
+                yield context
+
+    def all(self, expert: bool = True) -> Iterator[Context]:
+        """The contexts without the choice; ``expert`` as in `contexts`."""
+        for video in self.videos:
+            if not video.numbers:
+                continue
+            speech = self.speech(video)
+            for clip in Cutter(video, self.clips, self.seed).all():
+                yield from contexts(clip, self.show, speech, expert)
+
+
+def pair_of(context: Context) -> str:
+    """`<source>/<task>`."""
+    return f"{context.clip.video.source}/{context.task}"
+
+
+def chosen(asked: Contexts, per_pair: int) -> frozenset[str]:
+    """Keys of at most so many contexts of each pair, drawn by the seed whatever their order."""
+    by_pair: dict[str, dict[int, str]] = {}
+    for context in asked:
+        by_pair.setdefault(pair_of(context), {})[int(context.key[:15], 16)] = context.key
+    taken = (choose_subset({pair: list(keys)}, per_pair, asked.seed)[pair] for pair, keys in by_pair.items())
+    return frozenset(by_pair[pair][key] for pair, keys in zip(by_pair, taken, strict=True) for key in keys)
+
+
+def parser(name: str, description: str, *kinds: type) -> Parser:
+    """The arguments of a command: sources, folders, and the settings of ``kinds``."""
+    known = (ReadSettings, ClipSettings, ShowSettings, *kinds)
+    made = Parser(f"curate {name}", f"{description}\nSettings of --set:\n{settings_help(*known)}")
+    names = (*SOURCES, "all")
+    made.add_argument("sources", nargs="+", choices=names, metavar="SOURCE", help=f"some of {', '.join(names)}")
+    made.add_argument("--root", type=Path, required=True, metavar="DIR", help="folder of the annotations")
+    made.add_argument("--frames-root", type=Path, required=True, metavar="DIR", help="folder of the frames")
+    made.add_argument("--transcripts", type=Path, metavar="DIR", help="of DIR/SOURCE/VIDEO.srt, .vtt or .json")
+    made.add_argument("--per-pair", type=int, default=0, metavar="N", help="contexts of a pair, up to (default: all)")
+    made.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
+    made.add_argument("--at-once", type=int, default=48, metavar="N", help="contexts under way at once (default 48)")
+    made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting named below")
+    return made
+
+
+def asked_for(options: argparse.Namespace, made: Parser, *kinds: type) -> tuple[Contexts, list[Any]]:
+    """The contexts that a command line names, and an object of each of ``kinds``.
+
+    Raises:
+        SourceError, TranscriptError: what cannot be read.
+    """
+    try:
+        reading, clips, show, *others = with_settings(options.set, ReadSettings, ClipSettings, ShowSettings, *kinds)
+        shares_of(clips.rates)
+    except ValueError as error:
+        made.error(str(error))
+    names = list(SOURCES) if "all" in options.sources else options.sources
+    roots = {source: options.root / source if len(names) > 1 else options.root for source in names}
+    videos, _ = read_all(roots, Recipe(reading=reading, clips=clips, seed=options.seed))
+    asked = Contexts(videos, clips, show, options.seed, _speech(options.transcripts))
+    if options.per_pair:
+        asked = Contexts(videos, clips, show, options.seed, asked.speech, chosen(asked, options.per_pair))
+    return asked, others
+
+
+def _speech(folder: Path | None) -> Callable[[Video], Sequence[Segment]]:
+    """Reads the transcript of a video, if one is there."""
+
+    def read(video: Video) -> Sequence[Segment]:
+        for ending in READERS if folder is not None else ():
+            assert folder is not None
+            if (file := folder / video.source / f"{video.video_id}{ending}").is_file():
+                return read_transcript(file)
+        return ()
+
+    return read
+
+
+def captioner_options(made: Parser, flag: str, given: Sequence[str]) -> dict[str, Any]:
+    """Fields of `CaptionerOptions` from NAME=VALUE texts. A key is not one: others see command lines."""
+    known = {item.name for item in fields(CaptionerOptions)} - set(HIDDEN)
+    found: dict[str, Any] = {}
+    for text in given:
+        name, mark, value = text.partition("=")
+        if name == "api_key":
+            made.error(f"{flag}: api_key would be seen by others: set OPENAI_API_KEY or name a key_variable")
+        if not mark or name not in known:
+            made.error(f"{flag} {name}: expected NAME=VALUE with one of {', '.join(sorted(known))}")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    if lacking := [name for name in ("base_url", "model") if name not in found]:
+        made.error(f"{flag}: {lacking[0]}=VALUE is missing")
+    return {**found, "model": str(found["model"])}
+
+
+def make_captioner(made: Parser, options: Mapping[str, Any], store: Path) -> Captioner:
+    """A captioner. A wrong setting ends the command."""
+    try:
+        return Captioner(store=str(store), **options)
+    except TypeError as error:
+        made.error(f"captioner: {error}")
