@@ -34,6 +34,13 @@
     return [steps, ...columns];
   };
 
+  // The range of an axis: a little more than the values; around a value that never changes a little to both sides.
+  function around(low, high) {
+    if (low == null) return [0, 1];
+    const room = high > low ? (high - low) * 0.06 : Math.abs(low) * 0.05 || 0.05;
+    return [low - room, high + room];
+  }
+
   const resumes = (marks) => ({
     hooks: {
       draw: (plot) => {
@@ -74,8 +81,8 @@
       legend: { show: false },
       cursor: { sync: { key: "steps" }, drag: { x: true, y: false, setScale: false }, focus: { prox: 24 } },
       focus: { alpha: 0.25 },
-      scales: { x: { time: false, ...(range ? { range: () => range } : {}) } },
-      axes: [{ ...axis, size: 30 }, { ...axis, size: 52, values: (_, ticks) => ticks.map((tick) => medgrpo.short(tick)) }],
+      scales: { x: { time: false, ...(range ? { range: () => range } : {}) }, y: { range: (_, low, high) => around(low, high) } },
+      axes: [{ ...axis, size: 30 }, { ...axis, size: 52, values: (_, ticks) => ticks.map((tick) => (unit === "%" ? `${medgrpo.short(Number((tick * 100).toFixed(6)))} %` : medgrpo.short(tick))) }],
       series: [{}, ...series],
       plugins: [resumes(marks)],
       hooks: {
@@ -104,7 +111,7 @@
     return figure;
   };
 
-  const scale = (value, unit) => (unit === "%" && value != null ? `${(value * 100).toFixed(1)} %` : medgrpo.short(value));
+  const scale = (value, unit) => (unit === "%" && value != null ? `${(value * 100).toFixed(1)} %` : (value != null && Math.abs(value) >= 0.0005 && Math.abs(value) < 0.99 ? value.toFixed(3) : medgrpo.short(value)));
   const shown = (values, at, unit) => scale(at == null ? values.findLast((value) => value != null) : values[at], unit);
   const mean = (values) => (values.length ? values.reduce((sum, value) => sum + value, 0) / values.length : null);
 

@@ -59,13 +59,16 @@ const medgrpo = { tabs: {} };
     return kept.get(name);
   };
   medgrpo.keep = (name, value) => kept.set(name, Promise.resolve(value));
+  medgrpo.drop = (name) => kept.delete(name);
 })();
 
-// A row of the data: its chunk is loaded when one of its rows is first shown. Resolves to null for an unknown row.
+// A row of the data: its chunk is loaded when one of its rows is first shown, and again where a run at work has added
+// rows since. Resolves to null for an unknown row.
 medgrpo.row = async (run, at) => {
   if (at == null || at < 0) return null;
-  const chunk = await medgrpo.get(`rows_${run}_${Math.floor(at / 200)}`);
-  return chunk.rows[at - chunk.first] ?? null;
+  const name = `rows_${run}_${Math.floor(at / 200)}`;
+  const found = (chunk) => chunk.rows[at - chunk.first] ?? null;
+  return found(await medgrpo.get(name)) ?? found(await medgrpo.current(name));
 };
 
 // --- elements -----------------------------------------------------------------------------------------------------
@@ -123,10 +126,16 @@ medgrpo.short = (value) => {
   if (value == null || Number.isNaN(value)) return "–";
   const size = Math.abs(value);
   if (Number.isInteger(value)) return medgrpo.count(value);
+  if (size < 1 && size > 0.99) return value.toFixed(5);
   return size >= 1000 ? medgrpo.count(Math.round(value)) : size >= 10 ? value.toFixed(1) : Number(value.toPrecision(3)).toString();
 };
 medgrpo.seconds = (value) => `${Number(value.toFixed(1))} s`;
 medgrpo.pairName = (pair) => pair.replace(/^medvidbench\//, "");
+// What a line of figures is about: all pairs, a task, a source or a pair.
+medgrpo.figureName = ({ name, task, source }) => {
+  const about = [source, task].filter(Boolean).join("/");
+  return about ? (source == null && medgrpo.TASKS[task] ? `${task}, ${medgrpo.TASKS[task]}` : about) : name === "acc" ? "all pairs" : name;
+};
 medgrpo.taskOf = (pair) => pair.slice(pair.lastIndexOf("/") + 1);
 medgrpo.TASKS = {
   tal: "temporal localisation",

@@ -27,15 +27,18 @@
     const row = view.rows[at];
     return el(
       "a",
-      { href: medgrpo.link({ at: row.row }) },
+      { href: medgrpo.link({ at: keyOf(row) }) },
       el("span.where", {}, el("strong", {}, signed(row.difference, 2)), ` ${pairName(row.pair)}`),
-      el("span.what", {}, medgrpo.divergingBar(row.difference, 1), el("span", {}, `${number(row.a.acc, 2)} → ${number(row.b.acc, 2)}`), el("span.quiet", {}, `row ${row.row}`)),
+      el("span.what", {}, medgrpo.divergingBar(row.difference, 1), el("span", {}, `${number(row.a.acc, 2)} → ${number(row.b.acc, 2)}`), el("span.quiet", {}, `row ${row.row}${row.sample ? `, ${row.sample + 1}.` : ""}`)),
     );
   }
 
+  // A row, and which of several answers to it.
+  const keyOf = (row) => (row.sample ? `${row.row}.${row.sample}` : String(row.row));
+
   const chosen = () => {
     const at = medgrpo.state.params.get("at");
-    const found = at == null ? 0 : view.rows.findIndex((row) => String(row.row) === at);
+    const found = at == null ? 0 : view.rows.findIndex((row) => keyOf(row) === at);
     return found < 0 ? 0 : found;
   };
 
@@ -49,7 +52,7 @@
     }
     const row = await medgrpo.row(run.id, entry.row);
     const last = medgrpo.state.params.get("shown") === "a" ? "a" : "b";
-    const cards = ["a", "b"].map((side) => ({ id: `side-${side}`, short: data[side].name, title: data[side].name, href: medgrpo.link({ at: entry.row, shown: side === "b" ? null : "a" }), marked: side === last, acc: entry[side].acc, answer: entry[side] }));
+    const cards = ["a", "b"].map((side) => ({ id: `side-${side}`, short: data[side].name, title: data[side].name, href: medgrpo.link({ at: keyOf(entry), shown: side === "b" ? null : "a" }), marked: side === last, acc: entry[side].acc, answer: entry[side] }));
     const both = medgrpo.sideBySide({ row, cards });
     if (view !== mine || view.turn !== turn) return;
     view.clip = both.clip;
@@ -62,7 +65,7 @@
       panel.append(el("h2", {}, "Evaluation"), el("p.quiet", {}, "This run has no two evaluated checkpoints yet."));
       return;
     }
-    const data = await medgrpo.get(`evaluation_${run.id}`);
+    const data = await medgrpo.current(`evaluation_${run.id}`);
     const list = medgrpo.list({ label: "rows, largest difference first", height: 52, item });
     const count = el("p.count", { role: "status" });
     view = { data, run, list, count, rows: [], form: el("div"), above: el("div"), detail: el("section.detail", { "aria-label": "row" }) };
@@ -97,7 +100,7 @@
 
   const move = (by) => {
     const row = view?.rows[Math.max(0, Math.min(view.rows.length - 1, chosen() + by))];
-    if (row) medgrpo.go({ at: row.row }, { replace: true });
+    if (row) medgrpo.go({ at: keyOf(row) }, { replace: true });
   };
 
   medgrpo.tabs.evaluation = {

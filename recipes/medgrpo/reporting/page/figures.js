@@ -13,7 +13,7 @@
 
   // A change with its interval on an axis from -limit to +limit.
   medgrpo.intervalFigure = (change, low, high, limit) => {
-    const width = 110;
+    const width = 96;
     const x = (value) => ((Math.max(-limit, Math.min(limit, value)) + limit) / (2 * limit)) * (width - 12) + 6;
     const sure = low != null && (low > 0 || high < 0);
     return svg(
@@ -75,6 +75,30 @@
     parts.push(el("line", { x1: left, x2: width - right, y1: height - bottom, y2: height - bottom, class: "axis" }));
     parts.push(tick(0), tick(0.5), tick(1), el("text", { x: left - 4, y: top + 8, "text-anchor": "end" }, `${Math.round(most * 100)}%`));
     return svg(width, height, label, ...parts.flat());
+  };
+
+  // Mean and standard deviation of values in 0..1: a dot with a bar.
+  medgrpo.spreadFigure = (figures) => {
+    if (figures?.mean == null) return "–";
+    const [width, deviation] = [150, Math.sqrt(figures.variance)];
+    const x = (value) => 5 + Math.max(0, Math.min(1, value)) * (width - 10);
+    const label = `mean ${number(figures.mean)}, standard deviation ${number(deviation)}`;
+    const parts = [el("line", { x1: 5, x2: width - 5, y1: 8, y2: 8, class: "grid" }), el("line", { x1: x(figures.mean - deviation), x2: x(figures.mean + deviation), y1: 8, y2: 8, class: "interval sure" }), el("circle", { cx: x(figures.mean), cy: 8, r: 4.5, class: "dot sure" })];
+    return svg(width, 16, label, ...parts, el("title", {}, label));
+  };
+
+  // A row of shades for each name: how large its values are over the steps, in at most 60 columns.
+  medgrpo.shadesFigure = (steps, rows) => {
+    const many = Math.min(60, steps.length);
+    const edges = Array.from({ length: many + 1 }, (_, at) => Math.round((at * steps.length) / many));
+    const mean = (values) => (values.length ? total(values) / values.length : null);
+    const table = rows.map(([name, values]) => [name, edges.slice(1).map((end, at) => mean(values.slice(edges[at], end).filter((value) => value != null)))]);
+    const most = Math.max(1e-9, ...table.flatMap(([, cells]) => cells.filter((value) => value != null)));
+    const percent = (value) => (value == null ? "–" : `${(value * 100).toFixed(1)} %`);
+    const wide = 600 / many;
+    const strip = (name, cells) => svg(600, 16, `${name}: from ${percent(cells.find((value) => value != null))} to ${percent(cells.findLast((value) => value != null))}`, ...cells.map((value, at) => value != null && el("rect", { x: at * wide, y: 0, width: wide + 0.2, height: 16, class: "shade", "fill-opacity": (value / most).toFixed(3) }, el("title", {}, `${name}, step ${steps[edges[at]]}: ${percent(value)}`))));
+    const lines = table.map(([name, cells]) => [name, percent(mean(cells.slice(0, 5).filter((value) => value != null))), strip(name, cells), percent(mean(cells.slice(-5).filter((value) => value != null)))]);
+    return medgrpo.table(`steps ${steps[0]} to ${steps.at(-1)}, darkest: ${percent(most)}`, ["", "first", "over the steps", "last"], lines, "shadetable");
   };
 
   // Values over steps: dots with a line through each step's mean. Clicking a dot's column calls act(step).

@@ -57,7 +57,7 @@
     const names = Object.keys(raw ?? {});
     if (!names.length) return null;
     const bar = (value, kind) => (value == null ? "–" : [medgrpo.shareBar(value, kind), number(value)]);
-    const columns = normalised ? ["raw", "normalised"] : ["raw"];
+    const columns = Object.keys(normalised ?? {}).length ? ["raw", "normalised"] : ["raw"];
     const rows = names.map((name) => [name.replaceAll("_", " "), ...[raw, normalised].slice(0, columns.length).map((values, at) => bar(values[name], columns[at]))]);
     return medgrpo.table("Signals", ["signal", ...columns], rows, "compact signals");
   }

@@ -11,10 +11,11 @@
     const size = big ? { width: 420, height: 210 } : {};
     const { p50, iqr, k } = signal;
     const label = `${pairName(pair)}, signal ${name}: median ${number(p50)}, IQR ${number(iqr)}`;
-    const said = [`median ${number(p50, 2)}`, `IQR ${number(iqr, 2)}`];
+    const said = p50 == null ? ["no statistics"] : [`median ${number(p50, 2)}`, `IQR ${number(iqr, 2)}`];
     if (k != null && k !== 3) said.push(`k ${number(k, 1)}`);
+    if (signal.normalizer && signal.normalizer !== "logistic") said.unshift(signal.normalizer);
     if (signal.linear_share) said.push(`linear share ${number(signal.linear_share, 2)}`);
-    return el("figure.small", {}, el("figcaption", {}, el("strong", {}, name), el("span.quiet", {}, said.join(", "))), medgrpo.histogramFigure({ bins: signal.bins, recent: signal.recent, curve: signal.curve, p50, iqr, label, ...size }));
+    return el("figure.small", {}, el("figcaption", {}, el("strong", {}, name), el("span.quiet", {}, said.join(", ")), signal.why?.length > 0 && el("span.why", {}, signal.why.join(", "))), medgrpo.histogramFigure({ bins: signal.bins, recent: signal.recent, curve: signal.curve, p50, iqr, label, ...size }));
   }
 
   function rewardFigure(pair, name, bins, big, recent) {
@@ -22,14 +23,19 @@
     return el("figure.small.rewards", {}, el("figcaption", {}, el("strong", {}, name)), medgrpo.histogramFigure({ bins, recent, label: `${pairName(pair)}, ${name}`, ...size }));
   }
 
-  // The rewards before and after normalisation belong to a pair; each of its signals may carry them.
-  function rewards(signals) {
-    const found = Object.values(signals).find((signal) => signal.rewards_before || signal.rewards_after) ?? {};
-    return [found.rewards_before, found.rewards_after];
+  // Mean and spread of every pair's reward before and after normalisation: are the pairs brought together?
+  function spreads(all, pairs) {
+    const [before, after] = pairs.some((pair) => all[pair].rewards_before_figures) ? ["rewards_before", "rewards_after"] : ["recent_before", "recent_after"];
+    const of = (pair, name) => all[pair][`${name}_figures`];
+    const rows = pairs
+      .filter((pair) => of(pair, before) || of(pair, after))
+      .sort((one, other) => (of(one, before)?.mean ?? 0) - (of(other, before)?.mean ?? 0))
+      .map((pair) => [el("a", { href: medgrpo.link({ pair }) }, pairName(pair)), medgrpo.spreadFigure(of(pair, before)), number(of(pair, before)?.mean, 2), medgrpo.spreadFigure(of(pair, after)), number(of(pair, after)?.mean, 2), number(of(pair, "recent_after")?.mean, 2)]);
+    const caption = `Mean and standard deviation of rewards from 0 to 1, ${before === "rewards_before" ? "of the SFT model’s answers" : "of the last steps’ answers"}`;
+    return rows.length > 1 && el("details", { open: true }, el("summary", {}, "All pairs before and after"), medgrpo.table(caption, ["pair", "before normalisation", "mean", "after", "mean", "mean of the last steps"], rows, "figures"));
   }
 
-  function pairCard(pair, { signals, ...own }, big) {
-    const [before, after] = own.rewards_before || own.rewards_after ? [own.rewards_before, own.rewards_after] : rewards(signals);
+  function pairCard(pair, { signals, rewards_before: before, rewards_after: after, recent_before: lately, recent_after: now }, big) {
     const link = big ? pairName(pair) : el("a", { href: medgrpo.link({ pair }) }, pairName(pair));
     return el(
       "article.pair",
@@ -39,8 +45,8 @@
         "div.row",
         {},
         Object.entries(signals).map(([name, signal]) => signalFigure(pair, name, signal, big)),
-        before && rewardFigure(pair, "reward before", before, big),
-        after && rewardFigure(pair, "reward after", after, big),
+        (before || lately) && rewardFigure(pair, "reward before", before, big, lately),
+        (after || now) && rewardFigure(pair, "reward after", after, big, now),
       ),
     );
   }
@@ -67,7 +73,7 @@
     const one = pairs.includes(params.get("pair")) ? params.get("pair") : null;
     const shown = one ? [one] : pairs.filter((pair) => !task || medgrpo.taskOf(pair) === task);
     const replace = { replace: true };
-    panel.replaceChildren(
+    const parts = [
       el("h2", {}, "Normalisation"),
       el(
         "form.controls",
@@ -75,9 +81,11 @@
         field("Task", select(one ? "" : task, [["", "all tasks"], ...tasks.map((name) => [name, `${name}: ${medgrpo.TASKS[name] ?? ""}`])], (value) => medgrpo.go({ task: value, pair: null }, replace))),
         field("Pair", select(one ?? "", [["", "all pairs"], ...pairs.map((pair) => [pair, pairName(pair)])], (value) => medgrpo.go({ pair: value }, replace))),
       ),
+      !one && spreads(all, shown),
       key(),
       shown.length ? el("div", { class: one ? "pairs one" : "pairs" }, shown.map((pair) => pairCard(pair, all[pair], Boolean(one)))) : el("p.quiet", {}, "This run has no statistics."),
-    );
+    ];
+    panel.replaceChildren(...parts.filter(Boolean));
   }
 
   // The neighbour of the pair that is shown large.

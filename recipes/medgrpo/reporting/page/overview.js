@@ -21,11 +21,12 @@
   function cards(run) {
     const overall = run.figures.find(isOverall);
     const found = [card("status", run.status, `${medgrpo.count(run.steps)} steps${run.resumes.length ? `, resumed at ${run.resumes.join(", ")}` : ""}`)];
+    if (run.judge) found.push(card("judge", run.judge.split(" (")[0], run.judge.includes(" (") ? run.judge.slice(run.judge.indexOf(" (") + 2, -1) : null, "wordy"));
     if (run.started) found.push(card("started", run.started.replace("T", " ").slice(0, 16)));
     if (overall) {
       const sure = overall.low != null && (overall.low > 0 || overall.high < 0);
       const way = !sure ? "" : overall.change > 0 ? "good" : "bad";
-      found.push(card(overall.name, `${number(overall.before)} → ${number(overall.after)}`, overall.blind == null ? null : `blind answer ${number(overall.blind)}`));
+      found.push(card(`accuracy, ${medgrpo.figureName(overall)}`, `${number(overall.before)} → ${number(overall.after)}`, overall.blind == null ? null : `blind answer ${number(overall.blind)}`));
       found.push(card("change", signed(overall.change), overall.low == null ? null : `95 %: ${interval(overall)}`, way));
     }
     return el("div.cards", {}, found);
@@ -41,32 +42,40 @@
     return el("ul.warnings", {}, items);
   }
 
-  function figures(run) {
-    const shown = run.figures.filter((figure) => !isOverall(figure));
-    if (!run.figures.length) return [];
-    const limit = Math.max(0.02, ...run.figures.flatMap(({ change, low, high }) => [change, low, high].filter((value) => value != null).map(Math.abs)));
-    const row = (figure) => [
-      medgrpo.pairName(figure.name),
-      figure.blind == null ? "–" : number(figure.blind),
+  // A table without the columns in which nothing is known.
+  function known(caption, heads, rows) {
+    const kept = heads.map((_, at) => at === 0 || rows.some((cells) => cells[at] !== "–"));
+    return table(caption, heads.filter((_, at) => kept[at]), rows.map((cells) => cells.filter((_, at) => kept[at])), "figures");
+  }
+
+  function figureTable(caption, figures) {
+    const limit = Math.max(0.02, ...figures.flatMap(({ change, low, high }) => [change, low, high].filter((value) => value != null).map(Math.abs)));
+    const rows = figures.map((figure) => [
+      medgrpo.figureName(figure),
+      number(figure.blind),
       number(figure.before),
       number(figure.after),
       signed(figure.change),
-      figure.change == null ? "" : medgrpo.intervalFigure(figure.change, figure.low, figure.high, limit),
-      interval(figure),
+      figure.change == null ? "–" : medgrpo.intervalFigure(figure.change, figure.low, figure.high, limit),
+      interval(figure) || "–",
       figure.n == null ? "–" : medgrpo.count(figure.n),
-    ];
-    const heads = ["", "blind", "before", "after", "change", `±${number(limit, 2)}`, "95 % interval", "rows"];
+    ]);
+    return known(caption, ["", "blind", "before", "after", "change", `±${number(limit, 2)}`, "95 % interval", "rows"], rows);
+  }
+
+  function figures({ figures: all }) {
     const groups = [
-      ["All, and by task or source", [...run.figures.filter(isOverall), ...shown.filter((figure) => !isPair(figure))]],
-      ["By pair of dataset and task", shown.filter(isPair)],
+      ["All, and by task or source", all.filter((figure) => !isPair(figure))],
+      ["By pair of dataset and task", all.filter(isPair)],
     ];
-    return el("div.beside", {}, groups.filter(([, rows]) => rows.length).map(([caption, rows]) => table(caption, heads, rows.map(row), "figures")));
+    return el("div.beside", {}, groups.filter(([, rows]) => rows.length).map(([caption, rows]) => figureTable(caption, rows)));
   }
 
   function leaderboard(run) {
     if (!run.leaderboard.length) return null;
-    const rows = run.leaderboard.map(({ column, before, after, blind }) => [column, number(blind), number(before), number(after), before == null || after == null ? "–" : signed(after - before)]);
-    return section("The leaderboard's columns", table("As the leaderboard counts them", ["column", "blind", "before", "after", "change"], rows, "figures"));
+    const range = ({ low, high }) => (low == null ? "–" : `${number(low)} to ${number(high)}`);
+    const rows = run.leaderboard.map((one) => [one.column, number(one.blind), number(one.before), number(one.after), range(one), one.rows == null ? "–" : medgrpo.count(one.rows)]);
+    return section("The leaderboard's columns", known("As the leaderboard counts them", ["column", "blind", "before", "after", "95 % interval of after", "rows"], rows));
   }
 
   const section = (title, ...content) => el("section", {}, el("h2", {}, title), ...content);

@@ -42,6 +42,7 @@
       choice("flag", "What happened", [["", "anything"], ...Object.entries(medgrpo.FLAGS)]),
       choice("sort", "Order", Object.entries(medgrpo.SORTS).map(([key, [text]]) => [key, text]), "step"),
       choice("unit", "List", [["groups", "groups"], ["answers", "single answers"]], "groups"),
+      medgrpo.averaged([run]),
       el("p", {}, el("a", { href: medgrpo.link({ pair: null, from: null, to: null, low: null, high: null, format: null, flag: null, row: null, sort: null, unit: null }) }, "Clear the filter")),
     );
     return el("details.filters", { open: matchMedia("(min-width: 800px)").matches }, el("summary", {}, "Filter and order"), form);
@@ -204,12 +205,16 @@
   // A run at work: only the steps that are new, or that may have been written anew, are asked for.
   async function news(run, version) {
     if (!view) return;
-    const from = Math.max(0, view.answers.lastStep());
+    // After a resume steps that were there may be others now.
+    const from = view.run.era === run.era ? view.answers.lastStep() : 0;
     const part = await medgrpo.get(`rollouts_${run.id}`, `?from=${from}&v=${version}`);
+    for (const [step, name] of Object.entries(view.answers.texts)) if (Number(step) >= from) medgrpo.drop(name);
     view.answers.append({ from, ...part });
+    view.run = run;
     refilter();
     view.list.update(view.items.length, chosen().item);
-    if (view.shown !== selected()?.key) await detail();
+    // What somebody looks at stays as it is, unless it has become another.
+    if (view.shown !== selected()?.key || from === 0) await detail();
   }
 
   // --- keys ---------------------------------------------------------------------------------------------------------

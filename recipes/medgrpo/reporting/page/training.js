@@ -9,17 +9,36 @@
   // Title, explanation, and whether it is a share that reads better in percent.
   const MEASURES = {
     reward: ["Reward", "after normalisation"],
+    reward_std: ["Spread of rewards", "standard deviation"],
     accuracy: ["Accuracy", "strict metric of the task"],
     format: ["Format", "how well answers parse", "%"],
     gradient_share: ["Gradient share", "of tokens × |advantage|", "%"],
     saturation: ["Saturation", "rewards at the ends of the logistic", "%"],
-    dead_groups: ["Dead groups", "groups whose answers all earn the same", "%"],
+    dead_groups: ["Dead groups", "groups whose answers all earn the same"],
+    dropped_groups: ["Dropped groups", "groups left with too few answers"],
     tokens: ["Tokens", "an answer's length"],
-    clip_share: ["Clip share", "answers cut at their budget, or ratios clipped", "%"],
+    cut_off: ["Cut off", "answers cut at their budget", "%"],
+    attack: ["Attacks", "answers that talk to the judge", "%"],
+    clip_share: ["Clip share", "probability ratios that were clipped", "%"],
     rollout_actor_corr: ["Rollout and actor", "correlation of their probabilities"],
-    judge_cost: ["Judge's cost", ""],
+    judge_cost: ["Judge's cost", "of a step"],
+    judge_cost_total: ["Judge's cost so far", ""],
+    judge_refused: ["Judge refused", ""],
+    judge_failed: ["Judge failed", ""],
+    failed_rollouts: ["Failed rollouts", ""],
+    grad_norm: ["Gradient norm", ""],
+    entropy: ["Entropy", ""],
+    learning_rate: ["Learning rate", ""],
+    seconds: ["Seconds", "of a step"],
   };
+  const FIRST = ["reward", "accuracy", "format", "gradient_share", "saturation", "tokens", "cut_off", "clip_share", "rollout_actor_corr", "judge_cost"];
   const LEVELS = ["all", "task", "source", "pair"];
+
+  // A long run's points stand for several steps each, and of its rollouts only some steps are in the report.
+  medgrpo.averaged = (runs) => {
+    const thinned = runs.filter((run) => run.every > 1);
+    return thinned.length ? el("p.quiet.hint", {}, `Of ${thinned.map((run) => `${run.name} every ${run.every}. step`).join(", ")} is shown.`) : null;
+  };
 
   const readable = (name) => name.replace(/^raw_/, "raw ").replaceAll("_", " ");
 
@@ -57,14 +76,14 @@
     // What is only known for all together is shown at every level.
     const levelOf = (measure) => (found.get(measure).has(level) ? level : found.get(measure).has("all") ? "all" : null);
     const measures = ordered([...found.keys()].filter((measure) => levelOf(measure)));
-    const chosen = params.has("measure") ? measures.filter((measure) => params.get("measure").split(",").includes(measure)) : measures.slice(0, 8);
+    const chosen = params.has("measure") ? measures.filter((measure) => params.get("measure").split(",").includes(measure)) : measures.filter((measure) => FIRST.includes(measure));
     const [low, high] = [params.get("from"), params.get("to")].map((text) => (text == null ? null : Number(text)));
     const common = {
       keep,
       marks: runs.flatMap((run) => run.resumes),
       range: low == null || !(high > low) ? null : [low, high],
       onRange: (from, to) => medgrpo.go({ from, to }),
-      onStep: (step) => runs[0].has.rollouts && medgrpo.go({ from: step, to: step, run: runs[0].id }, { tab: "rollouts" }),
+      onStep: (step) => runs[0].has.rollouts && medgrpo.go({ from: step - (curves[0].steps_per_point ?? 1) + 1, to: step, run: runs[0].id }, { tab: "rollouts" }),
     };
     const wanted = (name) => !only || name.toLowerCase().includes(only.toLowerCase());
     const charts = [];
@@ -94,7 +113,7 @@
       }
     }
     const grid = el("div.charts", {}, charts.length ? charts : el("p.quiet", {}, "No curve of this run has such a name."));
-    panel.replaceChildren(el("h2", {}, "Training"), controls({ present, level, measures, chosen, keep, split, only, runs, zoomed: common.range }), grid);
+    panel.replaceChildren(el("h2", {}, "Training"), controls({ present, level, measures, chosen, keep, split, only, runs, zoomed: common.range }), grid, ...[shares(curves[0])].filter(Boolean));
     // A chart far down the page is drawn when it comes near: hundreds of them may be asked for.
     const seen = new IntersectionObserver(
       (entries) => {
@@ -107,6 +126,15 @@
       { rootMargin: "600px" },
     );
     charts.forEach((chart) => seen.observe(chart));
+  }
+
+  // Every pair's share of the gradient over the steps of the chosen run, as shades.
+  function shares({ step, series }) {
+    const start = "gradient_share|pair|";
+    const rows = Object.keys(series).filter((key) => key.startsWith(start)).map((key) => [label_of(key.slice(start.length)), series[key]]);
+    if (!rows.length) return null;
+    rows.sort(([one], [other]) => medgrpo.taskOf(one).localeCompare(medgrpo.taskOf(other)) || one.localeCompare(other));
+    return el("section.shares", {}, el("h3", {}, "Each pair’s share of the gradient"), el("p.quiet", {}, `Share of the sum of tokens × |advantage|. An equal share of each of these pairs would be ${(100 / rows.length).toFixed(1)} %.`), medgrpo.shadesFigure(step, rows));
   }
 
   const label_of = (name) => medgrpo.pairName(name);
@@ -135,6 +163,7 @@
       el("fieldset", {}, el("legend", {}, "Measures"), boxes),
       others.length > 0 && el("fieldset", {}, el("legend", {}, "Runs laid over"), others.map((run) => check(run.name, over.includes(run.id), () => lay(run)))),
       el("p.quiet.hint", {}, "Drag over a chart to enlarge some steps in all of them, double-click to see all. Click a step to see its rollouts. A dotted upright line is a resume."),
+      medgrpo.averaged(runs),
     );
   }
 
