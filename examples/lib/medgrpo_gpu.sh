@@ -39,11 +39,16 @@ JUDGE_TP=${JUDGE_TP:-1}               # GPUs that share one of its replicas
 # shellcheck source=examples/lib/judge.sh
 source "$ROOT/examples/lib/judge.sh"
 
+# Trackers: LOGGER=wandb, tensorboard, trackio, mlflow, swanlab, or several.
+# shellcheck source=examples/lib/logger.sh
+source "$ROOT/examples/lib/logger.sh"
+
 ROLLOUT_TP=${ROLLOUT_TP:-1}           # GPUs that share one vLLM replica
 # Unpublished, vLLM's share of a card. One card alone keeps the whole model for training beside it.
 GPU_MEMORY_UTILIZATION=${GPU_MEMORY_UTILIZATION:-$([[ $NNODES == 1 && $N_GPUS == 1 ]] && echo 0.5 || echo 0.6)}
 PARAM_OFFLOAD=${PARAM_OFFLOAD:-false}           # weights and optimiser in host memory while vLLM works
 
+check_logger
 check_values STEPS SAVE_FREQ TRAIN_BATCH_SIZE MINI_BATCH_SIZE ROLLOUT_TP JUDGE_GPUS JUDGE_TP
 divisor ROLLOUT_TP N_GPUS
 divisor MINI_BATCH_SIZE TRAIN_BATCH_SIZE
@@ -135,10 +140,16 @@ if ((NNODES > 1)); then
     +ray_kwargs.ray_init.runtime_env.env_vars.PYTHONPATH="$(quoted "$ROOT")"
     +ray_kwargs.ray_init.runtime_env.env_vars.VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin
   )
+  for name in ${LOGGER:+TENSORBOARD_DIR WANDB_DIR SWANLAB_LOG_DIR MLFLOW_TRACKING_URI}; do
+    TRAINER+=("+ray_kwargs.ray_init.runtime_env.env_vars.$name=$(quoted "${!name}")")
+  done
 else
   # Never a cluster that happens to run here, which Ray would find by itself: its workers know nothing of this checkout.
   TRAINER+=(+ray_kwargs.ray_init.address=local)
 fi
+
+set_logger "$OUTPUT_DIR"
+TRAINER+=("${LOGGER_OVERRIDES[@]}")
 
 # ---- checks and start ------------------------------------------------------------------------------------------
 STAGE=grpo LOG=grpo START=(python) NODE_RANK=0

@@ -108,6 +108,7 @@ launch() {
   fi
 
   use_environment "$([[ $DEVICE == cpu ]] && echo vllm-cpu || echo gpu)"
+  ! declare -F have_logger >/dev/null || have_logger
   # The other nodes of SFT write into the folders that the first has locked.
   ((NODE_RANK > 0)) || lock "$OUTPUT_DIR"
   mkdir -p "$OUTPUT_DIR/checkpoints" "$OUTPUT_DIR/logs" "$OUTPUT_DIR/attempts"

@@ -35,6 +35,7 @@ def printed(tmp_path_factory) -> dict[str, subprocess.CompletedProcess]:
             JUDGE_MODEL="open judge",
             MODEL_PATH="an sft's folder",
             TASKS="tal stg",
+            LOGGER="wandb tensorboard",
         ),
         QWEN3_5: composed(QWEN3_5, *PRINT, cwd=elsewhere, OPENAI_API_KEY=SECRET),
     }
@@ -152,6 +153,9 @@ def test_variables_and_overrides_arrive(configs, tmp_path):
     assert Path(config["actor_rollout_ref"]["model"]["path"]).is_absolute()
     assert config["data"]["seed"] == 7
     assert config["trainer"]["save_freq"] == 50
+    assert config["trainer"]["logger"] == ["console", "file", "wandb", "tensorboard"]
+    assert config["trainer"]["v1"]["sampler"]["sampler_kwargs"]["image_every"] == 50
+    assert configs[QWEN2_5]["trainer"]["logger"] == ["console", "file"]
 
 
 def test_families_differ_in_name_and_in_what_their_conventions_say(configs):
@@ -313,6 +317,7 @@ def start(machine: dict[str, str], tmp_path: Path, **more: str) -> tuple[subproc
         ({"JUDGE_MODEL": 'a"b'}, "JUDGE_MODEL 'a\"b': expected the model's name"),
         ({"JUDGE": "router", "JUDGE_MODEL_PATH": "nowhere"}, "no config.json there, expected the judge's model"),
         ({"TRAIN_BATCH_SIZE": "many"}, "TRAIN_BATCH_SIZE is 'many', expected a whole number above 0"),
+        ({"LOGGER": "wandb notes"}, "LOGGER: 'notes', expected some of wandb tensorboard trackio mlflow swanlab"),
         ({"LORA_RANK": "some"}, "LORA_RANK is 'some', expected a whole number, 0 for no adapters"),
         ({"FREEZE_VISION": "1"}, "FREEZE_VISION is '1', expected true or false"),
         ({"ATTENTION": "sdpa"}, "ATTENTION is 'sdpa', expected flash_attention_2: verl trains qwen2_5_vl with"),

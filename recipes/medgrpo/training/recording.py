@@ -128,10 +128,12 @@ class Recorder:
         lines = records(step, rollouts, rewards, advantages, truncated)
         write_json_lines(step_file(self.root, ROLLOUTS, step), lines)
 
+    def text(self, rollout: Rollout) -> str:
+        """What was said, as verl hands it to the reward."""
+        return self._tokenizer.decode(rollout.response, skip_special_tokens=True)
+
     def _said(self, rollouts: Sequence[Rollout], place: int, normalised: Mapping[str, float]) -> dict:
-        rollout = rollouts[place]
-        # As verl hands it to the reward.
-        text = self._tokenizer.decode(rollout.response, skip_special_tokens=True)
+        rollout, text = rollouts[place], self.text(rollouts[place])
         marks = {name.removeprefix(MARK): value for name, value in rollout.parts.items() if name.startswith(MARK)}
         said = {"place": place, "text": text, "normalised": {name: float(value) for name, value in normalised.items()}}
         return said | ({"marks": marks} if marks else {})

@@ -37,6 +37,9 @@ Settings under `trainer.v1.sampler.sampler_kwargs`:
                         `answers/step_000001.jsonl.gz`, what they said (default None: none is written)
     record_answers      what is said is kept of the answers to this many prompts of each pair in a step (default 0)
                         or of `all`
+    image_every         trackers that take pictures get one of a rollout with its boxes every so many steps (default 0:
+                        none); needs recorded texts
+    loggers             the trackers (`trainer.logger`)
     tokenizer           the model whose tokenizer turns recorded answers into text (`actor_rollout_ref.model.path`)
 
 With a judge whose settings name a store, a step's metrics hold its account: `medgrpo/judge/...`. Every stop leaves the
@@ -68,6 +71,7 @@ from recipes.medgrpo.training.judge_check import shown_key
 from recipes.medgrpo.training.judge_watch import JudgeWatch, judge_stops, step_metrics
 from recipes.medgrpo.training.recording import Recorder
 from recipes.medgrpo.training.stopping import JudgeStop, LastStep, RolloutFailure, TrainingStop
+from recipes.medgrpo.training.tracker_pictures import boxes_shown, send
 from reward_score.normalization import Normalizer
 from reward_score.reward import get_scorer
 
@@ -159,6 +163,7 @@ class MedGRPOSampler(ReplayBuffer):
         self.last_step = LastStep(self.refill_fn)
         self.state_dir = None if settings.get("state_dir") is None else Path(settings["state_dir"]) / "sampler"
         self.recorder = _recorder(settings)
+        self.image_every, self.loggers = int(settings.get("image_every", 0)), list(settings.get("loggers") or ())
         self._restored = False
         # Steps that attempts of this run went on from.
         self._resumes: list[int] = []
@@ -271,6 +276,8 @@ class MedGRPOSampler(ReplayBuffer):
             tq.kv_batch_put(keys=keys, partition_id=partition, fields=fields)
         if self.recorder is not None:
             self.recorder.write(step, rollouts, rewards, advantages, normalised)
+            if self.image_every and step % self.image_every == 0:
+                self._show(step, partition, keys, rollouts, rewards)
         return training_curves(
             rollouts,
             rewards,
@@ -278,6 +285,26 @@ class MedGRPOSampler(ReplayBuffer):
             format_first=self.scorer.settings.format_order == "before",
             rewarded=self.scorer.rewarded.__getitem__,
         )
+
+    def _show(
+        self, step: int, partition: str, keys: list[str], rollouts: Sequence[Rollout], rewards: np.ndarray
+    ) -> None:
+        """Give the trackers a picture of the step's best answer that has boxes."""
+        boxed = [at for at, one in enumerate(rollouts) if one.data_source.endswith("/stg") and one.parts["format"] > 0]
+        recorder = self.recorder
+        if not boxed or recorder is None or not recorder.keeps_texts:
+            return
+        best = max(boxed, key=rewards.__getitem__)
+
+        def make():
+            fields = ["raw_prompt", "reward_model", "extra_info"]
+            row = tq.kv_batch_get(keys=[keys[best]], partition_id=partition, select_fields=fields)
+            prompt, reference, extra = (getattr(row[name][0], "data", row[name][0]) for name in fields)
+            one = rollouts[best]
+            caption = f"step {step}, {one.data_source}, reward {rewards[best]:.3f}: {recorder.text(one)}"
+            return boxes_shown(prompt, one.data_source, recorder.text(one), reference["ground_truth"], extra), caption
+
+        send(self.loggers, make, step)
 
     def _window_normalizer(self) -> Normalizer | None:
         """With the window's percentiles so far; None for the settings' own normalizer."""
