@@ -20,6 +20,28 @@ if [[ ${1:-} == --setup-only ]]; then
   shift
 fi
 ensure_environment auto report test
+
+# The browser that opens the report's page. Where it cannot be had, the tests that need it are skipped.
+ensure_chromium() {
+  local name log
+  for name in "${CHROMIUM:-chromium}" chromium-browser google-chrome; do
+    ! command -v "$name" >/dev/null || return 0
+  done
+  if ((EUID != 0)) || ! command -v apt-get >/dev/null; then
+    echo "tests: no Chromium here, so the report's page is not opened: apt-get install chromium" >&2
+    return 0
+  fi
+  echo "tests: installing Chromium, which opens the report's page" >&2
+  log=$(mktemp)
+  if timeout 600 apt-get update -qq >"$log" 2>&1 &&
+    DEBIAN_FRONTEND=noninteractive timeout 900 apt-get install -y -qq --no-install-recommends \
+      chromium fonts-dejavu-core >>"$log" 2>&1; then
+    rm -f "$log"
+  else
+    echo "tests: Chromium could not be installed: $(tail -n 1 "$log"); its whole output is in $log" >&2
+  fi
+}
+ensure_chromium
 [[ -z $setup_only ]] || exit 0
 
 cd "$ROOT"

@@ -77,6 +77,8 @@ def window(browser) -> Iterator:
 
     def opened(width: int = 1280, height: int = 900, scheme: str = "light") -> Window:
         contexts.append(browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme))
+        # A machine that is busy with other tests may take long for what takes a moment alone.
+        contexts[-1].set_default_timeout(120_000)
         return Window(contexts[-1])
 
     yield opened

@@ -162,10 +162,18 @@ def distributions(draw: random.Random) -> dict:
     def signal() -> dict:
         p50, iqr = round(0.2 + 0.4 * draw.random(), 3), 0.25
         curve = [[x / 32, 1 / (1 + math.exp(-3 * (x / 32 - p50) / iqr))] for x in range(33)]
-        found = {"p50": p50, "iqr": iqr, "k": 3.0, "bins": bins(p50), "recent": bins(p50 + 0.15), "curve": curve}
-        return found | {"rewards_before": bins(p50), "rewards_after": bins(0.5)}
+        return {"p50": p50, "iqr": iqr, "k": 3.0, "bins": bins(p50), "recent": bins(p50 + 0.15), "curve": curve}
 
-    return {pair: {"signals": {name: signal() for name in signals_of(pair.rpartition("/")[2])}} for pair in PAIRS}
+    found: dict[str, dict] = {}
+    for pair, task in zip(PAIRS, TASKS, strict=True):
+        found[pair] = {"signals": {name: signal() for name in signals_of(task)}}
+        for name, mean in (
+            ("rewards_before", 0.2 + 0.4 * draw.random()),
+            ("rewards_after", 0.5),
+            ("recent_after", 0.6),
+        ):
+            found[pair] |= {name: bins(mean), f"{name}_figures": {"n": 300, "mean": mean, "variance": 0.04}}
+    return found
 
 
 def evaluation(draw: random.Random) -> dict:
@@ -184,15 +192,9 @@ def evaluation(draw: random.Random) -> dict:
 
 def run_index(run: str, steps: int, texts: bool, hostile: bool) -> dict:
     name = f"run {run} {HOSTILE[0]}" if hostile else f"made up {run}"
-    figures = [
-        {"name": figure, "task": task, "source": source, "before": 0.38, "after": 0.42, "change": 0.04}
-        | {"low": 0.01, "high": 0.07, "n": 40, "blind": 0.31}
-        for figure, task, source in [
-            ("all pairs", None, None),
-            *((p.rpartition("/")[2], p.rpartition("/")[2], None) for p in PAIRS),
-        ]
-    ]
-    pairs = [figures[0] | {"name": p, "task": p.split("/")[2], "source": p.split("/")[1], "low": -0.02} for p in PAIRS]
+    figure = {"name": "acc", "before": 0.38, "after": 0.42, "change": 0.04, "low": 0.01, "high": 0.07, "n": 40}
+    about = [(None, None), *((task, None) for task in TASKS), *(pair.split("/")[:0:-1] for pair in PAIRS)]
+    figures = [figure | {"task": task, "source": source, "blind": 0.31} for task, source in about]
     warnings = [
         {"kind": "blind", "text": "AVOS/tal has not beaten the blind answer", "link": f"#training?run={run}&only=tal"}
     ]
@@ -205,7 +207,7 @@ def run_index(run: str, steps: int, texts: bool, hostile: bool) -> dict:
         "status": "finished",
         "steps": steps,
         "started": "2026-01-02T03:04:05",
-        "figures": figures + pairs,
+        "figures": figures,
         "warnings": warnings,
         "settings": [
             ["rollout.n", 8, 5, "changed"],

@@ -63,7 +63,16 @@
     return el("p.notice", { role: "alert" }, `This part could not be shown: ${error.message}.`);
   };
 
-  async function show() {
+  let drawing = Promise.resolve();
+  // When what was last asked for is drawn.
+  medgrpo.drawn = () => drawing;
+
+  function show() {
+    drawing = draw();
+    return drawing;
+  }
+
+  async function draw() {
     drawTabs();
     const tab = medgrpo.tabs[state.tab];
     const run = medgrpo.run();
