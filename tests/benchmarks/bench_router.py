@@ -31,7 +31,7 @@ from recipes.medgrpo.rollout.standalone import ROUTER, RolloutServers  # noqa: E
 from recipes.medgrpo.terminal import table  # noqa: E402
 
 OVERRIDES = ["+engine=gpu_on_cpu", "trainer.n_gpus_per_node=2", "actor_rollout_ref.rollout.disable_log_stats=False"]
-# Only whole blocks of a prompt are found again. The default on a CPU is 128 tokens, as many as a tiny model's prompt has.
+# Only whole blocks of a prompt are found again. The default on a CPU is 128 tokens, as long as a tiny model's prompt.
 OVERRIDES.append("+actor_rollout_ref.rollout.engine_kwargs.vllm.block_size=32")
 COUNTERS = ("prefix_cache_queries", "prefix_cache_hits", "mm_cache_queries", "mm_cache_hits", "prompt_tokens")
 
