@@ -63,6 +63,9 @@ def parser() -> Parser:
     made.add_argument("--threads", type=int, default=2, metavar="N", help="videos decoded at a time (default 2)")
     made.add_argument("--rows-per-pair", type=int, default=0, metavar="N", help="rows of a pair, up to (default: all)")
     made.add_argument("--subset", type=int, default=0, metavar="N", help="rows in all, balanced over tasks")
+    made.add_argument(
+        "--without-test", action="store_true", help="leave out operations that a source has in its own test split"
+    )
     made.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
     made.add_argument("--wordings", default="", metavar="FILE", help="questions in other words, in the form of ours")
     made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting named below")
@@ -85,7 +88,9 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, Recip
         shares_of(clips.rates)
     except ValueError as error:
         made.error(str(error))
-    return options, Recipe(reading, clips, rows, options.seed, options.rows_per_pair, options.subset, options.wordings)
+    words, without_test = options.wordings, options.without_test
+    numbers = (options.seed, options.rows_per_pair, options.subset)
+    return options, Recipe(reading, clips, rows, *numbers, words=words, without_test=without_test)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

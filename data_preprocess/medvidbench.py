@@ -45,7 +45,7 @@ from data_preprocess.options import Running, parse_arguments, settings_of
 from data_preprocess.parts import PipelineError
 from data_preprocess.pipeline import SPLITS, Splitting, choose_rows, make_parts, write_splits
 from data_preprocess.prompt_length import TokenizerError
-from data_preprocess.provenance import FORMAT, describe, portable, sha256
+from data_preprocess.provenance import FORMAT, curated, describe, portable, sha256
 from data_preprocess.publishing import OutputError, publish, to_replace, up_to_date
 from data_preprocess.wording import is_text, short, status_of
 
@@ -135,6 +135,8 @@ def run(
         scratch.mkdir(exist_ok=True)
         found = _run(states, scratch, settings, splitting, running, metadata)
         report = {"format": FORMAT, "fingerprint": key, "frame_store_id": store, "inputs": inputs, **found}
+        if made_by := curated(inputs):
+            report["curation"] = made_by
         report["wall_s"] = round(time.monotonic() - begun, 3)
         made = [Path(name).stem for name in report["outputs"]]
         try:

@@ -89,6 +89,19 @@ def describe(inputs: Sequence[dict[str, Any]], settings: Settings, splitting: Sp
     return {**parts, "medgrpo.fingerprint": digest}
 
 
+def curated(inputs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What `curate.py` says of the inputs that it made, by name: the manifest that stands beside each of them."""
+    found = {}
+    for entry in inputs:
+        try:
+            manifest = json.loads(Path(entry["file"]).with_name("curation.json").read_text(encoding="utf-8"))
+            if manifest["sha256"] == entry["sha256"]:
+                found[os.path.basename(entry["file"])] = manifest
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
 def sha256(path: str | Path) -> str:
     """Hash of a file's bytes."""
     with open(path, "rb") as handle:

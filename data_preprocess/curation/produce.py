@@ -30,7 +30,7 @@ from data_preprocess.curation.rows.wordings import wordings
 from data_preprocess.curation.sources import READERS, read
 from data_preprocess.curation.sources.reading import Notes, SourceError
 from data_preprocess.curation.sources.settings import ReadSettings
-from data_preprocess.splits import choose_subset
+from data_preprocess.splits import choose_subset, group_of
 
 ANNOTATIONS, MANIFEST = "annotations.json", "curation.json"
 FORMAT = 1
@@ -43,7 +43,8 @@ _ANNOTATED = (".csv", ".json", ".txt", ".xlsx", ".toml")
 class Recipe:
     """Everything that the rows depend on beside the annotations.
 
-    `rows_per_pair` and `subset` are 0 for all rows; `words` is a user's file of wordings, or empty.
+    `rows_per_pair` and `subset` are 0 for all rows; `words` is a user's file of wordings, or empty. `without_test`
+    leaves out every operation that one of the sources has in its own test split.
     """
 
     reading: ReadSettings = ReadSettings()
@@ -53,6 +54,7 @@ class Recipe:
     rows_per_pair: int = 0
     subset: int = 0
     words: str = ""
+    without_test: bool = False
 
 
 def roots_of(sources: Sequence[str], root: Path) -> dict[str, Path]:
@@ -81,6 +83,9 @@ def read_all(roots: Mapping[str, Path], recipe: Recipe) -> tuple[list[Video], di
                 bar.update()
             if len(videos) == before:
                 raise SourceError(root, "", f"a video of {source}", "none")
+    if recipe.without_test:
+        test = {group_of(video.source, video.video_id) for video in videos if video.split == "test"}
+        videos = [video for video in videos if group_of(video.source, video.video_id) not in test]
     return videos, notes
 
 

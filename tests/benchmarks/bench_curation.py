@@ -58,8 +58,8 @@ def main() -> None:
     parser.add_argument("--videos", type=int, default=40, help="videos of each source (default 40)")
     parser.add_argument("--seconds", type=int, default=1200, help="length of a video (default 1200)")
     options = parser.parse_args()
-    # Each pass over these videos makes some 1,100 rows a video of each source.
-    passes = max(2, round(options.rows / options.videos / 900) + 1)
+    # A pass over a video of each source makes some 400 rows where videos last 20 minutes.
+    passes = max(2, round(options.rows / options.videos / options.seconds * 1200 / 370) + 1)
     with tempfile.TemporaryDirectory() as folder:
         sources, output = Path(folder, "sources"), Path(folder, "rows")
         command = [sys.executable, "data_preprocess/curate.py"]

@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +24,7 @@ from data_preprocess.curation.synthetic.drawing import Scale
 from data_preprocess.curation.synthetic.pictures import NO_LABEL, Painter, write_media
 from data_preprocess.synthetic_video import PALETTE, TOOL_COLOURS
 
+ROOT = Path(__file__).resolve().parents[3]
 # MPEG-4 and JPEG lose a little of a colour; the palette's colours are further apart.
 LOST = 24
 
@@ -67,10 +71,10 @@ def test_written_frames_show_the_truth_and_are_written_once(tmp_path):
     (nursing,) = TRUTHS["NurViD"](Scale(videos=1, seconds=60))
     painter, looked = Painter(nursing), 0
     for file in sorted((frames / nursing.path).parent.iterdir()):
-        time = nursing.seconds(int(file.stem))
+        moment = nursing.seconds(int(file.stem))
         # Near a change of labels the nearest frame of a video may stand on its other side.
-        if painter.ground(time - 0.2) == painter.ground(time + 0.2):
-            assert alike(Image.open(file).getpixel((3, 3)), painter.ground(time)), file
+        if painter.ground(moment - 0.2) == painter.ground(moment + 0.2):
+            assert alike(Image.open(file).getpixel((3, 3)), painter.ground(moment)), file
             looked += 1
     assert looked > 20
     (tracked,) = TRUTHS["CholecTrack20"](Scale(videos=1, seconds=60))
@@ -90,6 +94,28 @@ def test_written_frames_show_the_truth_and_are_written_once(tmp_path):
     assert medvidbench.main(["--annotations", str(tmp_path / "rows" / "annotations.json"), *options]) == 0
     audit = json.loads((tmp_path / "data" / "audit.json").read_text(encoding="utf-8"))
     assert audit["rows"]["rejected"] == 0 and audit["rows"]["written"] == json.loads(before)["rows"]
+
+
+def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
+    arguments = ["--output", str(tmp_path), "--sources", "NurViD", "--videos", "3", "--seconds", "120"]
+    assert curate.main(["synthetic", *arguments]) == 0
+    command = ["NurViD", "--root", str(tmp_path / "NurViD"), "--frames", "--threads", "1"]
+    assert curate.main([*command, "--output", str(tmp_path / "whole")]) == 0
+    killed = tmp_path / "killed"
+    run = [sys.executable, "data_preprocess/curate.py", *command, "--output", str(killed)]
+    process = subprocess.Popen(run, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while process.poll() is None and len(list(killed.rglob("*.jpg"))) < 5:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert not (killed / "curation.json").exists(), "killed before its end"
+    assert curate.main([*command, "--output", str(killed)]) == 0
+    files = lambda folder: {
+        file.relative_to(folder): file.read_bytes()
+        for file in folder.rglob("*")
+        if file.is_file() and not file.name.endswith(".tmp")
+    }
+    assert files(killed) == files(tmp_path / "whole")
 
 
 def test_frames_of_a_folder_are_linked_and_missing_ones_are_not_listed(tmp_path):

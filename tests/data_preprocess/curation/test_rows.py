@@ -17,13 +17,13 @@ from data_preprocess import curate, medvidbench
 from data_preprocess.annotations import parse_record
 from data_preprocess.curation.clips import ClipSettings, Cutter, shares_of
 from data_preprocess.curation.model import Boxed, Run, Scores, Video
-from data_preprocess.curation.produce import Recipe, chosen, keys_of, rows
+from data_preprocess.curation.produce import Recipe, chosen, keys_of, read_all, rows
 from data_preprocess.curation.rows import TASKS_OF, drafts
 from data_preprocess.curation.rows.drafts import RowSettings
 from data_preprocess.curation.rows.spans import merge
 from data_preprocess.curation.rows.wordings import Wordings
 from data_preprocess.curation.sources.reading import SourceError
-from data_preprocess.curation.synthetic import TRUTHS
+from data_preprocess.curation.synthetic import TRUTHS, write_source
 from data_preprocess.curation.synthetic.drawing import Scale
 from data_preprocess.splits import even_shares, group_of
 from reward_score.answers import ASPECTS, CVS_COMPONENTS
@@ -85,6 +85,7 @@ def test_curated_files_go_through_the_preprocessor_without_a_reject(tmp_path, ca
     audit = json.loads((tmp_path / "data" / "audit.json").read_text(encoding="utf-8"))
     manifest = json.loads((tmp_path / "rows" / "curation.json").read_text(encoding="utf-8"))
     assert audit["rows"]["written"] == manifest["rows"] and audit["rejected"] == [] and audit["flags"] == {}
+    assert audit["curation"] == {"annotations.json": manifest}, "the audit quotes what the rows were made of"
     wanted = {f"medvidbench/{source}/{task}" for source, tasks in TASKS_OF.items() for task in tasks}
     assert set(audit["pairs"]) == wanted and audit["own_groups"] == {}
     assert {pair: entry["rows"] for pair, entry in audit["pairs"].items()} == {
@@ -224,6 +225,20 @@ def test_surgeries_that_sources_share_are_one_group():
     assert len({group_of(source, name) for source, name in names.items()}) == 1
     cameras = {group_of("JIGSAWS", f"Suturing_B001_capture{camera}") for camera in (1, 2)}
     assert len(cameras) == 1
+
+
+def test_an_operation_in_the_test_split_of_one_source_is_left_out_of_all(tmp_path):
+    for source in ("CholecT50", "CholecTrack20", "Cholec80_CVS"):
+        write_source(source, tmp_path / source, Scale(videos=4))
+    roots = {source: tmp_path / source for source in ("CholecT50", "CholecTrack20", "Cholec80_CVS")}
+    kept, _ = read_all(roots, Recipe(without_test=True))
+    every, _ = read_all(roots, Recipe())
+    test = {int(video.video_id[-2:]) for video in every if video.split == "test"}
+    # VID06 tests CholecT50, VID01 CholecTrack20, video05 Cholec80-CVS.
+    assert {6, 1, 5} <= test
+    numbers = [int(video.video_id.removeprefix("VID").removeprefix("video")) for video in kept]
+    assert numbers and not test & set(numbers)
+    assert {"VID01", "video01"} <= {video.video_id for video in every} - {video.video_id for video in kept}
 
 
 def test_every_wording_asks_and_equal_rows_ask_alike():
