@@ -17,6 +17,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from data_preprocess.curation.captions.context import ShowSettings
 from data_preprocess.curation.clips import ClipSettings, shares_of
 from data_preprocess.curation.model import Video
 from data_preprocess.curation.planning import PUBLISHED_ROWS, Plan, PlanSettings, plan, short_of, wanted
@@ -30,7 +31,7 @@ from data_preprocess.curation.synthetic.published import published_videos
 from data_preprocess.wording import Parser, status_of
 from reward_score.paid_call.prices import price_of
 
-KINDS = (PlanSettings, ReadSettings, ClipSettings, RowSettings)
+KINDS = (PlanSettings, ShowSettings, ReadSettings, ClipSettings, RowSettings)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,22 +50,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting named below")
     options = parser.parse_args(arguments)
     try:
-        assumed, reading, clips, rows = with_settings(options.set, *KINDS)
+        assumed, show, reading, clips, rows = with_settings(options.set, *KINDS)
         shares_of(clips.rates)
     except ValueError as error:
         parser.error(str(error))
     recipe = Recipe(reading, clips, rows, options.seed)
-    return status_of("curate", lambda: _main(options, recipe, assumed), (SourceError,), "interrupted")
+    return status_of("curate", lambda: _main(options, recipe, show, assumed), (SourceError,), "interrupted")
 
 
-def _main(options: argparse.Namespace, recipe: Recipe, assumed: PlanSettings) -> int:
+def _main(options: argparse.Namespace, recipe: Recipe, show: ShowSettings, assumed: PlanSettings) -> int:
     roots = roots_of(options.sources, options.root or Path())
     videos: Sequence[Video] | Iterator[Video]
     if options.published:
         videos = (video for source in roots for video in published_videos(source, options.seed))
     else:
         videos, _ = read_all(roots, recipe)
-    made = plan(videos, recipe, assumed)
+    made = plan(videos, recipe, show, assumed)
     print(text_of(made, wanted(options.rows, roots), recipe, assumed, options.captioners))
     return 0
 

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import ceil
 
+from data_preprocess.curation.captions.context import PAIRS, Context, ShowSettings, contexts
 from data_preprocess.curation.clips import Cutter
-from data_preprocess.curation.model import Clip, Video
+from data_preprocess.curation.model import Video
 from data_preprocess.curation.produce import Recipe
 from data_preprocess.curation.rows import TASKS_OF, drafts
 from data_preprocess.curation.settings import open_choice
@@ -32,12 +33,7 @@ KNOWN_ROWS: Mapping[str, int] = {
     "sa": 150 + 160,
 }
 """Rows of each task in the files that can be had, training and test. How many the large set has is not published."""
-CAPTIONED: Mapping[str, tuple[str, ...]] = {
-    "dvc": ("AVOS", "CholecT50", "CoPESD", "EgoSurgery", "NurViD"),
-    "vs": ("CholecT50", "CoPESD"),
-    "rc": ("CholecTrack20", "EgoSurgery"),
-}
-"""The sources of the tasks that captioners answer. A call makes a row, and two captioners are asked."""
+# Every context is shown to both of them, and each answer that is kept is a row.
 _CAPTIONERS = 2
 # Sources that come as videos, from which frames are written.
 _VIDEOS = ("AVOS", "Cholec80_CVS", "JIGSAWS", "NurViD")
@@ -47,7 +43,6 @@ _VIDEOS = ("AVOS", "Cholec80_CVS", "JIGSAWS", "NurViD")
 class PlanSettings:
     """What a plan assumes."""
 
-    call_frames: int = open_choice(16, "frames in a captioner's call, up to", least=1)
     frame_tokens: int = open_choice(300, "tokens of a frame: 258 to 765 with hosted models", least=1)
     prompt_tokens: int = open_choice(900, "tokens of a call's words: prompt, labels, context", least=1)
     dvc_tokens: int = open_choice(400, "tokens of a described clip", least=1)
@@ -74,6 +69,12 @@ class Plan:
     frames: int = 0
     video_seconds: float = 0.0
 
+    def ask(self, pair: str, context: Context, settings: PlanSettings) -> None:
+        """Adds the calls of one context."""
+        self.calls[pair] += _CAPTIONERS
+        self.prompt_tokens += _CAPTIONERS * (settings.prompt_tokens + len(context.shown) * settings.frame_tokens)
+        self.answer_tokens += _CAPTIONERS * int(getattr(settings, f"{context.task}_tokens"))
+
     def call_hours(self, settings: PlanSettings) -> float:
         """Hours of all calls, as many at once as the settings allow."""
         return self.calls.total() * settings.call_seconds / settings.calls_at_once / 3600
@@ -87,8 +88,15 @@ class Plan:
         return (self.prompt_tokens * price[0] + self.answer_tokens * price[1]) / 1e6
 
 
-def plan(videos: Iterable[Video], recipe: Recipe, settings: PlanSettings) -> Plan:
-    """Counts what the recipe makes of some videos; nothing is called, opened or written."""
+def plan(videos: Iterable[Video], recipe: Recipe, show: ShowSettings, settings: PlanSettings) -> Plan:
+    """Counts what the recipe makes of some videos; nothing is called, opened or written.
+
+    Args:
+        videos: of any sources.
+        recipe: of clips and rows.
+        show: how clips are shown to captioners.
+        settings: what is assumed.
+    """
     made = Plan()
     for video in videos:
         if not video.numbers:
@@ -102,11 +110,11 @@ def plan(videos: Iterable[Video], recipe: Recipe, settings: PlanSettings) -> Pla
             if name not in clips:
                 clips.add(name)
                 listed.update(draft.clip.numbers)
-        for task, sources in CAPTIONED.items():
-            if video.source in sources:
-                pair = f"{video.source}/{task}"
-                for clip in Cutter(video, recipe.clips, recipe.seed).all():
-                    _calls(made, task, pair, clip, settings)
+        if any(video.source in sources for sources in PAIRS.values()):
+            for clip in Cutter(video, recipe.clips, recipe.seed).all():
+                for context in contexts(clip, show):
+                    pair = f"{video.source}/{context.task}"
+                    made.ask(pair, context, settings)
                     seen.setdefault(pair, set()).add((clip.numbers[0], clip.numbers[-1], clip.fps))
                     listed.update(clip.numbers)
         for pair, clips in seen.items():
@@ -116,21 +124,9 @@ def plan(videos: Iterable[Video], recipe: Recipe, settings: PlanSettings) -> Pla
         if video.source in _VIDEOS:
             made.frame_bytes += len(listed) * video.size[0] * video.size[1] * settings.bytes_a_pixel
             made.video_seconds += video.duration
-    for task, sources in CAPTIONED.items():
-        for source in sources:
-            if calls := made.calls[f"{source}/{task}"]:
-                made.rows[f"{source}/{task}"] = int(calls * settings.kept)
+    for pair, calls in made.calls.items():
+        made.rows[pair] = int(calls * settings.kept)
     return made
-
-
-def _calls(made: Plan, task: str, pair: str, clip: Clip, settings: PlanSettings) -> None:
-    """Adds the calls of one clip: of a region for every label that has a box in it."""
-    count = len({boxed.label for boxed in clip.boxes()}) if task == "rc" else 1
-    count *= _CAPTIONERS
-    frames = min(len(clip.numbers), settings.call_frames)
-    made.calls[pair] += count
-    made.prompt_tokens += count * (settings.prompt_tokens + frames * settings.frame_tokens)
-    made.answer_tokens += count * int(getattr(settings, f"{task}_tokens"))
 
 
 def wanted(total: int, sources: Iterable[str]) -> dict[str, int]:
@@ -142,7 +138,7 @@ def wanted(total: int, sources: Iterable[str]) -> dict[str, int]:
     """
     there = set(sources)
     pairs: dict[str, list[str]] = {
-        task: [source for source, tasks in TASKS_OF.items() if task in tasks] or list(CAPTIONED[task])
+        task: [source for source, tasks in TASKS_OF.items() if task in tasks] or list(PAIRS[task])
         for task in KNOWN_ROWS
     }
     known = sum(KNOWN_ROWS.values())

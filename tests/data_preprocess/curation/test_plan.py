@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 
 from data_preprocess import curate
+from data_preprocess.curation.captions.context import ShowSettings
 from data_preprocess.curation.clips import ClipSettings, Cutter
 from data_preprocess.curation.planning import PlanSettings, plan, short_of, wanted
 from data_preprocess.curation.produce import Recipe
@@ -38,8 +39,8 @@ def test_a_plan_counts_the_rows_that_are_then_made(tmp_path, capsys):
 def test_calls_and_tokens_are_those_of_two_captioners_and_every_clip():
     videos = list(TRUTHS["CholecT50"](Scale(videos=2)))
     recipe = Recipe(clips=ClipSettings(rates="1:1", passes=3))
-    settings = PlanSettings(call_frames=10, frame_tokens=100, prompt_tokens=50, dvc_tokens=7, vs_tokens=3, kept=0.5)
-    made = plan(videos, recipe, settings)
+    settings = PlanSettings(frame_tokens=100, prompt_tokens=50, dvc_tokens=7, vs_tokens=3, kept=0.5)
+    made = plan(videos, recipe, ShowSettings(frames=10), settings)
     clips = sum(1 for video in videos for _ in Cutter(video, recipe.clips, 0).all())
     assert made.calls == {"CholecT50/dvc": 2 * clips, "CholecT50/vs": 2 * clips}
     assert made.prompt_tokens == 4 * clips * (50 + 10 * 100) and made.answer_tokens == 2 * clips * (7 + 3)
@@ -53,7 +54,7 @@ def test_the_published_set_is_wanted_to_the_row_and_short_pairs_say_why():
     assert sum(goal.values()) == 531_850 and len(goal) == 23
     assert wanted(531_850, ["NurViD"]) == {pair: goal[pair] for pair in ("NurViD/tal", "NurViD/dvc")}
     videos = list(TRUTHS["JIGSAWS"](Scale(videos=1))) + list(TRUTHS["CoPESD"](Scale(videos=1)))
-    made = plan(videos, Recipe(), PlanSettings())
+    made = plan(videos, Recipe(), ShowSettings(), PlanSettings())
     goal = {"JIGSAWS/sa": 500, "CoPESD/tal": 2 * made.rows["CoPESD/tal"], "NurViD/tal": 1, "CoPESD/nap": 1}
     short = short_of(made, goal, Recipe())
     assert "a trial is shown whole" in short["JIGSAWS/sa"]
