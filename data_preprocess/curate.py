@@ -44,8 +44,11 @@ from data_preprocess.wording import Parser, status_of
 SUBCOMMANDS = {
     "caption": "data_preprocess.curation.captions.command",
     "plan": "data_preprocess.curation.plan",
+    "preference": "data_preprocess.curation.captions.preference",
     "standin": "data_preprocess.curation.captions.stand_in",
+    "study": "data_preprocess.curation.captions.study",
     "synthetic": "data_preprocess.curation.synthetic.command",
+    "transcribe": "data_preprocess.curation.transcribe",
 }
 """Further commands by name: the module whose `main` it is."""
 KINDS = (ReadSettings, ClipSettings, RowSettings)

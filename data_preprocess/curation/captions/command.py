@@ -11,7 +11,7 @@ budget_usd, requests_per_min, tokens_per_min, max_in_flight, max_tokens, tempera
 prompts), and more. The key is in OPENAI_API_KEY or in the variable that key_variable names.
 
 `OUT/annotations.json` is what `medvidbench.py` reads: dense captions, summaries and captions of regions, both
-captioners' (`_a` and `_b`). `OUT/captions.json` says what it was made of: prompts, models, counts by reason, dollars.
+captioners' (`_a` and `_b`). `OUT/curation.json` says what it was made of: prompts, models, counts by reason, dollars.
 The tables beside it keep every step: started again, the command asks for what is missing alone, and with another
 --set similarity=... it asks for nothing.
 """
@@ -39,14 +39,14 @@ from data_preprocess.curation.captions.pipeline import Asked, Describing, Folder
 from data_preprocess.curation.captions.rows import caption_row
 from data_preprocess.curation.captions.stand_in import found_out
 from data_preprocess.curation.captions.validation import RULES, KeepSettings
-from data_preprocess.curation.produce import ANNOTATIONS
+from data_preprocess.curation.produce import ANNOTATIONS, FORMAT, MANIFEST
 from data_preprocess.curation.rows.wordings import wordings
 from data_preprocess.frames import FrameRoot
+from data_preprocess.provenance import sha256
 from data_preprocess.wording import Parser, status_of
 from reward_score.similarity import load_similarity
 
-MANIFEST, STORE = "captions.json", "calls"
-FORMAT = 1
+STORE = "calls"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,10 +76,10 @@ def _run(made: Parser, options: Namespace, given: Sequence[dict[str, Any]]) -> i
         with tqdm(total=total, unit=" contexts", desc="describing", disable=None, mininterval=1.0) as bar:
             work = Describing(folder, both, FrameRoot(options.frames_root), options.at_once)
             came = asyncio.run(work.run(asked, bar.update))
-        if (left := total - (came.there + came.new) // len(both)) > options.leave_open:
+        if came.open > options.leave_open:
             kinds = ", ".join(f"{kind} {count}" for kind, count in came.failures.most_common())
             print(
-                f"curate: error: {left} of {total} contexts are open ({kinds}); started again, they are asked for "
+                f"curate: error: {came.open} of {total} contexts are open ({kinds}); started again, they are asked for "
                 "again. --leave-open writes the rows without them",
                 file=sys.stderr,
             )
@@ -98,7 +98,11 @@ def _run(made: Parser, options: Namespace, given: Sequence[dict[str, Any]]) -> i
 
         write_json_list(options.output / ANNOTATIONS, rows())
         manifest = _manifest(both, came, counts, reasons, asdict(keep) | {"seed": options.seed}, told.hexdigest())
-        manifest |= {"encoder": options.encoder or "all-MiniLM-L6-v2", "open": left}
+        manifest |= {
+            "encoder": options.encoder or "all-MiniLM-L6-v2",
+            "open": came.open,
+            "sha256": sha256(options.output / ANNOTATIONS),
+        }
         with written_whole(options.output / MANIFEST) as partial:
             partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print("\n".join(_report(manifest)))

@@ -39,10 +39,17 @@ NO_PAIR = "no_pair"
 
 @dataclass
 class Asked:
-    """What came of asking: descriptions there are, new ones, and failures of the infrastructure by kind."""
+    """What came of asking.
+
+    Attributes:
+        there, new: descriptions that were there before, and new ones.
+        open: contexts that still lack one.
+        failures: of the infrastructure, by kind.
+    """
 
     there: int = 0
     new: int = 0
+    open: int = 0
     failures: Counter[str] = field(default_factory=Counter)
 
 
@@ -129,8 +136,9 @@ class Describing:
             return False
         self._folder.contexts.add(context.key, **context.as_dict())
         pictures = await asyncio.to_thread(self._draw, context)
-        again = await asyncio.gather(*(self._ask(one, context, pictures, last) for one in missing))
-        return any(again)
+        again = any(await asyncio.gather(*(self._ask(one, context, pictures, last) for one in missing)))
+        self.asked.open += not again and any(one.key(context) not in self._folder.descriptions for one in missing)
+        return again
 
     def _draw(self, context: Context) -> list[bytes]:
         files = self._frames.clip(context.clip.paths)

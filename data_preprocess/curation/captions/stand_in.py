@@ -35,6 +35,7 @@ from data_preprocess.wording import Parser, status_of
 _LINE = re.compile(r"(\d+\.\d)-(\d+\.\d) (\w+): (.+)")
 _THING = re.compile(r"^The thing to describe: ([^(\n]+)", re.MULTILINE)
 _PROCEDURE = re.compile(r"^Procedure: (.+)$", re.MULTILINE)
+_BARE = re.compile(r"^Describe the events of this clip of (\d+\.\d) seconds")
 _EVENTS = "Events to describe:\n"
 MAX_BODY = 256 * 2**20
 WORDINGS = (
@@ -115,6 +116,9 @@ class StandIn:
                 for a, b, _, text in wanted
             ]
             return json.dumps({"events": events})
+        if bare := _BARE.search(user):
+            whole = 0.0, float(bare[1])
+            return json.dumps({"events": [{"start": 0.0, "end": whole[1], "caption": said(event, "a step", whole)}]})
         times = [time for start, end, _, _ in lines for time in (start, end)] or [0.0]
         span = min(times), max(times)
         steps = [text for _, _, what, text in lines if what in (*EVENT_KINDS, "event")]

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,12 +18,15 @@ from data_preprocess.annotations import parse_record
 from data_preprocess.curate import main
 from data_preprocess.curation.captions.arguments import Contexts
 from data_preprocess.curation.captions.context import ShowSettings
+from data_preprocess.curation.captions.preference import preferences
 from data_preprocess.curation.clips import ClipSettings
 from data_preprocess.curation.sources import read
 from data_preprocess.curation.sources.reading import Notes
 from data_preprocess.curation.sources.settings import ReadSettings
 from data_preprocess.curation.synthetic import write_source
 from data_preprocess.curation.synthetic.drawing import Scale
+from recipes.medgrpo.studies.judge.ratings import read_ratings
+from reward_score.judge import DIMENSIONS
 from reward_score.medgrpo import compute_score
 
 SOURCES = ("CholecT50", "CholecTrack20", "NurViD")
@@ -72,7 +77,7 @@ def test_rows_of_all_pairs_pass_the_preprocessor_and_earn_full_marks(tmp_path, s
         (source, f"{name}_{side}") for source, name in (*wanted, ("NurViD", "dense_captioning")) for side in "ab"
     }
     assert f"{len(rows):,} rows written" in printed and "captioner a: stand-in-a: $0.0000" in printed
-    said = json.loads((tmp_path / "out" / "captions.json").read_text())
+    said = json.loads((tmp_path / "out" / "curation.json").read_text())
     assert said["rows"] == len(rows) and said["rejected"] == {} and said["open"] == 0
     assert said["captioners"]["b"]["prompts"]["dvc"][0] == "dvc-v1"
 
@@ -80,6 +85,7 @@ def test_rows_of_all_pairs_pass_the_preprocessor_and_earn_full_marks(tmp_path, s
     assert medvidbench.main([*files, "--output", str(tmp_path / "data"), "--workers", "1"]) == 0
     audit = json.loads((tmp_path / "data" / "audit.json").read_text())
     assert audit["rows"]["rejected"] == 0 and audit["rows"]["read"] == len(rows)
+    assert audit["curation"] == {"annotations.json": said}
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -91,3 +97,72 @@ def test_a_rows_own_answer_is_strictly_right(tmp_path, sources, source):
         truth = json.dumps(sample.ground)
         scored = asyncio.run(compute_score(f"medvidbench/{source}/{sample.task}", sample.answer, truth))
         assert scored["acc"] == pytest.approx(1.0, abs=1e-6), sample.answer
+
+
+def study(sources: Path, output: Path, options: dict, *more: str) -> int:
+    given = [f"{name}={value}" for name, value in options.items() if name != "api_key"]
+    root = ("--root", str(sources / "root" / "CholecT50"), "--frames-root", str(sources / "frames"))
+    folders = ("--captions", str(output / "captions"), "--output", str(output / "study"))
+    return main(["study", "CholecT50", *root, *folders, *SHORT, "--captioner", *given, *more])
+
+
+def filled_in(study: Path, rater: int, score) -> Path:
+    """A rater's file with the same score in all five dimensions of an item."""
+    path = study / f"rater_{rater}.csv"
+    rows = list(csv.DictReader(path.open()))
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows({**row, **dict.fromkeys(DIMENSIONS, score(row))} for row in rows)
+    return path
+
+
+def test_a_study_is_blind_and_its_files_are_read(tmp_path, sources, capsys):
+    with stand_ins() as options:
+        assert caption(sources, tmp_path / "captions", options, names=("CholecT50",)) == 0
+        assert study(sources, tmp_path, options[0], "--items", "2", "--raters", "2") == 0
+    folder = tmp_path / "study"
+    key = {row["item"]: row["arm"] for row in csv.DictReader((folder / "key.csv").open())}
+    assert sorted(key.values()) == ["expert", "expert", "plain", "plain"]
+    orders = [[row["item"] for row in csv.DictReader((folder / f"rater_{n}.csv").open())] for n in (1, 2)]
+    assert sorted(orders[0]) == sorted(orders[1]) == sorted(key)
+    for n, order in enumerate(orders, 1):
+        page = (folder / f"rater_{n}.html").read_text()
+        assert re.findall(r"<h2>Item (\d+)</h2>", page) == order
+        assert page.count("data:image/jpeg") == 2 * len(order) and "expert" not in page and "plain" not in page
+        assert not {"expert", "plain"} & set(re.findall(r"\w+", (folder / f"rater_{n}.csv").read_text()))
+
+    files = [filled_in(folder, n, lambda row: 5 if key[row["item"]] == "expert" else 2) for n in (1, 2)]
+    rated = read_ratings(files)
+    assert rated.raters == ["1", "2"] and len(rated.items) == 4 and sorted(rated.mean()[:, 0]) == [2, 2, 5, 5]
+    assert preferences(folder, files) == (4, 0, 0)
+    capsys.readouterr()
+    assert main(["preference", "--study", str(folder), "--ratings", *map(str, files)]) == 0
+    assert capsys.readouterr().out == "with expert prompting 4, without 0, ties 0\nsign test: p = 0.1250\n"
+    filled_in(folder, 1, lambda row: 6)
+    assert main(["preference", "--study", str(folder), "--ratings", str(files[0])]) == 2
+    assert "rater_1.csv: line 2.terminology: expected a number of 1 to 5, or nothing, found" in capsys.readouterr().err
+
+
+def test_what_is_wrong_is_one_line(tmp_path, sources, capsys):
+    with stand_ins() as options:
+        assert caption(sources, tmp_path / "out", [options[0], {**options[1], "key_variable": "NOBODY_SET"}]) == 2
+        with pytest.raises(SystemExit) as ended:
+            caption(sources, tmp_path / "out", [options[0], options[0]])
+        assert ended.value.code == 2
+        with pytest.raises(SystemExit):
+            caption(sources, tmp_path / "out", [options[0], {**options[1], "speed": 3}])
+        down = {**options[1], "base_url": "http://127.0.0.1:1/v1", "max_attempts": 1}
+        assert caption(sources, tmp_path / "out", [options[0], down], "--per-pair", "1") == 2
+    told = capsys.readouterr().err
+    assert "curate: error: no key: key_variable names NOBODY_SET, which is not set" in told
+    assert "expected another model's name or sampling than the first's" in told
+    assert "--captioner-b speed: expected NAME=VALUE with one of backoff_s, base_url, " in told
+    assert "4 of 4 contexts are open (CallUnavailable 4)" in told
+    assert not (tmp_path / "out" / "annotations.json").exists()
+    with pytest.raises(SystemExit):
+        main(
+            ["caption", "NurViD", "--root", "x", "--frames-root", "x", "--output", "x", "--captioner-a", "api_key=s"]
+            + ["--captioner-b", "model=b"]
+        )
+    assert "api_key would be seen by others" in capsys.readouterr().err

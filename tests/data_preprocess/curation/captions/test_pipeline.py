@@ -157,7 +157,7 @@ def test_what_the_infrastructure_fails_stays_open_and_is_asked_for_again(tmp_pat
     with server, stand_ins() as good:
         both = captioners([good[0], options])
         folder, came = described(tmp_path, asked, both)
-        assert dict(came.failures) == {failure: 1} and came.new == 1
+        assert dict(came.failures) == {failure: 1} and (came.new, came.open) == (1, 1)
         assert decisions(folder, asked, both) == []
         again = captioners(good)
         folder, came = described(tmp_path, asked, again)
