@@ -51,6 +51,10 @@ main() {
   # shellcheck source=examples/lib/judge.sh
   source "$ROOT/examples/lib/judge.sh"
 
+  # Trackers that the training reports to: LOGGER=wandb, tensorboard, trackio, mlflow, swanlab, or several.
+  # shellcheck source=examples/lib/logger.sh
+  source "$ROOT/examples/lib/logger.sh"
+
   fail() { printf 'run_medgrpo: %s\n' "$*" >&2; exit 2; }
   stage() { printf '\n== %s\n' "$*"; }
 
@@ -73,6 +77,7 @@ main() {
     [[ " $known " == *" $task "* ]] || PROBLEMS+=("TASKS: '$task', expected all or some of $known")
   done
   check_judge scoring
+  check_logger
   stop_if_wrong
   echo "Running the whole pipeline on the CPU with a tiny $MODEL: $why (the 8-GPU recipes need both)."
   [[ -z $DRY_RUN ]] || exit 0
@@ -99,9 +104,9 @@ main() {
   RUN=$(cd "$RUN" && pwd)
   cd "$RUN"
   lock "$RUN"
+  have_logger
+  set_logger "$RUN"
 
-  UNJUDGED=()
-  [[ $JUDGE != none ]] || UNJUDGED=(--without-judge)
   TASK_OVERRIDES=()
   TASK_ARGS=()
   if [[ $TASKS != all ]]; then
@@ -233,6 +238,7 @@ main() {
     recipe grpo "$GPU_RECIPE" MODEL_PATH="$SFT" STATISTICS="$RUN/statistics.json" STEPS="$STEPS" SAVE_FREQ="$SAVE_FREQ" \
       LR=1e-4 TASKS="$TASKS" NORMALIZER="$NORMALIZER" ADVANTAGE="$ADVANTAGE" \
       JUDGE="$JUDGE" JUDGE_MODEL="$JUDGE_MODEL" JUDGE_STORE="$JUDGE_STORE" \
+      LOGGER="$LOGGER" LOGGER_IMAGE_EVERY="$LOGGER_IMAGE_EVERY" \
       -- data.seed="$SEED" actor_rollout_ref.rollout.seed="$SEED" "$@"
   else
     from=$(python -m recipes.medgrpo preflight --data data --statistics statistics.json --checkpoints grpo \
@@ -253,7 +259,7 @@ for name, value in convention_of('$MODEL').template.items():
       reward.custom_reward_function.reward_kwargs.normalizer="$NORMALIZER" \
       trainer.v1.sampler.sampler_kwargs.advantage="$ADVANTAGE" \
       algorithm.norm_adv_by_std_in_grpo="$([[ $ADVANTAGE == grpo ]] && echo true || echo false)" \
-      "${template[@]}" "${TASK_OVERRIDES[@]}" "${JUDGE_OVERRIDES[@]}" "$@"
+      "${template[@]}" "${TASK_OVERRIDES[@]}" "${JUDGE_OVERRIDES[@]}" "${LOGGER_OVERRIDES[@]}" "$@"
   fi
 
   stage "7/7 evaluation on held-out videos"
@@ -265,15 +271,17 @@ for name, value in convention_of('$MODEL').template.items():
   # As the public leaderboard would score these answers, beside what can be had without a look at a frame.
   python -m recipes.medgrpo evaluate score --results eval/medgrpo/answers.jsonl --ground-truth data/val.parquet \
     --mode leaderboard --blind-baseline data/train.parquet --output eval/leaderboard >logs/leaderboard.log
-  python -m recipes.medgrpo pictures --recorded raw_signals.jsonl --statistics statistics.json \
-    --output pictures/calibration >logs/pictures.log
-  # The rewards as trained on, whatever normalised them.
-  python -m recipes.medgrpo pictures --recorded grpo/rollouts --output pictures/training "${UNJUDGED[@]}" \
-    >>logs/pictures.log
-  echo "leaderboard columns: eval/leaderboard/report.md; histograms before and after normalisation: pictures/"
+  # The same of the SFT model; and each pair's strict accuracy beside the blind answer's.
+  python -m recipes.medgrpo evaluate score --results eval/sft/answers.jsonl --ground-truth data/val.parquet \
+    --mode leaderboard --output eval/leaderboard_sft >logs/leaderboard_sft.log
+  python -m recipes.medgrpo evaluate score --results eval/medgrpo/answers.jsonl --ground-truth data/val.parquet \
+    --mode strict --blind-baseline data/train.parquet --output eval/strict "${JUDGE_ARGS[@]}" >logs/strict.log
+  echo "leaderboard columns: eval/leaderboard/report.md"
 
   printf '\n'
   python -m recipes.medgrpo summary --run "$RUN" --wall-s "$SECONDS"
+  # Everything of it to look at, in a browser and without a network.
+  python -m recipes.medgrpo report "$RUN" --output "$RUN/report"
 }
 
 main "$@"; exit

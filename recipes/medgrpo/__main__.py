@@ -38,7 +38,8 @@ COMMANDS: dict[str, dict[str, str]] = {
         "calibrate": "recipes.medgrpo.calibrate",
         "step_lines": "recipes.medgrpo.training.step_lines",
         "summary": "recipes.medgrpo.summary",
-        "pictures": "recipes.medgrpo.studies.pictures",
+        "report": "recipes.medgrpo.report",
+        "watch": "recipes.medgrpo.watch",
     },
     "Answers and scores": {
         "generate": "recipes.medgrpo.generate",
@@ -57,7 +58,7 @@ COMMANDS: dict[str, dict[str, str]] = {
 }
 """Commands by the stage of the flow: what a user types, and the module whose `main` it is."""
 
-FORMER = {"judge_plan": "judge_cost", "compare_normalizers": "normalizers"}
+FORMER = {"judge_plan": "judge_cost", "compare_normalizers": "normalizers", "pictures": "report"}
 """Names that commands had in 0.1."""
 
 

@@ -25,6 +25,7 @@ FLOORS = {
     "studies": 6,
     # What shows a run looks at it with everything else.
     "reporting": 6,
+    **dict.fromkeys(("report", "watch"), 7),
 }
 COMMANDS = 5
 

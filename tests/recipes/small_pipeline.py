@@ -13,6 +13,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+from recipes.medgrpo.files import read_json_lines
+
 ROOT = Path(__file__).resolve().parents[2]
 PAIRS, ROLLOUTS = 23, 2
 # Small enough for minutes, large enough for every dataset-task pair to be in every step.
@@ -80,6 +82,9 @@ def check_whole(folder: Path, steps: int) -> dict:
     columns = json.loads((folder / "eval/leaderboard/report.json").read_text())["scores"]["overall"]["all"]
     assert {"tag_miou_03", "stg_miou", "nap_acc", "dvc_f1", "cvs_acc", "sa_acc"} <= set(columns)
     assert all("blind" in column for column in columns.values())
-    assert (folder / "pictures/calibration/overview.png").stat().st_size > 10_000
-    assert (folder / "pictures/training/gradient_share.png").stat().st_size > 10_000
+    assert (folder / "report/index.html").exists()
+    assert len(list((folder / "report/data").glob("answers_r0_*.js"))) == steps
+    assert len(list((folder / "report/thumbs").iterdir())) > PAIRS
+    texts = [one["text"] for file in (folder / "grpo/answers").iterdir() for one in read_json_lines(file)]
+    assert len(texts) == steps * PAIRS * ROLLOUTS and any(texts)
     return summary

@@ -167,12 +167,22 @@ def test_tasks_and_no_judge_reach_the_training_and_not_the_evaluation(machine):
     assert "data.medgrpo.tasks=[vs,rc]" in trained
     assert "reward.custom_reward_function.reward_kwargs.judge=null" in trained
     assert trained[-1] == "data.seed=7"
-    assert [words for words in stages if "pictures/training" in words and "--without-judge" in words]
+    assert stages[-1][-4:] == ["report", str(machine.folder / "out"), "--output", str(machine.folder / "out/report")]
     (checked,) = [words for words in stages if "preflight" in words]
     assert after(checked, "--tasks") == after(checked, "--rewarded-tasks") == ["vs", "rc"]
     scored = [words for words in stages if "calibrate" in words or "--samples" in words]
     assert len(scored) == 3
     assert all(after(words, "--judge") == ["offline"] and "--tasks" not in words for words in scored)
+
+
+def test_trackers_reach_the_training_beside_the_loggers_that_are_read(machine):
+    done = machine.run(
+        "run_medgrpo.sh", OUTPUT_DIR="out", LOGGER="tensorboard wandb", LOGGER_IMAGE_EVERY="5", COMPLETE="1"
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    (trained,) = [call.split() for call in machine.calls() if "verl.trainer.main_ppo" in call]
+    assert "trainer.logger=[console,file,tensorboard,wandb]" in trained
+    assert "trainer.v1.sampler.sampler_kwargs.image_every=5" in trained
 
 
 def test_shared_data_are_taken_as_they_are(machine):
@@ -192,6 +202,10 @@ def test_shared_data_are_taken_as_they_are(machine):
         ({"TASKS": "tal sgt"}, "run_medgrpo: TASKS: 'sgt', expected all or some of tal stg dvc nap vs rc sa cvs"),
         ({"TASKS": " "}, "run_medgrpo: TASKS is blank, expected all or some of tal stg dvc nap vs rc sa cvs"),
         ({"JUDGE": "gpt"}, "run_medgrpo: JUDGE 'gpt': expected offline or openai or none"),
+        (
+            {"LOGGER": "tensorbord"},
+            "run_medgrpo: LOGGER: 'tensorbord', expected some of wandb tensorboard trackio mlflow swanlab",
+        ),
         (
             {"JUDGE": "none", "SCORING_JUDGE": "router"},
             "run_medgrpo: SCORING_JUDGE 'router': expected offline or openai",

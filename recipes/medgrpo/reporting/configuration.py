@@ -20,6 +20,8 @@ from recipes.medgrpo.files import ROOT, InputError, read_json
 CONFIGS = ROOT / "recipes/medgrpo/config"
 REWARD = "reward.custom_reward_function.reward_kwargs"
 HIDDEN = "(not shown)"
+HYDRA = ("outputs/*/*/.hydra", "recipe/grpo/outputs/*/*/.hydra")
+"""Where Hydra keeps the configuration of each attempt; the second is that of a GPU recipe on the CPU."""
 _SECRET = re.compile(r"(?:^|[._-])(?:api_?key|key|secret|password|passwd|token|credentials?|authorization)$", re.I)
 _USER_IN_ADDRESS = re.compile(r"(?<=://)[^/@\s]+@")
 
@@ -45,8 +47,9 @@ class Configuration:
         plan = read_json(file) if file.exists() else {}
         if not isinstance(plan, dict):
             raise InputError(f"{file}: expected an object, found {type(plan).__name__}")
-        # The newest last: each attempt has a folder that is named by its time.
-        for folder in sorted(run.glob("outputs/*/*/.hydra"), reverse=True):
+        # Each attempt has a folder that is named by its time.
+        folders = [folder for place in HYDRA for folder in run.glob(place)]
+        for folder in sorted(folders, key=lambda folder: folder.parts[-3:], reverse=True):
             config, hydra = _loaded(folder / "config.yaml"), _loaded(folder / "hydra.yaml")
             if config is not None and "algorithm" in config:
                 name = OmegaConf.select(hydra, "hydra.job.config_name") if hydra is not None else None

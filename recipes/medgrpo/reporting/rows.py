@@ -28,31 +28,39 @@ class RowBook:
     """Numbers for rows in the order in which they are asked for, and what a page shows of each.
 
     Args:
-        data: the folder with the preprocessor's parquet files, None where there is none.
         thumbs: gives out the thumbnails' names.
         per_pair: of this many rows of a pair thumbnails are shown.
-
-    Raises:
-        DataError: a parquet file that is none of ours.
     """
 
-    def __init__(self, data: Path | None, thumbs: Thumbnails, per_pair: int):
-        files = [] if data is None else [str(file) for name in SPLITS if (file := data / f"{name}.parquet").exists()]
-        self._rows = Rows.open(files) if files else None
+    def __init__(self, thumbs: Thumbnails, per_pair: int):
+        self._rows: Rows | None = None
         self._places: dict[Key, int] = {}
-        for name in files:
-            table = read_columns(name, "extra_info.file", "extra_info.index")
-            keys = zip(table["file"].to_pylist(), table["index"].to_pylist(), strict=True)
-            start = len(self._places)
-            self._places |= {key: start + at for at, key in enumerate(keys)}
-            if len(self._places) != start + table.num_rows:
-                raise DataError(f"{name}: a row (extra_info.file, extra_info.index) is there twice")
         self._thumbs, self._per_pair = thumbs, per_pair
         self._pictured: Counter[str] = Counter()
         self._numbers: dict[Key, int] = {}
         self._known: list[tuple[Key, str, bool]] = []
-        self.missing_frames = 0
         self._row = lru_cache(maxsize=256)(self._read)
+
+    def open(self, data: Path) -> bool:
+        """Take up the rows in a folder of the preprocessor's parquet files; whether it has any. Once.
+
+        Raises:
+            DataError: a parquet file that is none of ours.
+        """
+        files = [str(file) for name in SPLITS if (file := data / f"{name}.parquet").exists()]
+        if not files:
+            return False
+        places: dict[Key, int] = {}
+        for name in files:
+            table = read_columns(name, "extra_info.file", "extra_info.index")
+            keys = zip(table["file"].to_pylist(), table["index"].to_pylist(), strict=True)
+            start = len(places)
+            places |= {key: start + at for at, key in enumerate(keys)}
+            if len(places) != start + table.num_rows:
+                raise DataError(f"{name}: a row (extra_info.file, extra_info.index) is there twice")
+        self._rows, self._places = Rows.open(files), places
+        self._row.cache_clear()
+        return True
 
     def __len__(self) -> int:
         return len(self._known)
@@ -111,6 +119,5 @@ class RowBook:
         frames = []
         for at in chosen_frames(times, [box["time"] for box in gold.get("boxes", ())], FRAMES):
             thumb = self._thumbs.name(clip["video"][at])
-            self.missing_frames += thumb is None
             frames.append({"time": times[at], "thumb": thumb, "w": width, "h": height})
         return frames

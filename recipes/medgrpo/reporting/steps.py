@@ -17,7 +17,7 @@ from recipes.medgrpo.answers.recorded import NUMBERS, ROLLED_OUT, numbers_of
 from recipes.medgrpo.files import InputError, read_json_lines
 from recipes.medgrpo.reporting.growing import StepFolder
 from recipes.medgrpo.reporting.rows import RowBook
-from recipes.medgrpo.training.recording import ANSWERS, ENDINGS, ROLLOUTS, step_file
+from recipes.medgrpo.training.recording import ANSWERS, ENDINGS, ROLLOUTS
 from reward_score.errors import RewardError
 
 TRUNCATED, ATTACK, NO_PARSE, REFUSED = 1, 2, 4, 8
@@ -53,15 +53,18 @@ class StepBook:
         root: the folder that holds `rollouts/` and perhaps `answers/`.
         rows: gives rows their numbers.
         pairs: the pairs by number; new ones are added to it.
-        every: only the first step and those that this number divides are taken up.
+        most: of a longer run whole steps are left out, evenly, so that about this many answers are shown.
+        planned: how many steps the run is to have, 0 where nobody says.
 
     Attributes:
+        every: only the first step and those that this number divides are taken up; 0 until there is a step.
         steps: by number. said: by step the file of its texts. problems: by step why its file is not taken up.
         era: grows when a step that was there is another one now, or gone: what was read before is to be read anew.
     """
 
-    def __init__(self, root: Path, rows: RowBook, pairs: list[str], every: int = 1):
-        self.root, self.rows, self.pairs, self.every = root, rows, pairs, every
+    def __init__(self, root: Path, rows: RowBook, pairs: list[str], most: int, planned: int = 0):
+        self.root, self.rows, self.pairs, self.most, self.planned = root, rows, pairs, most, planned
+        self.every = 0
         self.steps: dict[int, Step] = {}
         self.said: dict[int, Path] = {}
         self.problems: dict[int, str] = {}
@@ -89,6 +92,8 @@ class StepBook:
         for step, path in files.new.items():
             if self._taken(step):
                 self._take(step, path, patient)
+                if not self.every and (size := len(self.steps.get(step, ()))):
+                    self.every = max(1, -(-max(self.planned, len(files.new)) * size // self.most))
         return files.gone | {step for step in {**files.new, **answers.new} if step in self.steps}
 
     def _take(self, step: int, path: Path, patient: bool) -> None:
@@ -102,7 +107,7 @@ class StepBook:
             self.problems[step] = str(error)
 
     def _taken(self, step: int) -> bool:
-        return self.every == 1 or step == 1 or step % self.every == 0
+        return self.every < 2 or step == 1 or step % self.every == 0
 
     def _read(self, path: Path) -> Step:
         step, groups = Step(), dict[str, int]()
@@ -168,10 +173,3 @@ def _flags(record: Mapping[str, Any]) -> int:
         | NO_PARSE * (record["format"] == 0)
         | REFUSED * bool(record.get("unjudged"))
     )
-
-
-def steps_there(root: Path) -> tuple[int, int]:
-    """How many steps are recorded, and how many answers the first of them has."""
-    steps = sorted(StepFolder(root / ROLLOUTS, ENDINGS[ROLLOUTS]).changed().new)
-    first = read_json_lines(step_file(root, ROLLOUTS, steps[0])) if steps else []
-    return len(steps), len(first)

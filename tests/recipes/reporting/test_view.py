@@ -12,6 +12,7 @@ from made_run import Characters, Maker, made_run, tried
 
 from recipes.medgrpo.evaluation.comparison import paired_difference
 from recipes.medgrpo.files import InputError, read_json, read_json_lines
+from recipes.medgrpo.reporting.overview import overview
 from recipes.medgrpo.reporting.thumbnails import Thumbnails
 from recipes.medgrpo.reporting.view import RunView
 from recipes.medgrpo.summary import answers
@@ -41,7 +42,7 @@ def view(run, data):
 
 
 def test_figures_are_those_of_the_summary(view, run):
-    summary, figures = read_json(run / "summary.json"), view.index()["figures"]
+    summary, figures = read_json(run / "summary.json"), overview(view)["figures"]
     whole = next(row for row in figures if row["task"] is None and row["source"] is None)
     assert whole["before"] == summary["sft"]["acc"] and whole["after"] == summary["medgrpo"]["acc"]
     expected = summary["acc_change"]
@@ -56,7 +57,7 @@ def test_a_tasks_change_is_the_paired_difference_of_its_rows(view, run):
         [one for one in answers(run / f"eval/{name}") if one["data_source"].endswith("/tal")]
         for name in ("sft", "medgrpo")
     )
-    (row,) = [row for row in view.index()["figures"] if row["task"] == "tal" and row["source"] is None]
+    (row,) = [row for row in overview(view)["figures"] if row["task"] == "tal" and row["source"] is None]
     expected = paired_difference([(before, after)])
     assert (row["change"], row["low"], row["high"]) == (expected["acc_change"], expected["low"], expected["high"])
     assert row["n"] == len(before)
@@ -149,7 +150,7 @@ def test_a_run_whose_frames_are_gone_is_shown_without_them(run, data, tmp_path):
 def test_a_run_whose_rows_are_gone_is_shown_without_them(run):
     view = view_of(run)
     assert view.book.chunk(0)["rows"][0].keys() == {"pair", "file", "index", "frames"}
-    assert view.index()["has"]["rollouts"] and view.answers(1)["answers"][0]["text"]
+    assert overview(view)["has"]["rollouts"] and view.answers(1)["answers"][0]["text"]
 
 
 def test_a_run_of_before_there_were_texts(run, data, tmp_path):
@@ -160,7 +161,7 @@ def test_a_run_of_before_there_were_texts(run, data, tmp_path):
         kept = [{name: line[name] for name in line if name not in ("file", "index", "truncated")} for line in lines]
         file.write_text("".join(json.dumps(line) + "\n" for line in kept))
     view = view_of(old, data)
-    index = view.index()
+    index = overview(view)
     assert index["has"] == {"rollouts": True, "texts": False, "evaluation": True, "statistics": True}
     assert set(view.rollouts()["columns"]["row"]) == {-1} and index["versions"] == {}
     one = view.answers(1)["answers"][0]
@@ -170,11 +171,11 @@ def test_a_run_of_before_there_were_texts(run, data, tmp_path):
 def test_a_run_that_has_only_begun(tmp_path, data):
     maker = Maker(tmp_path / "run", data, tasks=["tal"])
     view = view_of(tmp_path / "run", data, patient=True)
-    assert view.index()["status"] == "running or interrupted" and view.index()["steps"] == 0
+    assert overview(view)["status"] == "running or interrupted" and overview(view)["steps"] == 0
     assert view.rollouts()["columns"]["step"] == [] and view.distributions() == {}
     maker.step(1)
     assert view.refresh() and not view.refresh()
-    assert view.index()["steps"] == 1 and set(view.rollouts()["columns"]["step"]) == {1}
+    assert overview(view)["steps"] == 1 and set(view.rollouts()["columns"]["step"]) == {1}
 
 
 def test_steps_that_a_resume_trains_again_replace_the_others(tmp_path, data):
@@ -183,13 +184,13 @@ def test_steps_that_a_resume_trains_again_replace_the_others(tmp_path, data):
     for step in (1, 2, 3):
         maker.step(step)
     view.refresh()
-    eras = [view.index()["era"]]
+    eras = [overview(view)["era"]]
     maker.recorder.begin(1)
     view.refresh()
     assert set(view.rollouts()["columns"]["step"]) == {1}
     maker.step(2, attempt=2)
     view.refresh()
-    index = view.index()
+    index = overview(view)
     assert index["steps"] == 2 and index["resumes"] == [2] and index["era"] > eras[0]
     assert (
         view.answers(2)["answers"][0]["text"]
@@ -206,12 +207,12 @@ def test_what_is_half_written_is_taken_up_later(tmp_path, data):
     log.write_text(whole + whole[: len(whole) // 2])
     (tmp_path / "run/grpo/rollouts/step_000002.jsonl").write_text('{"step": 2, "gro')
     view.refresh()
-    assert view.index()["steps"] == 1 and set(view.rollouts()["columns"]["step"]) == {1}
+    assert overview(view)["steps"] == 1 and set(view.rollouts()["columns"]["step"]) == {1}
     maker.recorder.begin(1)
     log.write_text(whole)
     maker.step(2)
     view.refresh()
-    assert view.index()["steps"] == 2 and set(view.rollouts()["columns"]["step"]) == {1, 2}
+    assert overview(view)["steps"] == 2 and set(view.rollouts()["columns"]["step"]) == {1, 2}
 
 
 def test_a_bad_file_is_an_error_of_a_report_and_a_warning_of_a_watched_run(tmp_path, data):
@@ -220,7 +221,7 @@ def test_a_bad_file_is_an_error_of_a_report_and_a_warning_of_a_watched_run(tmp_p
     bad.write_text('{"step": 2, "group": "a", "data_source": "medvidbench/AVOS/nap", "format": 7, "score": 0}\n')
     with pytest.raises(InputError, match=r"step_000002.jsonl: line 1: format: expected a finite number, 0 to 1, got 7"):
         view_of(tmp_path / "run", data)
-    (warning,) = [w for w in view_of(tmp_path / "run", data, patient=True).index()["warnings"] if w["kind"] == "file"]
+    (warning,) = [w for w in overview(view_of(tmp_path / "run", data, patient=True))["warnings"] if w["kind"] == "file"]
     assert "step_000002.jsonl: line 1" in warning["text"]
 
 
@@ -231,7 +232,7 @@ def test_of_a_long_run_steps_are_left_out_evenly(tmp_path, data):
     size = len(read_json_lines(tmp_path / "run/grpo/rollouts/step_000001.jsonl"))
     view = view_of(tmp_path / "run", data, most=4 * size)
     assert sorted(set(view.rollouts()["columns"]["step"])) == [1, 3, 6, 9, 12]
-    assert view.index()["every"] == 3 and view.index()["steps"] == 12
+    assert overview(view)["every"] == 3 and overview(view)["steps"] == 12
 
 
 def test_the_map_that_is_drawn_is_the_one_that_was_trained_with(view, run):
@@ -273,7 +274,7 @@ def test_answers_that_differ_most_come_first(view, run):
 def test_answers_that_cannot_be_read_are_a_warning(tmp_path, data):
     maker = Maker(tmp_path / "run", data, tasks=["tal"], say=lambda answer, draw: "nobody knows")
     maker.step(1)
-    lines = view_of(tmp_path / "run", data).index()["warnings"]
+    lines = overview(view_of(tmp_path / "run", data))["warnings"]
     unread = [line for line in lines if line["kind"] == "format"]
     assert len(unread) == len(view_of(tmp_path / "run", data).pairs)
     assert all("100% of the newest answers cannot be read" in line["text"] for line in unread)
@@ -290,3 +291,24 @@ def test_a_steps_lines_and_texts_stay_together_when_only_some_are_kept(tmp_path,
         one["place"]: one["text"] for one in kept
     }
     assert Characters.decode(Characters.encode("ab")) == "ab" and tried("x y", maker.draw)
+
+
+def test_a_run_is_watched_from_its_first_moment(tmp_path, data):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    view = view_of(folder, patient=True)
+    assert overview(view)["steps"] == 0 and overview(view)["settings"] == []
+    (folder / "data").symlink_to(data)
+    Maker(folder, data, tasks=["tal"]).step(1)
+    assert view.refresh()
+    assert view.book.chunk(0)["rows"][0]["frames"] and overview(view)["settings"]
+
+
+def test_a_bad_line_of_the_metrics_is_a_warning_of_a_watched_run(tmp_path, data):
+    Maker(tmp_path / "run", data, tasks=["nap"]).step(1)
+    log = tmp_path / "run/attempts/grpo_1.jsonl"
+    log.write_text(log.read_text() + "no JSON\n")
+    view = view_of(tmp_path / "run", data, patient=True)
+    view.refresh()
+    (warning,) = [line for line in overview(view)["warnings"] if line["kind"] == "file"]
+    assert "grpo_1.jsonl: line 2 is not JSON" in warning["text"] and overview(view)["steps"] == 1

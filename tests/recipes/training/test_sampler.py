@@ -658,3 +658,37 @@ def test_a_step_says_what_was_answered(sampling, queue, statistics, qwen2_5_vl, 
             ids = list(range(record["tokens"]))
             assert one["text"] == qwen2_5_vl.processor.tokenizer.decode(ids, skip_special_tokens=True)
         queue.kv_clear(partition_id="train", keys=batch.keys)
+
+
+@pytest.mark.slow
+def test_a_picture_of_the_best_boxes_reaches_tensorboard(sampling, queue, qwen2_5_vl, tmp_path, monkeypatch):
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="needs tensorboard")
+    import torch
+    from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+
+    from recipes.medgrpo.data.dataset import chat_of, read_rows
+    from recipes.medgrpo.training.tracker_pictures import TAG, WIDTH
+
+    row = read_rows(str(qwen2_5_vl.data / "train.parquet"), ["stg"]).row(0)
+    ids = qwen2_5_vl.processor.tokenizer.encode(row["extra_info"]["answer"] + "<|im_end|>", add_special_tokens=False)
+    field = {
+        "rm_scores": torch.tensor([0.0] * (len(ids) - 1) + [1.0]),
+        "extra_fields": {"reward_extra_info": {"acc": 1.0, "format": 1.0, "raw_iou": 1.0}},
+        "responses": torch.tensor(ids),
+        "raw_prompt": chat_of(row),
+        **{name: row[name] for name in ("data_source", "extra_info", "reward_model")},
+    }
+    keys, tag = ["boxed_0_0", "boxed_1_0"], {"status": "success", "global_steps": 1}
+    fields = list_of_dict_to_tensordict([field, field])
+    queue.kv_batch_put(keys=keys, partition_id="train", fields=fields, tags=[tag, tag])
+    queue.kv_batch_put(keys=["boxed"], partition_id="train", tags=[tag | {"is_prompt": True, "status": "failure"}])
+    monkeypatch.setenv("TENSORBOARD_DIR", str(tmp_path / "board"))
+    recorded = {"record_dir": str(tmp_path), "record_answers": "all", "tokenizer": str(qwen2_5_vl.path)}
+    made = buffer(sampling, failure_window=9, image_every=1, loggers=["console", "tensorboard"], **recorded)
+    batch, _ = made.sample(1, "train", 1)
+    found = reading.EventAccumulator(str(tmp_path / "board"), {reading.IMAGES: 0})
+    found.Reload()
+    (shown,) = found.Images(TAG)
+    boxes = min(4, len(json.loads(row["reward_model"]["ground_truth"])["boxes"]))
+    assert (shown.step, shown.width) == (1, boxes * WIDTH)
+    queue.kv_clear(partition_id="train", keys=batch.keys)
