@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
@@ -35,6 +35,10 @@ class Run:
     label: str
     kind: str
 
+    def between(self, start: float, end: float) -> Run:
+        """The same label over another stretch."""
+        return Run(start, end, self.label, self.kind)
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -44,6 +48,10 @@ class Event:
     end: float
     text: str
     label: str = ""
+
+    def between(self, start: float, end: float) -> Event:
+        """The same text over another stretch."""
+        return Event(start, end, self.text, self.label)
 
 
 Timed = TypeVar("Timed", Run, Event)
@@ -195,12 +203,16 @@ class Clip:
 
     def boxes(self) -> tuple[Boxed, ...]:
         """The video's boxes in the clip, in clip seconds."""
+        begin = self.start
         return tuple(
-            replace(boxed, time=boxed.time - self.start) for boxed in self.video.boxes_between(self.start, self.end)
+            [
+                Boxed(one.time - begin, one.box, one.label, one.track, one.details)
+                for one in self.video.boxes_between(begin, self.end)
+            ]
         )
 
     def _inside(self, items: Sequence[Timed]) -> Iterator[Timed]:
         for item in items:
             if item.start <= self.end and item.end >= self.start:
                 start, end = max(item.start, self.start) - self.start, min(item.end, self.end) - self.start
-                yield replace(item, start=round(start, 6), end=round(end, 6))
+                yield item.between(round(start, 6), round(end, 6))
