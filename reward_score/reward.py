@@ -21,7 +21,7 @@ from .errors import BadGroundTruth, BadSetting, RewardError
 from .normalization import Normalizer
 from .settings import SETTING_NAMES, Settings, answer_map
 from .statistics import Statistics
-from .tasks import CAPTION_SIGNALS, TASKS, Context, Task, find_task, read_gold
+from .tasks import CAPTION_SIGNALS, TASKS, WASSERSTEIN, Context, Task, find_task, read_gold
 
 if TYPE_CHECKING:
     from .similarity import Similarity
@@ -61,6 +61,8 @@ class Scorer:
 
     def _left_out(self, task: str) -> set[str]:
         out = set() if self.settings.judge is not None else {"judge"}
+        if not self.settings.tal_wasserstein:
+            out.add(WASSERSTEIN)
         return out | set(CAPTION_SIGNALS) if task == "dvc" and not self.settings.dvc_captions else out
 
     @property
@@ -96,7 +98,8 @@ class Scorer:
                 # An event that describes nothing finds nothing: as wrong as one at another time, and no more.
                 value = [replace(event, caption="") if event.caption in attacks else event for event in value]
         if parsed.format > 0:
-            context = Context(source, extra_info if isinstance(extra_info, Mapping) else {})
+            extra = extra_info if isinstance(extra_info, Mapping) else {}
+            context = Context(source, extra, self.signals[task.name])
             sample.raw = task.measure(value, gold, context)
             if any(signal in CAPTION_SIGNALS for signal in self.signals[task.name]):
                 sample.pairs = task.pairs(value, gold, context)
@@ -204,6 +207,23 @@ class Scorer:
         factor = form if self._format_first else 1.0
         normalize = self.normalizer if normalizer is None else normalizer
         return {signal: normalize(data_source, signal, factor * raw[signal]) for signal in weights}
+
+    def summands(
+        self,
+        data_source: str,
+        form: float,
+        raw: Mapping[str, float],
+        normalizer: Callable[[str, str, float], float] | None = None,
+    ) -> dict[str, tuple[float, float]]:
+        """What the reward is the sum of: by signal (form x normalised signal, its weight), and (form, 0) as `format`.
+
+        Arguments and errors as in `reward`.
+        """
+        values = self.normalised(data_source, form, raw, normalizer)
+        factor = 1.0 if self._format_first else form
+        weights = self.signals[find_task(data_source)[0].name]
+        parts = {signal: (factor * values.get(signal, 0.0), weight) for signal, weight in weights.items()}
+        return parts | {"format": (float(form), 0.0)}
 
     def finish(self, sample: Sample) -> dict[str, float]:
         """The result of a sample whose signals are complete."""

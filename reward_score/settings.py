@@ -52,6 +52,9 @@ class Settings:
             and their true ``acc``. The paper's are tal, stg, vs and rc.
         dvc_captions: dense captioning also compares the captions of matched events (similarity and judge). Off,
             its reward is the temporal F1 alone, and needs no model and no judge.
+        tal_wasserstein: temporal grounding is also rewarded for how near its spans are where they do not overlap
+            (`temporal.tal_wasserstein`), with half of the weight. Off by default: whether it helps is not known. The
+            strict ``acc`` stays the IoU. The statistics must have been calibrated with it.
         judge: ``offline`` (lexical, no network), ``openai`` (an OpenAI-compatible endpoint), ``router`` (verl's own
             reward-model servers), or None: no judge, its weight goes to the other signals (the paper's ablation
             without a judge).
@@ -76,6 +79,7 @@ class Settings:
     format_order: str = "after"
     rewarded_tasks: Sequence[str] | None = None
     dvc_captions: bool = False
+    tal_wasserstein: bool = False
     judge: str | None = "offline"
     judge_settings: Mapping[str, Any] = field(default_factory=dict, repr=False)
     attack_format: float = 0.0

@@ -9,7 +9,7 @@ of the eight stand in `answers` and `references`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import isfinite
@@ -23,20 +23,26 @@ from .captions import CaptionPairs, event_pairs, text_pair
 from .errors import BadGroundTruth, UnknownTask
 from .ordinal import closeness, exact_share
 from .spatial import stg_iou
-from .temporal import DEFAULT_INTERVAL, tal_iou, temporal_f1
+from .temporal import DEFAULT_INTERVAL, tal_iou, tal_wasserstein, temporal_f1
 from .vocabularies import same_label
 
 PREFIX = "medvidbench"
 CAPTION_SIGNALS = ("similarity", "judge")
 """Signals measured on the pairs of texts that `Task.pairs` names."""
+WASSERSTEIN = "wasserstein"
+"""The signal of temporal grounding that is measured only with the setting `tal_wasserstein`."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What a measurement may know beside the answer: the source, and the sample's ``extra_info``."""
+    """What a measurement may know beside the answer: the source, the sample's ``extra_info``, the signals asked for.
+
+    `signals` is None where all are; what is not asked for need not be measured.
+    """
 
     source: str
     extra: Mapping[str, Any] = field(default_factory=dict)
+    signals: Collection[str] | None = None
 
     @property
     def interval(self) -> float:
@@ -101,7 +107,10 @@ class Task:
 
 
 def _measure_tal(value: list[answers.Span], gold: list[answers.Span], context: Context) -> dict[str, float]:
-    return {"iou": tal_iou(value, gold, context.interval)}
+    found = {"iou": tal_iou(value, gold, context.interval)}
+    if context.signals is None or WASSERSTEIN in context.signals:
+        found[WASSERSTEIN] = tal_wasserstein(value, gold, context.interval)
+    return found
 
 
 def _measure_stg(value: Mapping[float, Box], gold: Any, context: Context) -> dict[str, float]:
@@ -133,6 +142,7 @@ def _text_pairs(value: str, gold: str, context: Context) -> CaptionPairs:
 
 
 _IOU = {"iou": 1.0}
+_SPANS = {"iou": 0.5, WASSERSTEIN: 0.5}
 _EXACT = {"exact": 1.0}
 _ORDINAL = {"exact": 0.5, "closeness": 0.5}
 _CAPTION = {"similarity": 0.5, "judge": 0.5}
@@ -143,7 +153,7 @@ _CVS, _SA = answers.CVS_RANGE, answers.SA_RANGE
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task("tal", answers.parse_tal, references.spans, _IOU, _IOU, _measure_tal),
+        Task("tal", answers.parse_tal, references.spans, _SPANS, _IOU, _measure_tal),
         Task("stg", answers.parse_stg, references.boxes, _IOU, _IOU, _measure_stg),
         Task("dvc", answers.parse_dvc, references.events, _DENSE, _F1, _measure_dvc, _dvc_pairs),
         Task("nap", answers.parse_nap, references.label, _EXACT, _EXACT, _measure_nap),

@@ -18,7 +18,7 @@ as often as the gold itself holds it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .answers import Event, Span
 from .errors import BadGroundTruth
@@ -28,6 +28,8 @@ DEFAULT_INTERVAL = 1.0
 """Seconds between sampled frames where a sample does not say."""
 F1_THRESHOLDS = (0.3, 0.5, 0.7)
 """IoU thresholds over which the temporal F1 is averaged, as on the leaderboard."""
+REACH = 2.0
+"""Lengths of the reference at which a span is no longer near: with 2, one that overlaps nothing earns half at most."""
 PAIR_THRESHOLD = 0.3
 """Least IoU at which two events are the same event and their captions are compared."""
 _TIE = 1e-9
@@ -53,13 +55,44 @@ def widen(span: Span, interval: float) -> Span:
 
 def gold_iou(predicted: Span, gold: Span, interval: float) -> float:
     """IoU of a prediction with a gold span, 0 to 1; with a gold span of zero length, both are at least one interval."""
-    if gold[0] != gold[1]:
-        return span_iou(predicted, gold)
+    return span_iou(*_as_frames(predicted, gold, interval)) if gold[0] == gold[1] else span_iou(predicted, gold)
+
+
+def _as_frames(predicted: Span, gold: Span, interval: float) -> tuple[Span, Span]:
+    """A prediction and a gold span of zero length, as the frames that they show: both at least one interval long."""
     start, end = predicted
     if start <= end < start + interval:
         middle = (start + end) / 2
         predicted = (middle, middle)
-    return span_iou(widen(predicted, interval), widen(gold, interval))
+    return widen(predicted, interval), widen(gold, interval)
+
+
+def span_distance(a: Span, b: Span) -> float:
+    """Wasserstein-1 distance in seconds between masses spread evenly over two spans.
+
+    That is the mean distance of points that lie at the same share of either: it runs linearly from the distance of the
+    starts to that of the ends.
+    """
+    start, end = a[0] - b[0], a[1] - b[1]
+    if start * end >= 0:
+        return abs(start + end) / 2
+    return (start * start + end * end) / (2 * (abs(start) + abs(end)))
+
+
+def gold_nearness(predicted: Span, gold: Span, interval: float) -> float:
+    """How near a prediction is to a gold span, 0 to 1, where they need not overlap: shorter / longer x (1 - d / (2 L)).
+
+    d is `span_distance`, L the gold's length; 0 from d = 2 L on. 1 means the gold span itself. Without the ratio of
+    the lengths a span over the whole clip would be near to everything. An inverted or empty prediction is near to
+    nothing; a gold span of zero length is compared as in `gold_iou`.
+    """
+    if gold[0] == gold[1]:
+        predicted, gold = _as_frames(predicted, gold, interval)
+    said, length = predicted[1] - predicted[0], gold[1] - gold[0]
+    if said <= 0:
+        return 0.0
+    near = 1 - span_distance(predicted, gold) / (REACH * length)
+    return max(near, 0.0) * (said / length if said < length else length / said)
 
 
 def assign(matrix: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
@@ -89,11 +122,16 @@ def _assign_large(matrix: Sequence[Sequence[float]]) -> list[tuple[int, int]]:
     return list(zip(rows.tolist(), columns.tolist(), strict=True))
 
 
-def _rows(predicted: Sequence[Span], gold: Sequence[Span], interval: float) -> list[tuple[int, list[float]]]:
-    """For every prediction that is no copy: its number, and its IoU with every gold span."""
+def _rows(
+    predicted: Sequence[Span],
+    gold: Sequence[Span],
+    interval: float,
+    measure: Callable[[Span, Span, float], float] = gold_iou,
+) -> list[tuple[int, list[float]]]:
+    """For every prediction that is no copy: its number, and its IoU, or other measure, with every gold span."""
     if not gold:
         raise BadGroundTruth("the reference has no span: expected at least one")
-    rows = [[gold_iou(span, other, interval) for other in gold] for span in predicted]
+    rows = [[measure(span, other, interval) for other in gold] for span in predicted]
     return [(number, rows[number]) for number in _originals(predicted, gold, interval, rows)]
 
 
@@ -139,8 +177,21 @@ def tal_iou(predicted: Sequence[Span], gold: Sequence[Span], interval: float = D
     Raises:
         BadGroundTruth: no gold span.
     """
-    ious = [row for _, row in _rows(predicted, gold, interval)]
-    total = sum(ious[i][j] for i, j in assign(ious))
+    return _matched_share(predicted, gold, _rows(predicted, gold, interval))
+
+
+def tal_wasserstein(predicted: Sequence[Span], gold: Sequence[Span], interval: float = DEFAULT_INTERVAL) -> float:
+    """`tal_iou` with `gold_nearness` in the place of the IoU: it says something where nothing overlaps. 0 to 1.
+
+    Raises:
+        BadGroundTruth: no gold span.
+    """
+    return _matched_share(predicted, gold, _rows(predicted, gold, interval, gold_nearness))
+
+
+def _matched_share(predicted: Sequence[Span], gold: Sequence[Span], rows: Sequence[tuple[int, list[float]]]) -> float:
+    values = [row for _, row in rows]
+    total = sum(values[i][j] for i, j in assign(values))
     return min(total / max(len(predicted), len(gold)), 1.0)
 
 

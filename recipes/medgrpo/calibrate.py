@@ -121,6 +121,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = Parser("calibrate", __doc__, parents=[uses])
     if chosen.merge is None and chosen.diff is None:
         add_sampling_arguments(parser)
+        parser.add_argument(
+            "--tal-wasserstein", action="store_true", help="also measure the signal of the setting tal_wasserstein"
+        )
     parser.add_argument("--output", required=chosen.diff is None, type=Path, help="statistics.json, the file to write")
     if chosen.diff is None:
         parser.add_argument("--min-iqr", type=float, default=DEFAULT_MIN_IQR, help="least spread to divide by")

@@ -25,14 +25,19 @@ RUNNING = (
 """Settings of a judge that say how it is asked: a verdict is the same whatever they are."""
 
 
-def signal_settings(judge: str = "offline", encoder: str | None = None, **judge_settings: Any) -> dict:
+def signal_settings(
+    judge: str = "offline", encoder: str | None = None, *, tal_wasserstein: bool = False, **judge_settings: Any
+) -> dict:
     """The reward settings that define a raw signal; calibration, evaluation and training must agree in them.
 
     Args:
         judge: one of `reward_score.settings.JUDGES`. **judge_settings: of it, see `reward_score.judge.make_judge`.
         encoder: of sentence similarity; None: the packaged one.
+        tal_wasserstein: the setting of that name, which adds a signal.
     """
     settings: dict = {"judge": judge, "dvc_captions": True}
+    if tal_wasserstein:
+        settings["tal_wasserstein"] = True
     if encoder is not None:
         settings["encoder"] = encoder
     return settings if judge == "offline" else settings | {"judge_settings": judge_settings}
@@ -156,7 +161,8 @@ def signal_settings_of(args: argparse.Namespace) -> dict:
         del judge["prompt"]
     if args.judge_second_model is not None:
         judge["second"] = given("judge_second", _SECOND)
-    return signal_settings(args.judge, args.encoder, **judge)
+    optional = bool(getattr(args, "tal_wasserstein", False))
+    return signal_settings(args.judge, args.encoder, tal_wasserstein=optional, **judge)
 
 
 def label_of_args(args: argparse.Namespace) -> str:

@@ -11,7 +11,8 @@ have no rival.
 
 What 1 means, signal by signal:
 
-* ``iou`` of tal: the reference's spans and no other, an instant being the sampling interval around it;
+* ``iou`` and ``wasserstein`` of tal: the reference's spans and no other, an instant being the sampling interval around
+  it;
 * ``iou`` of stg: the reference's boxes and no other, each at its time or within half a stride of it;
 * ``temporal_f1``: as many events, each of another reference event with an IoU of at least 0.7;
 * ``exact`` of nap: the label, case, punctuation and aliases aside;
@@ -30,7 +31,7 @@ from reward_score.answers import ASPECTS, CVS_COMPONENTS, CVS_NAMES, PARSERS, Ev
 from reward_score.judge import DIMENSIONS
 from reward_score.medgrpo import score_many
 from reward_score.tasks import TASKS
-from reward_score.temporal import span_iou, temporal_f1
+from reward_score.temporal import gold_nearness, span_iou, temporal_f1
 from reward_score.vocabularies import fold_label, label_lists
 
 INTERVAL = {"sample_interval": 0.5}
@@ -74,9 +75,14 @@ def said_with_gold(gold):
     return st.lists(st.one_of(ANY_SPAN, st.sampled_from(gold)), min_size=1, max_size=5)
 
 
+def nearness(a, b):
+    return gold_nearness(a, b, INTERVAL["sample_interval"])
+
+
+@pytest.mark.parametrize(("chosen", "rival"), [({}, span_iou), ({"tal_wasserstein": True}, nearness)])
 @settings(max_examples=120, deadline=None)
 @given(GOLD_SPANS.flatmap(lambda gold: st.tuples(st.just(gold), said_with_gold(gold))), JUNK, st.data())
-def test_tal_edits_never_pay(case, junk, data):
+def test_tal_edits_never_pay(chosen, rival, case, junk, data):
     gold, said = case
     part = data.draw(st.sampled_from(said))
     edited = {
@@ -89,12 +95,12 @@ def test_tal_edits_never_pay(case, junk, data):
     }
     right = [span for span in said if span in gold and said.count(span) == 1]
     for span in right:
-        rivals = [other for other in said if other != span and span_iou(other, span) > 0]
+        rivals = [other for other in said if other != span and rival(other, span) > 0]
         if len(said) > 1 and (len(said) <= len(gold) or not rivals):
             edited[f"without {span}"] = [other for other in said if other != span]
             edited[f"{span} reversed"] = [other if other != span else (other[1] + 1, other[0]) for other in said]
     before, backwards, *after = scores(
-        "tal", [render_tal(s) for s in (said, said[::-1], *edited.values())], tal_truth(gold), INTERVAL
+        "tal", [render_tal(s) for s in (said, said[::-1], *edited.values())], tal_truth(gold), INTERVAL, **chosen
     )
     assert_bounded(before)
     assert_the_same(before, backwards)

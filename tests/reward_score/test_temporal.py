@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from reward_score.answers import Event, parse_tal
 from reward_score.errors import BadGroundTruth
 from reward_score.leaderboard import score_record
-from reward_score.temporal import assign, matched_events, span_iou, tal_iou, temporal_f1
+from reward_score.temporal import (
+    assign,
+    gold_nearness,
+    matched_events,
+    span_distance,
+    span_iou,
+    tal_iou,
+    tal_wasserstein,
+    temporal_f1,
+)
 
 TENTHS = st.integers(0, 600).map(lambda n: n / 10)
 SPAN = st.tuples(TENTHS, TENTHS).map(lambda pair: (min(pair), max(pair)))
@@ -195,6 +204,79 @@ def test_padding_with_junk_never_raises(predicted, gold):
     before = tal_iou(predicted, gold)
     assert tal_iou([*predicted, (700.0, 701.0)], gold) <= before + 1e-12
     assert tal_iou([*predicted, (5.0, 1.0)], gold) <= before + 1e-12
+
+
+SECONDS = st.integers(0, 60).map(float)
+LENGTHS = st.integers(1, 40).map(float)
+
+
+@settings(max_examples=80, deadline=None)
+@given(SECONDS, LENGTHS, SECONDS, LENGTHS)
+def test_the_distance_is_the_mean_over_equal_shares_of_the_mass(start, length, other, width):
+    """Wasserstein-1 in one dimension is the mean distance of quantiles: here of 2,000 of them."""
+    shares = [(at + 0.5) / 2000 for at in range(2000)]
+    expected = sum(abs(start + share * length - other - share * width) for share in shares) / 2000
+    found = span_distance((start, start + length), (other, other + width))
+    assert found == pytest.approx(expected, abs=0.01)
+    assert found == span_distance((other, other + width), (start, start + length))
+
+
+@pytest.mark.parametrize(
+    ("predicted", "value"),
+    [
+        ((20, 40), 1.0),
+        ((25, 45), 1 - 5 / 40),  # the IoU is 0.6
+        ((40, 60), 0.5),  # touches it: nothing overlaps
+        ((50, 70), 1 - 30 / 40),
+        ((60, 80), 0.0),  # two lengths away
+        ((25, 35), 0.5 * (1 - 2.5 / 40)),  # half the length, in its middle
+        ((0, 100), 0.2 * (1 - (20**2 + 60**2) / (2 * 80) / 40)),
+        ((30, 30), 0.0),
+        ((40, 20), 0.0),
+    ],
+)
+def test_nearness_by_hand(predicted, value):
+    assert gold_nearness(predicted, (20, 40), 1.0) == pytest.approx(value)
+
+
+@settings(max_examples=200, deadline=None)
+@given(SECONDS, LENGTHS, SECONDS, LENGTHS)
+def test_nearness_is_bounded_and_what_overlaps_nothing_is_worth_half_at_most(start, length, other, width):
+    said, gold = (start, start + length), (other, other + width)
+    found = gold_nearness(said, gold, 1.0)
+    assert 0 <= found <= 1 and (found < 1 or said == gold)
+    if span_iou(said, gold) == 0:
+        assert found <= 0.5
+    # A span around the whole reference is worth no more than by its IoU.
+    if said[0] <= gold[0] and gold[1] <= said[1]:
+        assert found <= span_iou(said, gold) + 1e-12
+
+
+@settings(max_examples=100, deadline=None)
+@given(LENGTHS, LENGTHS, st.lists(st.integers(0, 100), min_size=2, max_size=6))
+def test_nearer_is_never_worth_less(length, width, shifts):
+    gold = (100.0, 100.0 + length)
+    middle = 100 + length / 2
+
+    def at(shift, size):
+        return gold_nearness((middle + shift - size / 2, middle + shift + size / 2), gold, 1.0)
+
+    worth = [at(shift, width) for shift in sorted(shifts)]
+    assert worth == sorted(worth, reverse=True)
+    # Nor is a length that is more like the reference's, about the same middle.
+    longer = [at(0.0, length + more) for more in sorted(shifts)]
+    assert longer == sorted(longer, reverse=True)
+
+
+def test_nearness_of_several_spans_counts_them_as_the_iou_does():
+    gold = [(22.0, 78.0), (89.0, 94.0)]
+    assert tal_wasserstein(gold, gold) == 1
+    assert tal_wasserstein(gold[:1], gold) == 0.5
+    assert tal_wasserstein([*gold, (200.0, 201.0)], gold) == pytest.approx(2 / 3)
+    assert tal_wasserstein([gold[0], gold[0]], gold) == 0.5
+    # The second span is beside its reference: no overlap, and yet better than none.
+    assert tal_iou([gold[0], (95.0, 100.0)], gold) == 0.5
+    assert tal_wasserstein([gold[0], (95.0, 100.0)], gold) == pytest.approx((1 + 0.4) / 2)
 
 
 def test_no_gold():

@@ -176,6 +176,15 @@ class Rows:
             return np.concatenate(blocks).tolist() if blocks else []
         return column.to_pylist()
 
+    def annotations(self) -> list[tuple[str | None, int]]:
+        """(file, number in it) of the annotation that each row was made from, read from the files."""
+        names = ("extra_info.file", "extra_info.index")
+        found = [read_columns(file, *names).to_pydict() for file in self._groups.files]
+        keys = [
+            (name or None, index) for part in found for name, index in zip(part["file"], part["index"], strict=True)
+        ]
+        return [keys[number] for number in self._numbers]
+
     def take(self, places: Sequence[int] | np.ndarray) -> Rows:
         """The rows at `places`, in that order."""
         places = np.asarray(places, dtype=np.int64)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recipes.medgrpo.training.advantages import TIE
+from recipes.medgrpo.training.groups import TIE
 from reward_score.normalization import saturated
 
 PREFIX = "medgrpo"

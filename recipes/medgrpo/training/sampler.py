@@ -22,7 +22,7 @@ Settings under `trainer.v1.sampler.sampler_kwargs`:
     failure_window      ... over this many steps (default 4); a step without any survivor stops it at once
     poll_interval       seconds between two looks at the queue (default 2)
     advantage           a name of `advantages.ADVANTAGES` (default grpo: verl's own, nothing is rewritten)
-    advantage_settings  of that advantage: `window`, `sort`, `min_mu` of drpo, `by` of per_task
+    advantage_settings  of that advantage, as its class in `advantages`, `drpo` or `rivals` names them
     norm_adv_by_std     `algorithm.norm_adv_by_std_in_grpo`; has to be False for any advantage but grpo
     reward_kwargs       of the reward function: its normaliser, statistics, k, format order, rewarded tasks
     max_refused_share   the run stops when the judge refused or garbled a larger share of its judgements over
@@ -67,6 +67,7 @@ from recipes.medgrpo.files import write_atomic
 from recipes.medgrpo.training.adaptive import AdaptiveStatistics
 from recipes.medgrpo.training.advantages import make_advantage
 from recipes.medgrpo.training.curves import PREFIX, Rollout, pair_curves, training_curves
+from recipes.medgrpo.training.groups import stacked
 from recipes.medgrpo.training.judge_check import shown_key
 from recipes.medgrpo.training.judge_watch import JudgeWatch, judge_stops, step_metrics
 from recipes.medgrpo.training.recording import Recorder
@@ -260,15 +261,20 @@ class MedGRPOSampler(ReplayBuffer):
         The window's percentiles are those before this step: with the step's own answers in it, an answer would move
         the median that it is measured by, and a batch that got better as a whole would look as it did before.
         """
-        rewards, normalised = np.array([one.reward for one in rollouts]), None
+        rewards, normalised, parts = np.array([one.reward for one in rollouts]), None, None
+        normalizer, scored = self._window_normalizer(), [(one.data_source, one.parts["format"]) for one in rollouts]
         if self.recorder is not None and self.recorder.keeps_texts:
-            normalizer = self._window_normalizer()
             normalised = [
-                self.scorer.normalised(one.data_source, one.parts["format"], one.raw, normalizer) for one in rollouts
+                self.scorer.normalised(*said, one.raw, normalizer) for said, one in zip(scored, rollouts, strict=True)
             ]
+        if self.advantage.needs_parts:
+            parts = stacked(
+                [self.scorer.summands(*said, one.raw, normalizer) for said, one in zip(scored, rollouts, strict=True)]
+            )
         if self.window is not None:
             rewards = self._window_rewards(rollouts)
-        advantages = self.advantage(rewards, [one.group for one in rollouts], [one.data_source for one in rollouts])
+        groups, sources = [one.group for one in rollouts], [one.data_source for one in rollouts]
+        advantages = self.advantage(rewards, groups, sources, parts)
         written = advantages if self.advantage_name != "grpo" else rewards if self.window is not None else None
         if written is not None:
             scores = reward_rows(written.tolist(), [one.tokens for one in rollouts])

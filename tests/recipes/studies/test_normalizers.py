@@ -11,13 +11,13 @@ import pytest
 from recipes.medgrpo.answers.recorded import RecordedError, read_recorded
 from recipes.medgrpo.studies.normalizers import effects as study
 from recipes.medgrpo.studies.normalizers.command import add_true_gradients, compare, main, normalizers_of
+from recipes.medgrpo.training.advantages import ADVANTAGES
 from reward_score.normalization import Normalizer
 from reward_score.reward import get_scorer
 from reward_score.statistics import Statistics, summarize
 
 EASY, HARD = "medvidbench/AVOS/tal", "medvidbench/CoPESD/stg"
 CAPTION = "medvidbench/CoPESD/vs"
-ADVANTAGES = ("grpo", "dr_grpo", "per_task", "drpo")
 
 
 def row(p50: float, iqr: float, n: int = 64) -> dict:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recipes.medgrpo.training.advantages import ADVANTAGES, make_advantage
+from recipes.medgrpo.training.groups import Part
 from reward_score.medgrpo import compute_score
 
 TAL, TAL2, SA = "medvidbench/AVOS/tal", "medvidbench/NurViD/tal", "medvidbench/JIGSAWS/sa"
@@ -22,6 +23,11 @@ def batch(*groups: tuple[str, list[float]]) -> tuple[np.ndarray, list[str], list
     rows = [(reward, f"prompt{at}", pair) for at, (pair, rewards) in enumerate(groups) for reward in rewards]
     rewards, names, pairs = zip(*rows, strict=True)
     return np.array(rewards), list(names), list(pairs)
+
+
+def advantages(name: str, rewards, groups, pairs, **chosen) -> np.ndarray:
+    """Of a fresh advantage; where it reads the parts of rewards, the reward is its only part."""
+    return make_advantage(name, **chosen)(rewards, groups, pairs, {"all": Part(rewards, np.ones(len(rewards)))})
 
 
 UNEVEN = batch((TAL, [0.0, 0.5, 1.0]), (SA, [0.25, 0.75]), (TAL2, [0.1, 0.1, 0.4, 0.6]))
@@ -175,7 +181,7 @@ def test_what_holds_for_every_advantage(name, groups):
     rewards, names, pairs = batch(*groups)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        values = make_advantage(name)(rewards, names, pairs)
+        values = advantages(name, rewards, names, pairs)
     assert values.shape == rewards.shape and np.isfinite(values).all()
     at = 0
     for _, own in groups:
@@ -189,14 +195,14 @@ def test_what_holds_for_every_advantage(name, groups):
             assert (np.diff(mine[np.argsort(own, kind="stable")]) >= -1e-12).all()
     order = np.random.default_rng(0).permutation(len(rewards))
     if name != "drpo":
-        shuffled = make_advantage(name)(rewards[order], [names[at] for at in order], [pairs[at] for at in order])
+        shuffled = advantages(name, rewards[order], [names[at] for at in order], [pairs[at] for at in order])
         assert shuffled == pytest.approx(values[order])
 
 
 def test_a_group_that_differs_by_rounding_only_is_dead():
     tied = [0.1 + 0.2, 0.3, 0.3]
     for name in ADVANTAGES:
-        assert make_advantage(name)(*batch((TAL, tied), (SA, [0.0, 1.0])))[:3].tolist() == [0.0, 0.0, 0.0]
+        assert advantages(name, *batch((TAL, tied), (SA, [0.0, 1.0])))[:3].tolist() == [0.0, 0.0, 0.0]
 
 
 def test_nothing_in_nothing_out():
@@ -220,12 +226,20 @@ def test_bad_columns_are_named(arguments, message):
 @pytest.mark.parametrize(
     ("name", "settings_", "error", "message"),
     [
-        ("ppo", {}, ValueError, "advantage 'ppo': expected one of grpo, dr_grpo, per_task, drpo"),
+        ("ppo", {}, ValueError, "advantage 'ppo': expected one of grpo, dr_grpo, per_task, drpo, gdpo"),
         ("grpo", {"window": 3}, TypeError, "advantage grpo: .*"),
         ("drpo", {"windows": 3}, TypeError, "advantage drpo: .*windows"),
         ("drpo", {"window": 0}, ValueError, "window 0: expected a positive whole number"),
         ("drpo", {"min_mu": 0.0}, ValueError, "min_mu 0.0"),
         ("per_task", {"by": "video"}, ValueError, "by 'video': expected task or pair"),
+        ("gdpo", {"format_weight": -1}, ValueError, "gdpo: format_weight -1: expected a number from 0"),
+        ("ema_grpo", {"decay": 1}, ValueError, "ema_grpo: decay 1: expected a number from 0, below 1"),
+        ("ema_grpo", {"most": 0}, ValueError, "ema_grpo: most 0: expected a number above 0"),
+        ("ema_grpo", {"by": "group"}, ValueError, "ema_grpo: by 'group': expected task or pair"),
+        ("mt_grpo", {"step": math.nan}, ValueError, "mt_grpo: step nan: expected a number from 0"),
+        ("mt_grpo", {"decay": 1.0}, ValueError, "mt_grpo: decay 1.0"),
+        ("mt_grpo", {"most": 0.5}, ValueError, "mt_grpo: most 0.5: expected a number from 1"),
+        ("g2rpo", {"by": "batch"}, ValueError, "g2rpo: by 'batch': expected group or pair or task"),
     ],
 )
 def test_bad_settings_are_named(name, settings_, error, message):

@@ -169,7 +169,7 @@ def test_only_a_rollouts_last_output_counts(sampling):
 LENGTHS = [3, 1, 4, 2, 2, 5]
 
 
-@pytest.mark.parametrize("name", ["dr_grpo", "per_task", "drpo"])
+@pytest.mark.parametrize("name", ["dr_grpo", "per_task", "drpo", "ema_grpo", "mt_grpo", "g2rpo"])
 def test_verls_own_estimator_leaves_what_was_written(sampling, name):
     """Written as a reward, read back as `PPOTrainer._compute_advantage` reads it, estimated by verl."""
     import torch
@@ -619,6 +619,24 @@ def test_a_step_under_each_advantage(sampling, queue, tmp_path, name):
     assert metrics["medgrpo/AVOS/tal/gradient_share"] + metrics["medgrpo/JIGSAWS/sa/gradient_share"] == pytest.approx(1)
     state = json.loads((tmp_path / "sampler/step_1.json").read_text())
     assert state["advantage"]["name"] == name and state["failed_shares"] == [pytest.approx(1 / 6)]
+    queue.kv_clear(partition_id="train", keys=batch.keys)
+
+
+@pytest.mark.slow
+def test_gdpo_works_in_the_default_trainer(sampling, queue):
+    """What a step writes for verl's estimator is made of each answer's signals, which only the queue has."""
+    put_group(queue, "whole", TAL, {0: 0.25, 1: 0.5, 2: 0.75})
+    put_group(queue, "small", "medvidbench/NurViD/tal", {0: 0.0, 2: 0.01})
+    made = buffer(sampling, failure_window=9, advantage="gdpo", norm_adv_by_std=False)
+    batch, metrics = made.sample(1, "train", 2)
+    read = queue.kv_batch_get(keys=batch.keys, partition_id="train", select_fields=["rm_scores"])
+    found = np.array([row.tolist()[-1] for row in read["rm_scores"]])
+    # One signal a task: each group's standard scores, then all divided by their spread.
+    scores = {0.25: -1.0, 0.5: 0.0, 0.75: 1.0, 0.0: -(0.5**0.5), 0.01: 0.5**0.5}
+    assert sorted(found) == pytest.approx(
+        sorted(np.array([*scores.values()]) / np.std([*scores.values()], ddof=1)), rel=1e-3
+    )
+    assert metrics["medgrpo/AVOS/tal/reward"] == pytest.approx(0.5)
     queue.kv_clear(partition_id="train", keys=batch.keys)
 
 

@@ -34,7 +34,8 @@ from recipes.medgrpo.files import InputError
 from recipes.medgrpo.studies.normalizers import effects as study
 from recipes.medgrpo.studies.normalizers.text import markdown
 from recipes.medgrpo.terminal import Parser, command, real, whole
-from recipes.medgrpo.training.advantages import ADVANTAGES, TIE
+from recipes.medgrpo.training.advantages import ADVANTAGES, make_advantage
+from recipes.medgrpo.training.groups import TIE
 from reward_score.bootstrap import finite
 from reward_score.normalization import DEFAULT_K, NORMALIZERS, Normalizer, saturated
 from reward_score.reward import Scorer, get_scorer
@@ -95,6 +96,12 @@ def compare(
         key: {name: study.rewards_of(recorded, scorer, made, form) for name, made in normalizers.items()}
         for key, form in forms.items()
     }
+    parts: dict[str, dict] = {key: {} for key in forms}
+    if any(make_advantage(advantage).needs_parts for advantage in advantages):
+        parts = {
+            key: {name: study.parts_of(recorded, scorer, made, form) for name, made in normalizers.items()}
+            for key, form in forms.items()
+        }
     formed, unformed = rewards.values()
     easy = layout.pair_mean(formed["none"])
     result: dict = {
@@ -106,7 +113,10 @@ def compare(
     vectors: dict[tuple[str, str], np.ndarray] = {}
     for advantage in advantages:
         made = {
-            key: {name: study.advantages_of(advantage, column, recorded) for name, column in columns.items()}
+            key: {
+                name: study.advantages_of(advantage, column, recorded, parts[key].get(name))
+                for name, column in columns.items()
+            }
             for key, columns in rewards.items()
         }
         cells = {}

@@ -21,7 +21,7 @@ A group of one answer has no advantage: leave it out before.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from scipy.stats import rankdata
 
 from recipes.medgrpo.answers.recorded import Recorded, RecordedError
 from recipes.medgrpo.training.advantages import make_advantage
+from recipes.medgrpo.training.groups import Part, stacked
 from reward_score.bootstrap import correlation, draw, finite, interval, ratio
 from reward_score.normalization import Normalizer
 from reward_score.reward import Scorer
@@ -87,23 +88,40 @@ def rewards_of(
     recorded: Recorded, scorer: Scorer, normalizer: Normalized, forms: np.ndarray | None = None
 ) -> np.ndarray:
     """Rewards (N,) under a normaliser, by the reward's own formula; `forms` (N,) stands in for the formats."""
+    return np.array([scorer.reward(*scored, normalizer) for scored in _scored(recorded, scorer, forms)])
+
+
+def parts_of(
+    recorded: Recorded, scorer: Scorer, normalizer: Normalized, forms: np.ndarray | None = None
+) -> dict[str, Part]:
+    """What the rewards are the sums of, for advantages that need it; arguments as in `rewards_of`."""
+    return stacked([scorer.summands(*scored, normalizer) for scored in _scored(recorded, scorer, forms)])
+
+
+def _scored(
+    recorded: Recorded, scorer: Scorer, forms: np.ndarray | None
+) -> Iterator[tuple[str, float, dict[str, float]]]:
+    """Of every answer its pair, its format and the signals that the reward reads."""
     forms = recorded.format if forms is None else forms
     signals = [scorer.signals[task] for task in recorded.tasks]
     columns = {name: column.tolist() for name, column in recorded.raw.items()}
-    return np.array(
-        [
-            scorer.reward(source, form, {name: columns[name][at] for name in names}, normalizer)
-            for at, (source, form, names) in enumerate(zip(recorded.data_source, forms.tolist(), signals, strict=True))
-        ]
-    )
+    for at, (source, form, names) in enumerate(zip(recorded.data_source, forms.tolist(), signals, strict=True)):
+        yield source, form, {name: columns[name][at] for name in names}
 
 
-def advantages_of(name: str, rewards: np.ndarray, recorded: Recorded, **settings: Any) -> np.ndarray:
-    """Advantages (N,), step by step in the recorded order, so that a rival with a memory builds it as in training."""
+def advantages_of(
+    name: str, rewards: np.ndarray, recorded: Recorded, parts: Mapping[str, Part] | None = None, **settings: Any
+) -> np.ndarray:
+    """Advantages (N,), step by step in the recorded order, so that a rival with a memory builds it as in training.
+
+    `parts` are those of `parts_of`, for an advantage that needs them.
+    """
     advantage = make_advantage(name, **settings)
     result = np.zeros(len(rewards))
     for rows in recorded.batches():
-        result[rows] = advantage(rewards[rows], recorded.group[rows].tolist(), recorded.data_source[rows].tolist())
+        own = {key: Part(part.values[rows], part.weights[rows]) for key, part in (parts or {}).items()}
+        groups, pairs = recorded.group[rows].tolist(), recorded.data_source[rows].tolist()
+        result[rows] = advantage(rewards[rows], groups, pairs, own)
     return result
 
 
