@@ -14,6 +14,7 @@ Settings under `data.medgrpo` (all optional):
     steps       optimiser steps that the schedule must last for; null is one pass over the rows
     mix         "pairs" or "tasks": what gets an equal share of every batch
     seed        of the schedule
+    settled_by  rows that all calibration answers get right, or all wrong, are drawn less often: `difficulty`
     pixels      "bfloat16": the type of the actor's pixels, for an actor that works in it; null: fp32
     max_prompt_length   SFT only: rows with longer prompts are left out (the PPO path reads data.max_prompt_length)
 """
@@ -36,6 +37,7 @@ from verl.utils.tokenizer import build_multimodal_processor_inputs
 
 from data_preprocess.geometry import FRAMES_PER_TOKEN
 from recipes.medgrpo.data import processing
+from recipes.medgrpo.data.difficulty import draw_rates
 from recipes.medgrpo.data.families import FAMILIES, family_of
 from recipes.medgrpo.data.rows import DataError, Rows
 from recipes.medgrpo.data.schedule import balanced_order, choose_rows
@@ -135,7 +137,10 @@ class MedVidDataset(RLHFDataset):
         if split == "train":
             batch = int(self.config.train_batch_size)
             steps = int(options.get("steps") or max(1, rows // batch))
-            self.order = balanced_order(pairs, batch, steps, seed=seed, mix=options.get("mix") or "pairs")
+            rates, mix = draw_rates(self.dataframe, options), options.get("mix") or "pairs"
+            self.order = balanced_order(pairs, batch, steps, seed=seed, mix=mix, rates=rates)
+            if rates is not None:
+                print(f"{split}: {int((rates < 1).sum())} of {rows} rows are settled, and are drawn less often")
         else:
             self.order = np.arange(rows)
         print(f"{split}: {rows} rows, presented as a sequence of {len(self.order)}")

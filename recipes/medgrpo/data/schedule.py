@@ -61,9 +61,18 @@ def choose_rows(row_pairs: Sequence[str], rows_per_pair: int | None, seed: int =
 
 
 def balanced_order(
-    row_pairs: Sequence[str], batch_size: int, batches: int, seed: int = 0, mix: str = "pairs"
+    row_pairs: Sequence[str],
+    batch_size: int,
+    batches: int,
+    seed: int = 0,
+    mix: str = "pairs",
+    rates: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Row numbers (batches * batch_size,) int64: each pair's rows are shuffled anew in every pass over them."""
+    """Row numbers (batches * batch_size,) int64: each pair's rows are shuffled anew in every pass over them.
+
+    With `rates` (N,), above 0 and at most 1, a row takes part in that share of the passes over its pair, evenly spaced
+    from a random start. A pair's shares are relative to its largest one.
+    """
     labels = np.asarray(row_pairs, dtype=object)
     counts = quotas(list(row_pairs), batch_size, mix)
     order = np.empty((batches, batch_size), dtype=np.int64)
@@ -72,7 +81,14 @@ def balanced_order(
         rows = np.flatnonzero(labels == pair)
         rng = np.random.default_rng([seed, number])
         needed = quota * batches
-        passes = [rng.permutation(rows) for _ in range(-(-needed // len(rows)))]
+        rate = np.ones(len(rows)) if rates is None else rates[rows] / rates[rows].max()
+        # A stream of its own: where no row is rare, the order is what it was without rates.
+        start = np.random.default_rng([seed, number, 1]).random(len(rows))
+        passes, drawn, many = [], 0, 0
+        while drawn < needed:
+            taken = rows[np.floor(start + (many + 1) * rate) > np.floor(start + many * rate)]
+            passes.append(rng.permutation(taken))
+            drawn, many = drawn + len(taken), many + 1
         order[:, at : at + quota] = np.concatenate(passes)[:needed].reshape(batches, quota)
         at += quota
     # Neighbours in a batch share a micro-batch: mix the pairs inside it too.

@@ -83,6 +83,38 @@ def test_a_longer_schedule_begins_like_a_shorter_one(sizes, extra, batches, seed
     assert np.array_equal(long[: len(short)], short)
 
 
+@settings(max_examples=40, deadline=None)
+@given(**case)
+def test_where_no_row_is_rare_the_order_is_what_it_is_without_rates(sizes, extra, batches, seed):
+    rows = rows_of(sizes)
+    same = balanced_order(rows, len(sizes) + extra, batches, seed, rates=np.full(len(rows), 0.5))
+    assert np.array_equal(same, balanced_order(rows, len(sizes) + extra, batches, seed))
+
+
+def test_a_rare_row_is_drawn_in_its_share_of_the_passes():
+    rows = rows_of([8, 8])
+    rates = np.ones(len(rows))
+    rare = [row for row, pair in enumerate(rows) if pair == PAIRS[0]][:4]
+    rates[rare] = 0.25
+    # 5 draws of the first pair in a pass: four rows always, four in a quarter of the passes.
+    used = Counter(balanced_order(rows, 2, 400, rates=rates).tolist())
+    assert all(18 <= used[row] <= 22 for row in rare)
+    assert all(76 <= used[row] <= 84 for row, pair in enumerate(rows) if pair == PAIRS[0] and row not in rare)
+    assert {used[row] for row, pair in enumerate(rows) if pair == PAIRS[1]} == {50}
+    # And never twice before four passes are over.
+    firsts = balanced_order(rows, 2, 40, rates=rates).tolist()
+    assert max(Counter(firsts)[row] for row in rare) <= 3
+
+
+@settings(max_examples=30, deadline=None)
+@given(**case)
+def test_a_longer_schedule_with_rates_begins_like_a_shorter_one(sizes, extra, batches, seed):
+    rows = rows_of(sizes)
+    rates = np.random.default_rng(seed).choice([0.1, 1.0], len(rows))
+    short, long = (balanced_order(rows, len(sizes) + extra, n, seed, rates=rates) for n in (batches, batches + 3))
+    assert np.array_equal(long[: len(short)], short)
+
+
 def test_the_seed_decides_the_order():
     rows = rows_of([9, 9, 9])
     first, again, other = (balanced_order(rows, 6, 4, seed) for seed in (1, 1, 2))
