@@ -36,7 +36,7 @@ main() {
   CALIBRATION_SAMPLES=${CALIBRATION_SAMPLES:-4}
   EVAL_SAMPLES=${EVAL_SAMPLES:-2}       # answers per held-out row
   NORMALIZER=${NORMALIZER:-logistic}    # of raw signals: logistic, none, zscore, percentile_rank, minmax, adaptive
-  ADVANTAGE=${ADVANTAGE:-grpo}          # grpo, dr_grpo, per_task, drpo
+  ADVANTAGE=${ADVANTAGE:-grpo}          # grpo, dr_grpo, per_task, drpo, gdpo, ema_grpo, mt_grpo, g2rpo
   # Whose configuration trains: the CPU run's, or gpu for the GPU recipes' own, less what a machine without a GPU cannot
   # do (recipes/medgrpo/config/engine): two training processes and two vLLM servers in bfloat16, the paper's four tasks.
   RECIPE=${RECIPE:-cpu}

@@ -23,7 +23,7 @@ TASKS=${TASKS:-tal stg vs rc}         # [paper] trained on and rewarded; "all" f
 
 # Of raw signals: logistic [paper], none, zscore, percentile_rank, minmax, adaptive.
 NORMALIZER=${NORMALIZER:-logistic}
-ADVANTAGE=${ADVANTAGE:-grpo}          # grpo [paper], dr_grpo, per_task, drpo
+ADVANTAGE=${ADVANTAGE:-grpo}          # grpo [paper], dr_grpo, per_task, drpo, gdpo, ema_grpo, mt_grpo, g2rpo
 
 # openai: any compatible endpoint; router: a model on GPUs of its own, see below; offline: lexical, without a network;
 # none: similarity alone. All settings: examples/lib/judge.sh

@@ -49,6 +49,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "Studies": {
         "ablation": "recipes.medgrpo.studies.ablation.command",
         "normalizers": "recipes.medgrpo.studies.normalizers.command",
+        "collapse": "recipes.medgrpo.studies.collapse.command",
         "judge_study": "recipes.medgrpo.studies.judge.command",
     },
     "Servers and stores": {

@@ -112,7 +112,7 @@ def test_a_wrong_input_is_one_line_and_exit_status_2(name, missing, tmp_path, ca
 
 def test_every_command_that_reads_files_is_given_a_wrong_one():
     # The others need no file that is there, or list everything that is wrong: see their own tests.
-    assert set(modules()) - set(WRONG) == {"judge_check", "preflight", "run_plan", "step_lines"}
+    assert set(modules()) - set(WRONG) == {"collapse", "judge_check", "preflight", "run_plan", "step_lines"}
 
 
 @pytest.mark.parametrize("name", modules())

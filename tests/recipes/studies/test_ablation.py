@@ -58,10 +58,10 @@ def test_a_normaliser_rival_is_row_a_with_another_normaliser(name):
 
 
 def test_an_advantage_rival_that_normalises_by_itself_gets_rewards_as_they_are():
-    assert {name: (ROWS[name].normalizer, ROWS[name].advantage) for name in ("dr_grpo", "per_task", "drpo")} == {
+    own = ("per_task", "drpo", "gdpo", "ema_grpo", "mt_grpo", "g2rpo")
+    assert {name: (ROWS[name].normalizer, ROWS[name].advantage) for name in ("dr_grpo", *own)} == {
         "dr_grpo": ("logistic", "dr_grpo"),
-        "per_task": ("none", "per_task"),
-        "drpo": ("none", "drpo"),
+        **{name: ("none", name) for name in own},
     }
     assert (ROWS["B_dr_grpo"].normalizer, ROWS["B_dr_grpo"].advantage) == ("none", "dr_grpo")
 
