@@ -71,6 +71,7 @@ def _started(view: RunView) -> str | None:
     return iso(min(times)) if times else None
 
 
-def _versions(view: RunView) -> dict[str, str | None]:
+def _versions(view: RunView) -> dict[str, str]:
     file = view.steps.root / VERSIONS
-    return read_json(file) if file.exists() else {}
+    found = read_json(file) if file.exists() else {}
+    return {name: version for name, version in found.items() if version is not None}
