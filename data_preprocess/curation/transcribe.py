@@ -6,7 +6,7 @@
 
 FOLDER holds a Whisper model in CTranslate2's form; nothing is downloaded. Each video or sound file becomes
 `DIR/NAME.json`, in WhisperX's form with times of words, and `DIR/NAME.clips.csv` with the stretches of 15 to 30 seconds
-that a lecture can be cut into, at pauses. A file that is there is not made again. The extra `curation` has the package.
+that a lecture can be cut into, at pauses. A file that is there is not made again. The extra `speech` has the package.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def faster_whisper(model: Path, language: str | None, threads: int) -> Transcrib
     try:
         from faster_whisper import WhisperModel
     except ImportError as error:
-        raise TranscriberError(f"faster-whisper cannot be imported ({error}): install the extra 'curation'") from None
+        raise TranscriberError(f"faster-whisper cannot be imported ({error}): install the extra 'speech'") from None
     try:
         how = {"device": "cpu", "compute_type": "int8", "cpu_threads": threads, "local_files_only": True}
         recogniser = WhisperModel(str(model), **how)

@@ -10,7 +10,7 @@ NAME=VALUE arguments are the settings of a paid call: prompt_price and completio
 budget_usd, requests_per_min, tokens_per_min, max_in_flight, max_tokens, temperature, prompts (a folder of other
 prompts), and more. The key is in OPENAI_API_KEY or in the variable that key_variable names.
 
-`OUT/annotations.json` is what `medvidbench.py` reads: dense captions, summaries and captions of regions, both
+`OUT/captions.json` is what `medvidbench.py` reads: dense captions, summaries and captions of regions, both
 captioners' (`_a` and `_b`). `OUT/curation.json` says what it was made of: prompts, models, counts by reason, dollars.
 The tables beside it keep every step: started again, the command asks for what is missing alone, and with another
 --set similarity=... it asks for nothing.
@@ -39,14 +39,14 @@ from data_preprocess.curation.captions.pipeline import Asked, Describing, Folder
 from data_preprocess.curation.captions.rows import caption_row
 from data_preprocess.curation.captions.stand_in import found_out
 from data_preprocess.curation.captions.validation import RULES, KeepSettings
-from data_preprocess.curation.produce import ANNOTATIONS, FORMAT, MANIFEST
+from data_preprocess.curation.produce import FORMAT, MANIFEST
 from data_preprocess.curation.rows.wordings import wordings
 from data_preprocess.frames import FrameRoot
 from data_preprocess.provenance import sha256
 from data_preprocess.wording import Parser, status_of
 from reward_score.similarity import load_similarity
 
-STORE = "calls"
+ROWS, STORE = "captions.json", "calls"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -96,19 +96,19 @@ def _run(made: Parser, options: Namespace, given: Sequence[dict[str, Any]]) -> i
                     counts[f"{pair} kept"] += 1
                     yield orjson.dumps(caption_row(one.context, one.description, one.side, words))
 
-        write_json_list(options.output / ANNOTATIONS, rows())
+        write_json_list(options.output / ROWS, rows())
         manifest = _manifest(both, came, counts, reasons, asdict(keep) | {"seed": options.seed}, told.hexdigest())
         manifest |= {
             "encoder": options.encoder or "all-MiniLM-L6-v2",
             "open": came.open,
-            "sha256": sha256(options.output / ANNOTATIONS),
+            "sha256": sha256(options.output / ROWS),
         }
         with written_whole(options.output / MANIFEST) as partial:
             partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         print("\n".join(_report(manifest)))
         if options.mistakes:
             print("\n".join(found_out(folder.descriptions, folder.decisions, options.mistakes)))
-        print(f"{manifest['rows']:,} rows written to {options.output / ANNOTATIONS}")
+        print(f"{manifest['rows']:,} rows written to {options.output / ROWS}")
         return 0
     finally:
         folder.close()

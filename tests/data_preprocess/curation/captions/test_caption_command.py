@@ -63,7 +63,7 @@ def caption(sources: Path, output: Path, options: list[dict], *more: str, names=
 
 
 def rows_of(output: Path) -> list[dict]:
-    return json.loads((output / "annotations.json").read_text())
+    return json.loads((output / "captions.json").read_text())
 
 
 def test_rows_of_all_pairs_pass_the_preprocessor_and_earn_full_marks(tmp_path, sources, capsys):
@@ -81,11 +81,11 @@ def test_rows_of_all_pairs_pass_the_preprocessor_and_earn_full_marks(tmp_path, s
     assert said["rows"] == len(rows) and said["rejected"] == {} and said["open"] == 0
     assert said["captioners"]["b"]["prompts"]["dvc"][0] == "dvc-v1"
 
-    files = ["--annotations", str(tmp_path / "out" / "annotations.json"), "--frames-root", str(sources / "frames")]
+    files = ["--annotations", str(tmp_path / "out" / "captions.json"), "--frames-root", str(sources / "frames")]
     assert medvidbench.main([*files, "--output", str(tmp_path / "data"), "--workers", "1"]) == 0
     audit = json.loads((tmp_path / "data" / "audit.json").read_text())
     assert audit["rows"]["rejected"] == 0 and audit["rows"]["read"] == len(rows)
-    assert audit["curation"] == {"annotations.json": said}
+    assert audit["curation"] == {"captions.json": said}
 
 
 @pytest.mark.parametrize("source", SOURCES)
@@ -93,7 +93,7 @@ def test_a_rows_own_answer_is_strictly_right(tmp_path, sources, source):
     with stand_ins() as options:
         assert caption(sources, tmp_path, options, names=(source,)) == 0
     for index, row in enumerate(rows_of(tmp_path)):
-        sample = parse_record(row, "annotations.json", index)
+        sample = parse_record(row, "captions.json", index)
         truth = json.dumps(sample.ground)
         scored = asyncio.run(compute_score(f"medvidbench/{source}/{sample.task}", sample.answer, truth))
         assert scored["acc"] == pytest.approx(1.0, abs=1e-6), sample.answer
@@ -159,7 +159,7 @@ def test_what_is_wrong_is_one_line(tmp_path, sources, capsys):
     assert "expected another model's name or sampling than the first's" in told
     assert "--captioner-b speed: expected NAME=VALUE with one of backoff_s, base_url, " in told
     assert "4 of 4 contexts are open (CallUnavailable 4)" in told
-    assert not (tmp_path / "out" / "annotations.json").exists()
+    assert not (tmp_path / "out" / "captions.json").exists()
     with pytest.raises(SystemExit):
         main(
             ["caption", "NurViD", "--root", "x", "--frames-root", "x", "--output", "x", "--captioner-a", "api_key=s"]
