@@ -103,20 +103,19 @@ def test_large_groups_tend_to_the_whole_population(world):
 
 def test_the_slope_is_that_of_verls_clipped_loss(plugged):
     import torch
-    from omegaconf import OmegaConf
     from verl.trainer.ppo.core_algos import compute_policy_loss_vanilla
     from verl.workers.config import ActorConfig
 
     rng = np.random.default_rng(1)
     ratio, advantage = np.exp(rng.normal(0, 0.8, 64)), rng.normal(0, 1, 64)
     new = torch.tensor(np.log(ratio))[:, None].requires_grad_()
-    config = OmegaConf.structured(
-        ActorConfig(
-            strategy="fsdp", rollout_n=8, use_dynamic_bsz=True, clip_ratio_low=CLIP_LOW, clip_ratio_high=CLIP_HIGH
-        )
-    )
+    clip = {"clip_ratio_low": CLIP_LOW, "clip_ratio_high": CLIP_HIGH}
     loss, _ = compute_policy_loss_vanilla(
-        torch.zeros(64, 1), new, torch.tensor(advantage)[:, None], torch.ones(64, 1), config=OmegaConf.to_object(config)
+        torch.zeros(64, 1),
+        new,
+        torch.tensor(advantage)[:, None],
+        torch.ones(64, 1),
+        config=ActorConfig(strategy="fsdp2", rollout_n=8, use_dynamic_bsz=True, **clip),
     )
     loss.backward()
     assert clipped_slope(ratio, advantage) / 64 == pytest.approx(-new.grad[:, 0].numpy(), abs=1e-9)
