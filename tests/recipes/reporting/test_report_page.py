@@ -229,7 +229,7 @@ def test_dragging_over_a_chart_enlarges_all_of_them_and_is_in_the_address(window
     mouse.down()
     mouse.move(box["x"] + box["width"] * 0.8, middle, steps=5)
     mouse.up()
-    view.page.wait_for_function("location.hash.includes('from=3') && location.hash.includes('to=5')")
+    view.page.wait_for_function("() => location.hash.includes('from=3') && location.hash.includes('to=5')")
     view.page.wait_for_selector("a.button:has-text('Steps 3–5')")
     assert view.complaints == []
 
@@ -303,6 +303,13 @@ def test_nothing_is_wider_than_the_window(window, report, width):
         view.turn(place)
         view.page.wait_for_timeout(100)
         assert view.page.evaluate("document.documentElement.scrollWidth") <= width, place
+    for pair in made_report.PAIRS:
+        view.turn(f"#rollouts?pair={pair}")
+        view.page.wait_for_function(
+            "task => document.querySelector('.detail h2').textContent.endsWith(task)", arg=pair.partition("/")[2]
+        )
+        card = view.page.locator("article.answer").first
+        assert card.evaluate("card => card.scrollWidth - card.clientWidth") == 0, pair
 
 
 @pytest.fixture(scope="module")

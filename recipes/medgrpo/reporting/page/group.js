@@ -29,8 +29,8 @@
   function scores(said, gold) {
     const names = [...new Set([...Object.keys(gold?.scores ?? {}), ...Object.keys(said?.scores ?? {})])];
     const mine = (name) => said?.scores?.[name];
-    const true_ = (name) => gold?.scores?.[name];
-    const rows = names.map((name) => [name.replaceAll("_", " "), String(mine(name) ?? "–"), String(true_(name) ?? "–"), mine(name) === true_(name) ? "=" : mine(name) == null || true_(name) == null ? "" : signed(mine(name) - true_(name), 0)]);
+    const goldOf = (name) => gold?.scores?.[name];
+    const rows = names.map((name) => [name.replaceAll("_", " "), String(mine(name) ?? "–"), String(goldOf(name) ?? "–"), mine(name) === goldOf(name) ? "=" : mine(name) == null || goldOf(name) == null ? "" : signed(mine(name) - goldOf(name), 0)]);
     return medgrpo.table("Scores, answered and gold", ["", "said", "gold", ""], rows, "compact");
   }
 
@@ -45,11 +45,12 @@
     return parts;
   };
 
-  const pips = (mark) => el("span.pips", { role: "img", "aria-label": `${mark} of 5` }, [1, 2, 3, 4, 5].map((one) => el("span", { class: one <= mark ? "on" : "off" })));
+  const markText = (mark) => (Number.isInteger(mark) ? String(mark) : number(mark, 1));
+  const pips = (mark) => el("span.pips", { role: "img", "aria-label": `${markText(mark)} of 5` }, [1, 2, 3, 4, 5].map((one) => el("span", { class: one <= Math.round(mark) ? "on" : "off" })));
 
   function judged(judge) {
     if (!judge) return null;
-    const marks = Object.entries(judge.marks ?? {}).map(([name, mark]) => el("li", {}, el("span", {}, name.replaceAll("_", " ")), pips(mark), el("span.mark", {}, String(mark))));
+    const marks = Object.entries(judge.marks ?? {}).map(([name, mark]) => el("li", {}, el("span", {}, name.replaceAll("_", " ")), pips(mark), el("span.mark", {}, markText(mark))));
     return el("section.judge", { "aria-label": "judge" }, el("h4", {}, "Judge"), el("ul", {}, marks), judge.reason && medgrpo.longText(judge.reason, "reason"));
   }
 
