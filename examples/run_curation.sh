@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+#
+# From source datasets to parquet, on this machine: synthetic trees of the eight sources, rows of the tasks that
+# annotations decide, rows of the tasks that two captioners describe, and the preprocessor's parquet of both.
+#
+#   bash examples/run_curation.sh
+#
+# The captioners are stand-ins: servers without a model, which word the annotations and make mistakes at a known rate.
+# What the validation finds of these is printed. Their captions are for this demonstration alone. A second call goes on
+# where the first one stopped.
+set -euo pipefail
+
+main() {
+  ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+  NAME=run_curation
+  # shellcheck source=examples/lib/commands.sh
+  source "$ROOT/examples/lib/commands.sh"
+  find_recipe                           # of the model family MODEL, qwen2_5_vl by default
+  SEED=${SEED:-0}                       # of the trees, the clips and the mistakes
+  OUTPUT_DIR=${OUTPUT_DIR:-$ROOT/outputs/curation_seed$SEED}
+  VIDEOS=${VIDEOS:-4}                   # of each source
+  SECONDS_EACH=${SECONDS_EACH:-120}     # of a video
+  MISTAKES=${MISTAKES:-0.2}             # share of the stand-ins' descriptions with a mistake
+  whole_numbers VIDEOS SECONDS_EACH
+  numbers MISTAKES
+  [[ $SEED =~ ^[0-9]+$ ]] || PROBLEMS+=("SEED is '$SEED', expected a whole number")
+  stop_if_wrong
+  use_environment cpu report curation
+  mkdir -p "$OUTPUT_DIR"
+  cd "$OUTPUT_DIR"
+  # Loopback servers of our own: no proxy, and any word is their key.
+  export NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost STAND_IN_KEY=none
+  curate() { python "$ROOT/data_preprocess/curate.py" "$@"; }
+  stage() { printf '\n== %s\n' "$*"; }
+
+  stage "1/4 synthetic trees of the sources (seed $SEED)"
+  [[ -d sources/truth ]] ||
+    curate synthetic --output sources --videos "$VIDEOS" --seconds "$SECONDS_EACH" --seed "$SEED" --errata
+
+  stage "2/4 rows that annotations decide, and the frames of all clips"
+  [[ -f curated/curation.json ]] || curate all --root sources --output curated --frames --seed "$SEED"
+
+  stage "3/4 rows that two stand-ins describe; $MISTAKES of their descriptions have a mistake"
+  describe
+
+  stage "4/4 annotations to parquet"
+  local cell
+  cell=$(python -c "from reward_score.conventions import CONVENTIONS; print(CONVENTIONS['$MODEL'].cell ** 2)")
+  python "$ROOT/data_preprocess/medvidbench.py" --annotations curated/annotations.json captions/captions.json \
+    --frames-root curated/frames --output data --model-family "$MODEL" \
+    --min-pixels $((4 * cell)) --max-pixels $((8 * cell)) --system-prompt none --val-fraction 0.2 --seed "$SEED" |
+    tail -n 1
+}
+
+# Two stand-ins, which end with this shell: their standard input is a pipe that it holds open.
+describe() {
+  local side held
+  rm -f held a.url b.url
+  mkfifo held
+  for side in a b; do
+    curate standin --name "stand-in-$side" --mistakes "$MISTAKES" --seed "$SEED" --log "mistakes_$side.jsonl" \
+      <held >"$side.url" &
+  done
+  exec {held}>held
+  for side in a b; do
+    for _ in {1..600}; do [[ -s $side.url ]] && break || sleep 0.1; done
+    [[ -s $side.url ]] || { echo "run_curation: a stand-in did not start" >&2; exit 2; }
+  done
+  captioner() { echo "base_url=$(<"$1.url") model=stand-in-$1 key_variable=STAND_IN_KEY prompt_price=0 completion_price=0"; }
+  # shellcheck disable=SC2046
+  curate caption all --root sources --frames-root curated/frames --output captions --seed "$SEED" \
+    --captioner-a $(captioner a) --captioner-b $(captioner b) --mistakes mistakes_a.jsonl mistakes_b.jsonl
+  exec {held}>&-
+  wait
+  rm -f held
+}
+
+main "$@"
