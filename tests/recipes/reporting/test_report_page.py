@@ -274,6 +274,7 @@ def test_hostile_data_is_shown_as_text(window, hostile, kind):
     assert view.complaints == []
 
 
+@pytest.mark.slow
 def test_hostile_answers_are_whole_and_harmless(window, hostile):
     view = window()
     view.open(hostile["folder"], "#rollouts?at=1.1&cards=made")
@@ -319,6 +320,7 @@ def axe() -> str:
     return (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
 def test_contrast_and_labels_pass_axe(window, report, axe, scheme, width):
     view = window(width, 900, scheme)
