@@ -26,15 +26,17 @@ from captioned import captioners, clip_of, paint  # noqa: E402
 
 from data_preprocess.curation.captions.context import PAIRS, Context, ShowSettings, contexts  # noqa: E402
 from data_preprocess.curation.captions.pipeline import Describing, Folder  # noqa: E402
+from data_preprocess.curation.transcripts import Segment  # noqa: E402
 from data_preprocess.frames import FrameRoot  # noqa: E402
 
 SHOW = ShowSettings(frames=8, longest_side=384)
 
 
 def many(count: int) -> list[Context]:
-    """So many contexts: those of all sources, again and again as other questions."""
+    """So many contexts: those of all sources, again and again with other words said, so that none is asked twice."""
     base = [one for source in sorted(set(PAIRS["dvc"] + PAIRS["rc"])) for one in contexts(clip_of(source), SHOW)]
-    return [replace(one, longest=one.longest + turn) for turn in range(-(-count // len(base))) for one in base][:count]
+    said = [(Segment(0.0, 1.0, f"This is part {turn}."),) for turn in range(-(-count // len(base)))]
+    return [replace(one, speech=words) for words in said for one in base][:count]
 
 
 def stand_in(name: str, latency_s: float) -> tuple[subprocess.Popen, str]:
