@@ -24,6 +24,11 @@ def chromium() -> str | None:
     return os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
 
 
+# What was clicked or typed comes in as an event before this timer, and is drawn in the frames after it.
+SETTLED = """() => new Promise(done => setTimeout(
+    () => requestAnimationFrame(() => requestAnimationFrame(done)), 100))"""
+
+
 class Window:
     """A page in the browser that keeps what its console said and what it asked for."""
 
@@ -49,6 +54,8 @@ class Window:
         self.page.wait_for_selector(f"main .tab.{tab} h2")
 
     def text(self, selector: str) -> str:
+        """What an element says once the page has answered what was done before."""
+        self.page.evaluate(SETTLED)
         return self.page.locator(selector).first.inner_text()
 
     def place(self) -> str:

@@ -91,8 +91,10 @@ def test_new_steps_appear_and_only_they_are_asked_for(window, run):
     view = window()
     view.open(run.address, "#rollouts?at=2.1")
     assert view.text(".count") == "64 of 64 answers in 8 groups"
-    view.page.locator("article.answer h3 a").nth(1).click()
-    marked = view.page.locator("article.answer.marked").get_attribute("id")
+    second = view.page.locator("article.answer").nth(1)
+    marked = second.get_attribute("id")
+    second.locator("h3 a").click()
+    view.page.wait_for_selector(f"#{marked}.marked")
     run.grow(5)
     view.page.wait_for_function("() => document.querySelector('.count').textContent.startsWith('160 of 160')")
     assert view.text("#live") == "live · step 5"
