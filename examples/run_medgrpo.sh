@@ -232,7 +232,7 @@ main() {
   MEDGRPO_MODEL=$SFT
   if [[ -f $GRPO/data.pt && -f $GRPO/actor/huggingface/config.json ]]; then
     echo "already done"
-  elif rm -rf eval/medgrpo eval/leaderboard pictures/training && [[ $RECIPE == gpu ]]; then  # of fewer steps, if there
+  elif rm -rf eval/medgrpo && [[ $RECIPE == gpu ]]; then  # answers after fewer steps, if there; reports are written anew
     mkdir -p recipe/grpo/attempts
     [[ -L attempts ]] || { rmdir attempts && ln -s recipe/grpo/attempts attempts; }
     recipe grpo "$GPU_RECIPE" MODEL_PATH="$SFT" STATISTICS="$RUN/statistics.json" STEPS="$STEPS" SAVE_FREQ="$SAVE_FREQ" \
