@@ -76,6 +76,9 @@ main() {
   for task in "${task_list[@]}"; do
     [[ " $known " == *" $task "* ]] || PROBLEMS+=("TASKS: '$task', expected all or some of $known")
   done
+  for name in LORA_RANK ROLLOUT_TP; do
+    [[ $RECIPE == gpu || -z ${!name:-} ]] || PROBLEMS+=("$name is '${!name}', expected RECIPE=gpu beside it")
+  done
   check_judge scoring
   check_logger
   stop_if_wrong

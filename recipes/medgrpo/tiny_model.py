@@ -104,8 +104,20 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Qwen2TokenizerFast
     return fast
 
 
-def build(family: str, tokenizer: Qwen2TokenizerFast, *, hidden: int = 128, layers: int = 2, spread: float = 0.06):
-    """A freshly drawn model and its processor. `spread` is the standard deviation of the initial weights."""
+def build(
+    family: str,
+    tokenizer: Qwen2TokenizerFast,
+    *,
+    hidden: int = 128,
+    layers: int = 2,
+    spread: float = 0.06,
+    tied: bool = False,
+):
+    """A freshly drawn model and its processor.
+
+    `spread` is the standard deviation of the initial weights. `tied`: the output layer is the embedding, as in
+    published models of up to 4B.
+    """
     import recipes.medgrpo.rollout.cpu.torchvision_ops  # noqa: F401  isort: skip
 
     kind = family_of(family)
@@ -123,6 +135,7 @@ def build(family: str, tokenizer: Qwen2TokenizerFast, *, hidden: int = 128, laye
         "bos_token_id": None,
         "eos_token_id": ids("<|im_end|>"),
         "pad_token_id": ids("<|endoftext|>"),
+        "tie_word_embeddings": tied,
     }
     vision = {
         "depth": 2,
@@ -140,7 +153,7 @@ def build(family: str, tokenizer: Qwen2TokenizerFast, *, hidden: int = 128, laye
         "vision_start_token_id": ids("<|vision_start|>"),
         "vision_end_token_id": ids("<|vision_end|>"),
         "initializer_range": spread,
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": tied,
     }
     # Copies: a configuration changes the dictionaries that it is made of.
     text, vision = copy.deepcopy({**text, **kind.tiny_text}), copy.deepcopy({**vision, **kind.tiny_vision})
@@ -216,6 +229,7 @@ def main(argv: list[str] | None = None) -> None:
     add("--vocab-size", type=whole(300), default=1024, help="number of tokens")
     add("--hidden", type=whole(32), default=128, help="hidden size, a multiple of 32")
     add("--layers", type=whole(1), default=2, help="number of text layers")
+    add("--tie-embeddings", action="store_true", help="of --family: the output layer is the embedding")
     add("--seed", type=int, default=0, help="seed of the weights")
     args = parser.parse_args(argv)
     if (args.output / "config.json").exists():
@@ -233,7 +247,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.like:
         model, processor = build_like(args.like, tokenizer)
     else:
-        model, processor = build(args.family, tokenizer, hidden=args.hidden, layers=args.layers)
+        sizes = {"hidden": args.hidden, "layers": args.layers}
+        model, processor = build(args.family, tokenizer, **sizes, tied=args.tie_embeddings)
     write(model, processor, tokenizer, args.output)
     parameters = sum(weight.numel() for weight in model.parameters())
     print(f"{args.output}: {args.like or args.family}, {parameters / 1e6:.2f} M parameters, {len(tokenizer)} tokens")

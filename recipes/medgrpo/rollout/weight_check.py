@@ -8,7 +8,8 @@ another model's. Here the actor sums up the bits of every tensor that it sends, 
 what it holds after loading. A difference ends the run with the tensors' names. `MEDGRPO_CHECK_WEIGHTS=1` switches this
 on, 0 off; by default it is on where there is no GPU. It reads all weights once more on each side.
 
-Adapters that are sent alone are not compared, nor parts of a matrix that vLLM spreads over several devices.
+Where a server spreads its model over several devices, each compares its own share. Not compared are adapters that are
+sent alone, and with several devices the embedding and what the actor has in one matrix and vLLM in several parts.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from recipes.medgrpo.rollout.after_import import after_import
 logger = logging.getLogger(__name__)
 logger.setLevel(logging.INFO)
 
-Sent = dict[str, tuple[list[int], int]]
-"""Shape and checksum of every tensor, by the actor's names."""
+Sums = tuple[int, list[int], list[int]]
+"""Checksums of a tensor: of all of it, and of each device's share where its rows or its columns are spread."""
+Sent = dict[str, tuple[list[int], Sums]]
+"""Shape and checksums of every tensor, by the actor's names."""
 
 _CHUNK = 1 << 22
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -54,19 +57,39 @@ def checksum(tensor: torch.Tensor) -> int:
     return int(total)
 
 
-async def noted(weights: Any, dtype: torch.dtype, sent: Sent) -> AsyncIterator[tuple[str, torch.Tensor]]:
-    """The same weights; `sent` gets shape and checksum of each, in vLLM's type."""
+def sums(tensor: torch.Tensor, devices: int) -> Sums:
+    """A tensor's checksums; no shares of one device, nor of what cannot be divided."""
+    shares: list[list[int]] = [[], []]
+    for along in range(min(2, tensor.dim()) if devices > 1 else 0):
+        if tensor.shape[along] % devices == 0:
+            shares[along] = [checksum(share) for share in tensor.chunk(devices, along)]
+    return checksum(tensor), shares[0], shares[1]
+
+
+async def noted(
+    weights: Any, dtype: torch.dtype, sent: Sent, devices: int = 1
+) -> AsyncIterator[tuple[str, torch.Tensor]]:
+    """The same weights; `sent` gets shape and checksums of each, in vLLM's type."""
     from verl.workers.rollout.utils import ensure_async_iterator
 
     async for name, weight in ensure_async_iterator(weights):
-        sent[name] = (list(weight.shape), checksum(weight.to(dtype) if weight.is_floating_point() else weight))
+        sent[name] = (list(weight.shape), sums(weight.to(dtype) if weight.is_floating_point() else weight, devices))
         yield name, weight
 
 
-def compare(model: torch.nn.Module, sent: Mapping[str, tuple[list[int], int]], dtype: torch.dtype) -> int:
+def compare(
+    model: torch.nn.Module,
+    sent: Mapping[str, tuple[list[int], Sums]],
+    dtype: torch.dtype,
+    device: int = 0,
+    devices: int = 1,
+) -> int:
     """How many tensors of a vLLM model were compared with what was sent, all of them equal.
 
     vLLM keeps some tensors in float32 whatever its type: they are compared as rounded to `dtype`, as what was sent is.
+
+    Args:
+        device: which of the server's `devices` holds this part of the model.
 
     Raises:
         WeightError: some differ, or nothing was sent for them.
@@ -74,9 +97,10 @@ def compare(model: torch.nn.Module, sent: Mapping[str, tuple[list[int], int]], d
     held = dict(model.named_parameters(remove_duplicate=False))
     mapper: Any = getattr(model, "hf_to_vllm_mapper", None)
     # vLLM keeps the rows of some layers one below the other: queries, keys and values, for one.
+    mapping: Mapping[str, list[str]] = getattr(model, "packed_modules_mapping", {})
     packed = {
         part: (whole, place)
-        for whole, parts in getattr(model, "packed_modules_mapping", {}).items()
+        for whole, parts in mapping.items()
         for place, part in enumerate(parts)
         if part != whole
     }
@@ -98,15 +122,20 @@ def compare(model: torch.nn.Module, sent: Mapping[str, tuple[list[int], int]], d
     unsent = [name for name, parameter in held.items() if id(parameter) not in same]
     differ, compared = [], 0
     for ours, parts in pieces.items():
-        start = 0
-        for _, name in sorted(parts.items()):
-            shape, expected = sent[name]
+        names, tensor, start = [name for _, name in sorted(parts.items())], held[ours], 0
+        along = spread([sent[name][0] for name in names], list(tensor.shape), devices)
+        # A matrix that vLLM has in parts and the actor has whole is divided part by part.
+        whole = any(word in mapping and len(names) != len(set(mapping[word]) - {word}) for word in ours.split("."))
+        if along is None or (along >= 0 and whole):
+            continue
+        for name in names:
+            shape, (all_of_it, *shares) = sent[name]
+            count = shape[0] // (devices if along == 0 else 1) if shape else 0
             # The vocabulary is padded: rows of no token are vLLM's own.
-            rows = held[ours][start : start + shape[0]] if shape else held[ours]
-            start += shape[0] if shape else 0
-            if rows.numel() != torch.Size(shape).numel():
-                continue
+            rows = tensor[start : start + count] if shape else tensor
+            start += count
             compared += 1
+            expected = all_of_it if along < 0 else shares[along][device]
             if checksum(rows.to(dtype) if rows.is_floating_point() else rows) != expected:
                 differ.append(name)
     if unsent or differ:
@@ -114,6 +143,23 @@ def compare(model: torch.nn.Module, sent: Mapping[str, tuple[list[int], int]], d
         found += [f"{len(unsent)} of {len(held)} were not sent: {', '.join(unsent[:4])}"] if unsent else []
         raise WeightError(f"vLLM holds other weights than the actor: {'; '.join(found)}")
     return compared
+
+
+def spread(shapes: list[list[int]], held: list[int], devices: int) -> int | None:
+    """How a tensor holds what was sent, one below the other: -1 all of it, 0 a share of each one's rows, 1 of columns.
+
+    None: in another way, which nothing is known of.
+    """
+    if not held:
+        return -1
+    rows, rest = sum(shape[0] for shape in shapes), shapes[0][1:]
+    if rest == held[1:] and (rows == held[0] or (rows < held[0] and devices == 1)):
+        return -1
+    if rest == held[1:] and rows == held[0] * devices and all(shape[0] % devices == 0 for shape in shapes):
+        return 0
+    if len(held) > 1 and rows == held[0] and rest == [held[1] * devices, *held[2:]]:
+        return 1
+    return None
 
 
 def mend_sender(module: ModuleType) -> None:
@@ -126,15 +172,19 @@ def mend_sender(module: ModuleType) -> None:
         from verl.utils.torch_dtypes import PrecisionType
 
         sent: Sent = {}
-        await update(self, noted(weights, PrecisionType.to_dtype(self.config.dtype), sent), *args, **kwargs)
+        dtype, devices = PrecisionType.to_dtype(self.config.dtype), self.config.tensor_model_parallel_size
+        await update(self, noted(weights, dtype, sent, devices), *args, **kwargs)
         await self._execute_method("medgrpo_compare_weights", kwargs={"sent": sent})
 
     module.ServerAdapter.update_weights = update_weights
 
 
 def mend_worker(module: ModuleType) -> None:
-    def medgrpo_compare_weights(self, sent: Mapping[str, tuple[list[int], int]]) -> None:
-        compared = compare(self.model_runner.model, sent, self.model_runner.model_config.dtype)
+    def medgrpo_compare_weights(self, sent: Mapping[str, tuple[list[int], Sums]]) -> None:
+        from vllm.distributed import get_tensor_model_parallel_rank, get_tensor_model_parallel_world_size
+
+        part = get_tensor_model_parallel_rank(), get_tensor_model_parallel_world_size()
+        compared = compare(self.model_runner.model, sent, self.model_runner.model_config.dtype, *part)
         logger.info("weights: %d tensors sent, %d compared, all equal", len(sent), compared)
 
     module.vLLMColocateWorkerExtension.medgrpo_compare_weights = medgrpo_compare_weights

@@ -46,10 +46,10 @@ def actor() -> dict[str, torch.Tensor]:
     return {name: torch.randn(shape) for name, shape in ACTOR.items()}
 
 
-def sent(actor: dict[str, torch.Tensor], dtype: torch.dtype = WHOLE) -> dict:
+def sent(actor: dict[str, torch.Tensor], dtype: torch.dtype = WHOLE, devices: int = 1) -> dict:
     async def send() -> dict:
         found: dict = {}
-        passed = [item async for item in noted(iter(actor.items()), dtype, found)]
+        passed = [item async for item in noted(iter(actor.items()), dtype, found, devices)]
         assert all(weight is actor[name] for name, weight in passed) and len(passed) == len(actor)
         return found
 
@@ -105,3 +105,52 @@ def test_a_checksum_sees_every_place_of_a_tensor_of_several_chunks(monkeypatch):
     monkeypatch.setattr(weight_check, "_CHUNK", 7)
     assert checksum(tensor) == whole != checksum(tensor.T)
     assert checksum(tensor.T.contiguous().T) == whole
+
+
+class Share(torch.nn.Module):
+    """What one of two devices holds: half of each one's rows, of the last layer's columns, and all of the norm."""
+
+    packed_modules_mapping = {"qkv_proj": ["q_proj", "k_proj", "v_proj"], "qkv": ["qkv"]}
+
+    def __init__(self, actor: dict[str, torch.Tensor], device: int):
+        super().__init__()
+
+        def rows(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.chunk(2)[device]
+
+        self.embed, self.layer, self.vision = torch.nn.Module(), torch.nn.Module(), torch.nn.Module()
+        for place in ("qkv_proj", "out_proj", "norm"):
+            setattr(self.layer, place, torch.nn.Module())
+        self.vision.qkv = torch.nn.Module()
+
+        def hold(module: torch.nn.Module, tensor: torch.Tensor) -> None:
+            module.weight = torch.nn.Parameter(tensor.clone())
+
+        hold(self.embed, rows(torch.cat([actor["embed.weight"], torch.zeros(6, 4)])))
+        hold(self.layer.qkv_proj, torch.cat([rows(actor[f"layer.{part}_proj.weight"]) for part in "qkv"]))
+        hold(self.layer.out_proj, actor["layer.out_proj.weight"].chunk(2, 1)[device])
+        hold(self.layer.norm, actor["layer.norm.weight"])
+        hold(self.vision.qkv, torch.cat([rows(part) for part in actor["vision.qkv.weight"].chunk(3)]))
+
+
+@pytest.fixture
+def spread_actor(actor) -> dict[str, torch.Tensor]:
+    return actor | {"layer.out_proj.weight": torch.randn(4, 4), "vision.qkv.weight": torch.randn(12, 4)}
+
+
+@pytest.mark.parametrize("device", [0, 1])
+def test_each_of_two_devices_compares_its_share(spread_actor, device):
+    """All but the embedding, and what the actor has in one matrix and vLLM in three."""
+    share = Share(spread_actor, device)
+    assert compare(share, sent(spread_actor, devices=2), WHOLE, device, 2) == len(spread_actor) - 2
+    with pytest.raises(WeightError, match="4 of 5 tensors differ"):
+        compare(share, sent(spread_actor, devices=2), WHOLE, 1 - device, 2)
+
+
+@pytest.mark.parametrize("name", ["layer.q_proj.weight", "layer.v_proj.weight", "layer.out_proj.weight"])
+def test_a_share_that_differs_is_named(spread_actor, name):
+    share = Share(spread_actor, 1)
+    spread_actor[name] = spread_actor[name].clone()
+    spread_actor[name][-1, -1] += 1
+    with pytest.raises(WeightError, match=rf"1 of 5 tensors differ: {name}$"):
+        compare(share, sent(spread_actor, devices=2), WHOLE, 1, 2)
