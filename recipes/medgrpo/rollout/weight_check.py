@@ -99,10 +99,7 @@ def compare(
     # vLLM keeps the rows of some layers one below the other: queries, keys and values, for one.
     mapping: Mapping[str, list[str]] = getattr(model, "packed_modules_mapping", {})
     packed = {
-        part: (whole, place)
-        for whole, parts in mapping.items()
-        for place, part in enumerate(parts)
-        if part != whole
+        part: (whole, place) for whole, parts in mapping.items() for place, part in enumerate(parts) if part != whole
     }
     pieces: dict[str, dict[int, str]] = {}
     for name in sent:
