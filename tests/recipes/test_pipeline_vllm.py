@@ -15,7 +15,7 @@ import psutil
 import pytest
 from small_pipeline import NO_VLLM, ROOT, check_whole, finish, records_of, start, vllm_python
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(vllm_python() is None, reason=NO_VLLM)]
+pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.skipif(vllm_python() is None, reason=NO_VLLM)]
 
 # Every Python runs this at its start: vLLM's worker then breaks while it loads the weights that come after step 2.
 BREAKING = """

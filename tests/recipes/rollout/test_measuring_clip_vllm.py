@@ -18,6 +18,7 @@ from recipe_shell import ROOT, run  # noqa: E402
 
 if find_spec("vllm") is None:
     pytest.skip("vllm is not installed", allow_module_level=True)
+pytestmark = pytest.mark.vllm
 
 # By family: its recipe, and the bounds of a picture's pixels in the published model's processor.
 FAMILIES = {

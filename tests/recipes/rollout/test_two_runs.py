@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from small_pipeline import NO_VLLM, ROOT, vllm_python
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(vllm_python() is None, reason=NO_VLLM)]
+pytestmark = [pytest.mark.slow, pytest.mark.vllm, pytest.mark.skipif(vllm_python() is None, reason=NO_VLLM)]
 SCRIPT = Path(__file__).with_name("two_runs.py")
 
 
