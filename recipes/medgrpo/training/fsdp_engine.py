@@ -1,8 +1,8 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""verl's FSDP engine with three things that verl 0.9.1 lacks: a linear schedule, a frozen vision tower, whole LoRA
-checkpoints.
+"""verl's FSDP engine with four things that verl 0.9.1 lacks: a linear schedule, a frozen vision tower, whole LoRA
+checkpoints, and a pass over rollouts in which their prompts are shared.
 
 A configuration asks for it by name, and verl imports this module when it reads that name:
 
@@ -12,9 +12,10 @@ A configuration asks for it by name, and verl imports this module when it reads 
     engine:                             # actor.fsdp_config in the RL stage
       _target_: recipes.medgrpo.training.fsdp_engine.EngineConfig
       freeze_vision: true               # verl's actor.freeze_vision_tower is read by none of its engines
+      share_prompts: true               # `shared_prompts`: each prompt once for all its rollouts, and no padding
 
 Importing registers the engine in verl's `EngineRegistry` for this machine's vendor, which verl prefers to the engine
-that it registers for the device alone. With neither setting and without LoRA it does what verl's own does.
+that it registers for the device alone. With none of these settings and without LoRA it does what verl's own does.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ from verl.workers.config import FSDPEngineConfig, FSDPOptimizerConfig
 from verl.workers.config import OptimizerConfig as AnyOptimizerConfig
 from verl.workers.engine import EngineRegistry, FSDPEngineWithLMHead
 
+from recipes.medgrpo.training.shared_prompts import ATTENTION, can_share, shared_inputs, shared_outputs
+
 LINEAR = "linear"
 VISION = ".visual."
 """In the names of the parameters that turn frames into vision tokens, in every model family."""
@@ -58,9 +61,15 @@ class OptimizerConfig(FSDPOptimizerConfig):
 
 @dataclass
 class EngineConfig(FSDPEngineConfig):
-    """verl's FSDP settings, with `freeze_vision`: whether the vision tower and its projection keep their weights."""
+    """verl's FSDP settings, with two of ours.
+
+    Attributes:
+        freeze_vision: whether the vision tower and its projection keep their weights.
+        share_prompts: whether rollouts of a prompt share its tokens, in models whose text layers all attend.
+    """
 
     freeze_vision: bool = False
+    share_prompts: bool = False
 
 
 def freeze_vision(module: torch.nn.Module) -> int:
@@ -94,7 +103,20 @@ class MedGRPOEngine(FSDPEngineWithLMHead):
             numbers = freeze_vision(module)
             if self.rank == 0:
                 print(f"freeze_vision: {numbers:,} parameters keep their values")
+        self._shares_prompts = getattr(self.engine_config, "share_prompts", False) and can_share(module.config)
+        if self._shares_prompts:
+            module.set_attn_implementation({"text_config": ATTENTION})
         return module
+
+    def prepare_model_inputs(self, micro_batch):
+        if not self._shares_prompts:
+            return super().prepare_model_inputs(micro_batch)
+        return shared_inputs(micro_batch)
+
+    def prepare_model_outputs(self, output, output_args, micro_batch, logits_processor_func):
+        if not self._shares_prompts:
+            return super().prepare_model_outputs(output, output_args, micro_batch, logits_processor_func)
+        return shared_outputs(output.logits[0], output_args, micro_batch)
 
     def _build_lr_scheduler(self, optimizer):
         config = self.optimizer_config
