@@ -18,11 +18,14 @@ from typing import Any
 
 import torch
 from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
 
 from recipes.medgrpo.data.families import family_of
 
 VIDEO_TOKEN_TYPE = 2
 IMAGE_TOKEN_TYPE = 1
+# Tokens for which a cache has room before it is copied into a larger one.
+ROOM = 32
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,35 @@ class Answer:
     token_ids: list[int]
     log_probs: list[float]
     truncated: bool
+
+
+class RoomyLayer(DynamicLayer):
+    """Keys and values of one layer with room for more: transformers' own layer copies all of them for each token."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rooms: dict[str, torch.Tensor] = {}
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any):
+        """Add the states (batch, heads, n, d) of n tokens; returns those of all tokens so far."""
+        if self.get_seq_length() == 0:
+            return super().update(key_states, value_states)
+        self.keys = self._extended("keys", self.keys, key_states)
+        self.values = self._extended("values", self.values, value_states)
+        return self.keys, self.values
+
+    def _extended(self, name: str, held: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+        room, start = self._rooms.get(name), held.shape[-2]
+        end = start + new.shape[-2]
+        # What is held is no longer the beginning of the room once rows were chosen.
+        if room is None or room.data_ptr() != held.data_ptr() or room.shape[-2] < end:
+            room = self._rooms[name] = held.new_empty(*held.shape[:2], end + ROOM, held.shape[-1])
+            room[:, :, :start] = held
+        room[:, :, start:end] = new
+        return room[:, :, :end]
 
 
 def prompt_ids(processor: Any, messages: list[dict], videos: Sequence[tuple[torch.Tensor, dict]]) -> list[int]:
@@ -160,6 +192,7 @@ class TransformersEngine:
         vision = self._vision(videos)
         positions = self.positions(ids, attention, vision.get("video_grid_thw"), [metadata for _, metadata in videos])
         cache = DynamicCache(config=self.model.config)
+        cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
         out = self.model(
             input_ids=ids.to(device),
             attention_mask=attention.to(device),

@@ -212,6 +212,27 @@ def test_finished_answers_cost_little(ending):
     assert sum(steps) <= sum(length - 1 for length in lengths) / 0.75
 
 
+def test_a_cache_with_room_holds_what_transformers_own_holds_and_copies_less(plugged):
+    from transformers.cache_utils import DynamicLayer
+
+    from recipes.medgrpo.rollout.transformers_engine import ROOM, RoomyLayer
+
+    draw, roomy, own, places = torch.Generator().manual_seed(0), RoomyLayer(), DynamicLayer(), []
+    for token, size in enumerate([5, *[1] * (2 * ROOM), 3]):
+        rows = 6 if token <= ROOM else 2
+        if token == ROOM + 1:
+            for layer in (roomy, own):
+                layer.reorder_cache(torch.tensor([4, 1]))
+        states = [torch.randn(rows, 2, size, 8, generator=draw) for _ in range(2)]
+        with torch.inference_mode():
+            for found, expected in zip(roomy.update(*states), own.update(*states), strict=True):
+                assert found.equal(expected)
+        assert roomy.get_seq_length() == own.get_seq_length()
+        places.append(roomy.keys.data_ptr())
+    # Into a room after the prompt, after rows were chosen, and where the room is full: not for each token.
+    assert sum(one != other for one, other in zip(places, places[1:], strict=False)) <= 4
+
+
 def test_prompts_are_those_of_verls_agent_loop(family):
     from verl.utils.tokenizer.continuous_token_wiring import create_continuous_token_builder
 
