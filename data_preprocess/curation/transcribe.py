@@ -1,31 +1,55 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""Transcribe what is said in videos with faster-whisper, and say where a lecture may be cut.
+"""Transcribe what is said in lectures with faster-whisper, and say which clips they can be cut into.
 
     python data_preprocess/curate.py transcribe VIDEO [VIDEO ...] --model FOLDER --output DIR [--language en]
 
-FOLDER holds a Whisper model in CTranslate2's form; nothing is downloaded. Each video or sound file becomes
-`DIR/NAME.json`, in WhisperX's form with times of words, and `DIR/NAME.clips.csv` with the stretches of 15 to 30 seconds
-that a lecture can be cut into, at pauses. A file that is there is not made again. The extra `speech` has the package.
+FOLDER holds a Whisper model in CTranslate2's form; nothing is downloaded. Each video or sound file NAME becomes
+`DIR/NAME.json`, in WhisperX's form with times of words; `DIR/NAME.shots.csv` with the times at which its picture
+changes to another shot; and `DIR/NAME.clips.csv` with the clips of 15 to 30 seconds that pauses and shots leave. A
+transcript and shots that are there are not made again, so that the same command goes on after an interruption; a
+`DIR/NAME.srt` or `.vtt` of another recogniser serves as well, and then no model is needed. Clips are cut anew each
+time. The extra `speech` has the packages.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import os
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from data_preprocess.atomic import written_whole
-from data_preprocess.curation.transcripts import Segment, Word, cut_lecture, to_json
+from data_preprocess.curation.settings import open_choice, settings_help, with_settings
+from data_preprocess.curation.shots import ShotError, shots_of
+from data_preprocess.curation.transcripts import (
+    Segment,
+    TranscriptError,
+    Word,
+    cut_lecture,
+    read_transcript,
+    to_json,
+    transcript_of,
+)
 from data_preprocess.wording import Parser, status_of
 
 Transcriber = Callable[[Path], list[Segment]]
 """From a media file to what is said in it."""
+
+
+@dataclass(frozen=True)
+class LectureSettings:
+    """How a lecture is cut."""
+
+    shortest_s: float = open_choice(15.0, "seconds of a lecture's shortest clip, as published", least=0.1)
+    longest_s: float = open_choice(30.0, "seconds of its longest clip, as published", least=0.1)
+    pause_s: float = open_choice(2.0, "seconds of silence that no clip goes over: not published")
 
 
 class TranscriberError(RuntimeError):
@@ -54,7 +78,9 @@ def faster_whisper(model: Path, language: str | None, threads: int) -> Transcrib
         try:
             found, _ = recogniser.transcribe(str(path), language=language, word_timestamps=True, vad_filter=True)
             return [_segment(one) for one in found]
-        except (OSError, ValueError, RuntimeError) as error:  # a file without sound, or no media file at all
+        except IndexError:  # what the package says of a video without sound
+            raise TranscriberError(f"{path}: expected sound, found none") from None
+        except (OSError, ValueError, RuntimeError) as error:  # no media file at all, or a language there is not
             raise TranscriberError(f"{path}: {' '.join(str(error).split()) or type(error).__name__}") from None
 
     return transcribe
@@ -65,43 +91,100 @@ def _segment(found: Any) -> Segment:
     return Segment(round(found.start, 3), round(found.end, 3), " ".join(found.text.split()), words)
 
 
-def transcribe_all(files: Sequence[Path], output: Path, transcriber: Callable[[], Transcriber]) -> tuple[int, int]:
-    """Transcribe what is not there yet: (how many were, how many there are); the transcriber is made at need."""
+def transcribe_all(
+    files: Sequence[Path], output: Path, transcriber: Callable[[], Transcriber], settings: LectureSettings
+) -> tuple[int, int]:
+    """Transcribe what is not there yet, and cut everything.
+
+    Args:
+        files: videos or sound files; their names without endings tell them apart.
+        output: a folder, made when it is missing.
+        transcriber: makes one; called at need, once.
+        settings: of the clips.
+
+    Returns:
+        How many files were transcribed now, and how many clips there are of all of them.
+
+    Raises:
+        TranscriberError, ShotError, TranscriptError: of the first file that cannot be read; the earlier ones are kept.
+    """
     output.mkdir(parents=True, exist_ok=True)
-    todo = [file for file in files if not (output / f"{file.stem}.json").exists()]
-    ready = transcriber() if todo else None
-    for file in tqdm(todo, unit=" files", disable=None, mininterval=1.0):
-        assert ready is not None
-        segments = ready(file)
-        clips = io.StringIO()
-        csv.writer(clips, lineterminator="\n").writerows([("start", "end"), *cut_lecture(segments)])
-        # The transcript comes last: it says that both are there.
-        for name, text in ((f"{file.stem}.clips.csv", clips.getvalue()), (f"{file.stem}.json", to_json(segments))):
-            with written_whole(output / name) as partial:
-                partial.write_text(text, encoding="utf-8")
-    return len(todo), len(files)
+    ready: Transcriber | None = None
+    new = clips = 0
+    for file in tqdm(files, unit=" files", disable=None, mininterval=1.0):
+        if transcript_of(output, file.stem) is None:
+            ready = ready or transcriber()
+            _write(output / f"{file.stem}.json", to_json(ready(file)))
+            new += 1
+        cut = cut_lecture(read_transcript(_there(output, file)), _shots(file, output), **asdict(settings))
+        _write(output / f"{file.stem}.clips.csv", _table(("start", "end"), cut))
+        clips += len(cut)
+    return new, clips
+
+
+def _there(output: Path, file: Path) -> Path:
+    found = transcript_of(output, file.stem)
+    assert found is not None
+    return found
+
+
+def _shots(file: Path, output: Path) -> list[float]:
+    """When new shots begin, looked for once."""
+    kept = output / f"{file.stem}.shots.csv"
+    if not kept.exists():
+        _write(kept, _table(("start",), ([shot] for shot in shots_of(file))))
+    try:
+        return [float(row["start"]) for row in csv.DictReader(kept.read_text(encoding="utf-8").splitlines())]
+    except (ValueError, KeyError, TypeError):
+        raise ShotError(f"{kept}: expected a column 'start' of seconds; remove it and it is made again") from None
+
+
+def _table(header: Iterable[str], rows: Iterable[Sequence[float]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
+
+
+def _write(place: Path, text: str) -> None:
+    with written_whole(place) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Command line entry; returns the exit status."""
-    parser = Parser("curate transcribe", __doc__)
+    parser = Parser("curate transcribe", f"{__doc__}\nSettings of --set:\n{settings_help(LectureSettings)}")
     parser.add_argument("media", nargs="+", type=Path, metavar="FILE", help="videos or sound files")
-    parser.add_argument("--model", type=Path, required=True, metavar="FOLDER", help="a Whisper model for CTranslate2")
+    parser.add_argument("--model", type=Path, metavar="FOLDER", help="a Whisper model for CTranslate2")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     parser.add_argument("--language", metavar="CODE", help="language that is spoken (default: recognised)")
-    parser.add_argument("--threads", type=int, default=4, metavar="N", help="threads of the recogniser (default 4)")
+    threads = min(4, os.cpu_count() or 1)
+    parser.add_argument("--threads", type=int, default=threads, metavar="N", help="of the recogniser (up to 4)")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting named below")
     options = parser.parse_args(arguments)
     names = [file.stem for file in options.media]
     if twice := next((name for name in names if names.count(name) > 1), None):
         parser.error(f"{twice}: two files of this name, whose transcripts would be one")
-    return status_of("curate", lambda: _run(options), (TranscriberError,))
+    if options.threads < 1:
+        parser.error("--threads: expected a number from 1")
+    try:
+        (settings,) = with_settings(options.set, LectureSettings)
+    except ValueError as error:
+        parser.error(str(error))
+    if settings.shortest_s > settings.longest_s:
+        parser.error(f"--set longest_s: expected a number from shortest_s, which is {settings.shortest_s:g}")
+    return status_of("curate", lambda: _run(options, settings), (TranscriberError, ShotError, TranscriptError))
 
 
-def _run(options: Namespace) -> int:
+def _run(options: Namespace, settings: LectureSettings) -> int:
     if missing := next((file for file in options.media if not file.is_file()), None):
         raise TranscriberError(f"{missing}: no such file")
-    new, there = transcribe_all(
-        options.media, options.output, lambda: faster_whisper(options.model, options.language, options.threads)
-    )
-    print(f"{there} transcripts in {options.output}, {new} of them new")
+
+    def transcriber() -> Transcriber:
+        if options.model is None:
+            raise TranscriberError("--model is missing: not every file has a transcript")
+        return faster_whisper(options.model, options.language, options.threads)
+
+    new, clips = transcribe_all(options.media, options.output, transcriber, settings)
+    there = len(options.media)
+    print(f"{there} transcripts in {options.output}, {new} of them new; {clips} clips can be cut at pauses and shots")
     return 0

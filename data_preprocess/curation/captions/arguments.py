@@ -20,7 +20,7 @@ from data_preprocess.curation.produce import Recipe, read_all
 from data_preprocess.curation.settings import settings_help, with_settings
 from data_preprocess.curation.sources.reading import SourceError
 from data_preprocess.curation.sources.settings import ReadSettings
-from data_preprocess.curation.transcripts import READERS, Segment, TranscriptError, read_transcript
+from data_preprocess.curation.transcripts import Segment, TranscriptError, read_transcript, transcript_of
 from data_preprocess.frames import FrameError
 from data_preprocess.splits import choose_subset
 from data_preprocess.wording import Parser
@@ -122,11 +122,8 @@ def _speech(folder: Path | None) -> Callable[[Video], Sequence[Segment]]:
     """Reads the transcript of a video, if one is there."""
 
     def read(video: Video) -> Sequence[Segment]:
-        for ending in READERS if folder is not None else ():
-            assert folder is not None
-            if (file := folder / video.source / f"{video.video_id}{ending}").is_file():
-                return read_transcript(file)
-        return ()
+        file = None if folder is None else transcript_of(folder / video.source, video.video_id)
+        return () if file is None else read_transcript(file)
 
     return read
 
