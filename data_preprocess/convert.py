@@ -214,6 +214,7 @@ class Converter:
             "duration": line.duration,
             "sample_interval": 1 / sample.fps,
             "frames": len(picks),
+            "region": _region(sample, picks, shown_at),
             "time_rule": clock.rule,
             "flags": flags,
             "other": _other_keys(sample.extra),
@@ -342,6 +343,20 @@ class Converter:
         return [
             store.request(files[pick], size, box if files[pick] == boxed else None, canvas, on_disk) for pick in picks
         ]
+
+
+def _region(sample: Sample, picks: Sequence[int], shown_at: Sequence[float]) -> dict[str, list[float]] | None:
+    """What a region caption is about: its box in pixels of the canvas, and the clip seconds of the frames that bear it.
+
+    Args:
+        picks: positions in the listed frames.
+        shown_at: clip seconds at which each pick is shown.
+    """
+    if sample.region is None:
+        return None
+    frame, box = sample.region
+    seconds = [at for pick, at in zip(picks, shown_at, strict=True) if sample.frames[pick] == frame]
+    return {"box": list(box), "seconds": seconds}
 
 
 def _boxes_key(sample: Sample) -> str:

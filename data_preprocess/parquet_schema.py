@@ -37,6 +37,7 @@ def schema(with_tokens: bool) -> pa.Schema:
         "sample_interval": real,
         "fps": real,
         "frames": number,
+        "region": pa.struct({"box": pa.list_(real), "seconds": pa.list_(real)}),
         "clip_start": text,
         "clip_end": text,
         "time_rule": text,

@@ -144,6 +144,16 @@ def test_a_region_box_is_on_its_frame_alone(place):
     assert green[0] == green[2] == 0 < green[1]
 
 
+def test_a_row_says_where_its_region_is_and_when_it_is_shown(place):
+    """Frames at 0, 2 and 8 s: two ticks fill the hole with the second frame, which bears the region."""
+    plain = record(0, "A", "region_caption_gpt", "A hook.", sampled_video_frames=[1, 2, 5])
+    region = {"start_frame": plain["video"][1], "start_frame_bbox": [480, 270, 1440, 810]}
+    assert place([{**plain, "is_RC": True, "RC_info": region}, record(1, "B")], "--val-fraction", "0") == 0
+    asked, other = table(place, "train")
+    assert asked["extra_info"]["region"] == {"box": [480.0, 270.0, 1440.0, 810.0], "seconds": [2.0, 4.0]}
+    assert other["extra_info"]["region"] is None
+
+
 def test_a_hole_is_filled_so_that_times_are_right(place):
     """Frames 1, 2 and then 5 of a 0.5 fps source: the list shown has five entries, the model's times are true."""
     row = record(0, "A", sampled_video_frames=[1, 2, 5])
