@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from recipes.medgrpo.data.rows import DataError, Rows, read_columns
-from recipes.medgrpo.reporting.said import reference
+from recipes.medgrpo.reporting.said import Said, reference
 from recipes.medgrpo.reporting.thumbnails import Thumbnails, chosen_frames, thumbnail_size
 
 SPLITS = ("train", "val", "test")
@@ -99,25 +99,35 @@ class RowBook:
         if row is None:
             return shown
         extra, canvas, truth = row["extra_info"], row["extra_info"]["canvas"], row["reward_model"]["ground_truth"]
-        gold = reference(data_source, truth)
+        gold, asked = reference(data_source, truth), _asked(extra)
         return shown | {
             "split": extra["split"],
             "question": extra["question"],
             "gold_text": extra["answer"],
             "gold": gold,
+            "asked": asked,
             "duration": extra["duration"],
             "width": canvas and canvas[0],
             "height": canvas and canvas[1],
             "fps": extra["fps"],
-            "frames": self._frames(row, gold) if pictured else [],
+            "frames": self._frames(row, [*gold.get("boxes", ()), *asked.get("boxes", ())]) if pictured else [],
         }
 
-    def _frames(self, row: Mapping[str, Any], gold: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def _frames(self, row: Mapping[str, Any], boxes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         clip = row["videos"][0] if row["videos"] else {"video": []}
         times = clip.get("frame_seconds") or [at / clip["sample_fps"] for at in range(len(clip["video"]))]
         width, height = thumbnail_size(tuple(row["extra_info"]["processed_size"]))
         frames = []
-        for at in chosen_frames(times, [box["time"] for box in gold.get("boxes", ())], FRAMES):
+        for at in chosen_frames(times, [box["time"] for box in boxes], FRAMES):
             thumb = self._thumbs.name(clip["video"][at])
             frames.append({"time": times[at], "thumb": thumb, "w": width, "h": height})
         return frames
+
+
+def _asked(extra: Mapping[str, Any]) -> Said:
+    """The region that a question is about, as boxes at the times of the frames that bear it; nothing without one.
+
+    Rows that were preprocessed before this field was there do not say it.
+    """
+    region = extra.get("region")
+    return {"boxes": [{"time": time, "box": region["box"]} for time in region["seconds"]]} if region else {}

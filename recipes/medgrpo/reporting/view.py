@@ -88,7 +88,9 @@ class RunView:
         records = self._records()
         self.curves.update(records, self.steps.steps)
         self._try("evaluation", self._evaluate)
-        now = (len(records), records[-1]["step"] if records else 0, self.status, self._compared_at, dict(self.problems))
+        newest = records[-1]["step"] if records else 0
+        problems = {**self.problems, **self.steps.problems}
+        now = (len(records), newest, self.status, self._compared_at, problems)
         before, self._seen = self._seen, now
         return bool(changed) or before != now
 

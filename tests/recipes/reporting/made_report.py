@@ -32,6 +32,8 @@ CANVAS = (320, 180)
 TIMES = tuple(float(time) for time in range(0, 16, 2))
 GOLD_BOX, ANSWER_BOX = [80, 45, 160, 90], [200, 90, 280, 150]
 """The same in every row of spatial grounding and in every answer to it."""
+ASKED_BOX, ASKED_TIME = [40, 60, 120, 150], 6.0
+"""The region that the region caption is asked about."""
 SCORED = (2, 1, 0.625)
 """A step and a group whose best answer has exactly this reward."""
 HOSTILE = (
@@ -85,10 +87,11 @@ def rows(thumbs: Path | None) -> list[dict]:
                 picture.save(thumbs / Path(thumb).name, quality=80)
             frames.append({"time": time, "thumb": thumb, "w": 160, "h": 90})
         text = json.dumps(gold, ensure_ascii=False)
+        asked = {"boxes": [{"time": ASKED_TIME, "box": ASKED_BOX}]} if task == "rc" else {}
         found.append(
             {"pair": pair, "file": "annotations.json", "index": index, "question": f"What of {task} happens here?"}
             | {"gold_text": text, "gold": gold, "duration": 16.0, "width": CANVAS[0], "height": CANVAS[1], "fps": 0.5}
-            | {"frames": frames}
+            | {"frames": frames, "asked": asked}
         )
     return found
 

@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 from pathlib import Path
 
 import made_report
 import pytest
-from PIL import Image
+from seen_pixels import ANSWER, ASKED, GOLD, edges, near, pixels
 
 TABS = ("overview", "training", "normalisation", "rollouts", "evaluation")
-GOLD, ANSWER = (255, 176, 0), (74, 163, 255)
 
 
 @pytest.fixture(scope="module")
@@ -110,20 +108,6 @@ def test_a_judges_marks_stand_beside_the_caption(window, report):
     assert "Right organ, vague verb." in judge.inner_text()
 
 
-def pixels(view, selector: str) -> Image.Image:
-    return Image.open(io.BytesIO(view.page.locator(selector).first.screenshot())).convert("RGB")
-
-
-def edges(picture: Image.Image, colour: tuple[int, int, int]) -> tuple[int, int, int, int]:
-    """Leftmost, topmost, rightmost, bottommost pixel of about a colour."""
-    wide, high = picture.size
-    seen = picture.load()
-    near = lambda pixel: all(abs(one - other) <= 24 for one, other in zip(pixel, colour, strict=True))
-    places = [(x, y) for x in range(wide) for y in range(high) if near(seen[x, y])]
-    columns, rows = zip(*places, strict=True)
-    return min(columns), min(rows), max(columns), max(rows)
-
-
 @pytest.mark.parametrize("canvas", [".stage canvas", "article.answer canvas"])
 def test_boxes_are_drawn_where_they_are(window, report, canvas):
     view = window()
@@ -134,6 +118,45 @@ def test_boxes_are_drawn_where_they_are(window, report, canvas):
     assert picture.height == pytest.approx(made_report.CANVAS[1] * scale, abs=1.5)
     for box, colour in ((made_report.GOLD_BOX, GOLD), (made_report.ANSWER_BOX, ANSWER)):
         assert edges(picture, colour) == pytest.approx([value * scale for value in box], abs=2.5)
+
+
+def test_the_region_that_is_asked_about_is_drawn_where_it_is_at_its_time(window, report):
+    view = window()
+    view.open(report, "#rollouts?pair=medvidbench/EgoSurgery/rc")
+    # The clip opens at the region's frame.
+    assert view.text(".readout") == "6 s · frame 4 of 8"
+    picture = pixels(view, ".stage canvas")
+    scale = picture.width / made_report.CANVAS[0]
+    assert edges(picture, ASKED) == pytest.approx([value * scale for value in made_report.ASKED_BOX], abs=2.5)
+    assert "the region that is asked about, drawn dotted" in view.text(".key")
+    assert view.page.locator(".timeline .point.asked").count() == 1
+    view.page.keyboard.press("f")
+    assert view.text(".readout") == "8 s · frame 5 of 8"
+    with pytest.raises(ValueError, match="unpack"):
+        edges(pixels(view, ".stage canvas"), ASKED)
+    view.turn("#rollouts?pair=medvidbench/CholecTrack20/stg")
+    view.page.wait_for_function("() => document.querySelector('.detail h2').textContent.endsWith('stg')")
+    assert "asked" not in view.text(".key")
+
+
+def test_boxes_are_told_apart_without_colours(window, report):
+    """Of a line gold is whole, an answer has two thirds, and the region that is asked about a third."""
+    view = window()
+    shares = {}
+    for pair, at, kinds in (
+        ("CholecTrack20/stg", 2, {"gold": GOLD, "answer": ANSWER}),
+        ("EgoSurgery/rc", 3, {"asked": ASKED}),
+    ):
+        view.open(report, f"#rollouts?pair=medvidbench/{pair}&frame={at}")
+        view.text(".readout")
+        picture = pixels(view, ".stage canvas")
+        for kind, colour in kinds.items():
+            left, top, right, bottom = edges(picture, colour)
+            rows = [
+                [near(picture.getpixel((x, y)), colour) for x in range(left, right + 1)] for y in range(top, top + 3)
+            ]
+            shares[kind] = max(sum(row) / len(row) for row in rows)
+    assert shares["gold"] > 0.95 and 0.5 < shares["answer"] < 0.8 and 0.2 < shares["asked"] < 0.45
 
 
 def test_a_frame_without_boxes_shows_none(window, report):
@@ -175,6 +198,68 @@ def test_keys_step_through_groups_steps_rows_and_answers(window, report):
     press("5")
     view.page.wait_for_selector(".tab.evaluation h2")
     assert view.complaints == []
+
+
+def test_the_focus_stays_where_it_is_when_the_page_draws_itself_anew(window, report):
+    """With the keyboard alone: two steps in a select, on to the next field, and a link of the list."""
+    view = window()
+    view.open(report, "#rollouts")
+    press = view.page.keyboard.press
+    focused = lambda: view.page.evaluate(
+        "() => (document.activeElement.labels?.[0] ?? document.activeElement).textContent"
+    )
+    view.page.get_by_label("Pair", exact=True).focus()
+    press("ArrowDown")
+    view.page.wait_for_function("() => location.hash === '#rollouts?pair=task%3Acvs'")
+    press("ArrowDown")
+    view.page.wait_for_function("() => location.hash === '#rollouts?pair=task%3Advc'")
+    press("Tab")
+    view.page.keyboard.type("2")
+    press("Tab")
+    view.page.wait_for_function("() => location.hash.includes('from=2')")
+    view.text(".count")
+    assert focused() == "to"
+    view.turn("#rollouts")
+    view.page.wait_for_selector(".list li:nth-child(2)")
+    link = view.page.locator(".list li a").nth(1)
+    link.focus()
+    said = focused()
+    press("Enter")
+    view.page.wait_for_selector(".list li.marked:nth-child(2)")
+    view.text(".count")
+    assert focused() == said
+    view.page.get_by_role("button", name="Colours").focus()
+    press("Enter")
+    view.page.wait_for_selector("button:has-text('Colours: light')")
+    assert focused() == "Colours: light"
+
+
+@pytest.mark.parametrize(
+    ("place", "says"),
+    [
+        ("#rollouts?at=99.9", "This report has no group 99.9. The first one of the list is shown."),
+        ("#rollouts?at=2.1&low=2", "This group does not fit the filter."),
+        ("#rollouts?low=2", "No answer of this run fits the filter."),
+        ("#rollouts?pair=100%&run=r0", "No answer of this run fits the filter."),
+        ("#rollouts?at=2.1&frame=-1&answer=x&from=%E0%A4%A", "Step 2, CholecT50/nap"),
+        ("#evaluation?at=99", "Row 99 is not among these. The first one of the list is shown."),
+        ("#evaluation?pair=nothing", "No row fits the filter."),
+        ("#training?only=nothing&measure=reward", "No curve of this run has such a name."),
+        ("#training?level=x&smooth=x&from=b&to=a", "Training"),
+        ("#normalisation?pair=nothing&task=x", "No pair of this run fits."),
+    ],
+)
+def test_a_link_that_no_longer_fits_says_so(window, report, place, says):
+    view = window()
+    view.open(report, place)
+    view.page.wait_for_function("says => document.getElementById('main').textContent.includes(says)", arg=says)
+    assert view.page.locator("[role=alert]").count() == 0 and view.complaints == []
+
+
+def test_a_link_to_a_run_that_is_not_here_says_so(window, report):
+    view = window()
+    view.open(report, "#overview?run=r7")
+    assert "There is no run r7 here." in view.text("#tools")
 
 
 def test_the_overlay_lists_the_keys_and_closes(window, report):
@@ -321,19 +406,22 @@ def axe() -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390)])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)])
 def test_contrast_and_labels_pass_axe(window, report, axe, scheme, width):
     view = window(width, 900, scheme)
     view.open(report)
     # The page's own policy forbids scripts from elsewhere; the debugger's evaluation is not bound by it.
     view.page.evaluate(axe)
     said, passed = [], 0
-    for place in PLACES:
+    for place in (*PLACES, "#rollouts?pair=medvidbench/EgoSurgery/rc", "#rollouts?low=2", "#training?only=x"):
         view.turn(place)
         view.page.wait_for_timeout(100)
         found = view.page.evaluate("axe.run()")
         passed += len(found["passes"])
         said += [f"{place} {one['id']}: {one['nodes'][0]['html'][:150]}" for one in found["violations"]]
+    view.page.keyboard.press("?")
+    view.page.wait_for_selector("dialog[open]")
+    said += [f"? {one['id']}: {one['nodes'][0]['html'][:150]}" for one in view.page.evaluate("axe.run()")["violations"]]
     assert said == [], "\n".join(said)
     assert passed > 60
 
@@ -352,18 +440,49 @@ def test_the_switch_of_colours_is_kept(window, report):
     assert background() == dark
 
 
-def test_it_prints_on_white_without_its_controls(window, report):
+INKED = """selector => [...document.querySelectorAll(selector)].map(canvas => {
+    const bytes = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    const seen = new Set();
+    for (let at = 0; at < bytes.length; at += 4) if (bytes[at + 3] === 255) seen.add(bytes.slice(at, at + 3).join());
+    return [...seen];
+})"""
+"""The colours of each canvas, as `red,green,blue`."""
+PRINTED = f"""async selector => {{
+    window.dispatchEvent(new Event("beforeprint"));
+    await null;
+    return ({INKED})(selector);
+}}"""
+"""The same at the moment at which a browser begins to print."""
+
+
+def test_paper_is_white_has_no_controls_and_shows_what_nobody_scrolled_to(window, report):
+    """A browser prints at once: what is drawn later than its event is not on paper."""
     view = window(scheme="dark")
-    view.open(report, "#rollouts?at=2.1")
-    view.page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
+    view.open(report, "#training?level=pair&split=1")
+    charts = view.page.locator(".chart").count()
+    assert view.page.locator(".chart canvas").count() < charts
+    dark, light = "88,180,240", "0,114,178"  # --c0, the colour of each chart's first line
+    assert any(dark in colours for colours in view.page.evaluate(INKED, ".chart canvas"))
+    printed = view.page.evaluate(PRINTED, ".chart canvas")
+    assert len(printed) == charts and all(light in colours and dark not in colours for colours in printed)
     view.page.emulate_media(media="print")
-    view.page.wait_for_selector("article.answer")
     assert view.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
-    assert [view.page.locator(name).first.is_visible() for name in (".tools", ".side", "article.answer")] == [
-        False,
-        False,
-        True,
-    ]
+    assert view.page.locator(".chart canvas").first.bounding_box()["width"] > 200
+    assert not view.page.locator(".controls").is_visible() and not view.page.locator(".tools").is_visible()
+    view.page.evaluate("window.dispatchEvent(new Event('afterprint'))")
+    assert any(dark in colours for colours in view.page.evaluate(INKED, ".chart canvas"))
+
+
+def test_frames_are_on_paper(window, report):
+    view = window(scheme="dark")
+    view.open(report, "#rollouts?pair=medvidbench/CholecTrack20/stg&frame=2")
+    view.text(".readout")
+    frames = view.page.evaluate(PRINTED, "canvas")
+    # The stage, the strip, and a frame in each of eight answers.
+    assert len(frames) > 10 and all(len(colours) > 10 for colours in frames)
+    view.page.emulate_media(media="print")
+    shown = [view.page.locator(name).first.is_visible() for name in (".side", ".buttons", "article.answer canvas")]
+    assert shown == [False, False, True]
 
 
 def test_the_scripts_say_nothing_that_the_writer_does_not_escape():

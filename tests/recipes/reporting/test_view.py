@@ -11,7 +11,7 @@ import pytest
 from made_run import Characters, Maker, made_run, tried
 
 from recipes.medgrpo.evaluation.comparison import paired_difference
-from recipes.medgrpo.files import InputError, read_json, read_json_lines
+from recipes.medgrpo.files import InputError, read_json, read_json_lines, write_atomic
 from recipes.medgrpo.reporting.overview import overview
 from recipes.medgrpo.reporting.thumbnails import Thumbnails
 from recipes.medgrpo.reporting.view import RunView
@@ -312,3 +312,15 @@ def test_a_bad_line_of_the_metrics_is_a_warning_of_a_watched_run(tmp_path, data)
     view.refresh()
     (warning,) = [line for line in overview(view)["warnings"] if line["kind"] == "file"]
     assert "grpo_1.jsonl: line 2 is not JSON" in warning["text"] and overview(view)["steps"] == 1
+
+
+def test_a_step_that_cannot_be_read_is_news_and_so_is_that_it_can(data, tmp_path):
+    maker = Maker(tmp_path / "run", data, tasks=["tal"], rows=1)
+    maker.step(1)
+    view = view_of(tmp_path / "run", data, patient=True)
+    file = maker.recorder.root / "rollouts/step_000002.jsonl"
+    write_atomic(file, '{"step"\n{}\n')
+    assert view.refresh() and str(file) in view.steps.problems[2]
+    assert not view.refresh()
+    maker.step(2)
+    assert view.refresh() and view.steps.problems == {}

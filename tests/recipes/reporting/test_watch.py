@@ -3,60 +3,15 @@
 
 """The command `watch` as a real process, over a run that is being written."""
 
-import json
 import re
-import signal
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import pytest
 from made_run import Maker
-
-ROOT = Path(__file__).resolve().parents[3]
-
-
-class Server:
-    """`watch` on a free port."""
-
-    def __init__(self, run, data):
-        command = [
-            sys.executable,
-            "-m",
-            "recipes.medgrpo",
-            "watch",
-            str(run),
-            "--data",
-            str(data),
-            "--port",
-            "0",
-            "--every",
-            "0.2",
-        ]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        self.address = self.process.stdout.readline().strip()
-        self.events = None
-
-    def get(self, place, **headers):
-        return urllib.request.urlopen(urllib.request.Request(self.address + place, headers=headers), timeout=30)
-
-    def piece(self, name, query=""):
-        text = self.get(f"data/{name}.js{query}").read().decode()
-        return json.loads(re.fullmatch(r'medgrpo\.put\("[\w-]+",(.*)\);\n', text, re.DOTALL)[1])
-
-    def next_version(self):
-        """The version that the next event tells."""
-        self.events = self.events or self.get("events")
-        while True:
-            line = self.events.readline().decode()
-            if line.startswith("data: "):
-                return json.loads(line[6:])["version"]
-
-    def stop(self):
-        self.process.send_signal(signal.SIGINT)
-        return self.process.communicate(timeout=30)
+from watching import ROOT, Server
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from recipes.medgrpo.files import RecipeError, write_atomic
 HERE = Path(__file__).parent
 CARRIER = "youplot"
 SCRIPTS = (
-    *("core.js", "state.js", "figures.js", "charts.js", "overview.js", "training.js", "normalisation.js"),
+    *("core.js", "focus.js", "state.js", "figures.js", "charts.js", "overview.js", "training.js", "normalisation.js"),
     *("answers.js", "list.js", "clip.js", "group.js", "history.js", "rollouts.js", "evaluation.js", "keys.js"),
 )
 """In the order in which they are loaded: each uses only those before it."""

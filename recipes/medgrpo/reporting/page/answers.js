@@ -5,7 +5,7 @@
 "use strict";
 
 (() => {
-  medgrpo.FLAGS = { 1: "cut at its budget", 2: "attack found", 4: "parse error", 8: "judge refused", 16: "failed" };
+  medgrpo.FLAGS = { 1: "cut at its budget", 2: "attack found", 4: "parse error", 8: "judge refused" };
   const INTEGERS = ["step", "group", "pair", "row", "tokens", "flags"];
   const REALS = ["reward", "format", "acc", "advantage"];
 

@@ -70,8 +70,8 @@
     const raw = curves.length === 1 && keep > 0;
     const lines = curves.map((curve, at) => medgrpo.smooth(data[at + 1], keep));
     const axis = { stroke: () => medgrpo.colour("quiet"), grid: { stroke: () => medgrpo.colour("grid"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
-    const series = curves.map(({ variable, dash, name }) => ({ label: name, stroke: medgrpo.colour(variable), width: 2, dash, points: { show: data[0].length < 2, size: 6 }, spanGaps: true }));
-    if (raw) series.push({ label: "as recorded", stroke: medgrpo.colour(curves[0].variable), alpha: 0.35, width: 1, points: { show: false }, spanGaps: true });
+    const series = curves.map(({ variable, dash, name }) => ({ label: name, stroke: () => medgrpo.colour(variable), width: 2, dash, points: { show: data[0].length < 2, size: 6 }, spanGaps: true }));
+    if (raw) series.push({ label: "as recorded", stroke: () => medgrpo.colour(curves[0].variable), alpha: 0.35, width: 1, points: { show: false }, spanGaps: true });
     let plot = null;
     const rows = curves.map((curve, at) => legendRow(curve, lines[at], () => plot, at + 1, unit));
     const values = rows.map((row) => row.cells[3]);
@@ -96,7 +96,10 @@
       },
     };
     figure.append(el("div.legend", { tabindex: 0, role: "region", "aria-label": `figures of ${title}` }, legendTable(title, rows)));
+    // In the colours of now, where it is drawn already.
+    figure.recolour = () => plot?.redraw(false);
     figure.draw = () => {
+      if (plot) return;
       plot = new uPlot({ ...options, width: Math.max(200, box.clientWidth) }, [data[0], ...lines, ...(raw ? [data[1]] : [])], box);
       plot.over.addEventListener("dblclick", () => onRange?.(null, null));
       plot.over.addEventListener("click", () => {

@@ -32,18 +32,19 @@
     return [...new Set(times)].sort((one, other) => one - other).map((time) => ({ time, thumb: null }));
   };
 
-  function nearest(frames, time) {
+  // The place of the frame on which a box of this time is drawn.
+  medgrpo.nearestFrame = (frames, time) => {
     let best = 0;
     frames.forEach((frame, at) => {
       if (Math.abs(frame.time - time) < Math.abs(frames[best].time - time)) best = at;
     });
     return best;
-  }
+  };
 
   // Boxes whose time is nearer to this frame than to any other. A time outside of the clip belongs to no frame.
   function boxesAt(said, frames, at) {
     const gap = frames.length > 1 ? Math.max(...frames.slice(1).map((frame, index) => frame.time - frames[index].time)) : Infinity;
-    return (said?.boxes ?? []).filter(({ time }) => nearest(frames, time) === at && Math.abs(frames[at].time - time) <= gap);
+    return (said?.boxes ?? []).filter(({ time }) => medgrpo.nearestFrame(frames, time) === at && Math.abs(frames[at].time - time) <= gap);
   }
 
   // One frame with the boxes of some layers on a canvas, as wide as it is shown or else `usual` pixels. Boxes are in
@@ -65,16 +66,17 @@
     ink.fillStyle = "#22262b";
     ink.fillRect(0, 0, width, height);
     if (picture) ink.drawImage(picture, 0, 0, width, height);
-    for (const { said, gold } of layers) {
+    for (const { said, kind } of layers) {
+      const { colour, dash } = medgrpo.BOXES[kind];
       for (const { box } of boxesAt(said, frames, at)) {
         const [left, top, right, bottom] = box.map((value, side) => (value / (side % 2 ? high : wide)) * (side % 2 ? height : width));
         ink.setLineDash([]);
         ink.strokeStyle = "rgba(0, 0, 0, 0.75)";
         ink.lineWidth = 4;
         ink.strokeRect(left, top, right - left, bottom - top);
-        ink.strokeStyle = gold ? medgrpo.GOLD : medgrpo.ANSWER;
+        ink.strokeStyle = colour;
         ink.lineWidth = 2;
-        ink.setLineDash(gold ? [] : [6, 3]);
+        ink.setLineDash(dash);
         ink.strokeRect(left, top, right - left, bottom - top);
       }
     }
@@ -85,9 +87,8 @@
   const stretches = (said) => [...(said?.spans ?? []).map(([start, end]) => ({ start, end })), ...(said?.events ?? [])];
   const timed = (said) => stretches(said).length > 0 || (said?.boxes?.length ?? 0) > 0;
 
-  function bars(said, duration, gold) {
+  function bars(said, duration, kind) {
     const place = (time) => `${Math.max(0, Math.min(100, (time / duration) * 100))}%`;
-    const kind = gold ? "gold" : "answer";
     const spans = stretches(said).map(({ start, end, caption }) => {
       const width = Math.max(0, Math.min(duration, end) - Math.max(0, start)) / duration;
       const title = `${seconds(start)} to ${seconds(end)}${caption ? `: ${caption.slice(0, 300)}` : ""}`;
@@ -98,7 +99,7 @@
   }
 
   // A lane of one layer's spans, events and boxes; null for one that says nothing of times.
-  medgrpo.lane = (said, duration, gold) => (timed(said) && duration > 0 ? el("div", { class: "lane" }, bars(said, duration, gold)) : null);
+  medgrpo.lane = (said, duration, kind) => (timed(said) && duration > 0 ? el("div", { class: "lane" }, bars(said, duration, kind)) : null);
 
   function ticks(duration) {
     const steps = [0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600];
@@ -110,11 +111,12 @@
 
   // --- the clip with its controls ----------------------------------------------------------------------------------
 
-  // options: row, layers [{name, said, gold, marked, href}], frame (which is shown first), onFrame(at)
+  // options: row, layers [{name, said, kind (of medgrpo.BOXES), marked, href}], frame (which is shown first), onFrame(at)
   medgrpo.clip = ({ row, layers, frame, onFrame }) => {
     const frames = medgrpo.framesOf(row, layers);
     const duration = row.duration || Math.max(1, ...frames.map(({ time }) => time));
-    const shown = layers.filter(({ gold, marked }) => gold || marked);
+    const shown = layers.filter(({ kind, marked }) => kind !== "answer" || marked);
+    const boxed = shown.filter(({ said }) => said?.boxes?.length).map(({ kind }) => medgrpo.BOXES[kind].text);
     const canvas = el("canvas", { role: "img", "aria-label": "frame" });
     const strip = el("div.strip");
     const readout = el("output.readout");
@@ -130,7 +132,7 @@
       const time = frames[at].time;
       readout.textContent = `${seconds(time)} · frame ${at + 1} of ${frames.length}`;
       slider.setAttribute("aria-valuetext", readout.textContent);
-      canvas.setAttribute("aria-label", `frame at ${seconds(time)}${shown.some(({ said }) => said?.boxes?.length) ? " with boxes: gold whole, the answer dashed" : ""}`);
+      canvas.setAttribute("aria-label", `frame at ${seconds(time)}${boxed.length ? ` with boxes: ${boxed.join(", ")}` : ""}`);
       node.style.setProperty("--now", `${(time / duration) * 100}%`);
       medgrpo.drawFrame(canvas, row, frames, at, shown, 360);
       for (const one of strip.children) one.setAttribute("aria-current", String(Number(one.dataset.at) === at));
@@ -174,7 +176,7 @@
     const line = lanes.length > 0 && el(
       "div.timeline",
       {},
-      lanes.map(({ name, said, gold, marked, href }) => el("div", { class: `track ${marked ? "marked" : ""}` }, href ? el("a.who", { href }, name) : el("span.who", {}, name), medgrpo.lane(said, duration, gold))),
+      lanes.map(({ name, said, kind, marked, href }) => el("div", { class: `track ${marked ? "marked" : ""}` }, href ? el("a.who", { href }, name) : el("span.who", {}, name), medgrpo.lane(said, duration, kind))),
       el("div.track.axis", {}, el("span.who", {}, ""), el("div.lane.ticks", {}, ticks(duration))),
     );
     if (!frames.length) {

@@ -150,9 +150,12 @@ medgrpo.TASKS = {
 
 // --- colours ------------------------------------------------------------------------------------------------------
 
-// On a frame, whatever the theme: gold is drawn whole, an answer is drawn dashed.
-medgrpo.GOLD = "#ffb000";
-medgrpo.ANSWER = "#4aa3ff";
+// On a frame, whatever the theme. The dash tells them apart for those who tell no colours apart.
+medgrpo.BOXES = {
+  gold: { colour: "#ffb000", dash: [], text: "gold answer, drawn whole" },
+  answer: { colour: "#4aa3ff", dash: [6, 3], text: "the model’s answer, drawn dashed" },
+  asked: { colour: "#f58fd0", dash: [2, 4], text: "the region that is asked about, drawn dotted" },
+};
 medgrpo.colour = (name) => {
   const probe = medgrpo.el("span", { css: { color: `var(--${name})` } });
   document.body.append(probe);

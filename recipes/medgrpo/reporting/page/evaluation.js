@@ -42,6 +42,11 @@
     return found < 0 ? 0 : found;
   };
 
+  function missing(entry) {
+    const at = medgrpo.state.params.get("at");
+    return at != null && at !== keyOf(entry) && el("p.notice", { role: "status" }, `Row ${at.slice(0, 40)} is not among these. The first one of the list is shown.`);
+  }
+
   async function detail(data, run) {
     const entry = view.rows[chosen()];
     const turn = (view.turn = (view.turn ?? 0) + 1);
@@ -56,7 +61,7 @@
     const both = medgrpo.sideBySide({ row, cards });
     if (view !== mine || view.turn !== turn) return;
     view.clip = both.clip;
-    view.detail.replaceChildren(el("h3", {}, `${pairName(entry.pair)}: ${number(entry.a.acc)} → ${number(entry.b.acc)} (${signed(entry.difference)})`), medgrpo.rowHead(row, entry.row), both.node);
+    view.detail.replaceChildren(el("h3", {}, `${pairName(entry.pair)}: ${number(entry.a.acc)} → ${number(entry.b.acc)} (${signed(entry.difference)})`), ...[missing(entry)].filter(Boolean), medgrpo.rowHead(row, entry.row), medgrpo.boxKey(row), both.node);
   }
 
   async function open(panel, run) {

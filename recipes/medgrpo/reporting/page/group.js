@@ -68,7 +68,7 @@
   medgrpo.answerCard = (options) => {
     const { title, href, marked, answer, row, frames, limit } = options;
     const gold = row?.gold;
-    const layers = [{ said: gold, gold: true }, { said: answer?.said, gold: false }];
+    const layers = [{ said: gold, kind: "gold" }, { said: answer?.said, kind: "answer" }];
     const boxed = frames?.length > 0 && (gold?.boxes?.length || answer?.said?.boxes?.length);
     const canvas = boxed ? el("canvas.boxes", { role: "img", "aria-label": `${title}: boxes on the frame, gold whole, the answer dashed` }) : null;
     const figures = [];
@@ -85,7 +85,7 @@
       options.flags?.length > 0 && el("ul.flags", {}, options.flags.map((flag) => el("li", {}, flag))),
       answer?.error && el("p.error", { dir: "auto" }, answer.error.slice(0, SHORT)),
       canvas,
-      row?.duration > 0 && (medgrpo.lane(gold, row.duration, true) || medgrpo.lane(answer?.said, row.duration, false)) && el("div.lanes", { "aria-hidden": true }, medgrpo.lane(gold, row.duration, true), medgrpo.lane(answer?.said, row.duration, false) ?? el("div.lane")),
+      row?.duration > 0 && (medgrpo.lane(gold, row.duration, "gold") || medgrpo.lane(answer?.said, row.duration, "answer")) && el("div.lanes", { "aria-hidden": true }, medgrpo.lane(gold, row.duration, "gold"), medgrpo.lane(answer?.said, row.duration, "answer") ?? el("div.lane")),
       answer ? [medgrpo.saidText(answer.said, gold), el("h4", {}, "As written"), medgrpo.longText(answer.text), signals(answer.raw, answer.normalised), judged(answer.judge)] : el("p.quiet", {}, "What was answered was not recorded."),
     );
     // The frame that the clip shows, with this answer's own boxes.
@@ -105,9 +105,14 @@
     );
   };
 
+  medgrpo.boxKey = (row) => el("ul.key", {}, Object.entries(medgrpo.BOXES).map(([kind, { text }]) => (kind !== "asked" || row?.asked?.boxes) && el("li", {}, el("span", { class: `swatch ${kind}` }), text)));
+
+  // What belongs to a row's clip whatever was answered: the region that is asked about, and the gold answer.
+  medgrpo.given = (row) => [{ name: "asked", said: row?.asked, kind: "asked" }, { name: "gold", said: row?.gold, kind: "gold" }];
+
   // A clip with cards that follow it. options: row, cards [as answerCard's], layers, frame, onFrame
   medgrpo.sideBySide = ({ row, cards, frame, onFrame }) => {
-    const layers = [{ name: "gold", said: row?.gold, gold: true }, ...cards.map(({ short, answer, marked, href }) => ({ name: short, said: answer?.said, marked, href }))];
+    const layers = [...medgrpo.given(row), ...cards.map(({ short, answer, marked, href }) => ({ name: short, said: answer?.said, kind: "answer", marked, href }))];
     const frames = row ? medgrpo.framesOf(row, layers) : [];
     const nodes = cards.map((card) => medgrpo.answerCard({ ...card, row, frames }));
     const follow = (at) => {
@@ -123,9 +128,11 @@
     return { clip, node };
   };
 
-  // The frame on which the gold answer has its first box or begins.
+  // The frame on which the region that is asked about or the gold answer has its first box, or the gold answer begins.
   function firstBox(row, frames) {
-    const time = row.gold?.boxes?.[0]?.time ?? row.gold?.spans?.[0]?.[0] ?? 0;
+    const box = row.asked?.boxes?.[0] ?? row.gold?.boxes?.[0];
+    if (box) return medgrpo.nearestFrame(frames, box.time);
+    const time = row.gold?.spans?.[0]?.[0] ?? 0;
     const at = frames.findIndex((frame) => frame.time >= time - 1e-6);
     return at < 0 ? 0 : at;
   }

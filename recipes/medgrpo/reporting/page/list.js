@@ -26,6 +26,7 @@ medgrpo.list = ({ label, height, item }) => {
       shown.push(el("li", { "aria-setsize": size, "aria-posinset": at + 1, class: at === marked ? "marked" : null, css: { top: `${at * height}px`, height: `${height}px` } }, item(at)));
     }
     items.replaceChildren(...shown);
+    medgrpo.refocus();
   }
   node.addEventListener("scroll", () => draw(), { passive: true });
   new ResizeObserver(() => draw()).observe(node);

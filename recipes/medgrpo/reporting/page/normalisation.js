@@ -83,7 +83,7 @@
       ),
       !one && spreads(all, shown),
       key(),
-      shown.length ? el("div", { class: one ? "pairs one" : "pairs" }, shown.map((pair) => pairCard(pair, all[pair], Boolean(one)))) : el("p.quiet", {}, "This run has no statistics."),
+      shown.length ? el("div", { class: one ? "pairs one" : "pairs" }, shown.map((pair) => pairCard(pair, all[pair], Boolean(one)))) : el("p.quiet", {}, pairs.length ? "No pair of this run fits." : "This run has no statistics."),
     ];
     panel.replaceChildren(...parts.filter(Boolean));
   }

@@ -27,6 +27,9 @@
 
   // --- filter -------------------------------------------------------------------------------------------------------
 
+  const FILTER = ["pair", "from", "to", "low", "high", "format", "flag", "row", "sort", "unit"];
+  const clear = () => el("a", { href: medgrpo.link(Object.fromEntries(FILTER.map((name) => [name, null]))) }, "Clear the filter");
+
   function filterForm(run, params) {
     const set = (changes) => medgrpo.go(changes, { replace: true });
     const input = (key, label, attributes) => field(label, el("input", { type: "number", value: params.get(key) ?? "", ...attributes, on: { change: (event) => set({ [key]: event.target.value }) } }), "narrow");
@@ -43,7 +46,7 @@
       choice("sort", "Order", Object.entries(medgrpo.SORTS).map(([key, [text]]) => [key, text]), "step"),
       choice("unit", "List", [["groups", "groups"], ["answers", "single answers"]], "groups"),
       medgrpo.averaged([run]),
-      el("p", {}, el("a", { href: medgrpo.link({ pair: null, from: null, to: null, low: null, high: null, format: null, flag: null, row: null, sort: null, unit: null }) }, "Clear the filter")),
+      el("p", {}, clear()),
     );
     return el("details.filters", { open: matchMedia("(min-width: 800px)").matches }, el("summary", {}, "Filter and order"), form);
   }
@@ -137,10 +140,15 @@
     const both = medgrpo.sideBySide({ row, cards, frame, onFrame: (at) => medgrpo.note({ frame: at }) });
     view.clip = both.clip;
     const order = select(asMade ? "made" : "advantage", [["advantage", "by advantage"], ["made", "as generated"]], (value) => medgrpo.go({ cards: value === "made" ? "made" : null }, { replace: true }));
-    return [head(group), medgrpo.rowHead(row, group.row), el("div.above", {}, key(), field("Answers", order)), both.node];
+    return [head(group), medgrpo.rowHead(row, group.row), el("div.above", {}, medgrpo.boxKey(row), field("Answers", order)), both.node];
   }
 
-  const key = () => el("ul.key", {}, el("li", {}, el("span.swatch.gold"), "gold answer, drawn whole"), el("li", {}, el("span.swatch.answer"), "the model’s answer, drawn dashed"));
+  // Why what is shown is not what the address or the filter says.
+  function missing(group) {
+    const asked = medgrpo.state.params.get("at");
+    if (asked && asked !== group.key) return el("p.notice", { role: "status" }, `This report has no group ${asked.slice(0, 40)}. The first one of the list is shown.`);
+    return view.groups.includes(group.number) ? null : el("p.notice", { role: "status" }, "This group does not fit the filter.");
+  }
 
   function head(group) {
     const { run } = view;
@@ -154,6 +162,7 @@
       "div.grouphead",
       {},
       el("h2", {}, `Step ${group.step}, ${pairName(run.pairs[group.pair] ?? "?")}`),
+      missing(group),
       el("p.buttons", {}, near(-1, "‹ previous group"), near(1, "next group ›"), group.row >= 0 && el("a.button", { href: medgrpo.link({ at: group.key, view: over ? null : "row" }), title: "key r" }, over ? "back to the group" : "this row over the steps")),
     );
   }
@@ -163,7 +172,7 @@
     const turn = (view.turn = (view.turn ?? 0) + 1);
     const mine = view;
     let content;
-    if (!group) content = [el("h2", {}, "Rollouts"), el("p.quiet", {}, "No answer of this run fits the filter.")];
+    if (!group) content = [el("h2", {}, "Rollouts"), el("p.quiet", {}, "No answer of this run fits the filter."), el("p", {}, clear())];
     else if (medgrpo.state.params.get("view") === "row") content = [head(group), await medgrpo.rowHistory(view.answers, group.row, group)];
     else content = await groupView(group);
     if (view !== mine || view.turn !== turn) return;
@@ -190,7 +199,7 @@
     if (!view) return;
     const { params } = medgrpo.state;
     const said = params.toString();
-    const filter = ["pair", "from", "to", "low", "high", "format", "flag", "row", "sort", "unit"].map((name) => params.get(name)).join("|");
+    const filter = FILTER.map((name) => params.get(name)).join("|");
     if (view.filter !== filter || view.stale) {
       view.filter = filter;
       view.form.replaceChildren(filterForm(view.run, params));

@@ -14,9 +14,9 @@
   medgrpo.state = state;
 
   function read() {
-    const [tab, query = ""] = decodeURI(location.hash.slice(1)).split("?");
+    const [, tab, query] = /^#?([^?]*)(.*)$/s.exec(location.hash);
     state.tab = ORDER.includes(tab) ? tab : "overview";
-    state.params = new URLSearchParams(location.hash.includes("?") ? location.hash.slice(location.hash.indexOf("?") + 1) : query);
+    state.params = new URLSearchParams(query);
   }
 
   // The address of the present view with some parameters changed; null takes one away.
@@ -89,18 +89,12 @@
       await mine.ready;
       // Another view may have been asked for meanwhile.
       if (opened === mine) await tab.show(mine.panel, run);
+      medgrpo.refocus();
     } catch (error) {
       mine.panel.replaceChildren(el("h2", {}, tab.title), medgrpo.failed(error));
       if (opened === mine) opened = null;
     }
   }
-
-  // Draw the present view from nothing, as after a change of theme or data.
-  medgrpo.redraw = () => {
-    const top = window.scrollY;
-    opened = null;
-    return show().then(() => window.scrollTo(0, top));
-  };
 
   function drawTabs() {
     const links = ORDER.map((tab, at) =>
@@ -128,6 +122,10 @@
     document.documentElement.style.colorScheme = THEMES[name] ?? THEMES.system;
     document.documentElement.dataset.theme = name;
   };
+  // All else has its colours from the style sheet.
+  const recolour = () => {
+    for (const chart of document.querySelectorAll(".chart")) chart.recolour();
+  };
   medgrpo.nextTheme = () => {
     const names = Object.keys(THEMES);
     const name = names[(names.indexOf(document.documentElement.dataset.theme) + 1) % names.length];
@@ -139,7 +137,7 @@
     }
     drawTools();
     medgrpo.say(`colours: ${name}`);
-    medgrpo.redraw();
+    recolour();
   };
 
   function drawTools() {
@@ -149,11 +147,14 @@
       const names = runs.map((run) => [run.id, run.name]);
       tools.push(medgrpo.field("Run", medgrpo.select(medgrpo.run().id, names, (run) => medgrpo.go({ run, at: null, answer: null, row: null }))));
     }
+    const asked = state.params.get("run");
+    if (asked && !runs.some((run) => run.id === asked)) tools.push(el("span.bad", {}, `There is no run ${asked.slice(0, 20)} here.`));
     if (live) tools.push(el("span.live", { id: "live" }, `live · step ${medgrpo.run().steps}`));
     const theme = document.documentElement.dataset.theme;
     tools.push(el("button", { type: "button", on: { click: medgrpo.nextTheme }, title: "key t" }, `Colours: ${theme}`));
     tools.push(el("button", { type: "button", "aria-label": "Keys and help", title: "key ?", on: { click: () => medgrpo.help() } }, "?"));
     document.getElementById("tools").replaceChildren(...tools);
+    medgrpo.refocus();
   }
 
   // --- a run at work ------------------------------------------------------------------------------------------------
@@ -213,15 +214,16 @@
       drawTools();
       show();
     });
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => medgrpo.redraw());
-    // Paper is white: what was drawn for a dark page is drawn again.
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
+    // Paper is white, and nobody scrolls on it. A browser prints at once: only what is drawn here and now is on paper.
     window.addEventListener("beforeprint", () => {
       medgrpo.setTheme("light");
-      medgrpo.redraw();
+      for (const chart of document.querySelectorAll(".chart")) chart.draw();
+      recolour();
     });
     window.addEventListener("afterprint", () => {
       medgrpo.setTheme(stored() ?? "system");
-      medgrpo.redraw();
+      recolour();
     });
     await show();
     if (state.index.live) watch();

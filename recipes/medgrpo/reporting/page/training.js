@@ -112,7 +112,7 @@
         if (shown.length) charts.push(medgrpo.chart({ title: named, about, unit, curves: shown, ...common }));
       }
     }
-    const grid = el("div.charts", {}, charts.length ? charts : el("p.quiet", {}, "No curve of this run has such a name."));
+    const grid = el("div.charts", {}, charts.length ? charts : el("p.quiet", {}, found.size ? "No curve of this run has such a name." : "This run has no curves yet."));
     panel.replaceChildren(el("h2", {}, "Training"), controls({ present, level, measures, chosen, keep, split, only, runs, zoomed: common.range }), grid, ...[shares(curves[0])].filter(Boolean));
     // A chart far down the page is drawn when it comes near: hundreds of them may be asked for.
     const seen = new IntersectionObserver(
