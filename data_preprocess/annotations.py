@@ -39,7 +39,8 @@ from reward_score.errors import BadGroundTruth
 from reward_score.tasks import check_target
 from reward_score.vocabularies import same_label
 
-TASKS = ("tal", "stg", "dvc", "nap", "vs", "rc", "sa", "cvs")
+TASKS = ("tal", "stg", "dvc", "nap", "vs", "rc", "sa", "cvs", "qa")
+"""The published eight, and `qa`, whose rows `curation` makes."""
 
 QA_TYPES = {
     "tal": "tal",
@@ -51,10 +52,17 @@ QA_TYPES = {
     "dc": "dvc",
     "video_summary": "vs",
     "region_caption": "rc",
+    "question_answering": "qa",
 }
 """Task of each `qa_type`, without the suffix that says which model wrote the captions."""
 _WRITER = re.compile(r"_(?:gpt|gemini|a|b)\Z")
 """`_gpt` and `_gemini` in the published rows; `_a` and `_b` in those that `curation` makes with any two captioners."""
+
+
+def task_of(qa_type: str) -> str | None:
+    """The task of a `qa_type`, whoever wrote the answer; None for an unknown one."""
+    return QA_TYPES.get(_WRITER.sub("", qa_type))
+
 
 # Above this, a whole number is no longer exact as a float.
 _MAX_NUMBER = 2**53
@@ -245,7 +253,7 @@ def parse_record(row: bytes | dict[str, Any], file: str, index: int, truth: str 
 
 
 def _sample(row: _Row, file: str, index: int, truth: str) -> Sample:
-    task = QA_TYPES.get(_WRITER.sub("", row.qa_type))
+    task = task_of(row.qa_type)
     if task is None:
         raise ShapeError("qa_type", f"one of {', '.join(QA_TYPES)} (with _gpt or _gemini)", row.qa_type)
     source = _source(row)
@@ -286,7 +294,7 @@ def _sample(row: _Row, file: str, index: int, truth: str) -> Sample:
             flags += ("time_clipped",)
         if task == "nap":
             flags += _odd_label(ground["label"], question, row.struc_info, source)
-        from_text = row.struc_info is None or task in ("nap", "vs", "rc")
+        from_text = row.struc_info is None or task in ("nap", "vs", "rc", "qa")
         # The answer of stg is written, and checked, once the size of the frames is known.
         if task != "stg":
             _check_answer(task, source, answer, ground, "conversations.1.value" if from_text else "struc_info")

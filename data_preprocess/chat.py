@@ -30,7 +30,7 @@ from reward_score.conventions import DEFAULT, convention_of
 SYSTEM_MODES = ("none", "missing", "all")
 """Which tasks get a system message about the format: none, those whose questions state none, or all."""
 
-UNSTATED = ("vs", "cvs", "sa")
+UNSTATED = ("vs", "cvs", "sa", "qa")
 """The tasks whose questions state no answer format."""
 
 RESPONSE_TOKENS = {
@@ -42,6 +42,7 @@ RESPONSE_TOKENS = {
     "rc": 128,
     "sa": 64,
     "cvs": 32,
+    "qa": 128,
 }
 """Tokens an answer may take, by task: room for the reference answers, end of turn included.
 
@@ -51,10 +52,12 @@ RESPONSE_TOKENS = {
 - `cvs` 32: always the same three components, some 22 tokens.
 - `nap` 32: one label, the longest known one below 60 characters, at two characters a token still 30 tokens.
 - `rc` 128: one sentence; `vs` 512: a short paragraph, some 380 words at 1.35 tokens a word.
+- `qa` 128: the 80 words that curation lets an answer have, some 108 tokens.
 - `dvc` 2048: the one task whose answers grow with the clip, so the longest published answer, 1,170 words, is
   reckoned to be one of its: some 1,600 tokens at 1.35 a word, and the time spans before its captions.
 
-The last three are reckoned from words; with a tokenizer the audit says per pair how many answers exceed the budget.
+Those of captions and answers are reckoned from words; with a tokenizer the audit says per pair how many answers exceed
+the budget.
 """
 
 _SECONDS = "Times are seconds from the start of the clip, with one decimal."
@@ -91,6 +94,7 @@ def formats(family: str) -> dict[str, str]:
             f"Answer with one line and nothing else, in this form: {skill}"
         ),
         "cvs": f"Score each criterion 0, 1 or 2. Answer with one line and nothing else, in this form: {cvs}",
+        "qa": "Answer the question with one to three sentences of plain text and nothing else.",
     }
 
 
@@ -102,6 +106,7 @@ _EXAMPLES = {
     "nap": "name of the chosen option",
     "vs": "A short paragraph that says what is done in the clip, with what, and in which order.",
     "rc": "One sentence that says what the marked region shows and what happens to it.",
+    "qa": "One to three sentences that answer the question from what the clip shows.",
 }
 _TRIPLES = tuple(product(range(CVS_RANGE[0], CVS_RANGE[1] + 1), repeat=len(CVS_COMPONENTS)))
 
@@ -113,7 +118,7 @@ def example_answer(task: str, seed: int, key: str) -> str:
     rows would pull the answers towards its scores.
 
     Args:
-        task: one of the eight tasks.
+        task: one of `annotations.TASKS`.
         seed: of the draws.
         key: names the row.
     """
@@ -143,7 +148,7 @@ def build_prompt(
     """The chat of a row: `[{"role", "content"}]`, with one literal `<video>` where the clip goes.
 
     Args:
-        task: one of the eight tasks.
+        task: one of `annotations.TASKS`.
         question: as the annotation gives it, without `<video>`.
         system: one of `SYSTEM_MODES`.
         one_shot: ends the system message with an example answer, whatever the mode; where the mode gives the task no

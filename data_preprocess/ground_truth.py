@@ -383,6 +383,7 @@ GROUND: dict[str, Callable[[str, Any, str], Ground]] = {
     "nap": _nap,
     "vs": _caption,
     "rc": _caption,
+    "qa": _caption,
     "sa": _sa,
     "cvs": _cvs,
 }

@@ -3,6 +3,7 @@
 """Write a synthetic MedVidBench: annotations in the official format, and frames that show the answers.
 
     python data_preprocess/synthetic.py --output DIR                       # the tiny set that the CPU run learns from
+    python data_preprocess/synthetic.py --output DIR --questions           # with a pair of the task qa, too
     python data_preprocess/synthetic.py --output DIR --profile full        # real frame sizes and clip lengths
     python data_preprocess/synthetic.py --output DIR --rows 531850 --no-frames    # scale work, a stream
     python data_preprocess/synthetic.py --output DIR --rows 600 --no-frames --plant-leak   # joints at gold boundaries
@@ -30,7 +31,7 @@ from tqdm import tqdm
 
 from data_preprocess import synthetic_rows, synthetic_text, synthetic_video
 from data_preprocess.atomic import write_json_list, written_whole
-from data_preprocess.synthetic_rows import PAIRS, Settings, rows
+from data_preprocess.synthetic_rows import PAIRS, QUESTION_PAIRS, Settings, rows
 from data_preprocess.synthetic_video import PREFIXES, PROFILES, SOURCES, Clip, paint, picture_key
 from data_preprocess.wording import Parser, status_of
 
@@ -67,11 +68,16 @@ def paint_clip(clip: Clip, size: tuple[int, int], root: Path) -> int:
     return done
 
 
-def encoded_rows(settings: Settings, count: int, test: bool, frames: Path | None, label: str) -> Iterator[bytes]:
+Pairs = Sequence[tuple[str, str]]
+
+
+def encoded_rows(
+    settings: Settings, count: int, test: bool, frames: Path | None, label: str, pairs: Pairs = PAIRS
+) -> Iterator[bytes]:
     """Rows as JSON bytes; paints each clip when it first occurs, where ``frames`` names a root."""
     painted: set[tuple[str, str, int]] = set()
     tiny = settings.profile == "tiny"
-    for row, clip in tqdm(rows(settings, count, test), total=count, desc=label, unit="rows", mininterval=1.0):
+    for row, clip in tqdm(rows(settings, count, test, pairs), total=count, desc=label, unit="rows", mininterval=1.0):
         if frames is not None and (key := (clip.source, clip.video_id, clip.numbers[0])) not in painted:
             painted.add(key)
             spec = SOURCES[clip.source]
@@ -111,9 +117,9 @@ def is_complete(output: Path, wanted: dict[str, object]) -> bool:
     return bool(found.get("complete"))
 
 
-def generate(output: Path, settings: Settings, train: int, test: int, frames: bool) -> bool:
+def generate(output: Path, settings: Settings, train: int, test: int, frames: bool, pairs: Pairs = PAIRS) -> bool:
     """Write the set; returns False when it was there already. An interrupted set is written anew."""
-    counts = {"train_rows": train, "test_rows": test, "frames": frames}
+    counts = {"train_rows": train, "test_rows": test, "frames": frames, "pairs": len(pairs)}
     marker: dict[str, object] = {"complete": True, "generator": generator_fingerprint(), **asdict(settings), **counts}
     if is_complete(output, marker):
         return False
@@ -122,9 +128,9 @@ def generate(output: Path, settings: Settings, train: int, test: int, frames: bo
         leftover.unlink()
     write_marker(output, marker | {"complete": False})
     root = output / "frames" if frames else None
-    write_json_list(output / "train_annotations.json", encoded_rows(settings, train, False, root, "train rows"))
+    write_json_list(output / "train_annotations.json", encoded_rows(settings, train, False, root, "train rows", pairs))
     if test:
-        write_json_list(output / "test_annotations.json", encoded_rows(settings, test, True, root, "test rows"))
+        write_json_list(output / "test_annotations.json", encoded_rows(settings, test, True, root, "test rows", pairs))
     write_marker(output, marker)
     return True
 
@@ -149,6 +155,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--videos-per-source", type=int, metavar="N", help="videos per source (default: 12 tiny, 8 full)"
     )
+    parser.add_argument("--questions", action="store_true", help="with rows of the task qa, which is not published")
     parser.add_argument("--rows-per-pair", type=int, metavar="N", help="rows per pair (default: 48 tiny, 8 full)")
     parser.add_argument("--rows", type=int, metavar="N", help="rows in all, instead of --rows-per-pair")
     parser.add_argument("--no-frames", action="store_true", help="write annotations only")
@@ -171,17 +178,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _main(options: argparse.Namespace) -> int:
     videos, per_pair = DEFAULTS[options.profile]
+    pairs = (*PAIRS, *QUESTION_PAIRS) if options.questions else PAIRS
     if options.rows is not None:
         # Large sets need the variety of a real one: 80 videos a source are 640 in all, the full set has 626.
-        videos = min(80, max(videos, options.rows // (len(PAIRS) * 12)))
+        videos = min(80, max(videos, options.rows // (len(pairs) * 12)))
     videos = options.videos_per_source or videos
     settings = Settings(options.seed, options.profile, options.variants, videos, options.plant_leak)
-    train = options.rows or (options.rows_per_pair or per_pair) * len(PAIRS)
-    test = max(len(PAIRS), train // 4) if options.test_rows else 0
-    written = generate(options.output, settings, train, test, not options.no_frames)
+    train = options.rows or (options.rows_per_pair or per_pair) * len(pairs)
+    test = max(len(pairs), train // 4) if options.test_rows else 0
+    written = generate(options.output, settings, train, test, not options.no_frames, pairs)
     state = "written" if written else "already there, nothing to do"
     print(
-        f"{options.output}: {train} rows with answers, {test} without, {len(PAIRS)} pairs, seed {options.seed}: {state}"
+        f"{options.output}: {train} rows with answers, {test} without, {len(pairs)} pairs, seed {options.seed}: {state}"
     )
     return 0
 

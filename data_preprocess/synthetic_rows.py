@@ -9,7 +9,7 @@ alone, so any part of a set can be made again by itself.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -27,6 +27,8 @@ PAIRS: tuple[tuple[str, str], ...] = (
     ("Cholec80_CVS", "cvs"),
     ("JIGSAWS", "sa"),
 )
+QUESTION_PAIRS: tuple[tuple[str, str], ...] = (("AVOS", "qa"),)
+"""Pairs of the task that is not published; a set has them on request."""
 # The variants below go by remainders with divisors that share no factor with the usual numbers of videos, so that no
 # variant is bound to certain videos.
 _QA_TYPES = {task: name for name, task in QA_TYPES.items() if name != "dc"}
@@ -176,6 +178,12 @@ def _sa(draw: Draw) -> Content:
     return Content(draw.ask("sa", aspects=aspects), words.skill_text(scores), struc)
 
 
+def _qa(draw: Draw) -> Content:
+    when, label = draw.rng.choice((("first", draw.clip.labels[0]), ("last", draw.clip.labels[-1])))
+    text = words.step(draw.clip.source, when, draw.clause(label))
+    return Content(draw.ask("qa", when=when), text, [{"kind": "observation"}])
+
+
 _BUILDERS: dict[str, Callable[[Draw], Content]] = {
     "tal": _tal,
     "stg": _stg,
@@ -185,6 +193,7 @@ _BUILDERS: dict[str, Callable[[Draw], Content]] = {
     "rc": _rc,
     "cvs": _cvs,
     "sa": _sa,
+    "qa": _qa,
 }
 
 
@@ -280,13 +289,13 @@ def build_row(settings: Settings, source: str, task: str, number: int, test: boo
     return row
 
 
-def rows(settings: Settings, count: int, test: bool = False) -> Iterator[tuple[dict[str, Any], Clip]]:
+def rows(
+    settings: Settings, count: int, test: bool = False, pairs: Sequence[tuple[str, str]] = PAIRS
+) -> Iterator[tuple[dict[str, Any], Clip]]:
     """The first ``count`` rows with their clips, one row of every pair in turn."""
+    # Pairs of one source stand together, so that the clip they share is built once.
+    by_source = sorted(pairs, key=lambda pair: pair[0])
     for i in range(count):
-        number, pair = divmod(i, len(_BY_SOURCE))
-        source, task = _BY_SOURCE[pair]
+        number, pair = divmod(i, len(by_source))
+        source, task = by_source[pair]
         yield build_row(settings, source, task, number, test), clip_of(settings, source, number, test)
-
-
-# Pairs of one source stand together, so that the clip they share is built once.
-_BY_SOURCE = tuple(sorted(PAIRS, key=lambda pair: pair[0]))

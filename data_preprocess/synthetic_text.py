@@ -137,6 +137,7 @@ _TASKS = {
         "Rate six aspects of skill from 1 to 5: {aspects}.",
         "Give a skill score from 1 to 5 for {aspects}.",
     ),
+    "qa": ("What is done {when} in this clip?", "Say what is done {when}.", "Which step is seen {when}?"),
 }
 
 
@@ -178,6 +179,11 @@ def summary(source: str, clauses: Sequence[str]) -> str:
 def region(source: str, instrument: str, clause: str) -> str:
     """The region caption: which instrument is in the box and what is being done with it."""
     return f"The {actor(source)} uses the {instrument} and {clause}."
+
+
+def step(source: str, when: str, clause: str) -> str:
+    """The answer to the question what is done at a moment."""
+    return f"{when.capitalize()} the {actor(source)} {clause}."
 
 
 def spans_text(spans: Sequence[Sequence[float]]) -> str:

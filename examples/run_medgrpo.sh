@@ -43,7 +43,8 @@ main() {
   # Who writes answers: transformers, or vllm for verl's own vLLM servers in vLLM's build for CPUs, which needs an
   # environment of its own (.venv-vllm, 7 GB).
   ROLLOUT=${ROLLOUT:-$([[ $RECIPE == gpu ]] && echo vllm || echo transformers)}
-  # Trained on and rewarded: all, or names; SFT and evaluation have all eight.
+  # Trained on and rewarded: all, or names; SFT and evaluation have all eight. Where qa is named, which is not
+  # published, the synthetic set has rows of it, too.
   TASKS=${TASKS:-$([[ $RECIPE == gpu ]] && echo tal stg vs rc || echo all)}
 
   JUDGE=${JUDGE:-offline}               # of captions: offline, openai or none; its settings: examples/lib/judge.sh
@@ -69,7 +70,7 @@ main() {
     echo "$(gpu_count) GPUs found and MODEL_PATH is $MODEL_PATH: running examples/$GPU_RECIPE"
     exec bash "$ROOT/examples/$GPU_RECIPE" "$@"
   fi
-  known="tal stg dvc nap vs rc sa cvs"
+  known="tal stg dvc nap vs rc sa cvs qa"
   task_list=()
   [[ $TASKS == all ]] || read -ra task_list <<<"$TASKS"
   [[ $TASKS == *[![:space:]]* ]] || PROBLEMS+=("TASKS is blank, expected all or some of $known")
@@ -112,9 +113,14 @@ main() {
 
   TASK_OVERRIDES=()
   TASK_ARGS=()
+  QUESTIONS=()
   if [[ $TASKS != all ]]; then
     TASK_OVERRIDES=("data.medgrpo.tasks=[$(IFS=,; echo "${task_list[*]}")]")
     TASK_ARGS=(--tasks "${task_list[@]}" --rewarded-tasks "${task_list[@]}")
+    if [[ " ${task_list[*]} " == *" qa "* ]]; then
+      QUESTIONS=(--questions)
+      TASK_OVERRIDES+=(data.train_batch_size=24)   # one prompt of every pair in every step
+    fi
   fi
   # One account and one cache for calibration, training and evaluation.
   JUDGE_STORE=$RUN/judge
@@ -191,7 +197,7 @@ main() {
   else
     stage "1/7 synthetic MedVidBench (seed $SEED)"
     python "$ROOT/data_preprocess/synthetic.py" --output synthetic --seed "$SEED" \
-      --videos-per-source "$VIDEOS" --rows-per-pair "$ROWS"
+      --videos-per-source "$VIDEOS" --rows-per-pair "$ROWS" "${QUESTIONS[@]}"
 
     stage "2/7 annotations to parquet"
     # Frames of four to eight vision tokens.

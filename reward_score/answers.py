@@ -359,6 +359,7 @@ PARSERS: dict[str, Callable[[Any], Parsed]] = {
     "nap": parse_nap,
     "vs": parse_caption,
     "rc": parse_caption,
+    "qa": parse_caption,
     "sa": parse_sa,
     "cvs": parse_cvs,
 }

@@ -108,7 +108,7 @@ def label(ground_truth: Mapping[str, Any]) -> str:
 
 
 def text(ground_truth: Mapping[str, Any]) -> str:
-    """The caption of a summary or of a region."""
+    """The caption of a summary or of a region, or the answer to a question."""
     gold: str = _items(ground_truth, "text", str)
     if not answers.parse_caption(gold).format:
         raise _bad("text", "text that an answer can give", gold[:200])
@@ -170,12 +170,8 @@ def same_boxes(
 
 
 def same_value(said: Any, gold: Any, source: str) -> bool:
-    """Whether a target's value equals the reference."""
-    return bool(said == gold)
-
-
-def _same_caption(said: str, gold: str, source: str) -> bool:
-    return said == gold.strip()
+    """Whether a target's value equals the reference, white space around a text aside."""
+    return bool(said == (gold.strip() if isinstance(gold, str) else gold))
 
 
 def same_numbers(said: Mapping[str, int], gold: Mapping[str, int], source: str) -> bool:
@@ -188,8 +184,6 @@ SAME: dict[str, Callable[[Any, Any, str], bool]] = {
     "stg": same_boxes,
     "dvc": same_events,
     "nap": same_label,
-    "vs": _same_caption,
-    "rc": _same_caption,
     "sa": same_numbers,
     "cvs": same_numbers,
 }

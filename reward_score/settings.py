@@ -48,7 +48,7 @@ class Settings:
             paper's are half and half for vs and rc. The strict ``acc`` keeps its own.
         format_order: ``after``: format x normalised signal. ``before``: normalised (format x signal), which pays
             for a bad format wherever the median is low. The paper's order is unpublished. No parse is 0 in both.
-        rewarded_tasks: short task names whose answers are rewarded, None for all eight; the others get ``score`` 0
+        rewarded_tasks: short task names whose answers are rewarded, None for all; the others get ``score`` 0
             and their true ``acc``. The paper's are tal, stg, vs and rc.
         dvc_captions: dense captioning also compares the captions of matched events (similarity and judge). Off,
             its reward is the temporal F1 alone, and needs no model and no judge.

@@ -1,9 +1,10 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""The eight tasks, one row each: how an answer is read, what is measured, and how measures combine.
+"""The tasks, one row each: how an answer is read, what is measured, and how measures combine.
 
-A ninth task is a row in `TASKS`: a parser, a function that reads its reference, one that measures, and weights. Those
-of the eight stand in `answers` and `references`.
+Eight are published; `qa`, answers to questions about a lecture, is ours. Another task is a row in `TASKS`: a parser, a
+function that reads its reference, one that measures, and weights. Those of the rows here stand in `answers` and
+`references`.
 """
 
 from __future__ import annotations
@@ -105,6 +106,11 @@ class Task:
     measure: Callable[[Any, Any, Context], dict[str, float]] = _no_signals
     pairs: Callable[[Any, Any, Context], CaptionPairs] = _no_pairs
 
+    @property
+    def text_alone(self) -> bool:
+        """Whether an answer is one text, which the strict metric compares with the reference's and nothing else."""
+        return set(self.acc) <= set(CAPTION_SIGNALS)
+
 
 def _measure_tal(value: list[answers.Span], gold: list[answers.Span], context: Context) -> dict[str, float]:
     found = {"iou": tal_iou(value, gold, context.interval)}
@@ -161,6 +167,7 @@ TASKS: dict[str, Task] = {
         Task("rc", answers.parse_caption, references.text, _CAPTION, _CAPTION, pairs=_text_pairs),
         Task("sa", answers.parse_sa, references.skill_scores, _ORDINAL, _EXACT, _measure_scores(*_SA)),
         Task("cvs", answers.parse_cvs, references.cvs_scores, _ORDINAL, _EXACT, _measure_scores(*_CVS)),
+        Task("qa", answers.parse_caption, references.text, _CAPTION, _CAPTION, pairs=_text_pairs),
     )
 }
 """The table. Names as in ``data_source``."""

@@ -34,7 +34,7 @@ def test_the_question_stands_as_given_after_the_one_clip(task, mode, one_shot):
 
 def test_who_gets_a_system_message():
     stated = {mode: [t for t in TASKS if system_of(build_prompt(t, QUESTION, system=mode))] for mode in SYSTEM_MODES}
-    assert stated == {"none": [], "missing": ["cvs", "sa", "vs"], "all": TASKS}
+    assert stated == {"none": [], "missing": ["cvs", "qa", "sa", "vs"], "all": TASKS}
     assert sorted(UNSTATED) == stated["missing"]
 
 

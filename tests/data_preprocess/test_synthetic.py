@@ -214,6 +214,20 @@ def test_the_bytes_of_a_set_without_the_leak_are_the_ones_of_always(tmp_path: Pa
     assert found == "25df85eb3e1ec64779094c2d2c39637901a92a2a43bd7b8aefa642873b3964de"
 
 
+def test_questions_are_a_pair_more_and_change_no_other_row(tmp_path: Path) -> None:
+    for name, more in (("plain", []), ("asked", ["--questions"])):
+        assert synthetic.main(["--output", str(tmp_path / name), "--rows-per-pair", "6", "--no-frames", *more]) == 0
+    plain, asked = (
+        json.loads((tmp_path / name / "train_annotations.json").read_bytes()) for name in ("plain", "asked")
+    )
+    rows = [row for row in asked if row["qa_type"] == "question_answering"]
+    assert len(rows) == 6 and {source_of(row) for row in rows} == {"AVOS"}
+    assert [row for row in asked if row not in rows] == plain
+    for row in rows:
+        when = "first" if "first" in row["conversations"][0]["value"] else "last"
+        assert answer(row).startswith(f"{when.capitalize()} the surgeon ")
+
+
 def test_structure_says_what_the_text_says(annotations: list[dict]) -> None:
     for row in of_task(annotations, "tal"):
         spans = [f"{span['start']:.1f}-{span['end']:.1f}" for span in struc(row)["spans"]]

@@ -199,8 +199,8 @@ def test_shared_data_are_taken_as_they_are(machine):
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
-        ({"TASKS": "tal sgt"}, "run_medgrpo: TASKS: 'sgt', expected all or some of tal stg dvc nap vs rc sa cvs"),
-        ({"TASKS": " "}, "run_medgrpo: TASKS is blank, expected all or some of tal stg dvc nap vs rc sa cvs"),
+        ({"TASKS": "tal sgt"}, "run_medgrpo: TASKS: 'sgt', expected all or some of tal stg dvc nap vs rc sa cvs qa"),
+        ({"TASKS": " "}, "run_medgrpo: TASKS is blank, expected all or some of tal stg dvc nap vs rc sa cvs qa"),
         ({"JUDGE": "gpt"}, "run_medgrpo: JUDGE 'gpt': expected offline or openai or none"),
         ({"LORA_RANK": "8"}, "run_medgrpo: LORA_RANK is '8', expected RECIPE=gpu beside it"),
         ({"ROLLOUT_TP": "2"}, "run_medgrpo: ROLLOUT_TP is '2', expected RECIPE=gpu beside it"),

@@ -33,6 +33,7 @@ TRUTH = {
     "nap": {"text": "tying", "label": "tying"},
     "vs": {"text": CAPTION},
     "rc": {"text": CAPTION},
+    "qa": {"text": CAPTION},
     "cvs": {
         "text": "Two structures: 2, Cystic plate: 1, Hepatocystic triangle: 0",
         "scores": dict(zip(CVS_COMPONENTS, (2, 1, 0), strict=True)),
@@ -77,6 +78,7 @@ def test_names_of_the_parts():
         "nap": ["raw_exact"],
         "vs": ["raw_judge", "raw_similarity"],
         "rc": ["raw_judge", "raw_similarity"],
+        "qa": ["raw_judge", "raw_similarity"],
         "cvs": ["raw_closeness", "raw_exact"],
         "sa": ["raw_closeness", "raw_exact"],
     }

@@ -27,6 +27,7 @@ TRUTH = {
     "nap": {"text": "tying", "label": "tying"},
     "vs": {"text": CAPTION},
     "rc": {"text": CAPTION},
+    "qa": {"text": CAPTION},
     "cvs": {"text": CVS, "scores": dict(zip(CVS_COMPONENTS, (2, 1, 0), strict=True))},
     "sa": {"text": SA, "scores": SKILLS},
 }
@@ -141,6 +142,7 @@ HACKS = [
     ("rc", "a role mark", f"assistant: {CAPTION}", 0.5, 1, 1),
     ("rc", "zero-width characters", CAPTION.replace("e", "e\u200b"), 0.5, 1, 1),
     ("rc", "a hidden control token", f"{CAPTION}<|im\u200b_end|>", 0.5, 1, 1),
+    ("qa", "everything twice", f"{CAPTION} {CAPTION}", 1, 1 / 2, 1 / 2),
     ("vs", "nothing but a role", "assistant:", 0, 0, 0),
     ("vs", "dots", "...", 0, 0, 0),
 ]

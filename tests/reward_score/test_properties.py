@@ -418,11 +418,12 @@ def test_any_text_is_scored_within_bounds(task, text):
         "nap": {"label": "tying"},
         "vs": {"text": "a knot"},
         "rc": {"text": "a knot"},
+        "qa": {"text": "a knot"},
         "cvs": {"scores": dict.fromkeys(CVS_COMPONENTS, 1)},
         "sa": {"scores": dict.fromkeys(ASPECTS, 1)},
     }[task]
     assert_bounded(
-        scores(task, [text], truth, judge=None)[0] if task in ("vs", "rc") else scores(task, [text], truth)[0]
+        scores(task, [text], truth, judge=None)[0] if TASKS[task].text_alone else scores(task, [text], truth)[0]
     )
 
 

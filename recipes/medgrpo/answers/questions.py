@@ -18,7 +18,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_preprocess.annotations import QA_TYPES, RecordError
+from data_preprocess.annotations import QA_TYPES, RecordError, task_of
 from data_preprocess.json_stream import read_rows
 from data_preprocess.wording import short
 from recipes.medgrpo.files import InputError
@@ -69,16 +69,14 @@ class Row:
     @property
     def task(self) -> str:
         """The task's name, as in `data_source`."""
-        return QA_TYPES[_plain(self.qa_type)]
+        if (task := task_of(self.qa_type)) is None:
+            raise KeyError(self.qa_type)
+        return task
 
     @property
     def id(self) -> str:
         """The submission's id, as the released converter writes it."""
         return f"{self.video_id}&&{self.start}&&{self.end}&&{self.fps}"
-
-
-def _plain(qa_type: str) -> str:
-    return qa_type.removesuffix("_gpt").removesuffix("_gemini")
 
 
 def is_parquet(path: Path) -> bool:
@@ -116,7 +114,7 @@ def read_test(path: Path) -> list[Row]:
         raise problem(path, None, "", "test rows", "none")
     rows.sort(key=lambda row: row.index)
     for row in rows:
-        if _plain(row.qa_type) not in QA_TYPES:
+        if task_of(row.qa_type) is None:
             raise problem(path, row.index, "qa_type", f"one of {', '.join(QA_TYPES)}", row.qa_type)
     if parquet:
         _check_whole(path, rows)

@@ -4,7 +4,7 @@
 
 For each dataset-task pair one constant answer is learnt on the training rows. `constant_answers` lists a few candidates
 a task, the mode's own scoring of their text on a sample of the rows decides among them, and the best
-is kept. Of summaries and regions, and for the events of dense captioning, it is the caption most like the others.
+is kept. Where an answer is one text, and for the events of dense captioning, it is the text most like the others.
 Leaderboard mode does not punish surplus spans, so there the best tal answer is a list.
 
     blind = learn(train, "strict")
@@ -24,7 +24,15 @@ from typing import Any
 import numpy as np
 
 from recipes.medgrpo.answers.questions import problem
-from recipes.medgrpo.evaluation.constant_answers import CANDIDATES, FINALISTS, Constant, asked_times, commonest, some
+from recipes.medgrpo.evaluation.constant_answers import (
+    CANDIDATES,
+    FINALISTS,
+    Constant,
+    answer_texts,
+    asked_times,
+    commonest,
+    some,
+)
 from recipes.medgrpo.evaluation.inputs import Graded
 from recipes.medgrpo.evaluation.strict import unscorable
 from recipes.medgrpo.evaluation.truths import Truth, clip_seconds, each_truth
@@ -33,6 +41,7 @@ from reward_score.leaderboard.actions import Encoder, classes_of, real_encoder, 
 from reward_score.leaderboard.contributions import read_parts
 from reward_score.leaderboard.figures import columns_of
 from reward_score.medgrpo import score_many
+from reward_score.tasks import TASKS
 
 SAMPLE = 200
 """Training rows of a pair on which candidates are scored; labels on all of them."""
@@ -81,10 +90,10 @@ class Learnt:
 def _learn_pair(rows: Sequence[Truth], mode: str, encoder: Encoder | None) -> Learnt:
     """The best constant answer to rows of one task."""
     task, seconds = rows[0].row.task, median([row.seconds for row in rows if row.seconds] or [60.0])
-    if task in ("vs", "rc"):
+    if TASKS[task].text_alone:
         text, score = _caption([row.ground["text"] for row in rows], encoder)
         return Learnt(Constant(text), len(rows), seconds, score)
-    constants = CANDIDATES[task](rows)
+    constants = CANDIDATES.get(task, answer_texts)(rows)
     sample = rows if task == "nap" else some(rows, SAMPLE)  # labels are quick to compare
 
     def scored(constant: Constant, rows: Sequence[Truth]) -> float:

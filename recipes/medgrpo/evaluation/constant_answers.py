@@ -205,6 +205,11 @@ def _labels(rows: Sequence[Truth]) -> list[Constant]:
     return [Constant(text) for text in commonest((row.ground["label"].strip() for row in rows), FINALISTS)]
 
 
+def answer_texts(rows: Sequence[Truth]) -> list[Constant]:
+    """The commonest answers as they stand: for a task of which no more is known here."""
+    return [Constant(text) for text in commonest((row.ground["text"].strip() for row in rows), FINALISTS)]
+
+
 CANDIDATES: dict[str, Callable[[Sequence[Truth]], list[Constant]]] = {
     "tal": _spans,
     "stg": _boxes,

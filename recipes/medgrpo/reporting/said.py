@@ -21,17 +21,22 @@ def _boxes(boxes: Mapping[float, Any]) -> Said:
     return {"boxes": [{"time": time, "box": list(box)} for time, box in sorted(boxes.items())]}
 
 
+def _plain(value: Any) -> Said:
+    """A text, or numbers by name."""
+    return {"scores": dict(value)} if isinstance(value, Mapping) else {"text": str(value)}
+
+
 DRAWN: dict[str, Callable[[Any], Said]] = {
     "tal": lambda spans: {"spans": [list(span) for span in spans]},
     "stg": _boxes,
     "dvc": lambda events: {"events": [vars(event) for event in events]},
     "nap": lambda label: {"label": label},
-    "vs": lambda text: {"text": text},
-    "rc": lambda text: {"text": text},
-    "cvs": lambda scores: {"scores": dict(scores)},
-    "sa": lambda scores: {"scores": dict(scores)},
 }
-"""By task: what its value looks like."""
+"""By task: what its value looks like, where it is neither a text nor numbers by name."""
+
+
+def _drawn(task: str, value: Any) -> Said:
+    return DRAWN.get(task, _plain)(value)
 
 
 def answered(data_source: str, text: str, extra: Mapping[str, Any] | None) -> tuple[Said, str | None]:
@@ -53,7 +58,7 @@ def answered(data_source: str, text: str, extra: Mapping[str, Any] | None) -> tu
         except BadGroundTruth as error:
             return {}, str(error)
     deviates = f"it can be read, but deviates from the grammar of {task.name}"
-    return DRAWN[task.name](value), None if parsed.format == 1 else deviates
+    return _drawn(task.name, value), None if parsed.format == 1 else deviates
 
 
 def reference(data_source: str, ground_truth: str) -> Said:
@@ -63,4 +68,4 @@ def reference(data_source: str, ground_truth: str) -> Said:
         gold = read_gold(task.name, ground_truth)
     except RewardError:
         return {}
-    return DRAWN[task.name](gold[0] if task.name == "stg" else gold)
+    return _drawn(task.name, gold[0] if task.name == "stg" else gold)

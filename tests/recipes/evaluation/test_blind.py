@@ -16,7 +16,7 @@ from recipes.medgrpo.evaluation.constant_answers import asked_times
 from recipes.medgrpo.evaluation.inputs import Graded
 from recipes.medgrpo.evaluation.truths import NO_ANSWER, clip_seconds
 from reward_score.answers import ASPECTS, parse_stg, parse_tal, render_sa
-from reward_score.leaderboard import columns, score_record
+from reward_score.leaderboard import LeaderboardError, columns, score_record
 from reward_score.medgrpo import score_many
 
 MODES = ("leaderboard", "strict")
@@ -247,7 +247,9 @@ def test_events_are_parts_of_the_clip_and_carry_the_caption_most_like_the_others
     assert said == "0.0-50.0 seconds: aaab\n50.0-100.0 seconds: aaab\n100.0-200.0 seconds: aaab"
 
 
-@pytest.mark.parametrize(("qa_type", "task"), [("video_summary_gpt", "vs"), ("region_caption", "rc")])
+@pytest.mark.parametrize(
+    ("qa_type", "task"), [("video_summary_gpt", "vs"), ("region_caption_b", "rc"), ("question_answering", "qa")]
+)
 def test_the_caption_is_the_one_most_like_the_others(train, qa_type, task):
     rows = [row("CoPESD", qa_type, text) for text in ("aaab", "aaaa", "aabb")]
     for given in rows:
@@ -256,6 +258,21 @@ def test_the_caption_is_the_one_most_like_the_others(train, qa_type, task):
     assert answered(blind, rows[2], task) == "aaab"
     share = blind.describe()["pairs"][f"medvidbench/CoPESD/{task}"]["score_on_training"]
     assert share == pytest.approx((3 / 10**0.5 + 8 / 80**0.5) / 2)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_answers_to_questions_are_in_no_column_of_the_leaderboard(train, mode):
+    """They are learnt, strict evaluation scores them, and the leaderboard's columns are those without them."""
+    summary, answer = row("CoPESD", "video_summary_a", "aaab"), row("CoPESD", "question_answering", "aaab")
+    said = train([summary, answer], mode).describe()["pairs"]
+    assert {pair: one["answer"] for pair, one in said.items()} == {
+        "medvidbench/CoPESD/qa": {"text": "aaab"},
+        "medvidbench/CoPESD/vs": {"text": "aaab"},
+    }
+    records = [record_of(one) | {"answer": "aaab"} for one in (cvs(2, 1, 0), answer)]
+    assert columns(records) == columns(records[:1])
+    with pytest.raises(LeaderboardError, match="question_answering"):
+        score_record(records[1])
 
 
 def test_without_a_model_captions_are_the_commonest(tmp_path):

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
 from bench_plateaus import HALVED, blended, constant_answers, constant_share, measure, models  # noqa: E402
 
+from data_preprocess.synthetic_rows import PAIRS  # noqa: E402
 from reward_score.normalization import NEEDED, Normalizer, logistic, needed_share  # noqa: E402
 from reward_score.settings import Settings  # noqa: E402
 from reward_score.statistics import Statistics, summarize  # noqa: E402
-from reward_score.tasks import TASKS  # noqa: E402
 
+TASKS = sorted({task for _, task in PAIRS})
 DEFAULT = blended(NEEDED)
 MODELS = models()
 

@@ -29,6 +29,7 @@ def test_boxes_are_on_the_canvas():
         ("tal", "1.0-2.5 seconds.", {"spans": [[1.0, 2.5]]}),
         ("nap", "tying", {"label": "tying"}),
         ("rc", "A hook.", {"text": "A hook."}),
+        ("qa", "A hook.", {"text": "A hook."}),
         ("dvc", "0.0-8.0 seconds: it cuts", {"events": [{"start": 0.0, "end": 8.0, "caption": "it cuts"}]}),
         (
             "cvs",

@@ -146,6 +146,7 @@ medgrpo.TASKS = {
   rc: "region caption",
   sa: "skill assessment",
   cvs: "critical view of safety",
+  qa: "question answering",
 };
 
 // --- colours ------------------------------------------------------------------------------------------------------
