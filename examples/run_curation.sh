@@ -3,12 +3,13 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 #
 # From source datasets to parquet, on this machine: synthetic trees of the eight sources, rows of the tasks that
-# annotations decide, rows of the tasks that two captioners describe, and the preprocessor's parquet of both.
+# annotations decide, rows of the tasks that two captioners describe, questions about lectures, and the preprocessor's
+# parquet of all of them.
 #
 #   bash examples/run_curation.sh
 #
-# The captioners are stand-ins: servers without a model, which word the annotations and make mistakes at a known rate.
-# What the validation finds of these is printed. Their captions are for this demonstration alone. A second call goes on
+# The models are stand-ins: servers without a model, which word the annotations and make mistakes at a known rate. What
+# the validation finds of these is printed. What they say is for this demonstration alone, and so are the transcripts. A second call goes on
 # where the first one stopped.
 set -euo pipefail
 
@@ -45,10 +46,14 @@ main() {
   stage "3/4 rows that two stand-ins describe; $MISTAKES of their descriptions have a mistake"
   describe
 
+  stage "3/4 questions about what stand-ins for lectures say; $MISTAKES of the facts and questions have a mistake"
+  ask_about_lectures
+
   stage "4/4 annotations to parquet"
   local cell
   cell=$(python -c "from reward_score.conventions import CONVENTIONS; print(CONVENTIONS['$MODEL'].cell ** 2)")
   python "$ROOT/data_preprocess/medvidbench.py" --annotations curated/annotations.json captions/captions.json \
+    questions/questions.json \
     --frames-root curated/frames --output data --model-family "$MODEL" \
     --min-pixels $((4 * cell)) --max-pixels $((8 * cell)) --system-prompt none --val-fraction 0.2 --seed "$SEED" |
     tail -n 1
@@ -72,6 +77,25 @@ describe() {
   # shellcheck disable=SC2046
   curate caption all --root sources --frames-root curated/frames --output captions --seed "$SEED" \
     --captioner-a $(captioner a) --captioner-b $(captioner b) --mistakes mistakes_a.jsonl mistakes_b.jsonl
+  exec {held}>&-
+  wait
+  rm -f held
+}
+
+# One stand-in for all three models, which ends as those do.
+ask_about_lectures() {
+  local held model
+  rm -f held c.url
+  mkfifo held
+  curate standin --of lectures --name stand-in-c --mistakes "$MISTAKES" --seed "$SEED" --log mistakes_c.jsonl \
+    <held >c.url &
+  exec {held}>held
+  for _ in {1..600}; do [[ -s c.url ]] && break || sleep 0.1; done
+  [[ -s c.url ]] || { echo "run_curation: a stand-in did not start" >&2; exit 2; }
+  model=(base_url="$(<c.url)" model=stand-in-c key_variable=STAND_IN_KEY prompt_price=0 completion_price=0)
+  curate questions AVOS NurViD --root sources --transcripts sources/transcripts --output questions \
+    --frames curated/frames --extractor "${model[@]}" --writer "${model[@]}" --blind "${model[@]}" \
+    --mistakes mistakes_c.jsonl
   exec {held}>&-
   wait
   rm -f held

@@ -128,9 +128,10 @@ def _speech(folder: Path | None) -> Callable[[Video], Sequence[Segment]]:
     return read
 
 
-def captioner_options(made: Parser, flag: str, given: Sequence[str]) -> dict[str, Any]:
-    """Fields of `CaptionerOptions` from NAME=VALUE texts. A key is not one: others see command lines."""
-    known = {item.name for item in fields(CaptionerOptions)} - set(HIDDEN)
+def endpoint_options(made: Parser, flag: str, given: Sequence[str], kind: type) -> dict[str, Any]:
+    """Fields of the options of a paid call, a dataclass, from NAME=VALUE texts. A key is not one: others see command
+    lines."""
+    known = {item.name for item in fields(kind)} - set(HIDDEN)
     found: dict[str, Any] = {}
     for text in given:
         name, mark, value = text.partition("=")
@@ -145,6 +146,11 @@ def captioner_options(made: Parser, flag: str, given: Sequence[str]) -> dict[str
     if lacking := [name for name in ("base_url", "model") if name not in found]:
         made.error(f"{flag}: {lacking[0]}=VALUE is missing")
     return {**found, "model": str(found["model"])}
+
+
+def captioner_options(made: Parser, flag: str, given: Sequence[str]) -> dict[str, Any]:
+    """Fields of `CaptionerOptions` from NAME=VALUE texts."""
+    return endpoint_options(made, flag, given, CaptionerOptions)
 
 
 def make_captioner(made: Parser, options: Mapping[str, Any], store: Path) -> Captioner:

@@ -10,18 +10,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat
 
 from data_preprocess.curation.captions import overlay
 from data_preprocess.curation.captions.context import Context, Labelled
-from reward_score.paid_call import IMAGE, Caller, CallMalformed, Chat, Options
+from data_preprocess.curation.replies import Line, read_reply
+from reward_score.paid_call import IMAGE, Caller, Chat, Options
 from reward_score.paid_call.prompt_files import PLACEHOLDER, PromptFile, filled, read_prompt_file
 from reward_score.paid_call.store import MAX_MB
 
@@ -164,16 +164,8 @@ class Captioner(Caller):
         return {name: value for name, value in asdict(self._given).items() if name != "api_key"}
 
 
-def _plain(caption: str) -> str:
-    """One line of characters that are seen."""
-    said = "".join(letter for letter in " ".join(caption.split()) if letter.isprintable())
-    if not said:
-        raise ValueError("expected a caption")
-    return said
-
-
 class _Captioned(BaseModel):
-    caption: Annotated[str, AfterValidator(_plain)]
+    caption: Line
 
 
 class _Event(_Captioned):
@@ -185,34 +177,11 @@ class _Events(BaseModel):
     events: Annotated[list[_Event], Field(min_length=1, max_length=MAX_EVENTS)]
 
 
-_FENCE = re.compile(r"\A```(?:json)?\s*\n(.*?)\n?```\s*\Z", re.DOTALL)
-
-
-def _object(text: str) -> dict[str, Any]:
-    """The JSON object of a reply, which may stand in a fence or behind thoughts."""
-    said = text.rpartition("</think>")[2].strip()
-    said = match[1] if (match := _FENCE.fullmatch(said)) else said
-    try:
-        found = json.loads(said)
-    except (ValueError, RecursionError):
-        raise CallMalformed("expected one JSON object") from None
-    if not isinstance(found, dict):
-        raise CallMalformed("expected one JSON object")
-    return found
-
-
-def _read(form: type[BaseModel], text: str, expected: str) -> Any:
-    try:
-        return form.model_validate(_object(text), strict=True)
-    except ValidationError:
-        raise CallMalformed(f"expected {expected}") from None
-
-
 def read_caption(text: str) -> dict[str, Any]:
     """A caption. Raises CallMalformed for anything else; the message quotes nothing of the reply."""
-    return _read(_Captioned, text, "a caption").model_dump()
+    return read_reply(_Captioned, text, "a caption")
 
 
 def read_events(text: str) -> dict[str, Any]:
     """Events with their captions. Raises CallMalformed."""
-    return _read(_Events, text, "events with start, end and caption").model_dump()
+    return read_reply(_Events, text, "events with start, end and caption")

@@ -15,42 +15,26 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from data_preprocess.curation.asking import Asked, ask_each, outcome
 from data_preprocess.curation.captions.captioner import SIDES, Captioner, wording
 from data_preprocess.curation.captions.context import Context
 from data_preprocess.curation.captions.overlay import digest, draw
 from data_preprocess.curation.captions.tables import Table
 from data_preprocess.curation.captions.validation import FLAGGED, RULES, SIMILARITY, KeepSettings, reasons, text_of
 from data_preprocess.frames import FrameRoot
-from reward_score.paid_call import CallBudgetExceeded, CallError, CallSettingsError, CallUnproven
+from reward_score.paid_call import CallUnproven
 
 Contexts = Callable[[], Iterable[Context]]
 """Makes the contexts anew, the same ones each time: they are gone through once a stage."""
 PAIRS_AT_ONCE = 256
 NO_PAIR = "no_pair"
 """The other captioner said nothing, so that nothing validates this one."""
-
-
-@dataclass
-class Asked:
-    """What came of asking.
-
-    Attributes:
-        there, new: descriptions that were there before, and new ones.
-        open: contexts that still lack one.
-        failures: of the infrastructure, by kind.
-    """
-
-    there: int = 0
-    new: int = 0
-    open: int = 0
-    failures: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(frozen=True)
@@ -108,27 +92,10 @@ class Describing:
         Raises:
             CallSettingsError, CallBudgetExceeded: another try is useless. FrameError: a frame cannot be read.
         """
-        todo, unproven = iter(contexts), []
-
-        async def work() -> None:
-            for context in todo:
-                if await self._describe(context):
-                    unproven.append(context)
-                done()
-
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self._at_once):
-                    group.create_task(work())
-            # By now the captioners have described others, so that it can be told whose fault a reply is.
-            await asyncio.gather(*(self._describe(context, last=True) for context in unproven))
-        except BaseExceptionGroup as errors:
-            raise _first(errors) from None
-        finally:
-            await asyncio.gather(*(captioner.aclose() for captioner in self._captioners))
+        await ask_each(contexts, self._describe, self._captioners, self._at_once, done)
         return self.asked
 
-    async def _describe(self, context: Context, last: bool = False) -> bool:
+    async def _describe(self, context: Context, last: bool) -> bool:
         """Ask those captioners whose description is missing; whether one has to be asked again at the end."""
         missing = [one for one in self._captioners if one.key(context) not in self._folder.descriptions]
         self.asked.there += len(self._captioners) - len(missing)
@@ -146,34 +113,18 @@ class Describing:
         return [draw(files[one.index], one.marks, size, context.longest) for one in context.shown]
 
     async def _ask(self, captioner: Captioner, context: Context, pictures: list[bytes], last: bool) -> bool:
-        said: dict[str, Any]
         try:
-            said = {"said": await captioner.describe(context, pictures)}
-        except (CallSettingsError, CallBudgetExceeded):
-            raise
-        except CallUnproven as error:
-            if not last:
-                return True
-            self.asked.failures[type(error).__name__] += 1
+            said = await outcome(captioner.describe(context, pictures), self.asked.failures, last)
+        except CallUnproven:
+            return True
+        if said is None:
             return False
-        except CallError as error:
-            if not error.answer_caused:
-                self.asked.failures[type(error).__name__] += 1
-                return False
-            said = {"declined": type(error).__name__}
         about = {"model": captioner.model, "prompt": captioner.prompt(context.task).version}
         question = hashlib.sha256(wording(context, captioner.prompt(context.task))["user"].encode()).hexdigest()
         about |= {"question": question, "pictures": digest(pictures)}
         self._folder.descriptions.add(captioner.key(context), context=context.key, **about, **said)
         self.asked.new += 1
         return False
-
-
-def _first(errors: BaseExceptionGroup) -> BaseException:
-    found: BaseException = errors
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
 
 
 def decide(

@@ -1,43 +1,33 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""A stand-in for a captioner: an OpenAI-compatible server without a model, which words the labels that it is told.
+"""A stand-in for a captioner, without a model: it words the labels that it is told.
 
-    python data_preprocess/curate.py standin --name stand-in-a --mistakes 0.2 --log mistakes_a.jsonl [--port 0]
+    python data_preprocess/curate.py standin --name stand-in-a --mistakes 0.2 --log mistakes_a.jsonl
 
 It looks at no picture. Of the questions of `prompts/` it reads the experts' labels and writes sentences of them, in
 words that follow from its name; so what it says is no description of a video, and rows of it are for tests and
 demonstrations alone. At a known rate it makes mistakes, one kind for each question, and notes which in its log; some
-are such that nothing here can find them. It prints its address, and ends when its standard input is closed or after
---max-seconds.
+are such that nothing here can find them.
 """
 
 from __future__ import annotations
 
-import argparse
-import asyncio
-import hashlib
 import json
 import random
 import re
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiohttp import web
-
 from data_preprocess.curation.captions.context import EVENT_KINDS
 from data_preprocess.curation.captions.words import named
-from data_preprocess.wording import Parser, status_of
 
 _LINE = re.compile(r"(\d+\.\d)-(\d+\.\d) (\w+): (.+)")
 _THING = re.compile(r"^The thing to describe: ([^(\n]+)", re.MULTILINE)
 _PROCEDURE = re.compile(r"^Procedure: (.+)$", re.MULTILINE)
 _BARE = re.compile(r"^Describe the events of this clip of (\d+\.\d) seconds")
 _EVENTS = "Events to describe:\n"
-MAX_BODY = 256 * 2**20
 WORDINGS = (
     (
         "The surgeon carries out {what} during {procedure}{tools}, and the field stays in view.",
@@ -128,57 +118,6 @@ class StandIn:
         return json.dumps({"caption": said(summary, what, span)})
 
 
-def app(stand_in: StandIn, log: Path | None = None, latency_s: float = 0.0) -> web.Application:
-    """The server. Each answered question is a line of ``log``: the question's digest, the model, the mistake."""
-
-    async def complete(request: web.Request) -> web.Response:
-        body = await request.json()
-        user = _user_text(body["messages"])
-        reply = stand_in.answer(user)
-        if latency_s:
-            await asyncio.sleep(latency_s)
-        if log is not None:
-            line = {"question": digest(user), "model": stand_in.name, "mistake": stand_in.mistake(user)}
-            with open(log, "a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        usage = {"prompt_tokens": len(user) // 4, "completion_tokens": len(reply) // 4}
-        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": reply}}
-        return web.json_response(
-            {"id": "stand-in", "object": "chat.completion", "model": stand_in.name, "choices": [choice], "usage": usage}
-        )
-
-    made = web.Application(client_max_size=MAX_BODY)
-    made.router.add_post("/v1/chat/completions", complete)
-    return made
-
-
-def digest(user: str) -> str:
-    """SHA-256 of a question's text, as the table of descriptions has it."""
-    return hashlib.sha256(user.encode()).hexdigest()
-
-
-def _user_text(messages: Sequence[Mapping[str, Any]]) -> str:
-    content = messages[-1]["content"]
-    return content if isinstance(content, str) else "".join(part.get("text", "") for part in content)
-
-
-async def serve(stand_in: StandIn, port: int, log: Path | None, latency_s: float, max_seconds: float) -> None:
-    """Serves on loopback until standard input is closed."""
-    runner = web.AppRunner(app(stand_in, log, latency_s), access_log=None)
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", port)
-        await site.start()
-        host, bound = runner.addresses[0][:2]
-        print(f"http://{host}:{bound}/v1", flush=True)
-        print(f"{stand_in.name}: a stand-in without a model: it words labels and looks at no picture", file=sys.stderr)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max_seconds):
-                await asyncio.to_thread(sys.stdin.read)
-    finally:
-        await runner.cleanup()
-
-
 def found_out(
     descriptions: Iterable[Mapping[str, Any]], decisions: Iterable[Mapping[str, Any]], logs: Iterable[Path]
 ) -> list[str]:
@@ -215,30 +154,3 @@ def found_out(
 
 def _share(part: int, whole: int) -> str:
     return f"{part / whole:.3f} ({part} of {whole})" if whole else f"unknown (0 of {whole})"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Command line entry; returns the exit status."""
-    parser = Parser("curate standin", __doc__)
-    parser.add_argument("--name", default="stand-in-a", help="the model's name (default stand-in-a)")
-    parser.add_argument(
-        "--mistakes", type=_share_of, default=0.0, metavar="SHARE", help="share of wrong answers, 0 to 1"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="of the mistakes (default 0)")
-    parser.add_argument("--latency", type=float, default=0.0, metavar="S", help="seconds until an answer (default 0)")
-    parser.add_argument("--log", type=Path, metavar="FILE", help="file of JSON lines that notes the mistakes")
-    parser.add_argument("--port", type=int, default=0, help="port on 127.0.0.1 (default: a free one)")
-    parser.add_argument(
-        "--max-seconds", type=float, default=3600.0, metavar="S", help="end after so long (default 3600)"
-    )
-    options = parser.parse_args(arguments)
-    stand_in = StandIn(options.name, options.mistakes, options.seed)
-    work = serve(stand_in, options.port, options.log, options.latency, options.max_seconds)
-    return status_of("curate", lambda: asyncio.run(work) or 0, (), "interrupted")
-
-
-def _share_of(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 to 1")
-    return value

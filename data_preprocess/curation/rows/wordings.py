@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from string import Formatter
@@ -17,6 +17,8 @@ from data_preprocess.curation.sources.reading import SourceError
 from data_preprocess.geometry import SOURCES
 
 FILE = Path(__file__).with_name("wordings.toml")
+WORDED = tuple(task for task in TASKS if task != "qa")
+"""The tasks that a file has wordings of. Questions of `qa` are written with their answers."""
 FIELDS = ("labels", "options", "target", "start", "end", "stride", "time", "kind", "procedure")
 """Placeholders that a wording may have."""
 
@@ -37,19 +39,27 @@ class Wordings:
         self.digest = hashlib.sha256(said).hexdigest()
         self.roles = _texts(file, "roles", content.get("roles"))
         self.sources = _tables(file, "sources", content.get("sources"), SOURCES)
-        self.tasks = _tables(file, "tasks", content.get("tasks"), TASKS)
+        self.tasks = _tables(file, "tasks", content.get("tasks"), WORDED)
 
     def ask(self, task: str, source: str, drawn: int, **fields: object) -> str:
         """A question.
 
         Args:
-            task: one of the eight tasks.
+            task: one of `WORDED`.
             source: of the clip.
             drawn: any whole number from 0; equal ones give equal wordings.
             fields: what the placeholders of the task's wordings stand for.
         """
+        return self._drawn((self.roles, self.sources[source], self.tasks[task]), drawn, fields)
+
+    def about(self, question: str, source: str, drawn: int, **fields: object) -> str:
+        """A question that is there, behind a role and the source's sentence; arguments as in `ask`."""
+        return f"{self._drawn((self.roles, self.sources[source]), drawn, fields)} {question}"
+
+    @staticmethod
+    def _drawn(lists: Sequence[Sequence[str]], drawn: int, fields: Mapping[str, object]) -> str:
         parts = []
-        for texts in (self.roles, self.sources[source], self.tasks[task]):
+        for texts in lists:
             drawn, place = divmod(drawn, len(texts))
             parts.append(texts[place].format_map(fields))
         return " ".join(parts)

@@ -8,6 +8,7 @@
 
 `DIR/<source>` is what `curate.py SOURCE --root` takes, `DIR/truth/<source>.json` lists what a reader has to find in it.
 The frames and videos show it: the ground has the colour of the label that goes on, boxes are filled, scores are cells.
+`DIR/transcripts` has stand-ins for what is said in the web videos, written around the labels.
 Equal settings give equal annotations.
 """
 
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from data_preprocess.atomic import written_whole
 from data_preprocess.curation.sources.reading import SourceError
-from data_preprocess.curation.synthetic import WRITERS, write_source, write_truth
+from data_preprocess.curation.synthetic import WRITERS, lectures, write_source, write_truth
 from data_preprocess.curation.synthetic.drawing import Scale
 from data_preprocess.curation.synthetic.pictures import write_media
 from data_preprocess.wording import Parser, status_of
@@ -57,6 +58,8 @@ def _main(options: argparse.Namespace) -> int:
             except BaseException:
                 shutil.rmtree(partial, ignore_errors=True)
                 raise
+        if source in lectures.SOURCES:
+            lectures.write_lectures(videos, options.output / "transcripts", scale)
         write_truth(options.output / "truth" / f"{source}.json", videos)
         print(f"{target}: {len(videos)} videos, {sum(len(video.boxes) for video in videos):,} boxes")
     return 0

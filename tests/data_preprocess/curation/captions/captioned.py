@@ -16,8 +16,9 @@ from PIL import Image
 
 from data_preprocess.curation.captions.captioner import Captioner
 from data_preprocess.curation.captions.context import Context, ShowSettings, contexts
-from data_preprocess.curation.captions.stand_in import StandIn, app
+from data_preprocess.curation.captions.stand_in import StandIn
 from data_preprocess.curation.model import Clip, Video
+from data_preprocess.curation.stand_in_server import app
 from data_preprocess.curation.synthetic import TRUTHS
 from data_preprocess.curation.synthetic.drawing import Scale
 

@@ -1,0 +1,100 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+"""How many questions are asked of paid models: some at a time, failures counted, nothing asked for that is there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from reward_score.paid_call import CallBudgetExceeded, Caller, CallError, CallSettingsError, CallUnproven
+
+Thing = TypeVar("Thing")
+
+
+@dataclass
+class Asked:
+    """What came of asking.
+
+    Attributes:
+        there, new: replies that were there before, and new ones.
+        open: things that still lack one.
+        failures: of the infrastructure, by kind.
+    """
+
+    there: int = 0
+    new: int = 0
+    open: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+
+
+async def outcome(reply: Awaitable[dict[str, Any]], failures: Counter[str], last: bool) -> dict[str, Any] | None:
+    """``said`` or, where the model would not, ``declined``; None, and a failure counted, where it is the
+    infrastructure's.
+
+    Args:
+        reply: of a `Caller`.
+        failures: are counted here.
+        last: a reply that nobody can tell the fault of is a failure, too.
+
+    Raises:
+        CallUnproven: unless it is the last time.
+        CallSettingsError, CallBudgetExceeded: another try is useless.
+    """
+    try:
+        return {"said": await reply}
+    except (CallSettingsError, CallBudgetExceeded):
+        raise
+    except CallError as error:
+        if isinstance(error, CallUnproven) and not last:
+            raise
+        if not error.answer_caused:
+            failures[type(error).__name__] += 1
+            return None
+        return {"declined": type(error).__name__}
+
+
+async def ask_each(
+    things: Iterable[Thing],
+    ask: Callable[[Thing, bool], Awaitable[bool]],
+    callers: Sequence[Caller],
+    at_once: int,
+    done: Callable[[], object] = lambda: None,
+) -> None:
+    """Ask about each thing, so many at a time, and close the callers.
+
+    Args:
+        ask: (the thing, whether it is the last time) to whether it has to be asked about again. That is done at the
+            end, when the models have answered others, so that it can be told whose fault a reply is.
+        done: is called after each.
+
+    Raises:
+        CallSettingsError, CallBudgetExceeded: another try is useless. Whatever else `ask` raises.
+    """
+    todo, again = iter(things), []
+
+    async def work() -> None:
+        for thing in todo:
+            if await ask(thing, False):
+                again.append(thing)
+            done()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(at_once):
+                group.create_task(work())
+        await asyncio.gather(*(ask(thing, True) for thing in again))
+    except BaseExceptionGroup as errors:
+        raise _first(errors) from None
+    finally:
+        await asyncio.gather(*(caller.aclose() for caller in callers))
+
+
+def _first(errors: BaseExceptionGroup) -> BaseException:
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
