@@ -477,12 +477,15 @@ def test_frames_are_on_paper(window, report):
     view = window(scheme="dark")
     view.open(report, "#rollouts?pair=medvidbench/CholecTrack20/stg&frame=2")
     view.text(".readout")
-    frames = view.page.evaluate(PRINTED, "canvas")
+    drawn = f"() => ({INKED})('canvas').every(colours => colours.length > 2)"
+    view.page.wait_for_function(drawn, polling=500)
+    shown = view.page.evaluate(INKED, "canvas")
     # The stage, the strip, and a frame in each of eight answers.
-    assert len(frames) > 10 and all(len(colours) > 10 for colours in frames)
+    assert len(shown) > 10
+    assert view.page.evaluate(PRINTED, "canvas") == shown
     view.page.emulate_media(media="print")
-    shown = [view.page.locator(name).first.is_visible() for name in (".side", ".buttons", "article.answer canvas")]
-    assert shown == [False, False, True]
+    visible = [view.page.locator(name).first.is_visible() for name in (".side", ".buttons", "article.answer canvas")]
+    assert visible == [False, False, True]
 
 
 def test_the_scripts_say_nothing_that_the_writer_does_not_escape():

@@ -48,10 +48,10 @@
   const markText = (mark) => (Number.isInteger(mark) ? String(mark) : number(mark, 1));
   const pips = (mark) => el("span.pips", { role: "img", "aria-label": `${markText(mark)} of 5` }, [1, 2, 3, 4, 5].map((one) => el("span", { class: one <= Math.round(mark) ? "on" : "off" })));
 
-  function judged(judge) {
+  function judged(judge, title) {
     if (!judge) return null;
     const marks = Object.entries(judge.marks ?? {}).map(([name, mark]) => el("li", {}, el("span", {}, name.replaceAll("_", " ")), pips(mark), el("span.mark", {}, markText(mark))));
-    return el("section.judge", { "aria-label": "judge" }, el("h4", {}, "Judge"), el("ul", {}, marks), judge.reason && medgrpo.longText(judge.reason, "reason"));
+    return el("section.judge", { "aria-label": `judge of ${title}` }, el("h4", {}, "Judge"), el("ul", {}, marks), judge.reason && medgrpo.longText(judge.reason, "reason"));
   }
 
   function signals(raw, normalised) {
@@ -86,7 +86,7 @@
       answer?.error && el("p.error", { dir: "auto" }, answer.error.slice(0, SHORT)),
       canvas,
       row?.duration > 0 && (medgrpo.lane(gold, row.duration, "gold") || medgrpo.lane(answer?.said, row.duration, "answer")) && el("div.lanes", { "aria-hidden": true }, medgrpo.lane(gold, row.duration, "gold"), medgrpo.lane(answer?.said, row.duration, "answer") ?? el("div.lane")),
-      answer ? [medgrpo.saidText(answer.said, gold), el("h4", {}, "As written"), medgrpo.longText(answer.text), signals(answer.raw, answer.normalised), judged(answer.judge)] : el("p.quiet", {}, "What was answered was not recorded."),
+      answer ? [medgrpo.saidText(answer.said, gold), el("h4", {}, "As written"), medgrpo.longText(answer.text), signals(answer.raw, answer.normalised), judged(answer.judge, title)] : el("p.quiet", {}, "What was answered was not recorded."),
     );
     // The frame that the clip shows, with this answer's own boxes.
     node.frame = (at) => canvas && medgrpo.drawFrame(canvas, row, frames, at, layers, SMALL);

@@ -38,7 +38,8 @@
     if (replace) {
       history.replaceState(null, "", hash);
       read();
-      show();
+      // The focus first moves on from the field that was changed: what is drawn anew would hold it back.
+      setTimeout(show);
     } else location.hash = hash;
   };
 
