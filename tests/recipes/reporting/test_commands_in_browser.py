@@ -236,7 +236,7 @@ def test_a_run_of_one_step_without_texts_and_frames(window, data, tmp_path):
     view = window()
     said = seen(view, reported(tmp_path / "report", maker.folder))
     assert "The text was not recorded." in said["rollouts"]
-    assert "This row is not in the report" in said["rollouts"]
+    assert "No frames of this row are in the report." in said["rollouts"]
     view.turn("#training")
     assert view.page.locator(".chart canvas").first.is_visible()
 
