@@ -32,7 +32,7 @@ if not __package__:
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from data_preprocess.curation.check import check, report
-from data_preprocess.curation.clips import ClipSettings, shares_of
+from data_preprocess.curation.clips import ClipSettings
 from data_preprocess.curation.produce import ANNOTATIONS, Recipe, curate, roots_of
 from data_preprocess.curation.rows.drafts import RowSettings
 from data_preprocess.curation.settings import settings_help, with_settings
@@ -89,7 +89,6 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, Recip
     options.roots = roots_of(options.sources, options.root)
     try:
         reading, clips, rows = with_settings(options.set, *KINDS)
-        shares_of(clips.rates)
     except ValueError as error:
         made.error(str(error))
     words, without_test = options.wordings, options.without_test

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from data_preprocess.curation.model import Clip, Video
-from data_preprocess.curation.settings import open_choice
+from data_preprocess.curation.settings import in_order, open_choice
 from data_preprocess.timeline import NATIVE_RATES
 
 
@@ -35,6 +35,11 @@ class ClipSettings:
     longest: float = open_choice(1800.0, "seconds of the longest clip, as published", least=1)
     passes: int = open_choice(2, "how often a video is cut from its beginning to its end: not published", least=1)
 
+    def __post_init__(self) -> None:
+        """Raises `ValueError` where no clip fits."""
+        shares_of(self.rates)
+        in_order(self, ("frames_least", "frames_most"), ("shortest", "longest"))
+
 
 def dice(seed: int, *names: object) -> random.Random:
     """Dice that depend on a seed and names, and on nothing else."""
@@ -52,7 +57,7 @@ def shares_of(rates: str) -> Mapping[float, float]:
         pairs = [(float(rate), float(share)) for rate, share in (part.split(":") for part in rates.split(","))]
     except ValueError:
         pairs = []
-    if not pairs or min(min(pair) for pair in pairs) <= 0:
+    if not pairs or not all(0 < value < math.inf for pair in pairs for value in pair):
         raise ValueError(f"rates={rates}: expected RATE:SHARE,RATE:SHARE with numbers above 0")
     return dict(pairs)
 

@@ -184,7 +184,8 @@ def frames_at(file: Path, times: Sequence[float]) -> Iterator[Any]:
                     return
                 before = (now, frame)
         except av.FFmpegError as error:
-            raise SourceError(file, f"after {before[0] if before else 0:.1f} s", "a video", str(error)) from None
+            when = f"after {before[0] if before else 0:.1f} s"
+            raise SourceError(file, when, "a video", error.strerror or str(error)) from None
         for time in times[at:]:
             if before is None or time - before[0] > 1:
                 found = f"its end at {before[0]:.1f} s" if before else "no frame"
@@ -199,7 +200,7 @@ def _opened(file: Path) -> Iterator[tuple[Any, Any]]:
     try:
         container = av.open(str(file))
     except (av.FFmpegError, OSError) as error:
-        raise SourceError(file, "", "a video", str(error)) from None
+        raise SourceError(file, "", "a video", error.strerror or str(error)) from None
     with container:
         if not container.streams.video:
             raise SourceError(file, "", "a stream of pictures", "none")

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from data_preprocess.curation.captions.context import ShowSettings
-from data_preprocess.curation.clips import ClipSettings, shares_of
+from data_preprocess.curation.clips import ClipSettings
 from data_preprocess.curation.model import Video
 from data_preprocess.curation.planning import PUBLISHED_ROWS, Plan, PlanSettings, plan, short_of, wanted
 from data_preprocess.curation.produce import Recipe, read_all, roots_of
@@ -49,9 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting named below")
     options = parser.parse_args(arguments)
+    if options.rows < 1:
+        parser.error("--rows: expected a number from 1")
     try:
         assumed, show, reading, clips, rows = with_settings(options.set, *KINDS)
-        shares_of(clips.rates)
     except ValueError as error:
         parser.error(str(error))
     recipe = Recipe(reading, clips, rows, options.seed)

@@ -21,7 +21,7 @@ import orjson
 from tqdm import tqdm
 
 from data_preprocess.atomic import write_json_list, written_whole
-from data_preprocess.curation.clips import ClipSettings, shares_of
+from data_preprocess.curation.clips import ClipSettings
 from data_preprocess.curation.media import as_it_is, write_frames
 from data_preprocess.curation.model import Video
 from data_preprocess.curation.rows import drafts, row_of
@@ -72,7 +72,6 @@ def read_all(roots: Mapping[str, Path], recipe: Recipe) -> tuple[list[Video], di
     Raises:
         SourceError: a file that cannot be read, or a source without a video.
     """
-    shares_of(recipe.clips.rates)
     videos: list[Video] = []
     notes = {source: Notes() for source in roots}
     with tqdm(unit=" videos", desc="reading", disable=None, mininterval=1.0) as bar:
@@ -143,6 +142,9 @@ def curate(roots: Mapping[str, Path], output: Path, recipe: Recipe, threads: int
     if threads:
         found = (as_it_is(video, roots[video.source], notes[video.source]) for video in videos)
         videos = [video for video in found if video is not None]
+        if not videos:
+            missing = next((place for noted in notes.values() for place in noted.missing), "--root")
+            raise SourceError(missing, "", "a video or a folder of its frames", "neither, and none of another video")
     wanted = None
     if recipe.rows_per_pair or recipe.subset:
         wanted = chosen(keys_of(videos, recipe), recipe)

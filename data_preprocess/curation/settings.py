@@ -43,6 +43,18 @@ def with_settings(given: Sequence[str], *kinds: type) -> list[Any]:
     return [kind(**values[kind]) for kind in kinds]
 
 
+def in_order(settings: Any, *pairs: tuple[str, str]) -> None:
+    """Checks that of each pair of settings the first is not above the second.
+
+    Raises:
+        ValueError: it is; the message is one line.
+    """
+    for low, high in pairs:
+        least, most = getattr(settings, low), getattr(settings, high)
+        if least > most:
+            raise ValueError(f"--set {high}={most:g}: expected a number from {low}, which is {least:g}")
+
+
 def _value(text: str, default: Any, said: Any) -> Any:
     if said["among"]:
         if text not in said["among"]:

@@ -113,13 +113,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--of", choices=tuple(KINDS), default="captions", help="what it answers (default captions)")
     options = parser.parse_args(arguments)
+    if not 0 <= options.port < 2**16:
+        parser.error(f"--port: expected a number from 0 to {2**16 - 1}")
+    if not (options.latency >= 0 and options.max_seconds > 0):
+        parser.error("--latency and --max-seconds: expected seconds")
     stand_in = KINDS[options.of](options.name, options.mistakes, options.seed)
     work = serve(stand_in, options.port, options.log, options.latency, options.max_seconds)
     return status_of("curate", lambda: asyncio.run(work) or 0, (), "interrupted")
 
 
 def _share_of(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text}: expected 0 to 1")
     return value

@@ -26,7 +26,7 @@ from typing import Any
 from tqdm import tqdm
 
 from data_preprocess.atomic import written_whole
-from data_preprocess.curation.settings import open_choice, settings_help, with_settings
+from data_preprocess.curation.settings import in_order, open_choice, settings_help, with_settings
 from data_preprocess.curation.shots import ShotError, shots_of
 from data_preprocess.curation.transcripts import (
     Segment,
@@ -50,6 +50,10 @@ class LectureSettings:
     shortest_s: float = open_choice(15.0, "seconds of a lecture's shortest clip, as published", least=0.1)
     longest_s: float = open_choice(30.0, "seconds of its longest clip, as published", least=0.1)
     pause_s: float = open_choice(2.0, "seconds of silence that no clip goes over: not published")
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` where no clip fits."""
+        in_order(self, ("shortest_s", "longest_s"))
 
 
 class TranscriberError(RuntimeError):
@@ -170,8 +174,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         (settings,) = with_settings(options.set, LectureSettings)
     except ValueError as error:
         parser.error(str(error))
-    if settings.shortest_s > settings.longest_s:
-        parser.error(f"--set longest_s: expected a number from shortest_s, which is {settings.shortest_s:g}")
     return status_of("curate", lambda: _run(options, settings), (TranscriberError, ShotError, TranscriptError))
 
 

@@ -9,12 +9,14 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
 
 from data_preprocess.curation.captions.captioner import Captioner, CaptionerOptions, PromptError
 from data_preprocess.curation.captions.context import PAIRS, Context, ShowSettings, contexts
 from data_preprocess.curation.captions.tables import TableError
-from data_preprocess.curation.clips import ClipSettings, Cutter, shares_of
+from data_preprocess.curation.clips import ClipSettings, Cutter
 from data_preprocess.curation.model import Video
 from data_preprocess.curation.produce import Recipe, read_all
 from data_preprocess.curation.settings import settings_help, with_settings
@@ -23,7 +25,7 @@ from data_preprocess.curation.sources.settings import ReadSettings
 from data_preprocess.curation.transcripts import Segment, TranscriptError, read_transcript, transcript_of
 from data_preprocess.frames import FrameError
 from data_preprocess.splits import choose_subset
-from data_preprocess.wording import Parser
+from data_preprocess.wording import Parser, short
 from reward_score.errors import BadSetting, EmbeddingUnavailable
 from reward_score.paid_call import CallError
 
@@ -34,6 +36,7 @@ WRONG = (
 )
 """What ends a command with one line and status 2."""
 HIDDEN = ("api_key", "plain")
+NUMBERS = (int, float, int | None, float | None)
 
 
 @dataclass(frozen=True)
@@ -104,9 +107,14 @@ def asked_for(options: argparse.Namespace, made: Parser, *kinds: type) -> tuple[
     Raises:
         SourceError, TranscriptError: what cannot be read.
     """
+    if options.at_once < 1:
+        made.error("--at-once: expected a number from 1")
+    if options.per_pair < 0:
+        made.error("--per-pair: expected a number from 0")
+    if options.transcripts is not None and not options.transcripts.is_dir():
+        made.error(f"--transcripts: expected a folder, found {options.transcripts}")
     try:
         reading, clips, show, *others = with_settings(options.set, ReadSettings, ClipSettings, ShowSettings, *kinds)
-        shares_of(clips.rates)
     except ValueError as error:
         made.error(str(error))
     names = list(SOURCES) if "all" in options.sources else options.sources
@@ -145,7 +153,18 @@ def endpoint_options(made: Parser, flag: str, given: Sequence[str], kind: type) 
             found[name] = value
     if lacking := [name for name in ("base_url", "model") if name not in found]:
         made.error(f"{flag}: {lacking[0]}=VALUE is missing")
-    return {**found, "model": str(found["model"])}
+    found["model"] = str(found["model"])
+    kinds = get_type_hints(CaptionerOptions)
+    for name, value in found.items():
+        if kinds[name] in NUMBERS:
+            try:
+                TypeAdapter(kinds[name]).validate_python(value)
+            except ValidationError:
+                made.error(f"{flag} {name}: expected a number, found {short(value)}")
+    if folder := found.get("prompts"):
+        if lacking := [f"{task}.txt" for task in PAIRS if not (Path(folder) / f"{task}.txt").is_file()]:
+            made.error(f"{flag} prompts: expected a folder with {lacking[0]}, found {folder}")
+    return found
 
 
 def captioner_options(made: Parser, flag: str, given: Sequence[str]) -> dict[str, Any]:

@@ -60,6 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--encoder", help="sentence encoder, as the reward's setting (default: the packaged MiniLM)")
     made.add_argument("--mistakes", nargs="+", type=Path, metavar="LOG", help="of stand-ins: say what was found")
     options = made.parse_args(arguments)
+    if options.leave_open < 0:
+        made.error("--leave-open: expected a number from 0")
+    if missing := next((log for log in options.mistakes or () if not log.is_file()), None):
+        made.error(f"--mistakes: expected the log of a stand-in, found no file {missing}")
     both = [shared.captioner_options(made, f"--captioner-{side}", vars(options)[f"captioner_{side}"]) for side in SIDES]
     return status_of("curate", lambda: _run(made, options, both), shared.WRONG)
 

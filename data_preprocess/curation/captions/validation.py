@@ -14,7 +14,7 @@ from typing import Any
 
 from data_preprocess.curation.captions.context import Context, Labelled
 from data_preprocess.curation.captions.words import CLASSES, FORBIDDEN, named, named_once, word_count
-from data_preprocess.curation.settings import open_choice
+from data_preprocess.curation.settings import in_order, open_choice
 
 SIMILARITY, FLAGGED = "similarity", "flag:"
 """A reason for both descriptions of a pair; the prefix of what is noted and rejects nothing."""
@@ -35,6 +35,12 @@ class KeepSettings:
     region_words_most: int = open_choice(120, "words of a region's caption, up to")
     time_tolerance: float = open_choice(1.0, "seconds by which an event's times may differ from its label's")
     unknown_instrument: str = open_choice("drop", "an instrument that no label of the source knows", ("drop", "flag"))
+
+    def __post_init__(self) -> None:
+        """Raises `ValueError` where nothing can be kept."""
+        if self.similarity > 1:
+            raise ValueError(f"--set similarity={self.similarity:g}: expected a number from 0 to 1")
+        in_order(self, *((f"{kind}_words_least", f"{kind}_words_most") for kind in ("event", "summary", "region")))
 
     def words(self, task: str) -> tuple[int, int]:
         """The least and the most words of a caption."""

@@ -9,11 +9,13 @@ What is known to occur and has one reading is read, and a `Notes` counts it unde
 from __future__ import annotations
 
 import csv
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import orjson
 from pydantic import TypeAdapter, ValidationError
@@ -160,16 +162,15 @@ def sheet(path: Path, header_rows: int = 1) -> Iterator[tuple[int, list[Any]]]:
         from openpyxl.utils.exceptions import InvalidFileException
     except ImportError:
         raise SourceError(path, "", "openpyxl, to read it (pip install openpyxl)", "no such module") from None
+    # A download that broke off may fail in the archive, in what is packed in it, or in the XML.
+    broken = (OSError, InvalidFileException, KeyError, ValueError, BadZipFile, zlib.error, EOFError, SyntaxError)
     try:
-        book = load_workbook(path, read_only=True, data_only=True)
-    except (OSError, InvalidFileException, KeyError, ValueError) as error:
+        with closing(load_workbook(path, read_only=True, data_only=True)) as book:
+            for number, values in enumerate(book.worksheets[0].iter_rows(values_only=True), 1):
+                if number >= header_rows:
+                    yield number, list(values)
+    except broken as error:
         raise SourceError(path, "", "an Excel workbook", str(error)) from None
-    try:
-        for number, values in enumerate(book.worksheets[0].iter_rows(values_only=True), 1):
-            if number >= header_rows:
-                yield number, list(values)
-    finally:
-        book.close()
 
 
 def integer(path: Path, where: str, value: Any, low: int | None = None, high: int | None = None) -> int:

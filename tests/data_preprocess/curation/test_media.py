@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -149,6 +150,30 @@ def test_videos_without_pictures_are_left_out_and_named(tmp_path):
     notes = Notes()
     assert as_it_is(video, tmp_path, notes) is None
     assert notes.missing == [str(tmp_path / video.media)]
+
+
+def test_a_source_without_any_picture_says_where_one_was_looked_for(tmp_path, capsys):
+    assert curate.main(["synthetic", "--no-media", "--output", str(tmp_path), "--sources", "NurViD"]) == 0
+    root = ["--root", str(tmp_path / "NurViD"), "--output", str(tmp_path / "rows")]
+    assert curate.main(["NurViD", *root, "--frames"]) == 2
+    said = capsys.readouterr().err
+    assert "NurViD/videos/" in said and "expected a video or a folder of its frames, found neither" in said
+    assert not (tmp_path / "rows").exists()
+
+
+def test_a_video_that_breaks_off_leaves_no_manifest_and_is_one_line(tmp_path, capsys):
+    assert curate.main(["synthetic", "--output", str(tmp_path), "--sources", "NurViD", "--videos", "1"]) == 0
+    (video,) = (tmp_path / "NurViD" / "videos").iterdir()
+    whole = video.read_bytes()
+    third = len(whole) // 3
+    video.write_bytes(whole[:third] + bytes(range(256)) * (third // 256) + whole[third + third // 256 * 256 :])
+    command = ["NurViD", "--root", str(tmp_path / "NurViD"), "--output", str(tmp_path / "rows"), "--frames"]
+    assert curate.main(command) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(rf"curate: error: {video}: after [0-9.]+ s: expected a video, found .+", said)
+    assert not (tmp_path / "rows" / "curation.json").exists()
+    video.write_bytes(whole)
+    assert curate.main(command) == 0
 
 
 def test_a_file_that_is_no_video_is_one_line(tmp_path):

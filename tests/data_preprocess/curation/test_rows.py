@@ -270,12 +270,26 @@ def test_a_wrong_file_of_wordings_is_one_line(content, said, tmp_path):
         Wordings(file)
 
 
-@pytest.mark.parametrize("given", ["rates=fast", "rates=0.5", "rates=0.5:0"])
+@pytest.mark.parametrize("given", ["rates=fast", "rates=0.5", "rates=0.5:0", "rates=1:nan", "rates=inf:1"])
 def test_wrong_rates_are_one_line(given, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         curate.main(["AVOS", "--root", str(tmp_path), "--output", str(tmp_path), "--set", given])
     assert stopped.value.code == 2
     assert "expected RATE:SHARE,RATE:SHARE with numbers above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["frames_most=10"], "--set frames_most=10: expected a number from frames_least, which is 50"),
+        (["shortest=60", "longest=30"], "--set longest=30: expected a number from shortest, which is 60"),
+    ],
+)
+def test_bounds_that_no_clip_can_keep_are_one_line(given, told, tmp_path, capsys):
+    chosen = [word for text in given for word in ("--set", text)]
+    with pytest.raises(SystemExit) as stopped:
+        curate.main(["AVOS", "--root", str(tmp_path), "--output", str(tmp_path), *chosen])
+    assert stopped.value.code == 2 and f"curate: error: {told}" in capsys.readouterr().err
 
 
 def test_videos_too_short_for_clips_write_nothing(tmp_path, capsys):

@@ -5,14 +5,19 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from data_preprocess.curation.model import Run, Video
 from data_preprocess.curation.settings import with_settings
 from data_preprocess.curation.sources import READERS, read
 from data_preprocess.curation.sources.copesd import action_of
-from data_preprocess.curation.sources.reading import Notes, SourceError
+from data_preprocess.curation.sources.reading import Notes, SourceError, sheet
 from data_preprocess.curation.sources.runs import runs_of
 from data_preprocess.curation.sources.settings import ReadSettings
 from data_preprocess.curation.synthetic import WRITERS, write_source
@@ -266,6 +271,29 @@ def test_a_score_out_of_range_names_the_row_of_the_sheet(tmp_path):
     write_workbook(tmp_path / "cholec80-CVS.xlsx", [header[:-1], [3, 0, 5, 0, 40, 1, 0]])
     with pytest.raises(SourceError, match="row 1: expected a column hepatocystic_triangle"):
         list(read("Cholec80_CVS", tmp_path))
+
+
+@pytest.mark.parametrize("part", [0.0, 0.5, 0.98])
+def test_a_workbook_that_broke_off_is_one_line(part, tmp_path):
+    file = tmp_path / "cholec80-CVS.xlsx"
+    write_workbook(file, [["video"], [3]])
+    file.write_bytes(file.read_bytes()[: int(part * file.stat().st_size)])
+    with pytest.raises(SourceError, match="cholec80-CVS.xlsx: expected an Excel workbook, found "):
+        list(read("Cholec80_CVS", tmp_path))
+
+
+@given(st.integers(0, 2**31), st.binary(min_size=1, max_size=200))
+@settings(max_examples=40)
+def test_a_damaged_workbook_is_read_or_refused(seed, noise):
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "x.xlsx"
+        write_workbook(file, [["video", "score"], *([number, 1] for number in range(50))])
+        content = bytearray(file.read_bytes())
+        at = seed % len(content)
+        content[at : at + len(noise)] = noise
+        file.write_bytes(content)
+        with suppress(SourceError):
+            list(sheet(file))
 
 
 def test_scores_of_the_sheet_become_stretches_and_the_rest_is_zero(tmp_path):

@@ -144,6 +144,41 @@ def test_a_study_is_blind_and_its_files_are_read(tmp_path, sources, capsys):
     assert "rater_1.csv: line 2.terminology: expected a number of 1 to 5, or nothing, found" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (["--at-once", "0"], "--at-once: expected a number from 1"),
+        (["--per-pair", "-1"], "--per-pair: expected a number from 0"),
+        (["--leave-open", "-1"], "--leave-open: expected a number from 0"),
+        (["--transcripts", "no_such"], "--transcripts: expected a folder, found no_such"),
+        (["--mistakes", "no_such"], "--mistakes: expected the log of a stand-in, found no file no_such"),
+        (["--set", "similarity=7"], "--set similarity=7: expected a number from 0 to 1"),
+        (["--set", "event_words_least=90"], "--set event_words_most=80: expected a number from event_words_least"),
+        (["prompts=no_such"], "--captioner-b prompts: expected a folder with dvc.txt, found no_such"),
+        (["budget_usd=much"], "--captioner-b budget_usd: expected a number, found much"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_ask_nobody(tmp_path, sources, capsys, more, told):
+    # At port 9 nobody answers: a question would take seconds.
+    both = [f"--captioner-{side} base_url=http://127.0.0.1:9/v1 model={side}" for side in "ab"]
+    places = ["--root", str(sources), "--frames-root", str(sources / "frames"), "--output", str(tmp_path / "out")]
+    with pytest.raises(SystemExit) as ended:
+        main(["caption", "all", *places, *" ".join(both).split(), *more])
+    error = capsys.readouterr().err
+    assert ended.value.code == 2 and error.startswith(f"curate caption: error: {told}") and error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [("--mistakes x", "x: expected 0 to 1"), ("--port 70000", "--port: expected a number from 0 to 65535")],
+)
+def test_a_stand_in_with_wrong_arguments_does_not_start(given, told, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["standin", *given.split()])
+    assert ended.value.code == 2 and told in capsys.readouterr().err
+
+
 def test_what_is_wrong_is_one_line(tmp_path, sources, capsys):
     with stand_ins() as options:
         assert caption(sources, tmp_path / "out", [options[0], {**options[1], "key_variable": "NOBODY_SET"}]) == 2
