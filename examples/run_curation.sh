@@ -2,9 +2,9 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 #
-# From source datasets to parquet, on this machine: synthetic trees of the eight sources, rows of the tasks that
-# annotations decide, rows of the tasks that two captioners describe, questions about lectures, and the preprocessor's
-# parquet of all of them.
+# From source datasets to a training, on this machine: synthetic trees of the eight sources, rows of the tasks that
+# annotations decide, rows of the tasks that two captioners describe, questions about lectures, the preprocessor's
+# parquet of all of them, and two steps of the CPU run's SFT on it.
 #
 #   bash examples/run_curation.sh
 #
@@ -36,20 +36,24 @@ main() {
   curate() { python "$ROOT/data_preprocess/curate.py" "$@"; }
   stage() { printf '\n== %s\n' "$*"; }
 
-  stage "1/4 synthetic trees of the sources (seed $SEED)"
-  [[ -d sources/truth ]] ||
-    curate synthetic --output sources --videos "$VIDEOS" --seconds "$SECONDS_EACH" --seed "$SEED" --errata
+  stage "1/6 synthetic trees of the sources (seed $SEED)"
+  if [[ ! -d sources ]]; then
+    # Under its name only when it is whole: a second call does not go on with half of the sources.
+    rm -rf sources.partial
+    curate synthetic --output sources.partial --videos "$VIDEOS" --seconds "$SECONDS_EACH" --seed "$SEED" --errata
+    mv sources.partial sources
+  fi
 
-  stage "2/4 rows that annotations decide, and the frames of all clips"
+  stage "2/6 rows that annotations decide, and the frames of all clips"
   [[ -f curated/curation.json ]] || curate all --root sources --output curated --frames --seed "$SEED"
 
-  stage "3/4 rows that two stand-ins describe; $MISTAKES of their descriptions have a mistake"
+  stage "3/6 rows that two stand-ins describe; $MISTAKES of their descriptions have a mistake"
   describe
 
-  stage "3/4 questions about what stand-ins for lectures say; $MISTAKES of the facts and questions have a mistake"
+  stage "4/6 questions about what stand-ins for lectures say; $MISTAKES of the facts and questions have a mistake"
   ask_about_lectures
 
-  stage "4/4 annotations to parquet"
+  stage "5/6 annotations to parquet"
   local cell
   cell=$(python -c "from reward_score.conventions import CONVENTIONS; print(CONVENTIONS['$MODEL'].cell ** 2)")
   python "$ROOT/data_preprocess/medvidbench.py" --annotations curated/annotations.json captions/captions.json \
@@ -57,6 +61,35 @@ main() {
     --frames-root curated/frames --output data --model-family "$MODEL" \
     --min-pixels $((4 * cell)) --max-pixels $((8 * cell)) --system-prompt none --val-fraction 0.2 --seed "$SEED" |
     tail -n 1
+
+  stage "6/6 two steps of SFT, a tiny random $MODEL"
+  train
+}
+
+# With the CPU run's own configuration. Its longest row is that of its own clips; these list up to 180 frames.
+train() {
+  export VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
+  export HYDRA_FULL_ERROR=1 PYTHONWARNINGS=ignore PYTHONUNBUFFERED=1
+  export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-lo} OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
+  export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-20000}
+  local sft=$PWD/sft/global_step_2/huggingface config=(--config-path="$ROOT/recipes/medgrpo/config")
+  export MEDGRPO_DATA=$PWD/data MEDGRPO_MODEL=$PWD/model
+  [[ -f model/config.json ]] ||
+    python -m recipes.medgrpo tiny_model --family "$MODEL" --text data/train.parquet --output model --seed "$SEED" 2>/dev/null
+  if [[ ! -f sft/latest_checkpointed_iteration.txt || ! -f $sft/config.json ]]; then
+    rm -rf sft
+    logged sft torchrun --standalone --nproc_per_node=1 -m verl.trainer.sft_trainer "${config[@]}" \
+      --config-name=sft_cpu data.max_length=3072 trainer.total_training_steps=2 trainer.experiment_name=sft \
+      trainer.default_local_dir="$PWD/sft"
+  fi
+}
+
+# logged NAME COMMAND...: everything to NAME.log, a line per step to the terminal.
+logged() {
+  local name=$1
+  shift
+  VERL_FILE_LOGGER_PATH=$PWD/${name}_metrics.jsonl "$@" 2>&1 | tee "$name.log" | python -m recipes.medgrpo step_lines ||
+    { echo "run_curation: this stage failed; its whole output is in $PWD/$name.log" >&2; exit 2; }
 }
 
 # Two stand-ins, which end with this shell: their standard input is a pipe that it holds open.
