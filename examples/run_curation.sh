@@ -134,4 +134,4 @@ ask_about_lectures() {
   rm -f held
 }
 
-main "$@"
+main "$@"; exit

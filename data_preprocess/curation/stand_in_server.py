@@ -82,6 +82,9 @@ def _user_text(messages: Sequence[Mapping[str, Any]]) -> str:
 
 async def serve(stand_in: Stand, port: int, log: Path | None, latency_s: float, max_seconds: float) -> None:
     """Serves on loopback until standard input is closed."""
+    if log is not None:
+        # It is there before the first question, so that whoever is to read it can look for it.
+        log.touch()
     runner = web.AppRunner(app(stand_in, log, latency_s), access_log=None)
     await runner.setup()
     try:
