@@ -92,12 +92,16 @@ def excerpts(video: Video, folder: Path, settings: ExcerptSettings) -> Iterator[
         return
     speech = read_transcript(file)
     cuts = stem.with_name(f"{stem.name}.clips.csv")
-    bounds = {"shortest_s": settings.excerpt_shortest, "longest_s": settings.excerpt_longest, "pause_s": settings.pause}
     cutter = Cutter(video, ClipSettings(), 0)
-    for start, end in _cuts(cuts) if cuts.is_file() else cut_lecture(speech, **bounds):
+    for start, end in _cuts(cuts) if cuts.is_file() else _at_pauses(speech, settings):
         clip = cutter.cut(start, end, min(settings.excerpt_rate, cutter.own_rate))
         if clip is not None and (said := _said(speech, start, end)):
             yield Excerpt(clip, tuple(one.moved(-clip.start) for one in said))
+
+
+def _at_pauses(speech: Sequence[Segment], settings: ExcerptSettings) -> list[tuple[float, float]]:
+    shortest, longest = settings.excerpt_shortest, settings.excerpt_longest
+    return cut_lecture(speech, shortest_s=shortest, longest_s=longest, pause_s=settings.pause)
 
 
 def _cuts(file: Path) -> list[tuple[float, float]]:

@@ -161,7 +161,7 @@ def test_a_reply_of_another_form_is_none(text):
     assert "html" not in str(raised.value)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.sampled_from(["AVOS", "NurViD"]),
     st.text(min_size=1, max_size=60).filter(lambda text: text.strip() and text.isprintable()),

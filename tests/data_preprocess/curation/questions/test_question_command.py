@@ -105,7 +105,7 @@ def test_what_is_wrong_is_one_line(tmp_path, sources, capsys):
     assert "replies are lacking (CallUnavailable " in told
     assert "curate: error: no key: key_variable names NOBODY_SET, which is not set" in told
     assert "prompt 'facts': expected one of" in told
-    assert "expected SOURCE/VIDEO.json, .srt or .vtt of one of the videos, found none" in told
+    assert "expected SOURCE/VIDEO.json, .srt or .vtt of a video of these sources, found none" in told
     assert "--extractor speed: expected NAME=VALUE with one of backoff_s, base_url, " in told
     assert "--set duplicate=many: expected a number from 0" in told
     assert "api_key would be seen by others" in told
