@@ -17,7 +17,7 @@ import asyncio
 import hashlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,7 +29,6 @@ from data_preprocess.curation.questions.stand_in import Lecturer
 from data_preprocess.wording import Parser, status_of
 
 MAX_BODY = 256 * 2**20
-KINDS = {"captions": StandIn, "lectures": Lecturer}
 
 
 class Stand(Protocol):
@@ -44,6 +43,10 @@ class Stand(Protocol):
 
     def mistake(self, user: str) -> Any:
         """What is wrong with that reply, as JSON."""
+
+
+KINDS: Mapping[str, Callable[[str, float, int], Stand]] = {"captions": StandIn, "lectures": Lecturer}
+"""By what it answers, a stand-in: name, share of mistakes and seed to it."""
 
 
 def app(stand_in: Stand, log: Path | None = None, latency_s: float = 0.0) -> web.Application:

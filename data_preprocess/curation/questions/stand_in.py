@@ -61,7 +61,7 @@ class _Asked:
     answer: str
 
 
-def _change(name: str, change: Callable[[str], str]) -> Callable[[Any], None]:
+def _change(name: str, change: Callable[[Any], Any]) -> Callable[[Any], None]:
     def make(made: Any) -> None:
         setattr(made, name, change(getattr(made, name)))
 
