@@ -52,6 +52,7 @@ MACHINE = {
     "actor_rollout_ref.rollout.enable_sleep_mode",
     "actor_rollout_ref.rollout.free_cache_engine",
     "actor_rollout_ref.rollout.gpu_memory_utilization",
+    "actor_rollout_ref.rollout.agent.agent_loop_manager_class",
     "actor_rollout_ref.rollout.agent.num_workers",
     "actor_rollout_ref.actor.fsdp_config",
     "actor_rollout_ref.actor.entropy_from_logits_with_chunking",

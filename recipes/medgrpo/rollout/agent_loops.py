@@ -48,6 +48,9 @@ class Remembered:
             self._results.popitem(last=False)
         return self._results[key]
 
+    def forget(self, key: Any) -> None:
+        self._results.pop(key, None)
+
 
 class Loop(SingleTurnAgentLoop):
     """Serves all rollouts of a worker, and tokenises each prompt once."""
@@ -60,13 +63,15 @@ class Loop(SingleTurnAgentLoop):
         # The features that verl hands back here are meant for SGLang.
         kwargs["mm_inputs_out"] = None
         build = super().ct_build_initial_tokens
-        ids = self._prompts.get(
-            # The files of its clips are in its messages.
-            repr(messages),
-            lambda: asyncio.ensure_future(build(messages, *args, **kwargs)),
-        )
-        # A rollout that is given up must not take the others' prompt with it.
-        return list(await asyncio.shield(ids))
+        key = repr(messages)  # with the files of its clips
+        ids = self._prompts.get(key, lambda: asyncio.ensure_future(build(messages, *args, **kwargs)))
+        try:
+            # A rollout that is given up must not take the others' prompt with it.
+            return list(await asyncio.shield(ids))
+        except Exception:
+            # Whoever asks next may have more luck.
+            self._prompts.forget(key)
+            raise
 
 
 class Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignore[misc]  # a class that ray made
