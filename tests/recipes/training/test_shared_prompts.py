@@ -102,5 +102,7 @@ def test_an_update_has_the_log_probabilities_and_gradients_of_rows_of_their_own(
     assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-5)
     assert shared["gradients"].keys() == alone["gradients"].keys()
     for parameter, own in alone["gradients"].items():
-        assert own.norm() > 0
-        assert (shared["gradients"][parameter] - own).norm() < 1e-4 * own.norm(), parameter
+        assert (shared["gradients"][parameter] - own).norm() <= 1e-4 * own.norm(), parameter
+    # What Qwen3-VL's tower hands to the last text layer's output, at the places of frames, moves no answer.
+    still = {parameter for parameter, own in alone["gradients"].items() if not own.any()}
+    assert all("deepstack_merger_list.1" in parameter for parameter in still)
