@@ -219,7 +219,7 @@ _environment_agreed() {
 _environment_make() {
   local venv=$1 interpreter
   interpreter=$(_environment_interpreter "$2") || return 1
-  if ! mkdir "$venv" || ! readlink -f "$venv" >"$venv/.medgrpo-venv" || ! : >"$venv/.medgrpo-unfinished"; then
+  if ! mkdir "$venv" || ! (cd "$venv" && pwd -P) >"$venv/.medgrpo-venv" || ! : >"$venv/.medgrpo-unfinished"; then
     _environment_say "$venv: cannot be written"
     return 1
   fi
@@ -314,7 +314,7 @@ _environment_venv() {
     probe=$(_environment_probe "$venv/bin/python") || true
     # `read` fails at the end of an empty line.
     read -r version verl <<<"$probe" || true
-    if [[ $(<"$venv/.medgrpo-venv") != "$(readlink -f "$venv")" || -z $version ]]; then
+    if [[ $(<"$venv/.medgrpo-venv") != "$(cd "$venv" && pwd -P)" || -z $version ]]; then
       again="$venv was moved, or its Python is gone"
     elif [[ -f $venv/.medgrpo-unfinished ]]; then
       again="the last installation into $venv was interrupted"

@@ -154,22 +154,23 @@ def endpoint_options(made: Parser, flag: str, given: Sequence[str], kind: type) 
     if lacking := [name for name in ("base_url", "model") if name not in found]:
         made.error(f"{flag}: {lacking[0]}=VALUE is missing")
     found["model"] = str(found["model"])
-    kinds = get_type_hints(CaptionerOptions)
+    kinds = get_type_hints(kind)
     for name, value in found.items():
         if kinds[name] in NUMBERS:
             try:
                 TypeAdapter(kinds[name]).validate_python(value)
             except ValidationError:
                 made.error(f"{flag} {name}: expected a number, found {short(value)}")
-    if folder := found.get("prompts"):
-        if lacking := [f"{task}.txt" for task in PAIRS if not (Path(folder) / f"{task}.txt").is_file()]:
-            made.error(f"{flag} prompts: expected a folder with {lacking[0]}, found {folder}")
     return found
 
 
 def captioner_options(made: Parser, flag: str, given: Sequence[str]) -> dict[str, Any]:
     """Fields of `CaptionerOptions` from NAME=VALUE texts."""
-    return endpoint_options(made, flag, given, CaptionerOptions)
+    found = endpoint_options(made, flag, given, CaptionerOptions)
+    if folder := found.get("prompts"):
+        if lacking := [f"{task}.txt" for task in PAIRS if not (Path(folder) / f"{task}.txt").is_file()]:
+            made.error(f"{flag} prompts: expected a folder with {lacking[0]}, found {folder}")
+    return found
 
 
 def make_captioner(made: Parser, options: Mapping[str, Any], store: Path) -> Captioner:

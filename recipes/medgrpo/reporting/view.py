@@ -89,7 +89,7 @@ class RunView:
         self.curves.update(records, self.steps.steps)
         self._try("evaluation", self._evaluate)
         newest = records[-1]["step"] if records else 0
-        problems = {**self.problems, **self.steps.problems}
+        problems = dict(self.problems), dict(self.steps.problems)
         now = (len(records), newest, self.status, self._compared_at, problems)
         before, self._seen = self._seen, now
         return bool(changed) or before != now
