@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,8 @@ def cut_lecture(
         shots: when new shots begin, in order.
     """
     clips: list[tuple[float, float]] = []
-    for start, end in _pieces(segments, shots, longest_s):
+    spoken = [part for segment in segments for part in _between_pauses(segment, pause_s)]
+    for start, end in _pieces(spoken, shots, longest_s):
         if clips:
             first, last = clips[-1]
             if start - last <= pause_s and end - first <= longest_s and not any(first < shot < end for shot in shots):
@@ -194,6 +196,20 @@ def cut_lecture(
                 continue
         clips.append((start, end))
     return [(start, end) for start, end in clips if end - start >= shortest_s]
+
+
+def _between_pauses(segment: Segment, pause_s: float) -> Iterable[Segment]:
+    """A segment in parts: a recogniser's segment may go on over a pause, which its words then tell."""
+    begins = [0] if segment.words else []
+    begins += [at for at, (last, next_) in enumerate(pairwise(segment.words), 1) if next_.start - last.end > pause_s]
+    if len(begins) < 2:
+        yield segment
+        return
+    for begin, end in zip(begins, [*begins[1:], len(segment.words)], strict=True):
+        words = segment.words[begin:end]
+        start = words[0].start if begin else segment.start
+        stop = words[-1].end if end < len(segment.words) else segment.end
+        yield replace(segment, start=start, end=stop, words=words)
 
 
 def _pieces(segments: Sequence[Segment], shots: Sequence[float], longest_s: float) -> Iterable[tuple[float, float]]:

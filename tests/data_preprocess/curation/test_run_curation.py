@@ -51,7 +51,7 @@ def test_a_killed_run_goes_on_and_two_steps_are_trained_on_its_rows(tmp_path):
         assert share is not None and int(share[1]) > 0, told
     audit = json.loads((output / "data" / "audit.json").read_text(encoding="utf-8"))
     rows = pq.read_table(output / "data" / "train.parquet", columns=["data_source"])["data_source"].to_pylist()
-    assert {name.rpartition("/")[2] for name in rows} == {"tal", "stg", "dvc", "nap", "vs", "rc", "sa", "cvs"}
+    assert {name.rpartition("/")[2] for name in rows} == {"tal", "stg", "dvc", "nap", "vs", "rc", "sa", "cvs", "qa"}
     assert audit["curation"], audit.keys()
     steps = [json.loads(line) for line in (output / "sft_metrics.jsonl").read_text().splitlines()]
     losses = [one["data"]["train/loss"] for one in steps if "train/loss" in one["data"]]

@@ -116,7 +116,8 @@ def test_a_lecture_is_understood_without_a_hub_and_cut_at_its_pause_and_its_shot
     second, _ = speech("The tissue is held with the left hand, and the surgeon cuts it slowly with the scissors. " * 7)
     pause = silence(5, rate)
     begin = (len(first) + len(pause)) / rate
-    shot, seconds = begin + 16, begin + len(second) / rate
+    # In the middle: neither half is near the bounds of a clip, whatever second its first word is heard at.
+    shot, seconds = begin + len(second) / rate / 2, begin + len(second) / rate
     assert 15 < len(first) / rate < 30 and 32 < seconds - begin < 46
     video = tmp_path / "lecture.mp4"
     write_lecture(video, np.concatenate([first, pause, second]), rate, [shot], seconds)

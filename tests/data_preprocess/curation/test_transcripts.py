@@ -124,6 +124,12 @@ def test_a_long_sentence_is_cut_between_its_words():
     assert cut_lecture([long], shortest_s=5) == [(0.0, 29.9), (29.9, 59.9), (59.9, 70.0)]
 
 
+def test_a_segment_that_goes_on_over_a_pause_is_cut_there():
+    words = tuple(Word(float(second), second + 0.9, "word") for second in [*range(16), *range(20, 38)])
+    assert cut_lecture([Segment(0.0, 38.0, "word " * 34, words)]) == [(0.0, 15.9), (20.0, 38.0)]
+    assert cut_lecture([Segment(0.0, 29.0, "word " * 25, words[:25])], pause_s=5) == [(0.0, 29.0)]
+
+
 @given(st.lists(st.tuples(st.floats(0, 300), st.floats(0.1, 90)), max_size=20), st.lists(st.floats(0, 400), max_size=6))
 def test_clips_are_of_the_wanted_length_and_hold_no_shot(items, shots):
     segments = sorted((Segment(start, start + length, "a") for start, length in items), key=lambda one: one.start)

@@ -194,7 +194,8 @@ def test_every_pair_opens_without_a_complaint(window, page, run):
         view.turn(f"#rollouts?pair={pair}")
         name = pair.removeprefix("medvidbench/")
         view.page.wait_for_function("name => document.querySelector('.detail h2').textContent.endsWith(name)", arg=name)
-        assert view.page.locator(".strip canvas").count() > 1 and view.page.locator("article.answer .text").count() > 1
+        for part in (".strip canvas", "article.answer .text"):  # frames come when they are loaded
+            view.page.wait_for_function("part => document.querySelectorAll(part).length > 1", arg=part)
     assert view.complaints == []
 
 
