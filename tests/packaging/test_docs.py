@@ -197,7 +197,7 @@ def test_flags_are_known_to_their_commands(known_flags):
 def flags_of(one: Command, known: dict[tuple[str, ...], set[str]]) -> set[str]:
     if one.run == "bash":
         # hydra's and the scripts' own.
-        return {"--cfg", "--resolve", "--dry-run", "--setup-only", "--one-shot"}
+        return {"--cfg", "--resolve", "--dry-run", "--setup-only", "--vllm", "--one-shot"}
     return known.get(one.key, set()) | {"--help"}
 
 
