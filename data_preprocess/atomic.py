@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -38,3 +42,21 @@ def write_json_list(target: Path, elements: Iterable[bytes]) -> None:
             file.write(separator + element)
             separator = b",\n"
         file.write(b"\n]\n" if separator != b"[\n" else b"[]\n")
+
+
+def write_text(target: Path, text: str) -> None:
+    """Writes a text in UTF-8."""
+    with written_whole(target) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(target: Path, value: Any) -> None:
+    """Writes a JSON value to be read by people: indented, letters of all languages as they are."""
+    write_text(target, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_csv(target: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Writes a table as CSV with a line of names above it."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    write_text(target, text.getvalue())

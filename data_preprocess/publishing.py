@@ -18,7 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_preprocess.atomic import written_whole
+from data_preprocess.atomic import write_json
 from data_preprocess.frame_store import is_whole
 from data_preprocess.pipeline import SPLITS
 from data_preprocess.provenance import sha256
@@ -163,5 +163,4 @@ def publish(scratch: Path, output: Path, audit: dict[str, Any], replaced: Collec
             os.replace(made, output / name)
         elif split in replaced:
             (output / name).unlink(missing_ok=True)
-    with written_whole(output / "audit.json") as partial:
-        partial.write_text(json.dumps(audit, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(output / "audit.json", audit)

@@ -9,7 +9,6 @@ small, so that memory does not grow with the rows.
 from __future__ import annotations
 
 import hashlib
-import json
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from typing import Any
 import orjson
 from tqdm import tqdm
 
-from data_preprocess.atomic import write_json_list, written_whole
+from data_preprocess.atomic import write_json, write_json_list
 from data_preprocess.curation.clips import ClipSettings
 from data_preprocess.curation.media import as_it_is, write_frames
 from data_preprocess.curation.model import Video
@@ -179,8 +178,7 @@ def curate(roots: Mapping[str, Path], output: Path, recipe: Recipe, threads: int
         "frames": sum(map(len, listed.values())),
         "sha256": _sha256(output / ANNOTATIONS),
     }
-    with written_whole(output / MANIFEST) as partial:
-        partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(output / MANIFEST, manifest)
     return manifest
 
 

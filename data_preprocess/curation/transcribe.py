@@ -15,17 +15,16 @@ time. The extra `speech` has the packages.
 from __future__ import annotations
 
 import csv
-import io
 import os
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from data_preprocess.atomic import written_whole
+from data_preprocess.atomic import write_csv, write_text
 from data_preprocess.curation.settings import in_order, open_choice, settings_help, with_settings
 from data_preprocess.curation.shots import ShotError, shots_of
 from data_preprocess.curation.transcripts import (
@@ -118,10 +117,10 @@ def transcribe_all(
     for file in tqdm(files, unit=" files", disable=None, mininterval=1.0):
         if transcript_of(output, file.stem) is None:
             ready = ready or transcriber()
-            _write(output / f"{file.stem}.json", to_json(ready(file)))
+            write_text(output / f"{file.stem}.json", to_json(ready(file)))
             new += 1
         cut = cut_lecture(read_transcript(_there(output, file)), _shots(file, output), **asdict(settings))
-        _write(output / f"{file.stem}.clips.csv", _table(("start", "end"), cut))
+        write_csv(output / f"{file.stem}.clips.csv", ("start", "end"), cut)
         clips += len(cut)
     return new, clips
 
@@ -136,22 +135,11 @@ def _shots(file: Path, output: Path) -> list[float]:
     """When new shots begin, looked for once."""
     kept = output / f"{file.stem}.shots.csv"
     if not kept.exists():
-        _write(kept, _table(("start",), ([shot] for shot in shots_of(file))))
+        write_csv(kept, ("start",), ([shot] for shot in shots_of(file)))
     try:
         return [float(row["start"]) for row in csv.DictReader(kept.read_text(encoding="utf-8").splitlines())]
     except (ValueError, KeyError, TypeError):
         raise ShotError(f"{kept}: expected a column 'start' of seconds; remove it and it is made again") from None
-
-
-def _table(header: Iterable[str], rows: Iterable[Sequence[float]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return text.getvalue()
-
-
-def _write(place: Path, text: str) -> None:
-    with written_whole(place) as partial:
-        partial.write_text(text, encoding="utf-8")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,12 +13,13 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from data_preprocess.curation.captions.captioner import Captioner, CaptionerOptions, PromptError
+from data_preprocess.curation.captions.captioner import Captioner, CaptionerOptions
 from data_preprocess.curation.captions.context import PAIRS, Context, ShowSettings, contexts
 from data_preprocess.curation.captions.tables import TableError
 from data_preprocess.curation.clips import ClipSettings, Cutter
 from data_preprocess.curation.model import Video
 from data_preprocess.curation.produce import Recipe, read_all
+from data_preprocess.curation.prompts import PromptError
 from data_preprocess.curation.settings import settings_help, with_settings
 from data_preprocess.curation.sources.reading import SourceError
 from data_preprocess.curation.sources.settings import ReadSettings

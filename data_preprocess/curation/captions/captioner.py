@@ -20,13 +20,13 @@ from pydantic import BaseModel, Field, FiniteFloat
 
 from data_preprocess.curation.captions import overlay
 from data_preprocess.curation.captions.context import Context, Labelled
+from data_preprocess.curation.prompts import chat_prompt
 from data_preprocess.curation.replies import Line, read_reply
 from reward_score.paid_call import IMAGE, Caller, Chat, Options
-from reward_score.paid_call.prompt_files import PLACEHOLDER, PromptFile, filled, read_prompt_file
+from reward_score.paid_call.prompt_files import PromptFile, filled
 from reward_score.paid_call.store import MAX_MB
 
 PROMPT_FOLDER = Path(__file__).with_name("prompts")
-SECTIONS = ("system", "user")
 PLACEHOLDERS = frozenset(
     "procedure seconds labels events speech times region region_time region_start region_end".split()
 )
@@ -34,10 +34,6 @@ SIDES = ("a", "b")
 """The two captioners, as the endings of their rows' `qa_type`."""
 NOTHING = "(nothing)"
 MAX_EVENTS = 200
-
-
-class PromptError(ValueError):
-    """A prompt file that cannot be used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,19 +58,10 @@ def load_prompt(task: str, folder: str = "", plain: bool = False) -> PromptFile:
     """The prompt of a task.
 
     Raises:
-        PromptError: none is there, or it is not of the form.
-        BadSetting: as `read_prompt_file`.
+        PromptError, BadSetting: as `chat_prompt`.
     """
     where = Path(folder) if folder else PROMPT_FOLDER
-    file = read_prompt_file(f"plain_{task}" if plain else task, where)
-    names = [name for name, _ in file.sections]
-    if sorted(names) != sorted(SECTIONS):
-        raise PromptError(f"{file.path}: expected the sections system and user, found {', '.join(names) or 'none'}")
-    for name, text in file.sections:
-        if unknown := set(PLACEHOLDER.findall(text)) - PLACEHOLDERS:
-            told = f"section '{name}': the placeholder {{{{{sorted(unknown)[0]}}}}} cannot be filled here"
-            raise PromptError(f"{file.path}: {told}")
-    return file
+    return chat_prompt(f"plain_{task}" if plain else task, where, PLACEHOLDERS)
 
 
 def wording(context: Context, prompt: PromptFile) -> dict[str, str]:

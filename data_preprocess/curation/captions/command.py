@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import sys
 from argparse import Namespace
 from collections import Counter
@@ -32,7 +31,7 @@ from typing import Any
 import orjson
 from tqdm import tqdm
 
-from data_preprocess.atomic import write_json_list, written_whole
+from data_preprocess.atomic import write_json, write_json_list
 from data_preprocess.curation.captions import arguments as shared
 from data_preprocess.curation.captions.captioner import SIDES, Captioner
 from data_preprocess.curation.captions.pipeline import Asked, Describing, Folder, decide
@@ -107,8 +106,7 @@ def _run(made: Parser, options: Namespace, given: Sequence[dict[str, Any]]) -> i
             "open": came.open,
             "sha256": sha256(options.output / ROWS),
         }
-        with written_whole(options.output / MANIFEST) as partial:
-            partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(options.output / MANIFEST, manifest)
         print("\n".join(_report(manifest)))
         if options.mistakes:
             print("\n".join(found_out(folder.descriptions, folder.decisions, options.mistakes)))

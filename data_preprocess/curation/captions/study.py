@@ -18,9 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import csv
 import html
-import io
 import random
 from argparse import Namespace
 from collections.abc import Sequence
@@ -28,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data_preprocess.atomic import written_whole
+from data_preprocess.atomic import write_csv, write_text
 from data_preprocess.curation.captions import arguments as shared
 from data_preprocess.curation.captions.captioner import Captioner
 from data_preprocess.curation.captions.command import STORE
@@ -183,18 +181,7 @@ def write(items: Sequence[Item], output: Path, raters: int, seed: int) -> None:
             dimensions=", ".join(one.replace("_", " and ", 1) for one in DIMENSIONS),
             items="\n".join(item.article() for item in order),
         )
-        _write(output / f"{name}.html", page)
-        _write(output / f"{name}.csv", _table(COLUMNS, [item.row(str(number)) for item in order]))
+        write_text(output / f"{name}.html", page)
+        write_csv(output / f"{name}.csv", COLUMNS, [item.row(str(number)) for item in order])
     keys = [[str(item.number), item.arm, item.context.key] for item in sorted(items, key=lambda one: one.number)]
-    _write(output / KEY_FILE, _table(KEY_COLUMNS, keys))
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return text.getvalue()
-
-
-def _write(path: Path, text: str) -> None:
-    with written_whole(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    write_csv(output / KEY_FILE, KEY_COLUMNS, keys)

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import sys
 from argparse import Namespace
 from collections import Counter
@@ -33,7 +32,7 @@ from typing import Any
 import orjson
 from tqdm import tqdm
 
-from data_preprocess.atomic import write_json_list, written_whole
+from data_preprocess.atomic import write_json, write_json_list
 from data_preprocess.curation.asking import Asked
 from data_preprocess.curation.captions.arguments import HIDDEN, WRONG, endpoint_options
 from data_preprocess.curation.media import as_it_is, write_frames
@@ -138,8 +137,7 @@ def _run(made: Parser, options: Namespace, settings: Sequence[Any], given: dict[
             "frames": frames,
             "sha256": sha256(options.output / ROWS),
         }
-        with written_whole(options.output / MANIFEST) as partial:
-            partial.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_json(options.output / MANIFEST, manifest)
         print("\n".join(_report(manifest)))
         if options.mistakes:
             print("\n".join(found_out((*folder.extracted, *folder.written), decided, options.mistakes)))

@@ -18,11 +18,11 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from data_preprocess.curation.captions.captioner import SECTIONS, PromptError
+from data_preprocess.curation.prompts import SECTIONS, chat_prompt
 from data_preprocess.curation.questions.excerpts import Excerpt
 from data_preprocess.curation.replies import Line, read_reply
 from reward_score.paid_call import Caller, Chat, Options
-from reward_score.paid_call.prompt_files import PLACEHOLDER, PromptFile, filled, read_prompt_file
+from reward_score.paid_call.prompt_files import filled
 from reward_score.paid_call.store import MAX_MB
 
 PROMPT_FOLDER = Path(__file__).with_name("prompts")
@@ -106,7 +106,8 @@ class TextModel(Caller):
     def __init__(self, *, store: str | None = None, max_mb: float = MAX_MB, **options: Any) -> None:
         given = TextOptions(**options)
         self._given = given
-        self.prompt = _prompt(self.STAGE, given.prompts, self.VALUES)
+        folder = Path(given.prompts) if given.prompts else PROMPT_FOLDER
+        self.prompt = chat_prompt(self.STAGE, folder, self.VALUES)
         how = [given.temperature, given.max_tokens, dict(given.extra_body or {})]
         schema = {"name": self.STAGE, "strict": True, "schema": self.FORM.model_json_schema()}
         super().__init__(
@@ -191,15 +192,3 @@ class Guesser(TextModel):
 
     def values(self, about: str) -> dict[str, str]:
         return {"question": about}
-
-
-def _prompt(name: str, folder: str, known: frozenset[str]) -> PromptFile:
-    file = read_prompt_file(name, Path(folder) if folder else PROMPT_FOLDER)
-    names = [section for section, _ in file.sections]
-    if sorted(names) != sorted(SECTIONS):
-        raise PromptError(f"{file.path}: expected the sections system and user, found {', '.join(names) or 'none'}")
-    for section, text in file.sections:
-        if unknown := set(PLACEHOLDER.findall(text)) - known:
-            told = f"section '{section}': the placeholder {{{{{sorted(unknown)[0]}}}}} cannot be filled here"
-            raise PromptError(f"{file.path}: {told}")
-    return file

@@ -11,10 +11,11 @@ import pytest
 from captioned import FEW, clip_of, context_of, contexts_of
 from PIL import Image
 
-from data_preprocess.curation.captions.captioner import PromptError, load_prompt, wording
+from data_preprocess.curation.captions.captioner import load_prompt, wording
 from data_preprocess.curation.captions.context import PAIRS, contexts
 from data_preprocess.curation.captions.overlay import REGION, THING, Mark, draw
 from data_preprocess.curation.model import Clip, Run, Video
+from data_preprocess.curation.prompts import PromptError
 from data_preprocess.curation.transcripts import Segment
 from data_preprocess.frames import FrameError
 from reward_score.errors import BadSetting
