@@ -68,9 +68,12 @@ def faster_whisper(model: Path, language: str | None, threads: int) -> Transcrib
     if not (model / "model.bin").is_file():
         raise TranscriberError(f"{model}: expected a folder with a Whisper model for CTranslate2 (model.bin)")
     try:
+        from ctranslate2 import set_random_seed
         from faster_whisper import WhisperModel
     except ImportError as error:
         raise TranscriberError(f"faster-whisper cannot be imported ({error}): install the extra 'speech'") from None
+    # Where a first hearing repeats itself, Whisper draws another.
+    set_random_seed(0)
     try:
         how = {"device": "cpu", "compute_type": "int8", "cpu_threads": threads, "local_files_only": True}
         recogniser = WhisperModel(str(model), **how)
