@@ -147,8 +147,8 @@ def spread(shapes: list[list[int]], held: list[int], devices: int) -> int | None
 
     None: in another way, which nothing is known of.
     """
-    if not held:
-        return -1
+    if not held or [] in shapes:
+        return -1 if all(size == 1 for size in held) else None
     rows, rest = sum(shape[0] for shape in shapes), shapes[0][1:]
     if rest == held[1:] and (rows == held[0] or (rows < held[0] and devices == 1)):
         return -1

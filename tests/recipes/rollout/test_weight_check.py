@@ -107,6 +107,14 @@ def test_a_checksum_sees_every_place_of_a_tensor_of_several_chunks(monkeypatch):
     assert checksum(tensor.T.contiguous().T) == whole
 
 
+def test_a_number_is_compared_with_a_tensor_of_one():
+    held = torch.nn.Module()
+    held.scale = torch.nn.Parameter(torch.tensor([2.0]))
+    assert compare(held, sent({"scale": torch.tensor(2.0)}), WHOLE) == 1
+    with pytest.raises(WeightError, match="1 of 1 tensors differ: scale"):
+        compare(held, sent({"scale": torch.tensor(3.0)}), WHOLE)
+
+
 class Share(torch.nn.Module):
     """What one of two devices holds: half of each one's rows, of the last layer's columns, and all of the norm."""
 
