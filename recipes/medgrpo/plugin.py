@@ -14,7 +14,7 @@ if os.environ.get("VERL_PLATFORM", "").lower() == "cpu":
 
 from recipes.medgrpo.data.families import FAMILIES  # noqa: E402
 from recipes.medgrpo.data.positions import enabled  # noqa: E402
-from recipes.medgrpo.rollout import vllm_times, weight_check, weight_sockets, weight_watch  # noqa: E402
+from recipes.medgrpo.rollout import finite_answers, vllm_times, weight_check, weight_sockets, weight_watch  # noqa: E402
 
 for family in FAMILIES.values():
     family.install_packing()
@@ -26,6 +26,7 @@ if enabled():
 weight_sockets.install()
 weight_watch.install()
 weight_check.install()
+finite_answers.install()
 
 from recipes.medgrpo.data.processing import install as remember_clips  # noqa: E402
 

@@ -5,10 +5,11 @@
 
     python one_server.py MODEL
 
-Prints a line for each thing that happened: `WHOLE`, `SEEDED`, `MEMORY`, `MISSING`, `ASLEEP` and `BROKEN`.
+Prints a line for each thing that happened: `WHOLE`, `SEEDED`, `FINITE`, `MEMORY`, `MISSING`, `ASLEEP` and `BROKEN`.
 """
 
 import asyncio
+import math
 import os
 import sys
 import time
@@ -73,7 +74,7 @@ def main(model: str) -> None:
     print("WHOLE", len(sent), flush=True)
 
     # Longer than a step takes, beside another one: the prompts are processed in parts.
-    seeded = SamplingParams(temperature=1.0, max_tokens=8, seed=3)
+    seeded = SamplingParams(temperature=1.0, max_tokens=8, seed=3, logprobs=0)
     prompts = [{"prompt_token_ids": [20 + (at * step) % 300 for at in range(400)]} for step in (3, 7)]
     alone = [list(llm.generate([one], seeded, use_tqdm=False)[0].outputs[0].token_ids) for one in prompts]
     together = [list(out.outputs[0].token_ids) for out in llm.generate(prompts, seeded, use_tqdm=False)]
@@ -89,12 +90,18 @@ def main(model: str) -> None:
         for _ in range(0, count, 4):
             clips = [torch.randint(256, (8, 3, 64, 64), generator=rng, dtype=torch.uint8).numpy() for _ in range(4)]
             asked = [{"prompt_token_ids": [20, *mark, 21], "multi_modal_data": {"video": [(c, times)]}} for c in clips]
-            assert all(out.outputs[0].token_ids for out in llm.generate(asked, seeded, use_tqdm=False))
+            for out in llm.generate(asked, seeded, use_tqdm=False):
+                values = [one.logprob for step in out.outputs[0].logprobs for one in step.values()]
+                assert values
+                bad.extend(value for value in values if not math.isfinite(value))
         own = psutil.Process()
         return sum(one.memory_info().rss for one in (own, *own.children(recursive=True))) / 1e6
 
+    bad: list[float] = []
     before = ask(WARM)
-    print("MEMORY", ask(WATCHED) - before, flush=True)
+    grown = ask(WATCHED) - before
+    print("FINITE", not bad, flush=True)
+    print("MEMORY", grown, flush=True)
 
     name = next(name for name in weights if name.endswith("layers.1.mlp.down_proj.weight"))
     sent = send({other: tensor for other, tensor in weights.items() if other != name})

@@ -104,3 +104,18 @@ def test_states_of_the_prefix_cache_are_copied_as_memory(mends):
     targets = torch.tensor([states[1].data_ptr(), states[2].data_ptr()])
     module.batch_memcpy(places, targets, torch.tensor([16, 8]))
     assert states.tolist() == [[0, 1, 2, 3], [8, 9, 10, 11], [0, 1, 10, 11]]
+
+
+def test_a_page_that_attention_takes_over_is_cleared_for_attention_alone(mends):
+    module = ModuleType("cpu_model_runner")
+    module.CPUModelRunner = type("CPUModelRunner", (), {})
+    mends.mend_pages(module)
+    runner = module.CPUModelRunner()
+    runner.kv_cache_config = SimpleNamespace(num_blocks=3)
+    # A layer with two states, one whose pages are the kernel's, and one whose pages are two of the kernel's each.
+    states, whole, halves = [torch.ones(3, 4), torch.ones(3, 2)], torch.ones(3, 2), torch.ones(6, 2)
+    runner.kv_caches = [states, whole, halves]
+    runner._zero_block_ids([1])
+    assert all(bool((state == 1).all()) for state in states)
+    assert whole[:, 0].tolist() == [1, 0, 1]
+    assert halves[:, 0].tolist() == [1, 1, 0, 0, 1, 1]

