@@ -1,6 +1,6 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
-"""What a curation comes to before it costs anything: rows, captioners' calls, tokens, dollars, hours and disk.
+"""What a curation comes to before it costs anything: rows, models' calls, tokens, dollars, hours and disk.
 
 Everything is counted on the videos themselves, with the clips and questions that would be made. What is assumed of
 machines and models is a setting.
@@ -9,14 +9,16 @@ machines and models is a setting.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from math import ceil
+from pathlib import Path
 
 from data_preprocess.curation.captions.context import PAIRS, Context, ShowSettings, contexts
-from data_preprocess.curation.clips import Cutter
-from data_preprocess.curation.model import Video
+from data_preprocess.curation.clips import ClipSettings, Cutter
+from data_preprocess.curation.model import Clip, Video
 from data_preprocess.curation.produce import Recipe
+from data_preprocess.curation.questions.excerpts import ExcerptSettings, excerpts
 from data_preprocess.curation.rows import TASKS_OF, drafts
 from data_preprocess.curation.settings import open_choice
 
@@ -37,6 +39,9 @@ KNOWN_ROWS: Mapping[str, int] = {
 _CAPTIONERS = 2
 # Sources that come as videos, from which frames are written.
 _VIDEOS = ("AVOS", "Cholec80_CVS", "JIGSAWS", "NurViD")
+LECTURED = ("AVOS", "NurViD")
+"""Sources of web videos, in which somebody may explain."""
+_LETTERS_A_TOKEN = 4
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,23 @@ class PlanSettings:
     dvc_tokens: int = open_choice(400, "tokens of a described clip", least=1)
     vs_tokens: int = open_choice(150, "tokens of a summary", least=1)
     rc_tokens: int = open_choice(60, "tokens of a region's description", least=1)
+    spoken: float = open_choice(
+        0.6, "share of a web video's seconds in excerpts, where no transcript tells: not published"
+    )
+    excerpt_seconds: float = open_choice(22.5, "seconds of an excerpt then: the middle of 15 to 30", least=1)
+    speech_tokens: int = open_choice(75, "tokens of what is said in an excerpt then: 2.5 words a second", least=1)
+    facts: float = open_choice(4.0, "facts of an excerpt that are asked about: one of each kind", least=0.1)
+    facts_tokens: int = open_choice(320, "tokens of the first prompt beside what is said", least=1)
+    questions_tokens: int = open_choice(240, "tokens of the second prompt beside the facts", least=1)
+    blind_tokens: int = open_choice(
+        130, "tokens of a question that is asked without the video, with its prompt", least=1
+    )
+    fact_tokens: int = open_choice(
+        60, "tokens of a fact with its quote in JSON, and of a question with its answer", least=1
+    )
+    kept_questions: float = open_choice(
+        0.58, "share of the questions that are kept: Surg-QA has 2.3 of each clip", least=0.01
+    )
     call_seconds: float = open_choice(8.0, "seconds of a call", least=0.01)
     calls_at_once: int = open_choice(32, "calls under way at a time", least=1)
     kept: float = open_choice(0.8, "share of the captions that validation keeps: not published", least=0.01)
@@ -56,46 +78,79 @@ class PlanSettings:
 
 
 @dataclass
-class Plan:
-    """Counts of a curation: by pair the clips, the rows that can be made and those that are wanted; calls by task."""
+class Calls:
+    """Calls by pair, and tokens of all of them."""
 
-    rows: Counter[str] = field(default_factory=Counter)
-    clips: Counter[str] = field(default_factory=Counter)
-    videos: Counter[str] = field(default_factory=Counter)
     calls: Counter[str] = field(default_factory=Counter)
     prompt_tokens: int = 0
     answer_tokens: int = 0
-    frame_bytes: float = 0.0
-    frames: int = 0
-    video_seconds: float = 0.0
 
-    def ask(self, pair: str, context: Context, settings: PlanSettings) -> None:
-        """Adds the calls of one context."""
-        self.calls[pair] += _CAPTIONERS
-        self.prompt_tokens += _CAPTIONERS * (settings.prompt_tokens + len(context.shown) * settings.frame_tokens)
-        self.answer_tokens += _CAPTIONERS * int(getattr(settings, f"{context.task}_tokens"))
+    def add(self, pair: str, calls: float, prompt_tokens: float, answer_tokens: float) -> None:
+        """Some calls more, with tokens of all of them."""
+        self.calls[pair] += round(calls)
+        self.prompt_tokens += round(prompt_tokens)
+        self.answer_tokens += round(answer_tokens)
 
-    def call_hours(self, settings: PlanSettings) -> float:
+    def hours(self, settings: PlanSettings) -> float:
         """Hours of all calls, as many at once as the settings allow."""
         return self.calls.total() * settings.call_seconds / settings.calls_at_once / 3600
-
-    def decode_hours(self, settings: PlanSettings) -> float:
-        """Hours of decoding each video once."""
-        return self.video_seconds / settings.decoded_a_second / 3600
 
     def dollars(self, price: tuple[float, float]) -> float:
         """Cost at a price for a million prompt and answer tokens."""
         return (self.prompt_tokens * price[0] + self.answer_tokens * price[1]) / 1e6
 
 
-def plan(videos: Iterable[Video], recipe: Recipe, show: ShowSettings, settings: PlanSettings) -> Plan:
-    """Counts what the recipe makes of some videos; nothing is called, opened or written.
+@dataclass
+class Plan:
+    """Counts of a curation: by pair the clips and the rows that can be made; calls of captioners, and of the models
+    that read lectures."""
+
+    rows: Counter[str] = field(default_factory=Counter)
+    clips: Counter[str] = field(default_factory=Counter)
+    videos: Counter[str] = field(default_factory=Counter)
+    captions: Calls = field(default_factory=Calls)
+    lectures: Calls = field(default_factory=Calls)
+    frame_bytes: float = 0.0
+    frames: int = 0
+    video_seconds: float = 0.0
+
+    def describe(self, pair: str, context: Context, settings: PlanSettings) -> None:
+        """Adds the calls of one context."""
+        prompt = settings.prompt_tokens + len(context.shown) * settings.frame_tokens
+        answer = getattr(settings, f"{context.task}_tokens")
+        self.captions.add(pair, _CAPTIONERS, _CAPTIONERS * prompt, _CAPTIONERS * answer)
+
+    def read(self, pair: str, speech_tokens: float, settings: PlanSettings) -> None:
+        """Adds the calls of one excerpt: for its facts, for questions about them, and a guess at each of these."""
+        facts, said = settings.facts, settings.facts * settings.fact_tokens
+        prompts = settings.facts_tokens + speech_tokens + settings.questions_tokens + said
+        self.lectures.add(pair, 2 + facts, prompts + facts * settings.blind_tokens, 3 * said)
+
+    def decode_hours(self, settings: PlanSettings) -> float:
+        """Hours of decoding each video once."""
+        return self.video_seconds / settings.decoded_a_second / 3600
+
+
+def plan(
+    videos: Iterable[Video],
+    recipe: Recipe,
+    show: ShowSettings,
+    settings: PlanSettings,
+    transcripts: Path | None = None,
+    cutting: ExcerptSettings = ExcerptSettings(),  # noqa: B008 - it is frozen
+) -> Plan:
+    """Counts what the recipe makes of some videos; nothing is called, opened or written but transcripts read.
 
     Args:
         videos: of any sources.
         recipe: of clips and rows.
         show: how clips are shown to captioners.
         settings: what is assumed.
+        transcripts: a folder of what is said; without one, a share of each web video is taken as spoken.
+        cutting: how lectures are cut.
+
+    Raises:
+        TranscriptError, SourceError: a file of that folder that cannot be read.
     """
     made = Plan()
     for video in videos:
@@ -103,20 +158,23 @@ def plan(videos: Iterable[Video], recipe: Recipe, show: ShowSettings, settings: 
             continue
         listed: set[int] = set()
         seen: dict[str, set[tuple[int, int, float]]] = {}
+
+        def note(pair: str, clip: Clip, listed: set[int] = listed, seen: dict = seen) -> None:
+            seen.setdefault(pair, set()).add((clip.numbers[0], clip.numbers[-1], clip.fps))
+            listed.update(clip.numbers)
+
         for draft in drafts(video, recipe.clips, recipe.rows, recipe.seed):
             made.rows[draft.pair] += 1
-            name = (draft.clip.numbers[0], draft.clip.numbers[-1], draft.clip.fps)
-            clips = seen.setdefault(draft.pair, set())
-            if name not in clips:
-                clips.add(name)
-                listed.update(draft.clip.numbers)
+            note(draft.pair, draft.clip)
         if any(video.source in sources for sources in PAIRS.values()):
             for clip in Cutter(video, recipe.clips, recipe.seed).all():
                 for context in contexts(clip, show):
                     pair = f"{video.source}/{context.task}"
-                    made.ask(pair, context, settings)
-                    seen.setdefault(pair, set()).add((clip.numbers[0], clip.numbers[-1], clip.fps))
-                    listed.update(clip.numbers)
+                    made.describe(pair, context, settings)
+                    note(pair, clip)
+        for clip, tokens in _lecture(video, settings, transcripts, cutting):
+            made.read(f"{video.source}/qa", tokens, settings)
+            note(f"{video.source}/qa", clip)
         for pair, clips in seen.items():
             made.clips[pair] += len(clips)
             made.videos[pair] += 1
@@ -124,9 +182,27 @@ def plan(videos: Iterable[Video], recipe: Recipe, show: ShowSettings, settings: 
         if video.source in _VIDEOS:
             made.frame_bytes += len(listed) * video.size[0] * video.size[1] * settings.bytes_a_pixel
             made.video_seconds += video.duration
-    for pair, calls in made.calls.items():
+    for pair, calls in made.captions.calls.items():
         made.rows[pair] = int(calls * settings.kept)
+    for pair in made.lectures.calls:
+        made.rows[pair] = int(made.clips[pair] * settings.facts * settings.kept_questions)
     return made
+
+
+def _lecture(
+    video: Video, settings: PlanSettings, transcripts: Path | None, cutting: ExcerptSettings
+) -> Iterator[tuple[Clip, float]]:
+    """The excerpts of a video, and tokens of what is said in each."""
+    if transcripts is not None:
+        for excerpt in excerpts(video, transcripts, cutting):
+            yield excerpt.clip, len(excerpt.text) / _LETTERS_A_TOKEN
+    elif video.source in LECTURED and settings.spoken:
+        cutter, length = Cutter(video, ClipSettings(), 0), settings.excerpt_seconds
+        for number in range(int(video.duration * settings.spoken / length)):
+            start = number * length / settings.spoken
+            clip = cutter.cut(start, start + length, min(cutting.excerpt_rate, cutter.own_rate))
+            if clip is not None:
+                yield clip, settings.speech_tokens
 
 
 def wanted(total: int, sources: Iterable[str]) -> dict[str, int]:

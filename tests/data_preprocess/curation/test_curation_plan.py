@@ -6,14 +6,18 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from data_preprocess import curate
 from data_preprocess.curation.captions.context import ShowSettings
 from data_preprocess.curation.clips import ClipSettings, Cutter
 from data_preprocess.curation.planning import PlanSettings, plan, short_of, wanted
 from data_preprocess.curation.produce import Recipe
+from data_preprocess.curation.questions.excerpts import ExcerptSettings, excerpts
 from data_preprocess.curation.sources import READERS
 from data_preprocess.curation.synthetic import TRUTHS
 from data_preprocess.curation.synthetic.drawing import Scale
+from data_preprocess.curation.synthetic.lectures import write_lectures
 from data_preprocess.curation.synthetic.published import published_videos
 
 
@@ -42,11 +46,53 @@ def test_calls_and_tokens_are_those_of_two_captioners_and_every_clip():
     settings = PlanSettings(frame_tokens=100, prompt_tokens=50, dvc_tokens=7, vs_tokens=3, kept=0.5)
     made = plan(videos, recipe, ShowSettings(frames=10), settings)
     clips = sum(1 for video in videos for _ in Cutter(video, recipe.clips, 0).all())
-    assert made.calls == {"CholecT50/dvc": 2 * clips, "CholecT50/vs": 2 * clips}
-    assert made.prompt_tokens == 4 * clips * (50 + 10 * 100) and made.answer_tokens == 2 * clips * (7 + 3)
+    asked = made.captions
+    assert asked.calls == {"CholecT50/dvc": 2 * clips, "CholecT50/vs": 2 * clips}
+    assert asked.prompt_tokens == 4 * clips * (50 + 10 * 100) and asked.answer_tokens == 2 * clips * (7 + 3)
     assert made.rows["CholecT50/vs"] == clips
-    assert made.dollars((2.0, 8.0)) == (made.prompt_tokens * 2 + made.answer_tokens * 8) / 1e6
+    assert asked.dollars((2.0, 8.0)) == (asked.prompt_tokens * 2 + asked.answer_tokens * 8) / 1e6
+    assert made.lectures.calls == {}, "nobody speaks in it"
     assert made.frame_bytes == 0, "its frames come as files"
+
+
+def test_the_rows_that_are_wanted_are_shared_out_over_the_pairs(tmp_path, capsys):
+    root = str(tmp_path / "sources")
+    assert curate.main(["synthetic", "--no-media", "--output", root, "--sources", "NurViD", "--videos", "2"]) == 0
+    capsys.readouterr()
+    for rows in (2000, 23):
+        assert curate.main(["plan", "NurViD", "--root", str(tmp_path / "sources/NurViD"), "--rows", str(rows)]) == 0
+        said = capsys.readouterr().out
+        goal = wanted(rows, ["NurViD"])
+        lines = {line.split()[0]: line.split() for line in said.splitlines() if line.startswith("NurViD/")}
+        assert {pair: int(lines[pair][4]) for pair in goal} == goal
+        made = {pair: int(lines[pair][3]) for pair in goal}
+        enough = sum(min(made[pair], goal[pair]) for pair in goal)
+        assert f"rows: {enough:,} of {sum(goal.values()):,} wanted ({sum(made.values()):,} can be made)" in said
+        assert lines["NurViD/qa"][4:] == ["on", "top"]
+        short = {pair for pair in goal if made[pair] < goal[pair]}
+        assert {line.split()[1].rstrip(":") for line in said.splitlines() if line.startswith("short:")} == short
+    with pytest.raises(SystemExit) as ended:
+        curate.main(["plan", "NurViD", "--root", root, "--rows", "0"])
+    assert ended.value.code == 2 and "--rows: expected a number from 1" in capsys.readouterr().err
+
+
+def test_calls_for_lectures_are_those_of_their_excerpts(tmp_path):
+    scale = Scale(videos=2, seconds=120)
+    videos = list(TRUTHS["AVOS"](scale))
+    write_lectures(videos, tmp_path, scale)
+    read = [one for video in videos for one in excerpts(video, tmp_path, ExcerptSettings())]
+    settings = PlanSettings(
+        facts=3, facts_tokens=10, questions_tokens=20, blind_tokens=5, fact_tokens=7, kept_questions=0.5
+    )
+    made = plan(videos, Recipe(), ShowSettings(), settings, tmp_path)
+    assert made.lectures.calls == {"AVOS/qa": len(read) * (1 + 1 + 3)} and made.clips["AVOS/qa"] == len(read)
+    said = sum(round(10 + len(one.text) / 4 + 20 + 3 * 7 + 3 * 5) for one in read)
+    assert made.lectures.prompt_tokens == said and made.lectures.answer_tokens == len(read) * 3 * 3 * 7
+    assert made.rows["AVOS/qa"] == int(len(read) * 3 * 0.5)
+    assert plan(videos, Recipe(), ShowSettings(), settings, tmp_path / "none").lectures.calls == {}
+    # Without a folder of transcripts, half of 120 s is taken as spoken, in excerpts of 20 s.
+    assumed = plan(videos, Recipe(), ShowSettings(), PlanSettings(spoken=0.5, excerpt_seconds=20))
+    assert assumed.lectures.calls == {"AVOS/qa": 2 * 3 * (2 + 4)}
 
 
 def test_the_published_set_is_wanted_to_the_row_and_short_pairs_say_why():
