@@ -17,7 +17,11 @@ with a default: `--set NAME=VALUE`.
 
 With `--frames`, videos and folders of frames are looked for below the root, where the source puts them. Rows then list
 only frames that are there, and those frames are written below `OUT/frames`, once each: decoded, or linked to the
-source's own. Frames that are there already are kept, so that the same command goes on after an interruption.
+source's own. Frames that are there already are kept, so that the same command goes on after an interruption. A video
+that cannot be opened or decoded is rejected with its reason, and the others go on, up to `--max-rejects` of them.
+
+With `--engine ray` Ray Data's workers cut, decode and make rows, on this machine or on the cluster that RAY_ADDRESS
+names, whose machines share the folders. The files are the same.
 """
 
 from __future__ import annotations
@@ -39,6 +43,8 @@ from data_preprocess.curation.settings import settings_help, with_settings
 from data_preprocess.curation.sources import READERS
 from data_preprocess.curation.sources.reading import SourceError
 from data_preprocess.curation.sources.settings import ReadSettings
+from data_preprocess.curation.workers import add_media_arguments, workers_of
+from data_preprocess.parts import PipelineError
 from data_preprocess.wording import Parser, status_of
 
 SUBCOMMANDS = {
@@ -64,7 +70,7 @@ def parser() -> Parser:
     made.add_argument("--output", type=Path, metavar="DIR", help="folder to write")
     made.add_argument("--check", action="store_true", help="say what is there, missing and odd; write nothing")
     made.add_argument("--frames", action="store_true", help="write the listed frames below OUT/frames, too")
-    made.add_argument("--threads", type=int, default=2, metavar="N", help="videos decoded at a time (default 2)")
+    add_media_arguments(made)
     made.add_argument("--rows-per-pair", type=int, default=0, metavar="N", help="rows of a pair, up to (default: all)")
     made.add_argument("--subset", type=int, default=0, metavar="N", help="rows in all, balanced over tasks")
     made.add_argument(
@@ -82,18 +88,21 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, Recip
     options = made.parse_args(arguments)
     if not options.check and options.output is None:
         made.error("--output or --check is missing")
-    if options.threads < 1:
-        made.error("--threads: expected a number from 1")
+    options.workers = workers_of(options, made)
     if min(options.rows_per_pair, options.subset) < 0:
         made.error("--rows-per-pair and --subset: expected numbers from 0")
+    words = options.wordings
+    if options.engine == "ray":
+        # A worker stands in another folder.
+        options.root, options.output = options.root.absolute(), options.output and options.output.absolute()
+        words = words and str(Path(words).absolute())
     options.roots = roots_of(options.sources, options.root)
     try:
         reading, clips, rows = with_settings(options.set, *KINDS)
     except ValueError as error:
         made.error(str(error))
-    words, without_test = options.wordings, options.without_test
     numbers = (options.seed, options.rows_per_pair, options.subset)
-    return options, Recipe(reading, clips, rows, *numbers, words=words, without_test=without_test)
+    return options, Recipe(reading, clips, rows, *numbers, words=words, without_test=options.without_test)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -103,26 +112,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return importlib.import_module(SUBCOMMANDS[given[0]]).main(given[1:])
     options, recipe = parse_arguments(given)
     run = _check if options.check else _curate
-    return status_of("curate", lambda: run(options, recipe), (SourceError,), "interrupted; nothing was written")
+    return status_of(
+        "curate", lambda: run(options, recipe), (SourceError, PipelineError), "interrupted; the same command goes on"
+    )
 
 
 def _check(options: argparse.Namespace, recipe: Recipe) -> int:
     status = 0
     for source, root in options.roots.items():
-        notes, counts = check(source, root, recipe.reading)
+        notes, counts = check(source, root, recipe.reading, options.frames)
         print(report(source, root, notes, counts))
         status = 2 if notes.errors else status
     return status
 
 
 def _curate(options: argparse.Namespace, recipe: Recipe) -> int:
-    manifest = curate(options.roots, options.output, recipe, options.threads if options.frames else 0)
+    running = (options.workers, options.frames, options.max_rejects)
+    manifest = curate(options.roots, options.output, recipe, *running)
     print(f"{'pair':<38} {'rows':>9} {'videos':>7}")
     for pair, entry in manifest["pairs"].items():
         print(f"{pair:<38} {entry['rows']:>9,} {entry['videos']:>7,}")
     for source, said in manifest["sources"].items():
         for what, count in said["odd"].items():
             print(f"odd: {source}: {what}: {count:,}")
+        for reason in said["rejected"].values():
+            print(f"rejected: {source}: {reason}")
     if options.frames:
         print(f"{manifest['frames']:,} frames listed, all below {options.output / 'frames'}")
     print(f"{manifest['rows']:,} rows written to {options.output / ANNOTATIONS}")

@@ -23,12 +23,14 @@ class Asked:
         there, new: replies that were there before, and new ones.
         open: things that still lack one.
         failures: of the infrastructure, by kind.
+        unreadable: why a thing cannot be asked about, by its key: something of it is missing or broken.
     """
 
     there: int = 0
     new: int = 0
     open: int = 0
     failures: Counter[str] = field(default_factory=Counter)
+    unreadable: dict[str, str] = field(default_factory=dict)
 
 
 async def outcome(reply: Awaitable[dict[str, Any]], failures: Counter[str], last: bool) -> dict[str, Any] | None:
@@ -67,6 +69,7 @@ async def ask_each(
     """Ask about each thing, so many at a time, and close the callers.
 
     Args:
+        things: they are taken one by one, in a thread: the next one may be long in coming.
         ask: (the thing, whether it is the last time) to whether it has to be asked about again. That is done at the
             end, when the models have answered others, so that it can be told whose fault a reply is.
         done: is called after each.
@@ -75,9 +78,14 @@ async def ask_each(
         CallSettingsError, CallBudgetExceeded: another try is useless. Whatever else `ask` raises.
     """
     todo, again = iter(things), []
+    end, turn = object(), asyncio.Lock()
+
+    async def take() -> Any:
+        async with turn:
+            return await asyncio.to_thread(next, todo, end)
 
     async def work() -> None:
-        for thing in todo:
+        while (thing := await take()) is not end:
             if await ask(thing, False):
                 again.append(thing)
             done()
@@ -91,6 +99,19 @@ async def ask_each(
         raise _first(errors) from None
     finally:
         await asyncio.gather(*(caller.aclose() for caller in callers))
+
+
+def spent(caller: Caller) -> dict[str, Any]:
+    """For a manifest, by model: the dollars and the requests and tokens of everything in a caller's store.
+
+    Over the life of the store: what was spent on what was there before is part of what the rows cost.
+    """
+    lanes = asyncio.run(caller.store.snapshot())
+    used = {"requests": "calls", "prompt_tokens": "prompt_tokens", "answer_tokens": "completion_tokens"}
+    return {
+        "cost_usd": {lane: one.get("cost_usd", 0.0) + one.get("unconfirmed_usd", 0.0) for lane, one in lanes.items()},
+        "usage": {lane: {what: int(one.get(name, 0)) for what, name in used.items()} for lane, one in lanes.items()},
+    }
 
 
 def _first(errors: BaseExceptionGroup) -> BaseException:

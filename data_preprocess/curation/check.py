@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from data_preprocess.curation.media import as_it_is
 from data_preprocess.curation.model import Video
 from data_preprocess.curation.sources import read
 from data_preprocess.curation.sources.reading import Notes, SourceError
@@ -16,8 +17,13 @@ from data_preprocess.curation.sources.settings import ReadSettings
 _NAMED = 10
 
 
-def check(source: str, root: Path, settings: ReadSettings) -> tuple[Notes, Counter[str]]:
+def check(source: str, root: Path, settings: ReadSettings, frames: bool = False) -> tuple[Notes, Counter[str]]:
     """Reads everything; a wrong file is noted, and the others are still read.
+
+    Args:
+        source, root: what is read.
+        settings: what the source leaves open.
+        frames: whether its videos and folders of frames are looked at, too. No video is decoded.
 
     Returns:
         The notes, and counts of what the videos hold.
@@ -27,9 +33,19 @@ def check(source: str, root: Path, settings: ReadSettings) -> tuple[Notes, Count
     try:
         for video in read(source, root, settings, notes):
             counts.update(_counts(video))
+            if frames and (seen := _seen(video, root, notes)) is not None:
+                counts.update({"videos with pictures": 1, "frames in pictures": len(seen.numbers)})
     except SourceError as error:
         notes.errors.append(error)
     return notes, counts
+
+
+def _seen(video: Video, root: Path, notes: Notes) -> Video | None:
+    try:
+        return as_it_is(video, root, notes)
+    except SourceError as error:
+        notes.errors.append(error)
+        return None
 
 
 def _counts(video: Video) -> Counter[str]:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from bisect import bisect_right
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from tqdm import tqdm
 from data_preprocess.atomic import written_whole
 from data_preprocess.curation.model import Video
 from data_preprocess.curation.sources.reading import Notes, SourceError
+from data_preprocess.curation.workers import Workers
 
 VIDEO_ENDINGS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v")
 JPEG_QUALITY = 95
@@ -89,37 +91,112 @@ def duration_of(file: Path) -> float:
     raise SourceError(file, "", "a video that tells its length", "none; remux it (ffmpeg -c copy)")
 
 
+def pictured(videos: Sequence[Video], roots: Mapping[str, Path], notes: Mapping[str, Notes]) -> list[Video]:
+    """The videos that have pictures, with the frames that are there; those that cannot be opened are rejected.
+
+    Args:
+        videos: of any sources.
+        roots, notes: of each source; notes get what is missing, odd and rejected.
+
+    Raises:
+        SourceError: no video has pictures.
+    """
+    found = []
+    for video in tqdm(videos, unit=" videos", desc="pictures", disable=None, mininterval=1.0):
+        try:
+            there = as_it_is(video, roots[video.source], notes[video.source])
+        except SourceError as error:
+            reject(video, error, roots, notes)
+            continue
+        if there is not None:
+            found.append(there)
+    if not found and not any(noted.rejected for noted in notes.values()):
+        missing = next((place for noted in notes.values() for place in noted.missing), "--root")
+        raise SourceError(missing, "", "a video or a folder of its frames", "neither, and none of another video")
+    return found
+
+
+def reject(video: Video, error: SourceError, roots: Mapping[str, Path], notes: Mapping[str, Notes]) -> None:
+    """Notes that a video is left out, and says so at once."""
+    notes[video.source].rejects(video.video_id, error, roots[video.source])
+    print(f"curate: rejected: {video.source}: {notes[video.source].rejected[video.video_id]}", file=sys.stderr)
+
+
+def refuse_rejects(notes: Mapping[str, Notes], videos: int, share: float) -> None:
+    """Ends a run that had to reject too much.
+
+    Args:
+        notes: of each source.
+        videos: how many have pictures and are not rejected.
+        share: how many may be rejected, of all that have pictures.
+
+    Raises:
+        SourceError: more, or all.
+    """
+    rejected = sum(len(noted.rejected) for noted in notes.values())
+    if rejected > share * (videos + rejected) or (rejected and not videos):
+        expected = f"at most {share:g} of them unusable (--max-rejects)"
+        raise SourceError("videos", "", expected, f"{rejected} of {videos + rejected}")
+
+
 def write_frames(
-    wanted: Mapping[str, Iterable[int]], videos: Sequence[Video], roots: Mapping[str, Path], target: Path, threads: int
-) -> dict[str, int]:
+    wanted: Mapping[str, Iterable[int]],
+    videos: Sequence[Video],
+    roots: Mapping[str, Path],
+    notes: Mapping[str, Notes],
+    target: Path,
+    workers: Workers,
+) -> tuple[Counter[str], set[str]]:
     """Writes frames below `target` under the names that rows list; those that are there are kept.
 
     Args:
         wanted: native numbers by `path` of a video.
         videos: all that `wanted` speaks of.
-        roots: the root of each source.
+        roots, notes: of each source; a video that cannot be decoded to its last listed frame is rejected.
         target: the frames root.
-        threads: videos worked on at a time; decoding and encoding leave Python's lock.
+        workers: who decodes.
 
     Returns:
-        How many frames were `decoded`, `linked` and `kept`.
-
-    Raises:
-        SourceError: a video that ends before a listed frame, or cannot be decoded.
+        How many frames were `decoded`, `linked` and `kept`, and the `path`s of the rejected videos.
     """
-    counts: dict[str, int] = defaultdict(int)
     jobs = [(video, sorted(set(wanted[video.path]))) for video in videos if video.path in wanted]
-    with ThreadPoolExecutor(threads) as pool:
-        done = pool.map(lambda job: _frames_of(job[0], job[1], roots[job[0].source], target), jobs)
-        for counted in tqdm(done, total=len(jobs), unit=" videos", desc="frames", disable=None, mininterval=1.0):
-            for what, count in counted.items():
-                counts[what] += count
-    return dict(counts)
+    # Without what is said of it, a video is small.
+    slim = [(replace(video, runs=(), events=(), boxes=(), scores=(), labels={}), numbers) for video, numbers in jobs]
+    return framed(
+        workers.handle(partial(frames_of, roots=roots, target=target), slim), [job[0] for job in jobs], roots, notes
+    )
 
 
-def _frames_of(video: Video, numbers: Sequence[int], root: Path, target: Path) -> dict[str, int]:
+def framed(
+    done: Iterable[Counter[str] | SourceError],
+    videos: Sequence[Video],
+    roots: Mapping[str, Path],
+    notes: Mapping[str, Notes],
+) -> tuple[Counter[str], set[str]]:
+    """What `frames_of` said of each video, summed up as `write_frames` returns it."""
+    counts, broken = Counter[str](), set()
+    bar = tqdm(done, total=len(videos), unit=" videos", desc="frames", disable=None, mininterval=1.0)
+    for video, counted in zip(videos, bar, strict=True):
+        if isinstance(counted, SourceError):
+            reject(video, counted, roots, notes)
+            broken.add(video.path)
+        else:
+            counts += counted
+    return counts, broken
+
+
+def frames_of(job: tuple[Video, Sequence[int]], roots: Mapping[str, Path], target: Path) -> Counter[str] | SourceError:
+    """Writes the frames of one video, by their numbers, and counts them; the error, where it cannot be decoded."""
+    video, numbers = job
+    try:
+        return _frames_of(video, numbers, roots[video.source], target)
+    except SourceError as error:
+        return error
+
+
+def _frames_of(video: Video, numbers: Sequence[int], root: Path, target: Path) -> Counter[str]:
     missing = [number for number in numbers if not (target / (video.path % number)).exists()]
-    counts = {"kept": len(numbers) - len(missing)}
+    counts = Counter(kept=len(numbers) - len(missing))
     if not missing:
         return counts
     (target / video.path).parent.mkdir(parents=True, exist_ok=True)
@@ -128,18 +205,18 @@ def _frames_of(video: Video, numbers: Sequence[int], root: Path, target: Path) -
         name = video.path.rpartition("/")[2]
         for number in missing:
             _link(media.folder / (name % number), target / (video.path % number))
-        return {**counts, "linked": len(missing)}
+        return counts + Counter(linked=len(missing))
     if media.file is None:
         raise SourceError(root / video.media, "", "the video or the frames of it", "neither")
     times = [video.seconds(number) for number in missing]
     for number, image in zip(missing, frames_at(media.file, times), strict=True):
         place = target / (video.path % number)
-        with written_whole(place, sync=False) as partial:
+        with written_whole(place, sync=False) as partial_file:
             if place.suffix == ".png":
-                image.save(partial, "PNG", compress_level=1)
+                image.save(partial_file, "PNG", compress_level=1)
             else:
-                image.save(partial, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return {**counts, "decoded": len(missing)}
+                image.save(partial_file, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return counts + Counter(decoded=len(missing))
 
 
 def _link(file: Path, place: Path) -> None:

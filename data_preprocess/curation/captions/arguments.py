@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -17,6 +17,7 @@ from data_preprocess.curation.captions.captioner import Captioner, CaptionerOpti
 from data_preprocess.curation.captions.context import PAIRS, Context, ShowSettings, contexts
 from data_preprocess.curation.captions.tables import TableError
 from data_preprocess.curation.clips import ClipSettings, Cutter
+from data_preprocess.curation.media import pictured, refuse_rejects, write_frames
 from data_preprocess.curation.model import Video
 from data_preprocess.curation.produce import Recipe, read_all
 from data_preprocess.curation.prompts import PromptError
@@ -24,7 +25,9 @@ from data_preprocess.curation.settings import settings_help, with_settings
 from data_preprocess.curation.sources.reading import SourceError
 from data_preprocess.curation.sources.settings import ReadSettings
 from data_preprocess.curation.transcripts import Segment, TranscriptError, read_transcript, transcript_of
+from data_preprocess.curation.workers import add_media_arguments, workers_of
 from data_preprocess.frames import FrameError
+from data_preprocess.parts import PipelineError
 from data_preprocess.splits import choose_subset
 from data_preprocess.wording import Parser, short
 from reward_score.errors import BadSetting, EmbeddingUnavailable
@@ -33,7 +36,7 @@ from reward_score.paid_call import CallError
 SOURCES = tuple(sorted({source for sources in PAIRS.values() for source in sources}))
 WRONG = (
     *(SourceError, FrameError, TranscriptError, TableError, PromptError, BadSetting),
-    *(CallError, EmbeddingUnavailable),
+    *(CallError, EmbeddingUnavailable, PipelineError),
 )
 """What ends a command with one line and status 2."""
 HIDDEN = ("api_key", "plain")
@@ -48,6 +51,7 @@ class Contexts:
         videos, clips, show, seed: what is cut and shown.
         speech: what is said in a video.
         wanted: keys of those contexts that are taken; None: all.
+        rejected: by source and video, why a video is left out whose pictures cannot be used.
     """
 
     videos: Sequence[Video]
@@ -56,6 +60,7 @@ class Contexts:
     seed: int
     speech: Callable[[Video], Sequence[Segment]] = lambda video: ()
     wanted: frozenset[str] | None = None
+    rejected: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Context]:
         for context in self.all():
@@ -97,17 +102,26 @@ def parser(name: str, description: str, *kinds: type) -> Parser:
     made.add_argument("--transcripts", type=Path, metavar="DIR", help="of DIR/SOURCE/VIDEO.srt, .vtt or .json")
     made.add_argument("--per-pair", type=int, default=0, metavar="N", help="contexts of a pair, up to (default: all)")
     made.add_argument("--seed", type=int, default=0, help="of everything that is drawn (default 0)")
+    add_media_arguments(made)
     made.add_argument("--at-once", type=int, default=48, metavar="N", help="contexts under way at once (default 48)")
     made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting named below")
     return made
 
 
-def asked_for(options: argparse.Namespace, made: Parser, *kinds: type) -> tuple[Contexts, list[Any]]:
+def asked_for(
+    options: argparse.Namespace, made: Parser, *kinds: type, frames: bool = False
+) -> tuple[Contexts, list[Any]]:
     """The contexts that a command line names, and an object of each of ``kinds``.
 
+    Args:
+        options, made: the command line and its parser.
+        kinds: dataclasses of settings.
+        frames: whether to write the contexts' frames that are not there, from the sources' videos.
+
     Raises:
-        SourceError, TranscriptError: what cannot be read.
+        SourceError, TranscriptError: what cannot be read, or too many videos without usable pictures.
     """
+    workers = workers_of(options, made)
     if options.at_once < 1:
         made.error("--at-once: expected a number from 1")
     if options.per_pair < 0:
@@ -120,10 +134,26 @@ def asked_for(options: argparse.Namespace, made: Parser, *kinds: type) -> tuple[
         made.error(str(error))
     names = list(SOURCES) if "all" in options.sources else options.sources
     roots = {source: options.root / source if len(names) > 1 else options.root for source in names}
-    videos, _ = read_all(roots, Recipe(reading=reading, clips=clips, seed=options.seed))
+    if workers.engine == "ray":
+        roots = {source: root.absolute() for source, root in roots.items()}
+    read, notes = read_all(roots, Recipe(reading=reading, clips=clips, seed=options.seed))
+    videos: Sequence[Video] = read
+    if frames:
+        videos = pictured(read, roots, notes)
+        refuse_rejects(notes, len(videos), options.max_rejects)
     asked = Contexts(videos, clips, show, options.seed, _speech(options.transcripts))
     if options.per_pair:
-        asked = Contexts(videos, clips, show, options.seed, asked.speech, chosen(asked, options.per_pair))
+        asked = replace(asked, wanted=chosen(asked, options.per_pair))
+    if frames:
+        listed: dict[str, set[int]] = {}
+        for context in asked:
+            listed.setdefault(context.clip.video.path, set()).update(context.clip.numbers)
+        target = options.frames_root.absolute()
+        target.mkdir(parents=True, exist_ok=True)
+        _, broken = write_frames(listed, videos, roots, notes, target, workers)
+        refuse_rejects(notes, len(videos) - len(broken), options.max_rejects)
+        rejected = {source: noted.rejected for source, noted in notes.items() if noted.rejected}
+        asked = replace(asked, videos=[one for one in videos if one.path not in broken], rejected=rejected)
     return asked, others
 
 

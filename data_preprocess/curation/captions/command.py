@@ -32,6 +32,7 @@ import orjson
 from tqdm import tqdm
 
 from data_preprocess.atomic import write_json, write_json_list
+from data_preprocess.curation.asking import spent
 from data_preprocess.curation.captions import arguments as shared
 from data_preprocess.curation.captions.captioner import SIDES, Captioner
 from data_preprocess.curation.captions.pipeline import Asked, Describing, Folder, decide
@@ -40,6 +41,7 @@ from data_preprocess.curation.captions.stand_in import found_out
 from data_preprocess.curation.captions.validation import RULES, KeepSettings
 from data_preprocess.curation.produce import FORMAT, MANIFEST
 from data_preprocess.curation.rows.wordings import wordings
+from data_preprocess.curation.workers import Workers
 from data_preprocess.frames import FrameRoot
 from data_preprocess.provenance import sha256
 from data_preprocess.wording import Parser, status_of
@@ -54,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder to write")
     for side in SIDES:
         made.add_argument(f"--captioner-{side}", nargs="+", required=True, metavar="NAME=VALUE", help="see above")
+    made.add_argument("--frames", action="store_true", help="write the frames that are not there, from the sources")
     made.add_argument("--leave-open", type=int, default=0, metavar="N", help="contexts that may stay undescribed")
     made.add_argument("--wordings", default="", metavar="FILE", help="questions in other words, in the form of ours")
     made.add_argument("--encoder", help="sentence encoder, as the reward's setting (default: the packaged MiniLM)")
@@ -68,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(made: Parser, options: Namespace, given: Sequence[dict[str, Any]]) -> int:
-    asked, (keep,) = shared.asked_for(options, made, KeepSettings)
+    asked, (keep,) = shared.asked_for(options, made, KeepSettings, frames=options.frames)
     both = [shared.make_captioner(made, one, options.output / STORE) for one in given]
     if both[0].asks == both[1].asks:
         made.error("--captioner-b: expected another model's name or sampling than the first's")
@@ -77,8 +80,17 @@ def _run(made: Parser, options: Namespace, given: Sequence[dict[str, Any]]) -> i
     try:
         total = sum(1 for _ in asked)
         with tqdm(total=total, unit=" contexts", desc="describing", disable=None, mininterval=1.0) as bar:
-            work = Describing(folder, both, FrameRoot(options.frames_root), options.at_once)
+            workers = Workers(options.threads, options.engine)
+            work = Describing(folder, both, FrameRoot(options.frames_root), options.at_once, workers)
             came = asyncio.run(work.run(asked, bar.update))
+        if len(came.unreadable) > options.max_rejects * total or (total and len(came.unreadable) == total):
+            print(
+                f"curate: error: {len(came.unreadable)} of {total} contexts have frames that are missing or broken, "
+                f"such as {min(came.unreadable.values())} (--max-rejects is {options.max_rejects:g}; --frames writes "
+                "those that are missing)",
+                file=sys.stderr,
+            )
+            return 2
         if came.open > options.leave_open:
             kinds = ", ".join(f"{kind} {count}" for kind, count in came.failures.most_common())
             print(
@@ -104,6 +116,8 @@ def _run(made: Parser, options: Namespace, given: Sequence[dict[str, Any]]) -> i
         manifest |= {
             "encoder": options.encoder or "all-MiniLM-L6-v2",
             "open": came.open,
+            "unreadable": dict(sorted(Counter(came.unreadable.values()).items())),
+            "rejected_videos": asked.rejected,
             "sha256": sha256(options.output / ROWS),
         }
         write_json(options.output / MANIFEST, manifest)
@@ -121,7 +135,6 @@ def _manifest(
 ) -> dict[str, Any]:
     pairs = sorted({name.rpartition(" ")[0] for name in counts})
     tasks = sorted({pair.split("/")[1].rpartition("_")[0] for pair in pairs})
-    snapshot = asyncio.run(both[0].store.snapshot())
     return {
         "format": FORMAT,
         "rows": sum(counts[f"{pair} kept"] for pair in pairs),
@@ -137,10 +150,7 @@ def _manifest(
             for side, one in zip(SIDES, both, strict=True)
         },
         "asked": {"new": came.new, "there": came.there, "failures": dict(came.failures)},
-        # Over the life of the store: what was spent on what was there before is part of what these rows cost.
-        "cost_usd": {
-            lane: found.get("cost_usd", 0.0) + found.get("unconfirmed_usd", 0.0) for lane, found in snapshot.items()
-        },
+        **spent(both[0]),
         "rules": RULES,
         "settings": settings,
         "contexts_sha256": told,
@@ -153,6 +163,7 @@ def _report(manifest: dict[str, Any]) -> Iterator[str]:
         yield f"{pair:<28} {found['described']:>10,} {found['kept']:>8,}"
     for what in ("rejected", "flagged"):
         yield from (f"{what}: {reason}: {count:,}" for reason, count in manifest[what].items())
+    yield from (f"left out: {why}: {count:,} contexts" for why, count in manifest["unreadable"].items())
     for side, one in manifest["captioners"].items():
         cost = f"${manifest['cost_usd'].get(one['model'], 0.0):.4f}" if one["price_known"] else "its price is not known"
         yield f"captioner {side}: {one['model']}: {cost}"

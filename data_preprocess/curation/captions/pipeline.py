@@ -15,8 +15,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,12 @@ from typing import Any
 from data_preprocess.curation.asking import Asked, ask_each, outcome
 from data_preprocess.curation.captions.captioner import SIDES, Captioner, wording
 from data_preprocess.curation.captions.context import Context
-from data_preprocess.curation.captions.overlay import digest, draw
+from data_preprocess.curation.captions.overlay import Mark, digest, draw
 from data_preprocess.curation.captions.tables import Table
 from data_preprocess.curation.captions.validation import FLAGGED, RULES, SIMILARITY, KeepSettings, reasons, text_of
-from data_preprocess.frames import FrameRoot
+from data_preprocess.curation.workers import HERE, Workers
+from data_preprocess.frames import FrameError, FrameRoot
+from data_preprocess.geometry import Size
 from reward_score.paid_call import CallUnproven
 
 Contexts = Callable[[], Iterable[Context]]
@@ -72,6 +76,38 @@ class Folder:
             table.close()
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """What is drawn of a clip: all its listed frames, and the places and marks of those that are shown."""
+
+    paths: Sequence[str]
+    shown: Sequence[tuple[int, tuple[Mark, ...]]]
+    canvas: Size
+    longest: int
+
+    @classmethod
+    def of(cls, context: Context) -> Drawing:
+        """That of a context."""
+        shown = [(frame.index, frame.marks) for frame in context.shown]
+        return cls(context.clip.paths, shown, context.clip.video.size, context.longest)
+
+    def pictures(self, frames: FrameRoot) -> list[bytes] | FrameError:
+        """The pictures; the error, where one is missing or cannot be read."""
+        try:
+            files = frames.clip(self.paths)
+            return [draw(files[index], marks, self.canvas, self.longest) for index, marks in self.shown]
+        except FrameError as error:
+            return error
+
+
+_frames = lru_cache(maxsize=1)(FrameRoot)
+
+
+def _drawn(drawing: Drawing | None, root: str) -> list[bytes] | FrameError:
+    """In a worker's process, which remembers what it learned about folders; None is nothing to draw."""
+    return [] if drawing is None else drawing.pictures(_frames(root))
+
+
 class Describing:
     """Has contexts described by two captioners.
 
@@ -80,37 +116,67 @@ class Describing:
         captioners: the two; they may share a store.
         frames: where the frames are.
         at_once: contexts under way at once.
+        workers: who draws. Ray's workers draw ahead, as far as Ray's store of objects has room; this process asks, so
+            that its limits hold and no key leaves it.
     """
 
-    def __init__(self, folder: Folder, captioners: Sequence[Captioner], frames: FrameRoot, at_once: int) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        captioners: Sequence[Captioner],
+        frames: FrameRoot,
+        at_once: int,
+        workers: Workers = HERE,
+    ) -> None:
         self._folder, self._captioners, self._frames, self._at_once = folder, tuple(captioners), frames, at_once
+        self._workers = workers
         self.asked = Asked()
 
     async def run(self, contexts: Iterable[Context], done: Callable[[], object] = lambda: None) -> Asked:
-        """Ask for what is missing. A failure of the infrastructure leaves a context open for the next run.
+        """Ask for what is missing. A failure of the infrastructure leaves a context open for the next run; one whose
+        frames are missing or broken is `unreadable`.
 
         Raises:
-            CallSettingsError, CallBudgetExceeded: another try is useless. FrameError: a frame cannot be read.
+            CallSettingsError, CallBudgetExceeded: another try is useless. PipelineError: of Ray.
         """
-        await ask_each(contexts, self._describe, self._captioners, self._at_once, done)
+        await ask_each(self._with_pictures(contexts), self._describe, self._captioners, self._at_once, done)
         return self.asked
 
-    async def _describe(self, context: Context, last: bool) -> bool:
+    def _missing(self, context: Context) -> list[Captioner]:
+        return [one for one in self._captioners if one.key(context) not in self._folder.descriptions]
+
+    def _with_pictures(self, contexts: Iterable[Context]) -> Iterator[tuple[Context, list[bytes] | FrameError | None]]:
+        """Each context; with its pictures, if others draw them. A thread of this process draws when it is asked."""
+        if self._workers.engine == "local":
+            yield from ((context, None) for context in contexts)
+            return
+        waiting: deque[Context] = deque()
+
+        def drawings() -> Iterator[Drawing | None]:
+            for context in contexts:
+                waiting.append(context)
+                yield Drawing.of(context) if self._missing(context) else None
+
+        for pictures in self._workers.handle(partial(_drawn, root=self._frames.root), drawings()):
+            yield waiting.popleft(), pictures
+
+    async def _describe(self, thing: tuple[Context, list[bytes] | FrameError | None], last: bool) -> bool:
         """Ask those captioners whose description is missing; whether one has to be asked again at the end."""
-        missing = [one for one in self._captioners if one.key(context) not in self._folder.descriptions]
+        context, pictures = thing
+        missing = self._missing(context)
         self.asked.there += len(self._captioners) - len(missing)
         if not missing:
             return False
+        if pictures is None:
+            pictures = await asyncio.to_thread(Drawing.of(context).pictures, self._frames)
+        if isinstance(pictures, FrameError):
+            # As below the folder of frames: where that lies is no part of what is wrong.
+            self.asked.unreadable[context.key] = str(pictures).replace(f"{self._frames.root}/", "")
+            return False
         self._folder.contexts.add(context.key, **context.as_dict())
-        pictures = await asyncio.to_thread(self._draw, context)
         again = any(await asyncio.gather(*(self._ask(one, context, pictures, last) for one in missing)))
         self.asked.open += not again and any(one.key(context) not in self._folder.descriptions for one in missing)
         return again
-
-    def _draw(self, context: Context) -> list[bytes]:
-        files = self._frames.clip(context.clip.paths)
-        size = context.clip.video.size
-        return [draw(files[one.index], one.marks, size, context.longest) for one in context.shown]
 
     async def _ask(self, captioner: Captioner, context: Context, pictures: list[bytes], last: bool) -> bool:
         try:

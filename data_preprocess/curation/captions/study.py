@@ -35,6 +35,7 @@ from data_preprocess.curation.captions.overlay import draw
 from data_preprocess.curation.captions.pipeline import Describing, Folder
 from data_preprocess.curation.captions.validation import captions_of
 from data_preprocess.curation.sources.reading import SourceError
+from data_preprocess.curation.workers import Workers
 from data_preprocess.frames import FrameRoot
 from data_preprocess.wording import Parser, status_of
 
@@ -127,7 +128,8 @@ def _run(made: Parser, options: Namespace, given: dict[str, Any]) -> int:
     pairs = sorted(pairs, key=lambda pair: random.Random(f"{options.seed}/{pair[0].key}").random())[: options.items]
     frames = FrameRoot(options.frames_root)
     try:
-        came = asyncio.run(Describing(tables, [plain], frames, options.at_once).run(bare for _, bare in pairs))
+        work = Describing(tables, [plain], frames, options.at_once, Workers(options.threads, options.engine))
+        came = asyncio.run(work.run(bare for _, bare in pairs))
     finally:
         tables.close()
     items = _items(pairs, (there, tables), (expert, plain), frames, options.seed)

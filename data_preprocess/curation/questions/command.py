@@ -24,8 +24,8 @@ import hashlib
 import sys
 from argparse import Namespace
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,9 @@ import orjson
 from tqdm import tqdm
 
 from data_preprocess.atomic import write_json, write_json_list
-from data_preprocess.curation.asking import Asked
+from data_preprocess.curation.asking import Asked, spent
 from data_preprocess.curation.captions.arguments import HIDDEN, WRONG, endpoint_options
-from data_preprocess.curation.media import as_it_is, write_frames
+from data_preprocess.curation.media import pictured, refuse_rejects, write_frames
 from data_preprocess.curation.model import Video
 from data_preprocess.curation.produce import FORMAT, MANIFEST, Recipe, read_all, roots_of
 from data_preprocess.curation.questions.checks import RULES, KeepSettings
@@ -46,13 +46,17 @@ from data_preprocess.curation.questions.stand_in import found_out
 from data_preprocess.curation.rows.wordings import wordings
 from data_preprocess.curation.settings import settings_help, with_settings
 from data_preprocess.curation.sources import READERS
-from data_preprocess.curation.sources.reading import SourceError
+from data_preprocess.curation.sources.reading import Notes, SourceError
 from data_preprocess.curation.sources.settings import ReadSettings
+from data_preprocess.curation.transcripts import transcript_of
+from data_preprocess.curation.workers import add_media_arguments, workers_of
 from data_preprocess.provenance import sha256
 from data_preprocess.wording import Parser, status_of
 from reward_score.similarity import load_similarity
 
 ROWS, STORE = "questions.json", "calls"
+BROKEN = "video_broken"
+"""Why a question is dropped whose video cannot be decoded."""
 SETTINGS = (ReadSettings, ExcerptSettings, KeepSettings)
 MODELS: dict[str, type[TextModel]] = {"extractor": Extractor, "writer": Writer, "blind": Guesser}
 
@@ -68,7 +72,7 @@ def parser() -> Parser:
     made.add_argument(
         "--frames", nargs="?", type=Path, const=Path(), metavar="DIR", help="write the frames, too: OUT/frames, or DIR"
     )
-    made.add_argument("--threads", type=int, default=2, metavar="N", help="videos decoded at a time (default 2)")
+    add_media_arguments(made)
     for name in MODELS:
         made.add_argument(f"--{name}", nargs="+", required=name != "blind", metavar="NAME=VALUE", help="see above")
     made.add_argument("--at-once", type=int, default=48, metavar="N", help="excerpts under way at once (default 48)")
@@ -84,8 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Command line entry; returns the exit status."""
     made = parser()
     options = made.parse_args(arguments)
-    if min(options.threads, options.at_once) < 1:
-        made.error("--threads and --at-once: expected numbers from 1")
+    options.workers = workers_of(options, made)
+    if options.at_once < 1:
+        made.error("--at-once: expected a number from 1")
     try:
         settings = with_settings(options.set, *SETTINGS)
     except ValueError as error:
@@ -101,7 +106,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(made: Parser, options: Namespace, settings: Sequence[Any], given: dict[str, dict[str, Any]]) -> int:
     reading, cutting, keep = settings
     roots = roots_of(options.sources, options.root)
-    videos = _videos(options, roots, Recipe(reading=reading))
+    if options.engine == "ray":
+        roots = {source: root.absolute() for source, root in roots.items()}
+    videos, notes = _videos(options, roots, Recipe(reading=reading))
     found = [one for video in videos for one in excerpts(video, options.transcripts, cutting)]
     if not found:
         raise SourceError(
@@ -127,14 +134,16 @@ def _run(made: Parser, options: Namespace, settings: Sequence[Any], given: dict[
             if _too_many_open(came, options.leave_open):
                 return 2
             decided = guessed(folder, decided, guesser, keep, similarity)
+        frames, broken = _frames(options, decided, videos, roots, notes)
+        decided = [replace(one, reasons=(BROKEN,)) if one.kept and _path(one) in broken else one for one in decided]
         record(folder, decided, keep)
         rows = [one.row for one in decided if one.kept and one.row is not None]
         write_json_list(options.output / ROWS, (orjson.dumps(row) for row in rows))
-        frames = _frames(options, rows, videos, roots)
         manifest = _manifest(models, came, decided, found) | {
             "encoder": options.encoder or "all-MiniLM-L6-v2",
             "settings": {**asdict(cutting), **asdict(keep), "words": words.digest},
             "frames": frames,
+            "rejected_videos": {source: noted.rejected for source, noted in notes.items() if noted.rejected},
             "sha256": sha256(options.output / ROWS),
         }
         write_json(options.output / MANIFEST, manifest)
@@ -147,26 +156,39 @@ def _run(made: Parser, options: Namespace, settings: Sequence[Any], given: dict[
         folder.close()
 
 
-def _videos(options: Namespace, roots: dict[str, Path], recipe: Recipe) -> list[Video]:
+def _videos(options: Namespace, roots: dict[str, Path], recipe: Recipe) -> tuple[Sequence[Video], Mapping[str, Notes]]:
+    """The videos with transcripts; where frames are to be written, those of them that have pictures."""
     videos, notes = read_all(roots, recipe)
-    if options.frames is None:
-        return videos
-    found = (as_it_is(video, roots[video.source], notes[video.source]) for video in videos)
-    return [video for video in found if video is not None]
+    told = [video for video in videos if transcript_of(options.transcripts / video.source, video.video_id) is not None]
+    if options.frames is None or not told:
+        return told, notes
+    seen = pictured(told, roots, notes)
+    refuse_rejects(notes, len(seen), options.max_rejects)
+    return seen, notes
 
 
-def _frames(options: Namespace, rows: Sequence[Any], videos: Sequence[Video], roots: dict[str, Path]) -> int:
-    """Writes the frames that rows list, if that is asked for; their number."""
+def _path(found: Found) -> str:
+    return found.excerpt.clip.video.path
+
+
+def _frames(
+    options: Namespace,
+    decided: Sequence[Found],
+    videos: Sequence[Video],
+    roots: Mapping[str, Path],
+    notes: Mapping[str, Notes],
+) -> tuple[int, set[str]]:
+    """Writes the frames of what is kept, if that is asked for; their number, and paths of videos that are broken."""
     if options.frames is None:
-        return 0
+        return 0, set()
     listed: dict[str, set[int]] = {}
-    paths = {(video.source, video.video_id): video.path for video in videos}
-    for row in rows:
-        path = paths[row["data_source"], row["metadata"]["video_id"]]
-        listed.setdefault(path, set()).update(row["sampled_video_frames"])
+    for one in decided:
+        if one.kept and one.row is not None:
+            listed.setdefault(_path(one), set()).update(one.excerpt.clip.numbers)
     target = options.output / "frames" if options.frames == Path() else options.frames
-    write_frames(listed, videos, roots, target, options.threads)
-    return sum(map(len, listed.values()))
+    written, broken = write_frames(listed, videos, roots, notes, target.absolute(), options.workers)
+    refuse_rejects(notes, len(videos) - len(broken), options.max_rejects)
+    return written.total(), broken
 
 
 def _too_many_open(came: Asked, most: int) -> bool:
@@ -192,7 +214,6 @@ def _manifest(
     for excerpt in read:
         heard.update(excerpt.key.encode())
         counted[excerpt.clip.video.source] += 1
-    snapshot = asyncio.run(models["extractor"].store.snapshot())
     return {
         "format": FORMAT,
         "rows": rows.total(),
@@ -215,10 +236,7 @@ def _manifest(
         },
         "asked": {"new": came.new, "there": came.there, "failures": dict(came.failures)},
         "open": came.open,
-        # Over the life of the store: what was spent on what was there before is part of what these rows cost.
-        "cost_usd": {
-            lane: spent.get("cost_usd", 0.0) + spent.get("unconfirmed_usd", 0.0) for lane, spent in snapshot.items()
-        },
+        **spent(models["extractor"]),
         "rules": RULES,
         "excerpts_sha256": heard.hexdigest(),
     }

@@ -17,7 +17,7 @@ from data_preprocess.curation.clips import ClipSettings, Cutter
 from data_preprocess.curation.model import Clip, Video
 from data_preprocess.curation.settings import open_choice
 from data_preprocess.curation.sources.reading import SourceError
-from data_preprocess.curation.transcripts import READERS, Segment, cut_lecture, read_transcript
+from data_preprocess.curation.transcripts import Segment, cut_lecture, read_transcript, transcript_of
 
 # A recogniser's times are no more exact than this.
 _SLACK_S = 0.5
@@ -86,12 +86,11 @@ def excerpts(video: Video, folder: Path, settings: ExcerptSettings) -> Iterator[
     Raises:
         TranscriptError, SourceError: a file of another form.
     """
-    stem = folder / video.source / video.video_id
-    file = next((path for ending in READERS if (path := stem.with_name(stem.name + ending)).is_file()), None)
+    file = transcript_of(folder / video.source, video.video_id)
     if file is None or not video.numbers:
         return
     speech = read_transcript(file)
-    cuts = stem.with_name(f"{stem.name}.clips.csv")
+    cuts = folder / video.source / f"{video.video_id}.clips.csv"
     cutter = Cutter(video, ClipSettings(), 0)
     for start, end in _cuts(cuts) if cuts.is_file() else _at_pauses(speech, settings):
         clip = cutter.cut(start, end, min(settings.excerpt_rate, cutter.own_rate))

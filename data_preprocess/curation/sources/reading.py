@@ -50,6 +50,7 @@ class Notes:
         self.examples: dict[str, str] = {}
         self.missing: list[str] = []
         self.errors: list[SourceError] = []
+        self.rejected: dict[str, str] = {}
 
     def odd(self, what: str, where: str, count: int = 1) -> None:
         """Counts something that is known to occur; the first place is kept as an example."""
@@ -61,6 +62,12 @@ class Notes:
         """Remembers a file or folder that the source has and this copy has not."""
         if what not in self.missing:
             self.missing.append(what)
+
+    def rejects(self, video_id: str, error: SourceError, root: Path) -> None:
+        """Remembers why a video is left out: its pictures cannot be used. Paths are told as below the root."""
+        file = Path(error.file)
+        file = file.relative_to(root) if file.is_relative_to(root) else file
+        self.rejected[video_id] = str(SourceError(file, error.where, error.expected, error.found))
 
     @contextmanager
     def reading(self) -> Iterator[None]:

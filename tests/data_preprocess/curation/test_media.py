@@ -23,6 +23,7 @@ from data_preprocess.curation.sources.reading import Notes, SourceError
 from data_preprocess.curation.synthetic import TRUTHS
 from data_preprocess.curation.synthetic.drawing import Scale
 from data_preprocess.curation.synthetic.pictures import NO_LABEL, Painter, write_media
+from data_preprocess.curation.workers import Workers
 from data_preprocess.synthetic_video import PALETTE, TOOL_COLOURS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -32,6 +33,12 @@ LOST = 24
 
 def alike(a: tuple[int, ...], b: tuple[int, ...]) -> bool:
     return max(abs(x - y) for x, y in zip(a, b, strict=True)) <= LOST
+
+
+def files_in(folder: Path) -> dict[Path, bytes]:
+    """The bytes of all files but those that a kill left half written."""
+    found = (file for file in folder.rglob("*") if file.is_file() and not file.name.endswith(".tmp"))
+    return {file.relative_to(folder): file.read_bytes() for file in found}
 
 
 def coloured(tmp_path: Path, *runs: tuple[float, float, str], seconds: int = 20) -> Video:
@@ -111,12 +118,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(tmp_path):
     process.wait()
     assert not (killed / "curation.json").exists(), "killed before its end"
     assert curate.main([*command, "--output", str(killed)]) == 0
-    files = lambda folder: {
-        file.relative_to(folder): file.read_bytes()
-        for file in folder.rglob("*")
-        if file.is_file() and not file.name.endswith(".tmp")
-    }
-    assert files(killed) == files(tmp_path / "whole")
+    assert files_in(killed) == files_in(tmp_path / "whole")
 
 
 def test_frames_of_a_folder_are_linked_and_missing_ones_are_not_listed(tmp_path):
@@ -129,8 +131,9 @@ def test_frames_of_a_folder_are_linked_and_missing_ones_are_not_listed(tmp_path)
     there = as_it_is(video, tmp_path, notes)
     assert there is not None and list(there.numbers) == [1, *range(51, 60 * 25, 25)]
     assert notes.oddities == {"labelled frames that the pictures do not have are left out": 1}
-    counts = write_frames({video.path: [1, 51]}, [there], {"CholecTrack20": tmp_path}, tmp_path / "out", 1)
-    assert counts == {"kept": 0, "linked": 2}
+    roots, noted = {"CholecTrack20": tmp_path}, {"CholecTrack20": notes}
+    counts, broken = write_frames({video.path: [1, 51]}, [there], roots, noted, tmp_path / "out", Workers(1))
+    assert counts == {"linked": 2} and not broken
     assert os.path.samefile(tmp_path / "out" / (video.path % 51), folder / "000051.png")
 
 
@@ -161,19 +164,90 @@ def test_a_source_without_any_picture_says_where_one_was_looked_for(tmp_path, ca
     assert not (tmp_path / "rows").exists()
 
 
-def test_a_video_that_breaks_off_leaves_no_manifest_and_is_one_line(tmp_path, capsys):
-    assert curate.main(["synthetic", "--output", str(tmp_path), "--sources", "NurViD", "--videos", "1"]) == 0
-    (video,) = (tmp_path / "NurViD" / "videos").iterdir()
+def broken_off(video: Path) -> None:
+    """Spoils the bytes of a video from its first third on."""
     whole = video.read_bytes()
     third = len(whole) // 3
     video.write_bytes(whole[:third] + bytes(range(256)) * (third // 256) + whole[third + third // 256 * 256 :])
+
+
+def curated(folder: Path) -> dict:
+    return json.loads((folder / "curation.json").read_text(encoding="utf-8"))
+
+
+def test_broken_videos_are_rejected_with_their_reason_and_the_others_go_on(tmp_path, capsys):
+    assert curate.main(["synthetic", "--output", str(tmp_path), "--sources", "NurViD", "--videos", "4"]) == 0
+    early, late, *good = sorted((tmp_path / "NurViD" / "videos").iterdir())
+    early.write_bytes(b"no video")
+    whole = late.read_bytes()
+    broken_off(late)
+    command = ["NurViD", "--root", str(tmp_path / "NurViD"), "--frames", "--output"]
+    assert curate.main([*command, str(tmp_path / "few")]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == "curate: error: videos: expected at most 0.2 of them unusable (--max-rejects), found 1 of 4"
+    assert not (tmp_path / "few").exists()
+
+    assert curate.main([*command, str(tmp_path / "rows"), "--max-rejects", "0.5"]) == 0
+    manifest = curated(tmp_path / "rows")
+    reasons = manifest["sources"]["NurViD"]["rejected"]
+    assert re.fullmatch(rf"videos/{early.name}: expected a video, found .+", reasons[early.stem])
+    assert re.fullmatch(rf"videos/{late.name}: after [0-9.]+ s: expected a video, found .+", reasons[late.stem])
+    printed = capsys.readouterr()
+    assert f"rejected: NurViD: {reasons[late.stem]}" in printed.out and reasons[early.stem] in printed.err
+    rows = json.loads((tmp_path / "rows" / "annotations.json").read_bytes())
+    assert {row["metadata"]["video_id"] for row in rows} == {video.stem for video in good} and len(reasons) == 2
+    listed = {path for row in rows for path in row["video"]}
+    assert manifest["frames"] == len(listed) and manifest["rows"] == len(rows)
+    assert all((tmp_path / "rows" / "frames" / path).is_file() for path in listed)
+
+    late.write_bytes(whole)
+    assert curate.main([*command, str(tmp_path / "rows"), "--max-rejects", "0.5"]) == 0
+    assert list(curated(tmp_path / "rows")["sources"]["NurViD"]["rejected"]) == [early.stem]
+
+
+def test_a_run_of_broken_videos_alone_writes_nothing(tmp_path, capsys):
+    assert curate.main(["synthetic", "--output", str(tmp_path), "--sources", "NurViD", "--videos", "1"]) == 0
+    (video,) = (tmp_path / "NurViD" / "videos").iterdir()
+    broken_off(video)
     command = ["NurViD", "--root", str(tmp_path / "NurViD"), "--output", str(tmp_path / "rows"), "--frames"]
-    assert curate.main(command) == 2
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert re.fullmatch(rf"curate: error: {video}: after [0-9.]+ s: expected a video, found .+", said)
-    assert not (tmp_path / "rows" / "curation.json").exists()
-    video.write_bytes(whole)
-    assert curate.main(command) == 0
+    assert curate.main([*command, "--max-rejects", "1"]) == 2
+    assert "unusable (--max-rejects), found 1 of 1" in capsys.readouterr().err
+    assert not (tmp_path / "rows" / "annotations.json").exists()
+
+
+def test_a_check_with_frames_names_videos_that_cannot_be_opened(tmp_path, capsys):
+    assert curate.main(["synthetic", "--output", str(tmp_path), "--sources", "NurViD", "--videos", "3"]) == 0
+    broken, lacking, _ = sorted((tmp_path / "NurViD" / "videos").iterdir())
+    broken.write_bytes(b"no video")
+    lacking.unlink()
+    root = ["NurViD", "--root", str(tmp_path / "NurViD"), "--check"]
+    assert curate.main(root) == 0
+    assert curate.main([*root, "--frames"]) == 2
+    said = capsys.readouterr().out
+    assert f"{broken}: expected a video, found" in said and f"missing:\n  {lacking}" in said
+    assert "videos with pictures: 1\n" in said
+
+
+@pytest.mark.slow
+def test_ray_writes_the_same_bytes_and_goes_on_after_a_kill(tmp_path):
+    sources = ["NurViD", "CholecTrack20", "JIGSAWS"]
+    made = ["--output", str(tmp_path), "--sources", *sources, "--videos", "2", "--seconds", "90"]
+    assert curate.main(["synthetic", *made]) == 0
+    broken_off(min((tmp_path / "NurViD" / "videos").iterdir()))
+    command = [*sources, "--root", ".", "--frames", "--subset", "60", "--output"]
+    run = [sys.executable, str(ROOT / "data_preprocess/curate.py"), *command, "ray", "--engine", "ray"]
+    killed = subprocess.Popen(run, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while killed.poll() is None and len(list((tmp_path / "ray").rglob("*.jpg"))) < 5:
+        time.sleep(0.02)
+    killed.kill()
+    killed.wait()
+    assert not (tmp_path / "ray" / "annotations.json").exists(), "killed before its end"
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "rejected: NurViD: videos/" in done.stdout
+    local = [sys.executable, str(ROOT / "data_preprocess/curate.py"), *command, "local"]
+    assert subprocess.run(local, cwd=tmp_path, capture_output=True).returncode == 0
+    assert files_in(tmp_path / "ray") == files_in(tmp_path / "local")
 
 
 def test_a_file_that_is_no_video_is_one_line(tmp_path):

@@ -8,7 +8,6 @@ import asyncio
 import json
 from collections import Counter
 
-import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +16,7 @@ from data_preprocess import curate, medvidbench
 from data_preprocess.annotations import parse_record
 from data_preprocess.curation.clips import ClipSettings, Cutter, shares_of
 from data_preprocess.curation.model import Boxed, Run, Scores, Video
-from data_preprocess.curation.produce import Recipe, chosen, keys_of, read_all, rows
+from data_preprocess.curation.produce import Recipe, chosen, keys_of, read_all, rows_of
 from data_preprocess.curation.rows import TASKS_OF, drafts
 from data_preprocess.curation.rows.drafts import RowSettings
 from data_preprocess.curation.rows.spans import merge
@@ -61,8 +60,8 @@ def test_every_row_passes_and_its_gold_answer_earns_full_marks(source, seed, sec
     clips = ClipSettings(frames_least=least, frames_most=least + 60)
     recipe = Recipe(clips=clips, rows=RowSettings(merge=merged), seed=seed)
     samples = []
-    for at, (pair, _, row) in enumerate(rows(videos, recipe)):
-        samples.append(parse_record(orjson.dumps(row), "curated.json", at))
+    for at, (pair, row) in enumerate(row for video in videos for row in rows_of((video, None), recipe)):
+        samples.append(parse_record(row, "curated.json", at))
         assert f"medvidbench/{pair}" == samples[-1].pair
         assert samples[-1].flags == () and samples[-1].ground is not None
 
@@ -107,14 +106,15 @@ def test_equal_recipes_give_equal_bytes_and_a_root_elsewhere_does_too(tmp_path):
 
 def test_a_subset_is_balanced_over_tasks_and_its_larger_one_has_the_same_rows():
     videos = [video for source in ("AVOS", "CoPESD", "JIGSAWS") for video in TRUTHS[source](Scale(videos=3))]
-    keys = keys_of(videos, Recipe())
+    keys = [keys_of(video, Recipe()) for video in videos]
     small, large = (chosen(keys, Recipe(subset=count)) for count in (40, 80))
     there, taken = Counter(), Counter()
-    for pair, found in keys.items():
-        there[pair.rsplit("/")[-1]] += len(found)
-        taken[pair.rsplit("/")[-1]] += len(small[pair])
+    for of_video, few, many in zip(keys, small, large, strict=True):
+        for pair, found in of_video.items():
+            there[pair.rsplit("/")[-1]] += len(found)
+            taken[pair.rsplit("/")[-1]] += len(few[pair])
+            assert few[pair] <= many[pair] <= set(found)
     assert taken == even_shares(there, 40) and set(taken) == {"tal", "nap", "stg", "sa"}
-    assert all(small[pair] <= large[pair] for pair in small)
 
 
 def test_a_grounding_has_all_spans_of_a_label_in_clip_seconds():
