@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from mock_judge_server import MockJudge, Reply, honest  # noqa: E402
 
 from recipes.medgrpo.answers.questions import InputError  # noqa: E402
-from recipes.medgrpo.evaluation.verdicts import ask  # noqa: E402
+from recipes.medgrpo.evaluation.verdicts import Asked, ask  # noqa: E402
 from recipes.medgrpo.studies.judge import agreement  # noqa: E402
 from recipes.medgrpo.studies.judge import edits as wording
 from recipes.medgrpo.studies.judge.command import main  # noqa: E402
@@ -213,7 +213,7 @@ def rating(number: int = 0, scores=(4, 4, 4, 4, 4), **more) -> dict:
         ({"terminology": "6"}, "line 3: terminology: expected a number of 1 to 5, or nothing, found 6"),
         ({"specificity": "good"}, "line 3: specificity: expected a number of 1 to 5, or nothing, found good"),
         ({"action_state": "nan"}, "line 3: action_state: expected a number of 1 to 5"),
-        ({"task": "tal"}, "line 3: task: expected one of vs, rc, dvc, image, found tal"),
+        ({"task": "tal"}, "line 3: task: expected one of vs, rc, dvc, qa, image, found tal"),
         ({"reference": " "}, "line 3: reference: expected text, not blank"),
         ({"video": ""}, "line 3: video: expected text, not blank"),
     ],
@@ -654,8 +654,8 @@ def test_the_project_pages_pair_comes_out_far_apart():
     assert judge.compare(PAGE_SPECIFIC, PAGE_VAGUE).mean <= itself - 2
 
 
-def parquet(path: Path, task: str, gold: dict) -> Path:
-    extra = {"task": task, "source": "AVOS", "video_id": "v"}
+def parquet(path: Path, task: str, gold: dict, **more: str) -> Path:
+    extra = {"task": task, "source": "AVOS", "video_id": "v", **more}
     row = {"reward_model": {"style": "rule", "ground_truth": json.dumps(gold)}, "extra_info": extra}
     pq.write_table(pa.Table.from_pylist([row]), path)
     return path
@@ -673,6 +673,41 @@ def test_references_of_a_parquet(tmp_path):
         read_references(parquet(tmp_path / "tal.parquet", "tal", {"text": "0-1 seconds."}))
     with pytest.raises(InputError, match="row 0: expected extra_info"):
         read_references(parquet(tmp_path / "bad.parquet", "dvc", {"text": "A cut."}))
+
+
+def test_answers_about_lectures_are_studied_with_their_questions(tmp_path):
+    """From the preprocessor's parquet and from ratings, through probes and agreement."""
+    why = "Why is the duct clipped before it is cut?"
+    answer = "The surgeon clips the cystic duct first, because bile would otherwise leak into the abdomen."
+    file = parquet(tmp_path / "qa.parquet", "qa", {"text": answer}, question=why)
+    [item] = read_references(file)
+    assert (item.task, item.reference, item.question) == ("qa", answer, why)
+    assert item.asked == Asked(answer, answer, "qa", why)
+    [texts] = built([item]).values()
+    made = {name: one for name, one in texts.items() if one is not None}
+    assert {"half", "swapped_instrument", "wrong_anatomy", "blank_like", "bribed"} - set(made) <= {"swapped_instrument"}
+    assert all(one.question == why and one.task == "qa" for one in made.values())
+    assert main(["probes", "--references", str(file), "--output", str(tmp_path), "--resamples", "20"]) == 0
+    report = json.loads((tmp_path / "probes.json").read_text())
+    assert report["items"] == 1 and report["probes"]["half"]["holds"]["value"] == 1.0
+
+    header = ",".join(("video,source,task,question,reference,prediction", *DIMENSIONS))
+    lines = [f'v{n},AVOS,qa,{why},"{answer}",{said},{",".join([score] * 5)}' for n, (said, score) in enumerate(RATED)]
+    (tmp_path / "ratings.csv").write_text("\n".join([header, *lines]))
+    more = ["--output", str(tmp_path), "--resamples", "20"]
+    assert main(["agreement", "--ratings", str(tmp_path / "ratings.csv"), *more]) == 0
+    report = json.loads((tmp_path / "agreement.json").read_text())
+    assert (
+        report["items"] == len(RATED) and report["judge_against_humans"]["overall"]["mean"]["spearman"]["value"] > 0.9
+    )
+
+
+RATED = (
+    ("The surgeon clips the cystic duct first because bile would leak into the abdomen.", "5"),
+    ("The surgeon clips the duct first.", "3"),
+    ("Something is done.", "1"),
+)
+"""Answers, and what people gave them in all dimensions."""
 
 
 def test_bad_json_lines_are_told_with_their_line(tmp_path):

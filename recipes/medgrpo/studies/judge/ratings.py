@@ -21,8 +21,8 @@ from recipes.medgrpo.answers.questions import InputError, is_parquet, read_parqu
 from recipes.medgrpo.evaluation.verdicts import Asked
 from reward_score.judge import DIMENSIONS
 
-TASKS = ("vs", "rc", "dvc", "image")
-"""What texts can describe: a video's summary, a region, one event, a still image."""
+TASKS = ("vs", "rc", "dvc", "qa", "image")
+"""What texts can be: a video's summary, a region's or one event's caption, an answer, what a still image shows."""
 TEXTS = ("video", "source", "task", "reference", "prediction")
 JUDGED = tuple(f"judge_{name}" for name in DIMENSIONS)
 MOST_CELL_CHARS = 1 << 20
@@ -123,7 +123,8 @@ def read_pairs(path: Path) -> list[Item]:
 
 
 def read_references(path: Path) -> list[Item]:
-    """The distinct references of JSON lines or of the preprocessor's parquet (vs and rc texts, captions of dvc events).
+    """The distinct references of JSON lines or of the preprocessor's parquet: vs and rc texts, captions of dvc events,
+    answers of qa with their questions.
 
     Each stands as its own prediction.
     """
@@ -226,11 +227,14 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     for at, row in enumerate(read_parquet(path, ["reward_model", "extra_info"]).to_pylist()):
         try:
             extra = row["extra_info"]
-            if (task := extra["task"]) not in ("vs", "rc", "dvc"):
+            if (task := extra["task"]) not in TASKS:
                 continue
             gold = json.loads(row["reward_model"]["ground_truth"])
             texts = [event["caption"] for event in gold["events"]] if task == "dvc" else [gold["text"]]
             names = {"video": extra["video_id"], "source": extra["source"], "task": task}
+            if task == "qa":
+                # An answer says nothing without it; the reward's judge is told it, too.
+                names["question"] = extra["question"]
         except (KeyError, TypeError, ValueError):
             expected = "extra_info with task, source and video_id, and a ground truth of its task"
             raise InputError(f"{path}: row {at}: expected {expected}") from None
