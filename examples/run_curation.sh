@@ -4,13 +4,13 @@
 #
 # From source datasets to a training, on this machine: synthetic trees of the eight sources, rows of the tasks that
 # annotations decide, rows of the tasks that two captioners describe, questions about lectures, the preprocessor's
-# parquet of all of them, and two steps of the CPU run's SFT on it.
+# parquet of all of them, and on it two steps of the CPU run's SFT, a small calibration and two steps of its GRPO.
 #
 #   bash examples/run_curation.sh
 #
 # The models are stand-ins: servers without a model, which word the annotations and make mistakes at a known rate. What
-# the validation finds of these is printed. What they say is for this demonstration alone, and so are the transcripts. A second call goes on
-# where the first one stopped.
+# the validation finds of these is printed. What they say is for this demonstration alone, and so are the transcripts.
+# A second call goes on where the first one stopped.
 set -euo pipefail
 
 main() {
@@ -18,6 +18,8 @@ main() {
   NAME=run_curation
   # shellcheck source=examples/lib/commands.sh
   source "$ROOT/examples/lib/commands.sh"
+  # shellcheck source=examples/lib/cpu_run.sh
+  source "$ROOT/examples/lib/cpu_run.sh"
   find_recipe                           # of the model family MODEL, qwen2_5_vl by default
   SEED=${SEED:-0}                       # of the trees, the clips and the mistakes
   OUTPUT_DIR=${OUTPUT_DIR:-$ROOT/outputs/curation_seed$SEED}
@@ -29,14 +31,16 @@ main() {
   [[ $SEED =~ ^[0-9]+$ ]] || PROBLEMS+=("SEED is '$SEED', expected a whole number")
   stop_if_wrong
   use_environment cpu report curation
-  mkdir -p "$OUTPUT_DIR"
-  cd "$OUTPUT_DIR"
+  SECONDS=0
+  mkdir -p "$OUTPUT_DIR/logs" "$OUTPUT_DIR/attempts"
+  RUN=$(cd "$OUTPUT_DIR" && pwd)
+  cd "$RUN"
   # Loopback servers of our own: no proxy, and any word is their key.
   export NO_PROXY=127.0.0.1,localhost no_proxy=127.0.0.1,localhost STAND_IN_KEY=none
   curate() { python "$ROOT/data_preprocess/curate.py" "$@"; }
-  stage() { printf '\n== %s\n' "$*"; }
+  stage() { printf '\n== %s (after %d s)\n' "$*" "$SECONDS"; }
 
-  stage "1/6 synthetic trees of the sources (seed $SEED)"
+  stage "1/8 synthetic trees of the sources (seed $SEED)"
   if [[ ! -d sources ]]; then
     # Under its name only when it is whole: a second call does not go on with half of the sources.
     rm -rf sources.partial
@@ -44,52 +48,54 @@ main() {
     mv sources.partial sources
   fi
 
-  stage "2/6 rows that annotations decide, and the frames of all clips"
+  stage "2/8 rows that annotations decide, and the frames of all clips"
   [[ -f curated/curation.json ]] || curate all --root sources --output curated --frames --seed "$SEED"
 
-  stage "3/6 rows that two stand-ins describe; $MISTAKES of their descriptions have a mistake"
+  stage "3/8 rows that two stand-ins describe; $MISTAKES of their descriptions have a mistake"
   describe
 
-  stage "4/6 questions about what stand-ins for lectures say; $MISTAKES of the facts and questions have a mistake"
+  stage "4/8 questions about what stand-ins for lectures say; $MISTAKES of the facts and questions have a mistake"
   ask_about_lectures
 
-  stage "5/6 annotations to parquet"
-  local cell
-  cell=$(python -c "from reward_score.conventions import CONVENTIONS; print(CONVENTIONS['$MODEL'].cell ** 2)")
+  stage "5/8 annotations to parquet"
+  local pixels
+  pixels=$(vision_pixels)
+  # shellcheck disable=SC2086
   python "$ROOT/data_preprocess/medvidbench.py" --annotations curated/annotations.json captions/captions.json \
-    questions/questions.json \
-    --frames-root curated/frames --output data --model-family "$MODEL" \
-    --min-pixels $((4 * cell)) --max-pixels $((8 * cell)) --system-prompt none --val-fraction 0.2 --seed "$SEED" |
-    tail -n 1
+    questions/questions.json --frames-root curated/frames --output data --model-family "$MODEL" $pixels \
+    --system-prompt none --val-fraction 0.2 --seed "$SEED" | tail -n 1
 
-  stage "6/6 two steps of SFT, a tiny random $MODEL"
   train
+  printf '\nAll of it is in %s (after %d s).\n' "$RUN" "$SECONDS"
 }
 
-# With the CPU run's own configuration. Its longest row is that of its own clips; these list up to 180 frames.
+# With the CPU run's own configuration. Its longest rows are those of its own clips; these list up to 180 frames.
 train() {
-  export VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin VERL_PLATFORM=cpu HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
-  export HYDRA_FULL_ERROR=1 PYTHONWARNINGS=ignore PYTHONUNBUFFERED=1
-  export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-lo} OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
-  export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-20000}
-  local sft=$PWD/sft/global_step_2/huggingface config=(--config-path="$ROOT/recipes/medgrpo/config")
-  export MEDGRPO_DATA=$PWD/data MEDGRPO_MODEL=$PWD/model
+  local longest=3072 sft=$RUN/sft/global_step_2/huggingface pairs
+  cpu_environment
+  stage "6/8 two steps of SFT, a tiny random $MODEL"
   [[ -f model/config.json ]] ||
     python -m recipes.medgrpo tiny_model --family "$MODEL" --text data/train.parquet --output model --seed "$SEED" 2>/dev/null
-  if [[ ! -f sft/latest_checkpointed_iteration.txt || ! -f $sft/config.json ]]; then
-    rm -rf sft
-    logged sft torchrun --standalone --nproc_per_node=1 -m verl.trainer.sft_trainer "${config[@]}" \
-      --config-name=sft_cpu data.max_length=3072 trainer.total_training_steps=2 trainer.experiment_name=sft \
-      trainer.default_local_dir="$PWD/sft"
-  fi
-}
+  if sft_done 2; then echo "already done"; else cpu_sft 2 data.max_length=$longest; fi
 
-# logged NAME COMMAND...: everything to NAME.log, a line per step to the terminal.
-logged() {
-  local name=$1
-  shift
-  VERL_FILE_LOGGER_PATH=$PWD/${name}_metrics.jsonl "$@" 2>&1 | tee "$name.log" | python -m recipes.medgrpo step_lines ||
-    { echo "run_curation: this stage failed; its whole output is in $PWD/$name.log" >&2; exit 2; }
+  stage "7/8 calibration: what the SFT model's answers earn, two of one row of each pair"
+  if [[ -f statistics.json ]]; then
+    echo "already done"
+  else
+    python -m recipes.medgrpo calibrate --model "$sft" --data data/train.parquet --output statistics.json \
+      --rows-per-pair 1 --samples 2 --seed "$SEED" | tail -n 1
+  fi
+
+  stage "8/8 two steps of GRPO, four answers to a prompt of each pair"
+  if grpo_done 2; then
+    echo "already done"
+  else
+    python -m recipes.medgrpo preflight --data data --statistics statistics.json --checkpoints grpo \
+      --model-family "$MODEL" >/dev/null
+    pairs=$(python -c "from pyarrow import parquet; print(len(parquet.read_table('data/train.parquet', columns=['data_source'])['data_source'].unique()))")
+    MEDGRPO_MODEL=$sft cpu_grpo 2 2 data.max_prompt_length=$longest data.train_batch_size="$pairs" \
+      actor_rollout_ref.rollout.n=4
+  fi
 }
 
 # Two stand-ins, which end with this shell: their standard input is a pipe that it holds open.
@@ -108,7 +114,7 @@ describe() {
   done
   captioner() { echo "base_url=$(<"$1.url") model=stand-in-$1 key_variable=STAND_IN_KEY prompt_price=0 completion_price=0"; }
   # shellcheck disable=SC2046
-  curate caption all --root sources --frames-root curated/frames --output captions --seed "$SEED" \
+  curate caption all --root sources --frames-root curated/frames --frames --output captions --seed "$SEED" \
     --captioner-a $(captioner a) --captioner-b $(captioner b) --mistakes mistakes_a.jsonl mistakes_b.jsonl
   exec {held}>&-
   wait

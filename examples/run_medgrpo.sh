@@ -24,6 +24,8 @@ main() {
   NAME=run_medgrpo
   # shellcheck source=examples/lib/commands.sh
   source "$ROOT/examples/lib/commands.sh"
+  # shellcheck source=examples/lib/cpu_run.sh
+  source "$ROOT/examples/lib/cpu_run.sh"
   find_recipe                           # of the model family MODEL, qwen2_5_vl by default
   SEED=${SEED:-0}                       # of the data, the weights, the schedule and every draw
   OUTPUT_DIR=${OUTPUT_DIR:-$ROOT/outputs/${MODEL}_seed$SEED}
@@ -56,7 +58,6 @@ main() {
   # shellcheck source=examples/lib/logger.sh
   source "$ROOT/examples/lib/logger.sh"
 
-  fail() { printf 'run_medgrpo: %s\n' "$*" >&2; exit 2; }
   stage() { printf '\n== %s\n' "$*"; }
 
   one_of RECIPE cpu gpu
@@ -126,17 +127,7 @@ main() {
   JUDGE_STORE=$RUN/judge
   set_judge
 
-  export VERL_USE_EXTERNAL_MODULES=recipes.medgrpo.plugin VERL_PLATFORM=cpu
-  export MEDGRPO_DATA=$RUN/data MEDGRPO_MODEL=$RUN/model MEDGRPO_STATISTICS=$RUN/statistics.json
-  export HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
-  # Ray puts its workers behind every other process of the machine (nice 15).
-  export RAY_worker_niceness=0
-  export RAY_DEDUP_LOGS=0 HYDRA_FULL_ERROR=1 PYTHONWARNINGS=ignore PYTHONUNBUFFERED=1
-  export GLOO_SOCKET_IFNAME=${GLOO_SOCKET_IFNAME:-lo} OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
-  # Threads that wait may spin a little, not long: several processes share few cores, and with the default a machine
-  # that is busy with something else runs some steps twenty times slower.
-  export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-20000}
-  unset RAY_ADDRESS
+  cpu_environment
 
   # What the run is. Where the judge is asked, how fast and for how much may change from one start to the next.
   plan=(model="$MODEL" seed="$SEED" steps="$STEPS" sft_steps="$SFT_STEPS" videos="$VIDEOS" rows="$ROWS")
@@ -149,28 +140,6 @@ main() {
   fi
   [[ $JUDGE != none ]] || plan+=(training_judge=none)
   python -m recipes.medgrpo run_plan --run "$RUN" "${plan[@]}" || exit 2
-
-  # A killed script must not leave a trainer behind that writes into the same folder. Only for a part of a pipeline:
-  # there `exec` makes the command this shell's own child.
-  with_parent() {
-    if command -v setpriv >/dev/null; then exec setpriv --pdeathsig KILL "$@"; else exec "$@"; fi
-  }
-
-  # logged NAME COMMAND...: everything to logs/NAME.log, a line per step to the terminal, the error where it fails.
-  logged() {
-    local log=$RUN/logs/$1.log
-    shift
-    printf '\n# %s\n' "$*" >>"$log"
-    if ! with_parent "$@" 2>&1 | tee -a "$log" | python -m recipes.medgrpo step_lines; then
-      # What was said most often, and what was said last: the cause and the end.
-      local errors
-      errors=$(grep -aoE '([A-Za-z_]+\.)*[A-Z][A-Za-z]*(Error|Exception|Failure|Killed|Stop)\b: .*' "$log" |
-        grep -av 'ModuleNotFoundError' | tail -n 200 | cut -c 1-600) || true
-      sort <<<"$errors" | uniq -c | sort -rn | sed -nE '1s/^ *[0-9]+ /  /p' >&2
-      tail -n 1 <<<"$errors" | sed 's/^/  /' >&2
-      fail "this stage failed; its whole output is in $log"
-    fi
-  }
 
   # recipe STAGE SCRIPT SETTING... [-- ARGUMENT...]: a GPU recipe on this machine, in recipe/STAGE, whose checkpoints
   # stand where this script's own would. Its learning rates leave a tiny model where it is.
@@ -200,11 +169,11 @@ main() {
       --videos-per-source "$VIDEOS" --rows-per-pair "$ROWS" "${QUESTIONS[@]}"
 
     stage "2/7 annotations to parquet"
-    # Frames of four to eight vision tokens.
-    cell=$(python -c "from reward_score.conventions import CONVENTIONS; print(CONVENTIONS['$MODEL'].cell ** 2)")
+    pixels=$(vision_pixels)
+    # shellcheck disable=SC2086
     python "$ROOT/data_preprocess/medvidbench.py" --annotations synthetic/train_annotations.json \
       --frames-root synthetic/frames --output data --model-family "$MODEL" \
-      --min-pixels $((4 * cell)) --max-pixels $((8 * cell)) --system-prompt none --val-fraction 0.1 --seed "$SEED" \
+      $pixels --system-prompt none --val-fraction 0.1 --seed "$SEED" \
       >logs/preprocess.log ||
       fail "preprocessing failed"
     tail -n 1 logs/preprocess.log
@@ -215,16 +184,12 @@ main() {
 
   SFT=$RUN/sft/global_step_$SFT_STEPS/huggingface
   stage "4/7 SFT, $SFT_STEPS steps on verl's SFT trainer"
-  if [[ -f $RUN/sft/latest_checkpointed_iteration.txt && -f $SFT/config.json ]]; then
+  if sft_done "$SFT_STEPS"; then
     echo "already done"
   elif [[ $RECIPE == gpu ]]; then
     recipe sft "${GPU_RECIPE/run_medgrpo/run_sft}" MODEL_PATH="$RUN/model" STEPS="$SFT_STEPS" EPOCHS=1000000 LR=3e-3
   else
-    rm -rf "$RUN/sft"
-    VERL_FILE_LOGGER_PATH=$RUN/sft_metrics.jsonl logged sft torchrun --standalone --nproc_per_node=1 \
-      -m verl.trainer.sft_trainer --config-path="$ROOT/recipes/medgrpo/config" --config-name=sft_cpu \
-      trainer.total_training_steps="$SFT_STEPS" \
-      trainer.experiment_name=sft trainer.default_local_dir="$RUN/sft"
+    cpu_sft "$SFT_STEPS"
   fi
 
   stage "5/7 calibration: what the SFT model's answers earn"
@@ -239,7 +204,7 @@ main() {
   GRPO=$RUN/grpo/global_step_$STEPS
   stage "6/7 MedGRPO, $STEPS steps on verl's GRPO trainer"
   MEDGRPO_MODEL=$SFT
-  if [[ -f $GRPO/data.pt && -f $GRPO/actor/huggingface/config.json ]]; then
+  if grpo_done "$STEPS"; then
     echo "already done"
   elif rm -rf eval/medgrpo && [[ $RECIPE == gpu ]]; then  # answers after fewer steps, if there; reports are written anew
     mkdir -p recipe/grpo/attempts
@@ -254,21 +219,11 @@ main() {
       --model-family "$MODEL" --normalizer "$NORMALIZER" --advantage "$ADVANTAGE" \
       "${TASK_ARGS[@]}" "${JUDGE_ARGS[@]}")
     ((from == 0)) || echo "resuming after step $from"
-    # What the family's chat template is told, in SFT and evaluation by the same convention.
-    mapfile -t template < <(python -c "from reward_score.conventions import convention_of
-for name, value in convention_of('$MODEL').template.items():
-    print(f'+data.apply_chat_template_kwargs.{name}={str(value).lower()}')")
-    attempt=$(($(find attempts -name 'grpo_*.jsonl' | wc -l) + 1))
-    VERL_FILE_LOGGER_PATH=$RUN/attempts/grpo_$attempt.jsonl logged grpo python -m verl.trainer.main_ppo \
-      --config-path="$ROOT/recipes/medgrpo/config" --config-name=medgrpo_cpu "${ROLLOUT_OVERRIDES[@]}" \
-      data.seed="$SEED" actor_rollout_ref.rollout.seed="$SEED" \
-      actor_rollout_ref.rollout.router_config_path="$(quoted "$ROOT/recipes/medgrpo/config/router.yaml")" \
-      trainer.total_training_steps="$STEPS" trainer.save_freq="$SAVE_FREQ" \
-      trainer.experiment_name=grpo trainer.default_local_dir="$RUN/grpo" \
+    cpu_grpo "$STEPS" "$SAVE_FREQ" "${ROLLOUT_OVERRIDES[@]}" \
       reward.custom_reward_function.reward_kwargs.normalizer="$NORMALIZER" \
       trainer.v1.sampler.sampler_kwargs.advantage="$ADVANTAGE" \
       algorithm.norm_adv_by_std_in_grpo="$([[ $ADVANTAGE == grpo ]] && echo true || echo false)" \
-      "${template[@]}" "${TASK_OVERRIDES[@]}" "${JUDGE_OVERRIDES[@]}" "${LOGGER_OVERRIDES[@]}" "$@"
+      "${TASK_OVERRIDES[@]}" "${JUDGE_OVERRIDES[@]}" "${LOGGER_OVERRIDES[@]}" "$@"
   fi
 
   stage "7/7 evaluation on held-out videos"
