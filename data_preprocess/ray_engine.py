@@ -8,6 +8,7 @@ and the output.
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator
@@ -62,13 +63,17 @@ def _job(work: Callable[[Any], Any], packed: list[bytes], workers: int) -> Itera
     environment = {"PYTHONPATH": os.pathsep.join([_ROOT, here] if here else [_ROOT])}
     local: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
     try:
-        ray.init(ignore_reinit_error=True, runtime_env={"env_vars": environment}, log_to_driver=False, **local)
+        if not ray.is_initialized():
+            quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
+            ray.init(runtime_env={"env_vars": environment}, **quiet, **local)
+            logging.getLogger("ray.data").setLevel(logging.WARNING)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True
         tasks = min(len(packed), _TASKS_A_WORKER * workers)
         items = ray.data.from_items([{"thing": thing} for thing in packed], override_num_blocks=tasks)
-        for row in items.map(_do, fn_args=(work,), concurrency=workers).iter_rows():
+        pool = ray.data.TaskPoolStrategy(size=workers)
+        for row in items.map(_do, fn_args=(work,), compute=pool).iter_rows():
             yield pickle.loads(row["made"])
     # Ray raises what it likes: its own errors, ValueError for an address, ConnectionError for a cluster.
     except Exception as error:

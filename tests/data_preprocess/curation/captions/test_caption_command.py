@@ -8,6 +8,9 @@ import asyncio
 import csv
 import json
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,7 @@ from recipes.medgrpo.studies.judge.ratings import read_ratings
 from reward_score.judge import DIMENSIONS
 from reward_score.medgrpo import compute_score
 
+ROOT = Path(__file__).resolve().parents[4]
 SOURCES = ("CholecT50", "CholecTrack20", "NurViD")
 SHORT = ("--set", "passes=1", "--set", "rates=1:1,0.5:1", "--set", "frames=2", "--set", "longest_side=64")
 CLIPS = ClipSettings(passes=1, rates="1:1,0.5:1")
@@ -97,6 +101,69 @@ def test_a_rows_own_answer_is_strictly_right(tmp_path, sources, source):
         truth = json.dumps(sample.ground)
         scored = asyncio.run(compute_score(f"medvidbench/{source}/{sample.task}", sample.answer, truth))
         assert scored["acc"] == pytest.approx(1.0, abs=1e-6), sample.answer
+
+
+def spoilt(sources: Path, where: Path) -> tuple[Path, str]:
+    """The sources, where the first frame of CholecT50's first clip is no picture; and its name below the frames."""
+    shutil.copytree(sources, where)
+    frame = min((where / "frames/CAMMA_data/CholecT50/videos").glob("*/*.png"))
+    frame.write_bytes(b"no picture")
+    return where, str(frame.relative_to(where / "frames"))
+
+
+def test_a_clip_with_a_broken_frame_is_left_out_and_named_and_the_others_go_on(tmp_path, sources, capsys):
+    broken, frame = spoilt(sources, tmp_path / "sources")
+    with stand_ins() as options:
+        assert caption(broken, tmp_path / "few", options, "--max-rejects", "0", names=("CholecT50",)) == 2
+        told = capsys.readouterr().err.splitlines()[-1]
+        assert told.startswith("curate: error: 2 of ") and f"such as frame {frame}: " in told
+        assert not (tmp_path / "few" / "captions.json").exists()
+        assert caption(broken, tmp_path / "out", options, "--max-rejects", "0.6", names=("CholecT50",)) == 0
+    said = json.loads((tmp_path / "out" / "curation.json").read_text())
+    [(why, count)] = said["unreadable"].items()
+    assert why.startswith(f"frame {frame}: ") and count == 2, "its dense captions and its summary"
+    assert f"left out: {why}: 2 contexts" in capsys.readouterr().out
+    rows = rows_of(tmp_path / "out")
+    assert rows and not any(frame in row["video"] for row in rows)
+
+
+def test_frames_that_are_not_there_are_written_and_a_broken_video_is_rejected(tmp_path, capsys):
+    made = ("--sources", "NurViD", "--videos", "3", "--seconds", "60")
+    assert main(["synthetic", "--output", str(tmp_path / "root"), *made]) == 0
+    broken, *good = sorted((tmp_path / "root/NurViD/videos").iterdir())
+    broken.write_bytes(b"no video")
+    with stand_ins() as options:
+        assert caption(tmp_path, tmp_path / "no", options, "--frames", names=("NurViD",)) == 2
+        assert "at most 0.2 of them unusable (--max-rejects), found 1 of 3" in capsys.readouterr().err
+        assert caption(tmp_path, tmp_path / "out", options, "--frames", "--max-rejects", "0.5", names=("NurViD",)) == 0
+    said = json.loads((tmp_path / "out" / "curation.json").read_text())
+    assert list(said["rejected_videos"]["NurViD"]) == [broken.stem] and said["unreadable"] == {}
+    rows = rows_of(tmp_path / "out")
+    assert {row["metadata"]["video_id"] for row in rows} == {video.stem for video in good}
+    assert all((tmp_path / "frames" / path).is_file() for row in rows for path in row["video"])
+
+
+@pytest.mark.slow
+def test_ray_draws_the_same_pictures(tmp_path, sources):
+    """The same questions, so the same replies, rows and manifest; a clip with a broken frame among them."""
+    broken, _ = spoilt(sources, tmp_path / "sources")
+    with stand_ins() as options:
+        for engine in ("local", "ray"):
+            command = [sys.executable, "data_preprocess/curate.py", "caption", *SOURCES, *SHORT]
+            command += ["--root", str(broken / "root"), "--frames-root", str(broken / "frames"), "--engine", engine]
+            for side, one in zip("ab", options, strict=True):
+                given = [f"{name}={value}" for name, value in one.items() if name != "api_key"]
+                command += [f"--captioner-{side}", *given]
+            command += ["--max-rejects", "0.5", "--output", str(tmp_path / engine)]
+            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr[-2000:]
+    for file in ("captions.json", "curation.json"):
+        assert (tmp_path / "ray" / file).read_bytes() == (tmp_path / "local" / file).read_bytes()
+    drawn = [
+        {line["key"]: line["pictures"] for line in map(json.loads, (tmp_path / engine / "descriptions.jsonl").open())}
+        for engine in ("local", "ray")
+    ]
+    assert drawn[0] == drawn[1] and drawn[0]
 
 
 def study(sources: Path, output: Path, options: dict, *more: str) -> int:

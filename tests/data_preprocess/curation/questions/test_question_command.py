@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,29 @@ def test_rows_pass_the_preprocessor_and_earn_full_marks(tmp_path, sources, capsy
         sample = parse_record(row, "questions.json", index)
         scored = asyncio.run(compute_score(sample.pair, sample.answer, json.dumps(sample.ground)))
         assert scored["acc"] == pytest.approx(1.0, abs=1e-6), sample.answer
+
+
+def test_questions_about_a_video_that_breaks_off_are_dropped_and_the_others_go_on(tmp_path, sources, capsys):
+    root, out = tmp_path / "root", tmp_path / "out"
+    shutil.copytree(sources, root)
+    broken, good = sorted((root / "AVOS/videos").iterdir())
+    whole = broken.read_bytes()
+    third = len(whole) // 3
+    broken.write_bytes(whole[:third] + bytes(range(256)) * (third // 256) + whole[third + third // 256 * 256 :])
+    with lecturer() as model:
+        assert questions(root / "AVOS", out, model, "--transcripts", str(root / "transcripts"), names=("AVOS",)) == 0
+        asked = json.loads((out / "questions.json").read_text())
+        assert {row["metadata"]["video_id"] for row in asked} == {broken.stem, good.stem}
+        more = ("--transcripts", str(root / "transcripts"), "--frames", "--max-rejects")
+        assert questions(root / "AVOS", out, model, *more, "0.2", names=("AVOS",)) == 2
+        assert "unusable (--max-rejects), found 1 of 2" in capsys.readouterr().err
+        assert questions(root / "AVOS", out, model, *more, "0.5", names=("AVOS",)) == 0
+    said = json.loads((out / "curation.json").read_text())
+    rows = json.loads((out / "questions.json").read_text())
+    assert list(said["rejected_videos"]["AVOS"]) == [broken.stem]
+    assert {row["metadata"]["video_id"] for row in rows} == {good.stem} and said["rows"] == len(rows)
+    assert said["rejected"]["questions"]["video_broken"] == len(asked) - len(rows)
+    assert said["asked"]["new"] == 0, "nobody is asked again"
 
 
 def test_a_lecture_is_cut_where_its_file_says(tmp_path, sources):
