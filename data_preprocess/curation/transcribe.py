@@ -9,13 +9,14 @@ FOLDER holds a Whisper model in CTranslate2's form; nothing is downloaded. Each 
 changes to another shot; and `DIR/NAME.clips.csv` with the clips of 15 to 30 seconds that pauses and shots leave. A
 transcript and shots that are there are not made again, so that the same command goes on after an interruption; a
 `DIR/NAME.srt` or `.vtt` of another recogniser serves as well, and then no model is needed. Clips are cut anew each
-time. The extra `speech` has the packages.
+time. A file that cannot be read is named and left out. The extra `speech` has the packages.
 """
 
 from __future__ import annotations
 
 import csv
 import os
+import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -36,6 +37,7 @@ from data_preprocess.curation.transcripts import (
     to_json,
     transcript_of,
 )
+from data_preprocess.curation.workers import add_reject_argument, check_reject_argument
 from data_preprocess.wording import Parser, status_of
 
 Transcriber = Callable[[Path], list[Segment]]
@@ -99,8 +101,8 @@ def _segment(found: Any) -> Segment:
 
 def transcribe_all(
     files: Sequence[Path], output: Path, transcriber: Callable[[], Transcriber], settings: LectureSettings
-) -> tuple[int, int]:
-    """Transcribe what is not there yet, and cut everything.
+) -> tuple[int, int, list[Exception]]:
+    """Transcribe what is not there yet, and cut everything. A file that cannot be read does not stop the others.
 
     Args:
         files: videos or sound files; their names without endings tell them apart.
@@ -109,23 +111,31 @@ def transcribe_all(
         settings: of the clips.
 
     Returns:
-        How many files were transcribed now, and how many clips there are of all of them.
+        How many files were transcribed now, how many clips there are of all of them, and the errors of those that
+        cannot be read.
 
     Raises:
-        TranscriberError, ShotError, TranscriptError: of the first file that cannot be read; the earlier ones are kept.
+        TranscriberError: there is no recogniser.
     """
     output.mkdir(parents=True, exist_ok=True)
     ready: Transcriber | None = None
     new = clips = 0
+    rejected: list[Exception] = []
     for file in tqdm(files, unit=" files", disable=None, mininterval=1.0):
-        if transcript_of(output, file.stem) is None:
+        missing = transcript_of(output, file.stem) is None
+        if missing:
             ready = ready or transcriber()
-            write_text(output / f"{file.stem}.json", to_json(ready(file)))
-            new += 1
-        cut = cut_lecture(read_transcript(_there(output, file)), _shots(file, output), **asdict(settings))
+        try:
+            if missing and ready is not None:
+                write_text(output / f"{file.stem}.json", to_json(ready(file)))
+                new += 1
+            cut = cut_lecture(read_transcript(_there(output, file)), _shots(file, output), **asdict(settings))
+        except (TranscriberError, ShotError, TranscriptError) as error:
+            rejected.append(error)
+            continue
         write_csv(output / f"{file.stem}.clips.csv", ("start", "end"), cut)
         clips += len(cut)
-    return new, clips
+    return new, clips, rejected
 
 
 def _there(output: Path, file: Path) -> Path:
@@ -154,11 +164,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--language", metavar="CODE", help="language that is spoken (default: recognised)")
     threads = min(4, os.cpu_count() or 1)
     parser.add_argument("--threads", type=int, default=threads, metavar="N", help="of the recogniser (up to 4)")
+    add_reject_argument(parser, "files that cannot be read")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting named below")
     options = parser.parse_args(arguments)
     names = [file.stem for file in options.media]
     if twice := next((name for name in names if names.count(name) > 1), None):
         parser.error(f"{twice}: two files of this name, whose transcripts would be one")
+    check_reject_argument(options, parser)
     if options.threads < 1:
         parser.error("--threads: expected a number from 1")
     try:
@@ -177,7 +189,12 @@ def _run(options: Namespace, settings: LectureSettings) -> int:
             raise TranscriberError("--model is missing: not every file has a transcript")
         return faster_whisper(options.model, options.language, options.threads)
 
-    new, clips = transcribe_all(options.media, options.output, transcriber, settings)
-    there = len(options.media)
+    new, clips, rejected = transcribe_all(options.media, options.output, transcriber, settings)
+    for error in rejected:
+        print(f"curate: rejected: {error}", file=sys.stderr)
+    if len(rejected) > options.max_rejects * len(options.media) or len(rejected) == len(options.media):
+        told = f"{len(rejected)} of {len(options.media)} files cannot be read; --max-rejects is {options.max_rejects:g}"
+        raise TranscriberError(f"{rejected[0]} ({told})")
+    there = len(options.media) - len(rejected)
     print(f"{there} transcripts in {options.output}, {new} of them new; {clips} clips can be cut at pauses and shots")
     return 0

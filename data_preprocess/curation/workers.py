@@ -57,19 +57,29 @@ def add_media_arguments(parser: Parser) -> None:
     """`--threads`, `--engine` and `--max-rejects`."""
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="videos worked on at a time (default 2)")
     parser.add_argument("--engine", choices=ENGINES, default="local", help="ray: N of Ray Data's workers (RAY_ADDRESS)")
+    add_reject_argument(parser, "videos that cannot be opened or decoded")
+
+
+def add_reject_argument(parser: Parser, what: str) -> None:
+    """`--max-rejects`, a share."""
     parser.add_argument(
         "--max-rejects",
         type=float,
         default=MAX_REJECTS,
         metavar="SHARE",
-        help=f"of videos that cannot be opened or decoded, at most (default {MAX_REJECTS:g})",
+        help=f"of {what}, at most (default {MAX_REJECTS:g})",
     )
+
+
+def check_reject_argument(options: Namespace, parser: Parser) -> None:
+    """A share that is none ends the command."""
+    if not 0 <= options.max_rejects <= 1:
+        parser.error("--max-rejects: expected a number from 0 to 1")
 
 
 def workers_of(options: Namespace, parser: Parser) -> Workers:
     """The workers that a command line names; a wrong number ends the command."""
     if options.threads < 1:
         parser.error("--threads: expected a number from 1")
-    if not 0 <= options.max_rejects <= 1:
-        parser.error("--max-rejects: expected a number from 0 to 1")
+    check_reject_argument(options, parser)
     return Workers(options.threads, options.engine)

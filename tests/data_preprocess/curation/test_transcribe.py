@@ -47,7 +47,7 @@ def test_shots_begin_where_the_picture_changes_and_not_where_something_moves(tmp
         shots_of(tmp_path / "no.mp4")
 
 
-def test_what_is_there_is_not_transcribed_again(tmp_path):
+def test_a_broken_file_is_named_and_the_others_are_transcribed_once(tmp_path):
     needs("scenedetect")
     asked: list[str] = []
 
@@ -62,10 +62,11 @@ def test_what_is_there_is_not_transcribed_again(tmp_path):
 
     files = [lecture(tmp_path / f"{name}.mp4") for name in ("one", "broken", "two")]
     out, settings = tmp_path / "out", LectureSettings()
-    with pytest.raises(TranscriberError, match="no sound"):
-        transcribe_all(files, out, transcriber, settings)
-    assert sorted(path.name for path in out.iterdir()) == ["one.clips.csv", "one.json", "one.shots.csv"]
-    assert transcribe_all([files[0], files[2]], out, transcriber, settings) == (1, 4)
+    new, clips, [error] = transcribe_all(files, out, transcriber, settings)
+    assert (new, clips, str(error)) == (2, 4, f"{files[1]}: no sound")
+    assert sorted(path.suffixes[0] for path in out.glob("one.*")) == [".clips", ".json", ".shots"]
+    assert not list(out.glob("broken*"))
+    assert transcribe_all([files[0], files[2]], out, transcriber, settings) == (0, 4, [])
     assert asked == ["one", "two"] and read_transcript(out / "one.json") == SAID
     assert (out / "two.clips.csv").read_text() == "start,end\n0.0,16.5\n17.0,40.0\n"
 
@@ -81,6 +82,13 @@ def test_a_transcript_of_another_recogniser_is_cut_without_a_model(tmp_path, cap
     assert clips_of(out / "x.clips.csv") == [(0.0, 16.5), (17.0, 38.0)]
     assert main([*command, "--set", "shortest_s=1", "--set", "longest_s=60"]) == 0
     assert clips_of(out / "x.clips.csv") == [(0.0, 16.5), (17.0, 38.0), (38.0, 40.0)]
+    (tmp_path / "no.mp4").write_bytes(b"no video at all")
+    (out / "no.srt").write_text(SRT)
+    both = [str(tmp_path / "no.mp4"), *command]
+    assert main(both) == 2 and "(1 of 2 files cannot be read; --max-rejects is 0.2)" in capsys.readouterr().err
+    assert main([*both, "--max-rejects", "0.5"]) == 0
+    said = capsys.readouterr()
+    assert f"curate: rejected: {tmp_path / 'no.mp4'}: expected" in said.err and said.out.startswith("1 transcripts in")
     (out / "x.srt").unlink()
     assert main(command) == 2
     assert capsys.readouterr().err.endswith("curate: error: --model is missing: not every file has a transcript\n")
