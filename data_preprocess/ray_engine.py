@@ -66,7 +66,7 @@ def _job(work: Callable[[Any], Any], packed: list[bytes], workers: int) -> Itera
         if not ray.is_initialized():
             quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
             ray.init(runtime_env={"env_vars": environment}, **quiet, **local)
-            logging.getLogger("ray.data").setLevel(logging.WARNING)
+            logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         context.execution_options.preserve_order = True

@@ -10,12 +10,14 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
+SFT, GRPO = "sft/global_step_2/huggingface", "grpo/global_step_2/actor/huggingface"
 
 
 def started(output: Path) -> subprocess.Popen[str]:
@@ -57,6 +59,21 @@ def test_a_killed_run_goes_on_and_two_steps_are_trained_on_its_rows(tmp_path):
     losses = [one["data"]["train/loss"] for one in steps if "train/loss" in one["data"]]
     assert len(losses) == 2 and all(0 < loss < 20 for loss in losses)
 
+    pairs = set(rows)
+    assert set(json.loads((output / "statistics.json").read_text(encoding="utf-8"))["pairs"]) == pairs
+    [attempt] = (output / "attempts").glob("grpo_*.jsonl")
+    grpo = {one["step"]: one["data"] for one in map(json.loads, attempt.read_text().splitlines())}
+    assert sorted(grpo) == [1, 2] and re.findall(r"  step +(\d+)  reward", told) == ["1", "2"]
+    for number, metrics in grpo.items():
+        assert metrics["medgrpo/rollouts/failed"] == metrics["medgrpo/groups/dropped"] == 0
+        assert 0 < metrics["critic/rewards/mean"] < 1 and metrics["medgrpo/groups/dead_share"] < 1
+        assert 0 < metrics["actor/grad_norm"] < 10 and abs(metrics["actor/loss"]) < 10
+        record = output / "grpo" / "rollouts" / f"step_{number:06}.jsonl"
+        answers = [json.loads(line) for line in record.read_text().splitlines()]
+        assert Counter(one["data_source"] for one in answers) == dict.fromkeys(pairs, 4)
+    trained, before = (output / f"{place}/model.safetensors" for place in (GRPO, SFT))
+    assert trained.read_bytes() != before.read_bytes()
+
     again = started(output)
     told, _ = again.communicate(timeout=3000)
-    assert again.returncode == 0 and "up to date" in told and "step    1" not in told, told
+    assert again.returncode == 0 and "up to date" in told and "  step    1" not in told, told
