@@ -211,7 +211,7 @@ def curate(
         "format": FORMAT,
         "rows": counts.total(),
         "pairs": {pair: {"rows": counts[pair], "videos": len(shown[pair])} for pair in sorted(counts)},
-        "sources": {source: _said(notes[source], root) for source, root in roots.items()},
+        "sources": read_from(roots, notes),
         "settings": {**asdict(recipe), "words": words.digest},
         "frames": written.total(),
         "sha256": sha256(output / ANNOTATIONS),
@@ -225,12 +225,16 @@ def _shown(made: Iterable[Made], things: Sequence[Any], doing: str) -> Iterator[
     yield from tqdm(made, total=len(things), unit=" videos", desc=doing, disable=None, mininterval=1.0)
 
 
-def _said(notes: Notes, root: Path) -> dict[str, Any]:
-    """What the manifest says of a source: what was read, what was odd, and the hash of its annotation files."""
-    digest, files = hashlib.sha256(), 0
-    for file in sorted(path for path in root.rglob("*") if path.suffix.lower() in _ANNOTATED and path.is_file()):
-        # Paths below the root: where the copy lies is no part of what it holds.
-        digest.update(f"{file.relative_to(root).as_posix()}\0{sha256(file)}\0".encode())
-        files += 1
-    about = {"there": dict(notes.there), "odd": dict(notes.oddities), "rejected": notes.rejected}
-    return {**about, "files": files, "sha256": digest.hexdigest()}
+def read_from(roots: Mapping[str, Path], notes: Mapping[str, Notes]) -> dict[str, Any]:
+    """What a manifest says of each source: what was read, odd and rejected, and the hash of its annotation files."""
+    found = {}
+    for source, root in roots.items():
+        digest, files = hashlib.sha256(), 0
+        for file in sorted(path for path in root.rglob("*") if path.suffix.lower() in _ANNOTATED and path.is_file()):
+            # Paths below the root: where the copy lies is no part of what it holds.
+            digest.update(f"{file.relative_to(root).as_posix()}\0{sha256(file)}\0".encode())
+            files += 1
+        noted = notes[source]
+        about = {"there": dict(noted.there), "odd": dict(noted.oddities), "rejected": noted.rejected}
+        found[source] = {**about, "files": files, "sha256": digest.hexdigest()}
+    return found

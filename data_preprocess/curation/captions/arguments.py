@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -19,7 +19,7 @@ from data_preprocess.curation.captions.tables import TableError
 from data_preprocess.curation.clips import ClipSettings, Cutter
 from data_preprocess.curation.media import pictured, refuse_rejects, write_frames
 from data_preprocess.curation.model import Video
-from data_preprocess.curation.produce import Recipe, read_all
+from data_preprocess.curation.produce import Recipe, read_all, read_from
 from data_preprocess.curation.prompts import PromptError
 from data_preprocess.curation.settings import settings_help, with_settings
 from data_preprocess.curation.sources.reading import SourceError
@@ -51,7 +51,7 @@ class Contexts:
         videos, clips, show, seed: what is cut and shown.
         speech: what is said in a video.
         wanted: keys of those contexts that are taken; None: all.
-        rejected: by source and video, why a video is left out whose pictures cannot be used.
+        about: what a manifest says of the sources and of the settings.
     """
 
     videos: Sequence[Video]
@@ -60,7 +60,7 @@ class Contexts:
     seed: int
     speech: Callable[[Video], Sequence[Segment]] = lambda video: ()
     wanted: frozenset[str] | None = None
-    rejected: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Context]:
         for context in self.all():
@@ -152,9 +152,9 @@ def asked_for(
         target.mkdir(parents=True, exist_ok=True)
         _, broken = write_frames(listed, videos, roots, notes, target, workers)
         refuse_rejects(notes, len(videos) - len(broken), options.max_rejects)
-        rejected = {source: noted.rejected for source, noted in notes.items() if noted.rejected}
-        asked = replace(asked, videos=[one for one in videos if one.path not in broken], rejected=rejected)
-    return asked, others
+        asked = replace(asked, videos=[one for one in videos if one.path not in broken])
+    settings = {**asdict(reading), **asdict(clips), **asdict(show), "seed": options.seed}
+    return replace(asked, about={"sources": read_from(roots, notes), "settings": settings}), others
 
 
 def _speech(folder: Path | None) -> Callable[[Video], Sequence[Segment]]:

@@ -112,12 +112,13 @@ def _run(made: Parser, options: Namespace, given: Sequence[dict[str, Any]]) -> i
                     yield orjson.dumps(caption_row(one.context, one.description, one.side, words))
 
         write_json_list(options.output / ROWS, rows())
-        manifest = _manifest(both, came, counts, reasons, asdict(keep) | {"seed": options.seed}, told.hexdigest())
+        settings = {**asked.about["settings"], **asdict(keep), "words": words.digest}
+        manifest = _manifest(both, came, counts, reasons, settings, told.hexdigest())
         manifest |= {
+            "sources": asked.about["sources"],
             "encoder": options.encoder or "all-MiniLM-L6-v2",
             "open": came.open,
             "unreadable": dict(sorted(Counter(came.unreadable.values()).items())),
-            "rejected_videos": asked.rejected,
             "sha256": sha256(options.output / ROWS),
         }
         write_json(options.output / MANIFEST, manifest)

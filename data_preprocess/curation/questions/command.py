@@ -37,7 +37,7 @@ from data_preprocess.curation.asking import Asked, spent
 from data_preprocess.curation.captions.arguments import HIDDEN, WRONG, endpoint_options
 from data_preprocess.curation.media import pictured, refuse_rejects, write_frames
 from data_preprocess.curation.model import Video
-from data_preprocess.curation.produce import FORMAT, MANIFEST, Recipe, read_all, roots_of
+from data_preprocess.curation.produce import FORMAT, MANIFEST, Recipe, read_all, read_from, roots_of
 from data_preprocess.curation.questions.checks import RULES, KeepSettings
 from data_preprocess.curation.questions.excerpts import Excerpt, ExcerptSettings, excerpts
 from data_preprocess.curation.questions.models import Extractor, Guesser, TextModel, TextOptions, Writer
@@ -141,9 +141,9 @@ def _run(made: Parser, options: Namespace, settings: Sequence[Any], given: dict[
         write_json_list(options.output / ROWS, (orjson.dumps(row) for row in rows))
         manifest = _manifest(models, came, decided, found) | {
             "encoder": options.encoder or "all-MiniLM-L6-v2",
-            "settings": {**asdict(cutting), **asdict(keep), "words": words.digest},
+            "sources": read_from(roots, notes),
+            "settings": {**asdict(reading), **asdict(cutting), **asdict(keep), "words": words.digest},
             "frames": frames,
-            "rejected_videos": {source: noted.rejected for source, noted in notes.items() if noted.rejected},
             "sha256": sha256(options.output / ROWS),
         }
         write_json(options.output / MANIFEST, manifest)

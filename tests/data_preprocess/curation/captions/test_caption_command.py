@@ -84,6 +84,10 @@ def test_rows_of_all_pairs_pass_the_preprocessor_and_earn_full_marks(tmp_path, s
     said = json.loads((tmp_path / "out" / "curation.json").read_text())
     assert said["rows"] == len(rows) and said["rejected"] == {} and said["open"] == 0
     assert said["captioners"]["b"]["prompts"]["dvc"][0] == "dvc-v1"
+    assert set(said["sources"]) == set(SOURCES) and all(len(one["sha256"]) == 64 for one in said["sources"].values())
+    assert said["settings"].items() >= {"seed": 0, "passes": 1, "similarity": 0.3, "hole": 10.0, "frames": 2}.items()
+    assert said["usage"]["stand-in-a"]["requests"] == said["asked"]["new"] / 2
+    assert min(one["prompt_tokens"] for one in said["usage"].values()) > 0
 
     files = ["--annotations", str(tmp_path / "out" / "captions.json"), "--frames-root", str(sources / "frames")]
     assert medvidbench.main([*files, "--output", str(tmp_path / "data"), "--workers", "1"]) == 0
@@ -137,7 +141,7 @@ def test_frames_that_are_not_there_are_written_and_a_broken_video_is_rejected(tm
         assert "at most 0.2 of them unusable (--max-rejects), found 1 of 3" in capsys.readouterr().err
         assert caption(tmp_path, tmp_path / "out", options, "--frames", "--max-rejects", "0.5", names=("NurViD",)) == 0
     said = json.loads((tmp_path / "out" / "curation.json").read_text())
-    assert list(said["rejected_videos"]["NurViD"]) == [broken.stem] and said["unreadable"] == {}
+    assert list(said["sources"]["NurViD"]["rejected"]) == [broken.stem] and said["unreadable"] == {}
     rows = rows_of(tmp_path / "out")
     assert {row["metadata"]["video_id"] for row in rows} == {video.stem for video in good}
     assert all((tmp_path / "frames" / path).is_file() for row in rows for path in row["video"])

@@ -53,6 +53,11 @@ def test_rows_pass_the_preprocessor_and_earn_full_marks(tmp_path, sources, capsy
     assert f"{len(rows):,} rows written" in printed and "precision 1.000" in printed
     said = json.loads((out / "curation.json").read_text())
     assert said["rows"] == len(rows) == sum(one["kept"] for one in said["pairs"].values())
+    assert said["usage"]["stand-in-c"]["requests"] == said["asked"]["new"] and set(said["sources"]) == {
+        "AVOS",
+        "NurViD",
+    }
+    assert min(said["usage"]["stand-in-c"].values()) > 0 and said["cost_usd"] == {"stand-in-c": 0.0}
     assert said["rejected"]["facts"] and said["rejected"]["questions"] and said["open"] == 0
     assert [said["models"][name]["prompt_version"] for name in ("extractor", "writer", "blind")] == [
         *("facts-v1", "questions-v1", "blind-v1")
@@ -87,7 +92,7 @@ def test_questions_about_a_video_that_breaks_off_are_dropped_and_the_others_go_o
         assert questions(root / "AVOS", out, model, *more, "0.5", names=("AVOS",)) == 0
     said = json.loads((out / "curation.json").read_text())
     rows = json.loads((out / "questions.json").read_text())
-    assert list(said["rejected_videos"]["AVOS"]) == [broken.stem]
+    assert list(said["sources"]["AVOS"]["rejected"]) == [broken.stem]
     assert {row["metadata"]["video_id"] for row in rows} == {good.stem} and said["rows"] == len(rows)
     assert said["rejected"]["questions"]["video_broken"] == len(asked) - len(rows)
     assert said["asked"]["new"] == 0, "nobody is asked again"
