@@ -162,9 +162,8 @@ def write_frames(
     jobs = [(video, sorted(set(wanted[video.path]))) for video in videos if video.path in wanted]
     # Without what is said of it, a video is small.
     slim = [(replace(video, runs=(), events=(), boxes=(), scores=(), labels={}), numbers) for video, numbers in jobs]
-    return framed(
-        workers.handle(partial(frames_of, roots=roots, target=target), slim), [job[0] for job in jobs], roots, notes
-    )
+    done = workers.handle(partial(frames_of, roots=roots, target=target), slim)
+    return framed(done, [video for video, _ in jobs], roots, notes)
 
 
 def framed(

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from data_preprocess import curate
 from data_preprocess.curation.sources import READERS
 
@@ -46,6 +48,15 @@ def test_equal_settings_give_equal_trees_and_another_seed_others(tmp_path):
 
 
 def test_wrong_arguments_are_one_line_and_status_2(tmp_path, capsys):
+    for more, told in (
+        (["--max-rejects", "2"], "from 0 to 1"),
+        (["--threads", "0"], "from 1"),
+        (["--engine", "x"], ""),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            curate.main(["CoPESD", "--root", str(tmp_path), "--output", str(tmp_path / "out"), *more])
+        said = capsys.readouterr().err
+        assert ended.value.code == 2 and said.startswith("curate: error: ") and more[0] in said and told in said
     assert curate.main(["CoPESD", "--root", str(tmp_path / "nowhere"), "--check"]) == 2
     assert "expected the folder of CoPESD, found no such folder" in capsys.readouterr().out
     (tmp_path / "CoPESD").mkdir()
