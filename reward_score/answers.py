@@ -337,6 +337,20 @@ def parse_sa(text: Any) -> Parsed[dict[str, int]]:
     return _parse_scores(text, _SA, _SA_LOOSE, _SA_KEYS, SA_RANGE)
 
 
+_MARKS = {"cvs": (_CVS, CVS_COMPONENTS), "sa": (_SA, ASPECTS)}
+
+
+def mark_places(task: str, text: str) -> dict[str, int]:
+    """Where the mark of each component of `sa` or `cvs` stands in an answer, in characters from its beginning.
+
+    A mark is one digit. Empty for an answer that is not the task's grammar and nothing else.
+    """
+    grammar, names = _MARKS[task]
+    match = grammar.fullmatch(_stripped(text))
+    ahead = len(text) - len(text.lstrip())
+    return {name: ahead + match.start(number) for number, name in enumerate(names, 1)} if match else {}
+
+
 def parse_caption(text: Any) -> Parsed[str]:
     """Summaries and region captions: plain text.
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LOCAL = ("vllm", "transformers", "rollout")
 """The engines that run a checkpoint on this machine."""
+ORDINAL = ("sampled", "expectation")
+"""What stands where an answer has a mark."""
 ENGINES = (*LOCAL, "endpoint")
 
 
@@ -85,6 +87,12 @@ def add_local_arguments(
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments of all engines, an endpoint and several processes included."""
     add_local_arguments(parser, engines=ENGINES)
+    parser.add_argument(
+        "--ordinal",
+        choices=ORDINAL,
+        default=ORDINAL[0],
+        help="marks of sa and cvs: as the model writes them, or the rounded expectation over the marks' probabilities",
+    )
     parser.add_argument("--data-parallel", type=whole(1), default=1, help="processes, each with GPUs of its own")
     add = parser.add_argument_group(
         "with --engine endpoint", "The key comes from the environment: MEDGRPO_ENDPOINT_API_KEY or OPENAI_API_KEY."
@@ -117,6 +125,8 @@ def check(args: argparse.Namespace, engine: str) -> None:
         raise InputError("--base-url, --endpoint-model: expected together with --engine endpoint")
     if engine != "rollout" and (args.config or args.override):
         raise InputError("--config, --override: expected together with --engine rollout")
+    if engine not in ("vllm", "transformers") and getattr(args, "ordinal", ORDINAL[0]) != ORDINAL[0]:
+        raise InputError(f"--ordinal {args.ordinal}: expected with --engine vllm or transformers")
     if engine not in ("vllm", "transformers") and getattr(args, "data_parallel", 1) > 1:
         raise InputError(f"--data-parallel {args.data_parallel}: expected with --engine vllm or transformers")
 
@@ -137,6 +147,9 @@ def make(args: argparse.Namespace, engine: str) -> Engine:
             quality=args.jpeg_quality,
             tokens_field=args.tokens_field,
         )
+    from recipes.medgrpo.inference.ordinal import Marks
+
+    marks = Marks() if getattr(args, "ordinal", ORDINAL[0]) == "expectation" else None
     if engine == "vllm":
         if importlib.util.find_spec("vllm") is None:
             raise InputError("--engine vllm: expected vLLM to be installed (pip install vllm==0.24.0), found none")
@@ -150,9 +163,10 @@ def make(args: argparse.Namespace, engine: str) -> Engine:
             tensor_parallel_size=args.tensor_parallel_size,
             gpu_memory_utilization=args.gpu_memory_utilization,
             max_model_len=args.max_model_len,
+            marks=marks,
         )
     from recipes.medgrpo.inference.local_engines import InProcess, Rollout
 
     if engine == "rollout":
         return Rollout(RolloutServers(args.model, args.config, args.override or ()), args.temperature)
-    return InProcess(args.model, args.device or ("cuda" if gpus() else "cpu"), args.temperature)
+    return InProcess(args.model, args.device or ("cuda" if gpus() else "cpu"), args.temperature, marks)

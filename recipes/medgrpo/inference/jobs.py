@@ -48,12 +48,18 @@ class Job:
 
 @dataclass(frozen=True)
 class Reply:
-    """An answer. `truncated`: the token budget cut it off. `images`: how many frames were shown, where not all were."""
+    """An answer. `truncated`: the token budget cut it off. `images`: how many frames were shown, where not all were.
+
+    With `--ordinal expectation` (`inference.ordinal`), `expected` has the expectation of each mark, and `sampled` the
+    answer that the model wrote.
+    """
 
     text: str
     truncated: bool
     tokens: int | None = None
     images: int | None = None
+    sampled: str | None = None
+    expected: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)

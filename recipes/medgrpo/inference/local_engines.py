@@ -6,22 +6,33 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from recipes.medgrpo.data.dataset import check_shown
 from recipes.medgrpo.files import model_fingerprint
 from recipes.medgrpo.inference.jobs import Failure, InferenceError, Job, Reply
+from recipes.medgrpo.inference.ordinal import Marks
 from recipes.medgrpo.rollout.standalone import RolloutError, RolloutServers
 from recipes.medgrpo.rollout.transformers_engine import Request, SamplingSettings, TransformersEngine
 
 
 class LocalEngine:
-    """What the engines that run a checkpoint on this machine share."""
+    """What the engines that run a checkpoint on this machine share.
 
-    def __init__(self, model: str, temperature: float):
-        self.model, self.temperature = model, temperature
+    Args:
+        marks: where given, what puts expectations in the place of the marks of ordinal answers.
+    """
+
+    described: dict[str, Any]
+
+    def __init__(self, model: str, temperature: float, marks: Marks | None = None):
+        self.model, self.temperature, self.marks = model, temperature, marks
+
+    def describe(self, **engine: Any) -> None:
+        """Sets `described`; answers with other marks are other answers."""
+        self.described = engine | ({"ordinal": "expectation"} if self.marks else {})
 
     @property
     def identity(self) -> str:
@@ -32,7 +43,16 @@ class LocalEngine:
             raise InferenceError(f"--model: {error}") from None
 
     def notes(self) -> list[str]:
-        return []
+        return self.marks.notes() if self.marks else []
+
+    def reply(self, job: Job, tokenizer: Any, ids: Sequence[int], cut: bool, watched: Sequence[Mapping]) -> Reply:
+        """The answer in some token ids; `watched` has the log-probabilities by mark at each of their places."""
+        text = tokenizer.decode(ids, skip_special_tokens=True)
+        reply = Reply(text, cut, len(ids))
+        if self.marks is None or not self.marks.concerns(job.row["ability"]):
+            return reply
+        pieces = [tokenizer.decode([token], skip_special_tokens=True) for token in ids]
+        return self.marks.settle(job.row["ability"], reply, pieces, watched)
 
 
 class _Requests(LocalEngine):
@@ -48,20 +68,24 @@ class _Requests(LocalEngine):
         for job in jobs:
             check_shown(job.row, self.engine.processor)
         ids: dict[int, list[int]] = {}
+        marks = self.marks.ids(self.engine.processor.tokenizer) if self.marks else {}
         # An engine's call has one budget.
-        by_budget: dict[int, list[int]] = defaultdict(list)
+        by_budget: dict[tuple[int, bool], list[int]] = defaultdict(list)
         for number, job in enumerate(jobs):
-            by_budget[job.budget].append(number)
+            watches = self.marks is not None and self.marks.concerns(job.row["ability"])
+            by_budget[job.budget, watches].append(number)
             if job.place not in ids:
                 ids[job.place] = self.engine.prompt_ids(job.messages, job.clips)
         found: dict[int, Reply] = {}
-        for budget, numbers in by_budget.items():
-            settings = SamplingSettings(budget, self.temperature, **self.truncation)
+        for (budget, watches), numbers in by_budget.items():
+            watched = tuple(marks) if watches else ()
+            settings = SamplingSettings(budget, self.temperature, **self.truncation, watched=watched)
             asked = [jobs[number] for number in numbers]
             requests = [Request(ids[job.place], job.clips, job.seed, key=str(job.place)) for job in asked]
             for number, answer in zip(numbers, self.engine.generate(requests, settings), strict=True):
-                text = self.engine.processor.tokenizer.decode(answer.token_ids, skip_special_tokens=True)
-                found[number] = Reply(text, answer.truncated, len(answer.token_ids))
+                seen = [dict(zip(marks.values(), values, strict=True)) for values in answer.watched]
+                tokenizer = self.engine.processor.tokenizer
+                found[number] = self.reply(jobs[number], tokenizer, answer.token_ids, answer.truncated, seen)
         return [found[number] for number in range(len(jobs))]
 
 
@@ -70,10 +94,10 @@ class InProcess(_Requests):
 
     batch = 8
 
-    def __init__(self, model: str, device: str, temperature: float):
-        super().__init__(model, temperature)
+    def __init__(self, model: str, device: str, temperature: float, marks: Marks | None = None):
+        super().__init__(model, temperature, marks)
         self.device = device
-        self.described = {"name": "transformers", "dtype": "float32" if device == "cpu" else "bfloat16"}
+        self.describe(name="transformers", dtype="float32" if device == "cpu" else "bfloat16")
 
     def __enter__(self) -> InProcess:
         try:
@@ -91,7 +115,7 @@ class Rollout(_Requests):
     def __init__(self, servers: RolloutServers, temperature: float):
         super().__init__(servers.model, temperature)
         self.servers, self.truncation = servers, servers.truncation
-        self.described = {"name": "rollout", **servers.described}
+        self.describe(name="rollout", **servers.described)
 
     def __enter__(self) -> Rollout:
         self.engine = self.servers.__enter__()

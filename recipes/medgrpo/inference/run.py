@@ -64,7 +64,7 @@ def record_of(row: dict, key: Key, reply: Reply) -> dict[str, Any]:
         # With this the boxes can be brought back to the canvas without the parquet.
         record["box_space"] = {name: extra[name] for name in ("canvas", "processed_size", "model_family")}
     record |= {"sample": key[1], "answer": reply.text, "truncated": reply.truncated}
-    more = {"tokens": reply.tokens, "images": reply.images}
+    more = {name: getattr(reply, name) for name in ("tokens", "images", "sampled", "expected")}
     return record | {name: value for name, value in more.items() if value is not None}
 
 

@@ -18,6 +18,7 @@ from recipes.medgrpo.data.dataset import check_shown
 from recipes.medgrpo.data.families import family_of
 from recipes.medgrpo.inference.jobs import WHOLE, Failure, InferenceError, Job, Reply
 from recipes.medgrpo.inference.local_engines import LocalEngine
+from recipes.medgrpo.inference.ordinal import Marks, by_mark
 from recipes.medgrpo.rollout.transformers_engine import prompt_ids
 
 TIMES = "recipes.medgrpo.rollout.vllm_times"
@@ -50,12 +51,13 @@ class Offline(LocalEngine):
         tensor_parallel_size: int = 1,
         gpu_memory_utilization: float = 0.8,
         max_model_len: int | None = None,
+        marks: Marks | None = None,
     ):
-        super().__init__(model, temperature)
+        super().__init__(model, temperature, marks)
         self.dtype, self.clips = dtype, clips
         self.tensor_parallel_size, self.gpu_memory_utilization = tensor_parallel_size, gpu_memory_utilization
         self.max_model_len = max_model_len
-        self.described = {"name": "vllm", "dtype": dtype}
+        self.describe(name="vllm", dtype=dtype)
         self._llm: Any = None
         self.processor: Any = None
 
@@ -146,7 +148,14 @@ class Offline(LocalEngine):
             stop_token_ids=[self.processor.tokenizer.eos_token_id],
             # vLLM keeps back the bytes of an unfinished character, the other engines do not.
             detokenize=False,
+            # Those of these tokens at every place, of the raw logits (`logprobs_mode`), whatever their rank.
+            logprob_token_ids=list(self._watched(job)) or None,
         )
+
+    def _watched(self, job: Job) -> dict[int, str]:
+        """Token ids of the marks that a job's answer is made of, and the marks."""
+        watches = self.marks is not None and self.marks.concerns(job.row["ability"])
+        return self.marks.ids(self.processor.tokenizer) if self.marks and watches else {}
 
     def answers(self, jobs: Sequence[Job]) -> list[Reply | Failure]:
         for job in jobs:
@@ -163,10 +172,10 @@ class Offline(LocalEngine):
             prompts.append(prompt)
             parameters.append(self._parameters(job))
         outputs = iter(self._llm.generate(prompts, parameters, use_tqdm=False) if prompts else ())
-        return [failure or self._reply(next(outputs).outputs[0]) for failure in found]
+        return [failure or self._reply(job, next(outputs).outputs[0]) for failure, job in zip(found, jobs, strict=True)]
 
-    def _reply(self, out: Any) -> Reply | Failure:
+    def _reply(self, job: Job, out: Any) -> Reply | Failure:
         if out.finish_reason not in WHOLE:
             return Failure(f"vLLM: finish_reason: expected {' or '.join(WHOLE)}, found {out.finish_reason}")
-        text = self.processor.tokenizer.decode(out.token_ids, skip_special_tokens=True)
-        return Reply(text, out.finish_reason == "length", len(out.token_ids))
+        watched = by_mark(out.logprobs, self._watched(job))
+        return self.reply(job, self.processor.tokenizer, out.token_ids, out.finish_reason == "length", watched)

@@ -30,12 +30,16 @@ ROOM = 32
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """`temperature` 0 is greedy; `top_p` 1 and `top_k` 0 or less leave the distribution whole."""
+    """`temperature` 0 is greedy; `top_p` 1 and `top_k` 0 or less leave the distribution whole.
+
+    `watched` are token ids whose log-probabilities are wanted at every place of the answer, at temperature 1.
+    """
 
     max_new_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = -1
+    watched: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """Sampled token ids, end-of-turn included when reached, and the log-probability of each."""
+    """Sampled token ids, end-of-turn included when reached, and the log-probability of each.
+
+    `watched` has those of `SamplingSettings.watched` at each token's place, empty where none were asked for.
+    """
 
     token_ids: list[int]
     log_probs: list[float]
     truncated: bool
+    watched: list[list[float]] = field(default_factory=list)
 
 
 class RoomyLayer(DynamicLayer):
@@ -215,6 +223,7 @@ class TransformersEngine:
         ).to(logits.device)
         tokens: list[list[int]] = [[] for _ in requests]
         log_probs: list[list[float]] = [[] for _ in requests]
+        watched: list[list[list[float]]] = [[] for _ in requests]
         rows = torch.arange(len(requests), device=logits.device)
         count = attention.sum(-1)
         ended = torch.zeros_like(rows, dtype=torch.bool)
@@ -223,6 +232,10 @@ class TransformersEngine:
             for row, token, score in zip(rows.tolist(), chosen.tolist(), scores.tolist(), strict=True):
                 tokens[row].append(token)
                 log_probs[row].append(score)
+            if settings.watched:
+                seen = torch.log_softmax(logits, dim=-1)[:, list(settings.watched)]
+                for row, values in zip(rows.tolist(), seen.tolist(), strict=True):
+                    watched[row].append(values)
             going = ~ended & (chosen != self.end)
             ended = ~going
             if step + 1 == settings.max_new_tokens or not bool(going.any()):
@@ -244,7 +257,7 @@ class TransformersEngine:
                 use_cache=True,
             )
             logits, reach, count = out.logits[:, -1].float(), reach + 1, count + 1
-        return [self._finish(ids, scores) for ids, scores in zip(tokens, log_probs, strict=True)]
+        return [self._finish(*found) for found in zip(tokens, log_probs, watched, strict=True)]
 
     def _choose(self, logits: torch.Tensor, settings: SamplingSettings, draws: torch.Tensor):
         """Next tokens (b,) and their log-probabilities (b,) under temperature alone, as the actor computes them."""
@@ -260,12 +273,12 @@ class TransformersEngine:
             chosen = chosen.clamp(max=logits.shape[-1] - 1)
         return chosen, scores.gather(-1, chosen[:, None])[:, 0]
 
-    def _finish(self, ids: list[int], scores: list[float]) -> Answer:
+    def _finish(self, ids: list[int], scores: list[float], watched: list[list[float]]) -> Answer:
         """Cut what a row sampled after its end while it rode along."""
         if self.end in ids:
             stop = ids.index(self.end) + 1
-            return Answer(ids[:stop], scores[:stop], truncated=False)
-        return Answer(ids, scores, truncated=True)
+            return Answer(ids[:stop], scores[:stop], False, watched[:stop])
+        return Answer(ids, scores, True, watched)
 
 
 def _truncate(probabilities: torch.Tensor, settings: SamplingSettings) -> torch.Tensor:
