@@ -51,6 +51,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "normalizers": "recipes.medgrpo.studies.normalizers.command",
         "collapse": "recipes.medgrpo.studies.collapse.command",
         "judge_study": "recipes.medgrpo.studies.judge.command",
+        "skill": "recipes.medgrpo.studies.skill.command",
     },
     "Servers and stores": {
         "embedding_server": "reward_score.similarity.server",

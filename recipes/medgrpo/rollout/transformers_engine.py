@@ -159,6 +159,17 @@ class TransformersEngine:
             "video_grid_thw": out["video_grid_thw"],
         }
 
+    @torch.inference_mode()
+    def clip_features(self, videos: Sequence[tuple[torch.Tensor, dict]]) -> list[torch.Tensor]:
+        """What the vision tower hands the text layers of each clip, mean over a picture: (temporal patches, hidden)."""
+        vision = self._vision(videos)
+        grids = vision["video_grid_thw"]
+        found = self.model.model.get_video_features(vision["pixel_values_videos"], grids.to(self.model.device))
+        return [
+            clip.unflatten(0, (int(grid[0]), -1)).mean(1).float().cpu()
+            for clip, grid in zip(found.pooler_output, grids, strict=True)
+        ]
+
     def positions(
         self, ids: torch.Tensor, attention: torch.Tensor, grids: torch.Tensor | None, metadata: Sequence[dict]
     ) -> torch.Tensor:
