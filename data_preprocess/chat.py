@@ -30,6 +30,9 @@ from reward_score.conventions import DEFAULT, convention_of
 SYSTEM_MODES = ("none", "missing", "all")
 """Which tasks get a system message about the format: none, those whose questions state none, or all."""
 
+CLIP, STILL = "<video>", "<image>"
+"""What stands in a prompt for a clip, and for a single frame that is shown as an image and not as a clip of one."""
+
 UNSTATED = ("vs", "cvs", "sa", "qa")
 """The tasks whose questions state no answer format."""
 
@@ -144,8 +147,9 @@ def build_prompt(
     seed: int = 0,
     key: str = "",
     family: str = DEFAULT,
+    mark: str = CLIP,
 ) -> list[dict[str, str]]:
-    """The chat of a row: `[{"role", "content"}]`, with one literal `<video>` where the clip goes.
+    """The chat of a row: `[{"role", "content"}]`, with one literal `<video>` where the clip goes, or one `<image>`.
 
     Args:
         task: one of `annotations.TASKS`.
@@ -156,13 +160,14 @@ def build_prompt(
         seed: of the examples that are drawn.
         key: names the row, for the examples that are drawn.
         family: model family, whose space boxes are said in.
+        mark: `CLIP` or `STILL`.
 
     Raises:
         ValueError: an unknown mode or family.
     """
     if system not in SYSTEM_MODES:
         raise ValueError(f"system: expected one of {', '.join(SYSTEM_MODES)}, found {system!r}")
-    user = {"role": "user", "content": f"<video>\n{question}"}
+    user = {"role": "user", "content": f"{mark}\n{question}"}
     said = []
     if system == "all" or (system == "missing" and task in UNSTATED):
         said.append(formats(family)[task])

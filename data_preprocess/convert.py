@@ -20,7 +20,7 @@ import pyarrow as pa
 from data_preprocess.annotations import TASKS, RecordError, Sample, file_number, parse_record, unsayable
 from data_preprocess.audit import Audit
 from data_preprocess.box_spaces import CANVAS, oddity, to_pixels
-from data_preprocess.chat import RESPONSE_TOKENS, build_prompt
+from data_preprocess.chat import CLIP, RESPONSE_TOKENS, STILL, build_prompt
 from data_preprocess.frame_store import FrameStore
 from data_preprocess.frames import FrameError, FrameRoot
 from data_preprocess.geometry import (
@@ -54,6 +54,8 @@ from reward_score.conventions import DEFAULT
 from reward_score.errors import BadGroundTruth
 from reward_score.tasks import check_target
 
+TIMED = ("tal", "stg", "dvc")
+"""The tasks whose answers have times, which a still image has not."""
 # Columns of `extra_info` that are the sample's own.
 _AS_READ = tuple("index file row_id qa_type task source video_id question fps clip_start clip_end".split())
 
@@ -67,7 +69,8 @@ class Settings:
     relative to it, so that the folder can be moved; with "" every frame is listed by its absolute path.
     `max_prompt_tokens` needs a `tokenizer`; 0 is no limit. `response_tokens` holds (task, tokens) pairs that stand for
     the table's. `box_spaces` holds (source, space) pairs, as `box_spaces.to_pixels` takes them, of sources whose boxes
-    are no corners in pixels of the canvas. Links may lead into the `link_roots`.
+    are no corners in pixels of the canvas. Links may lead into the `link_roots`. `stills` says how a single listed
+    frame is shown: as a `video` of it, or as an `image`, in all tasks but those that ask for times (`TIMED`).
     """
 
     frames_root: str
@@ -95,6 +98,7 @@ class Settings:
     response_tokens: tuple[tuple[str, int], ...] = ()
     box_spaces: tuple[tuple[str, str], ...] = ()
     link_roots: tuple[str, ...] = ()
+    stills: str = "video"
     seed: int = 0
 
 
@@ -171,6 +175,7 @@ class Converter:
         except ValueError as error:
             raise FrameError(sample.frames[0], str(error)) from None
         sample = self._on_canvas(sample, canvas, audit)
+        still = settings.stills == "image" and len(sample.frames) == 1 and sample.task not in TIMED
         prompt = build_prompt(
             sample.task,
             sample.question,
@@ -179,6 +184,7 @@ class Converter:
             seed=settings.seed,
             key=f"{sample.file}\0{sample.index}",
             family=settings.model_family,
+            mark=STILL if still else CLIP,
         )
         listed, count, prompt_tokens = line, self.length, None
         if count is not None and settings.max_prompt_tokens:
@@ -234,7 +240,7 @@ class Converter:
             "sample_fps": line.sample_fps,
             "resized_height": size[1],
             "resized_width": size[0],
-            "frame_seconds": shown_at if settings.timeline == "exact" else None,
+            "frame_seconds": shown_at if settings.timeline == "exact" and not still else None,
         }
         ground = sample.ground if sample.ground is not None else {}
         row = {

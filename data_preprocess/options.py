@@ -62,6 +62,7 @@ def parse_arguments(arguments: Sequence[str], description: str | None) -> argpar
     model("--thin", choices=THIN_POLICIES, help="which frames to drop from longer prompts (%(default)s)")
     model("--system-prompt", choices=SYSTEM_MODES, help="which rows get one that states the format")
     model("--one-shot", action="store_true", help="add a solved example (cvs and sa: another one for each row)")
+    model("--stills", choices=("video", "image"), help="how a row's single frame is shown (%(default)s)")
     model("--stg-decimals", type=int, choices=range(4), help="decimals of the boxes in stg targets (%(default)s)")
     model("--response-tokens", nargs="+", metavar="TASK=N", help=f"token budget of answers ({RESPONSE_TOKENS})")
 

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
+from data_preprocess.chat import CLIP, STILL
 from data_preprocess.geometry import FRAMES_PER_TOKEN, Size, vision_tokens
 from data_preprocess.timeline import THINNING, Timeline, thin
 from reward_score.conventions import convention_of
@@ -32,10 +33,13 @@ LEAST_FRAMES = FRAMES_PER_TOKEN
 
 _START, _PAD, _END = "<|vision_start|>", "<|video_pad|>", "<|vision_end|>"
 _CLIP = _START + _PAD + _END
+_IMAGE_PAD = "<|image_pad|>"
+_STILL = _START + _IMAGE_PAD + _END
 # Qwen's format, for a folder without a template. Line ends are written out: a template engine drops the last one.
 _CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' }}{% if m.content is string %}{{ m.content }}{% else %}"
-    "{% for part in m.content %}{{ '" + _CLIP + "' if part.type == 'video' else part.text }}{% endfor %}{% endif %}"
+    "{% for part in m.content %}{{ '" + _CLIP + "' if part.type == 'video' else '" + _STILL + "' if part.type == "
+    "'image' else part.text }}{% endfor %}{% endif %}"
     "{{ '<|im_end|>\\n' }}{% endfor %}{{ '<|im_start|>assistant\\n' }}"
 )
 Chat = Sequence[dict[str, str]]
@@ -88,7 +92,7 @@ class PromptLength:
         """Tokens of a prompt, as many as the family's processor makes of it.
 
         Args:
-            prompt: the chat, with one literal `<video>`.
+            prompt: the chat, with one literal `<video>` or `<image>`.
             size: processed (width, height) of a frame in pixels.
             times: seconds of each shown frame, at least one.
             sample_fps: frames a second of a uniform list. The count follows from the times alone.
@@ -96,9 +100,9 @@ class PromptLength:
         Raises:
             TokenizerError: the template does not place exactly one clip.
         """
-        before, after = self._around(tuple((turn["role"], turn["content"]) for turn in prompt))
+        before, after, still = self._around(tuple((turn["role"], turn["content"]) for turn in prompt))
         tokens = self._added + self._count(after) + vision_tokens(len(times), size, self.family)
-        if not self._stamps:
+        if still or not self._stamps:
             return tokens + self._count(before) + 2
         # Stamps stand in the place of the template's own marks: the tokenizer sees the text and the first one as one.
         first, rest = self._stamped(tuple(times))
@@ -145,8 +149,11 @@ class PromptLength:
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
-    def _render(self, turns: _Turns) -> tuple[str, str]:
-        """What the rendered chat has before and after the clip; marks that stay around it are counted elsewhere."""
+    def _render(self, turns: _Turns) -> tuple[str, str, bool]:
+        """What the rendered chat has before and after the clip, and whether it is an image.
+
+        Marks that stay around it are counted elsewhere.
+        """
         chat: list[dict[str, Any]] = [{"role": role, "content": _parts(content)} for role, content in turns]
         try:
             text = self.tokenizer.apply_chat_template(
@@ -159,10 +166,12 @@ class PromptLength:
         # A template can fail in as many ways as a program.
         except Exception as error:
             raise TokenizerError(f"chat template: cannot render a chat in parts: {error}") from None
-        before, mark, after = str(text).partition(_CLIP)
-        if not mark or _PAD in before or _PAD in after:
-            raise TokenizerError(f"chat template: expected one clip, {_CLIP}, found {str(text).count(_PAD)}")
-        return before, after
+        still = any(STILL in content for _, content in turns)
+        shown, pad = (_STILL, _IMAGE_PAD) if still else (_CLIP, _PAD)
+        before, mark, after = str(text).partition(shown)
+        if not mark or pad in before or pad in after:
+            raise TokenizerError(f"chat template: expected one clip, {shown}, found {str(text).count(pad)}")
+        return before, after, still
 
     def _count_stamps(self, times: tuple[float, ...]) -> tuple[str, int]:
         """The first time stamp, and the tokens of all others and of the marks of all temporal patches."""
@@ -183,9 +192,10 @@ def stamps(times: Sequence[float]) -> list[str]:
 
 def _parts(content: str) -> list[dict[str, str]]:
     """A turn as training hands it to the template: text and clips apart."""
+    kinds = {CLIP: "video", STILL: "image"}
     return [
-        {"type": "video", "video": ""} if piece == "<video>" else {"type": "text", "text": piece}
-        for piece in re.split("(<video>)", content)
+        {"type": kinds[piece], kinds[piece]: ""} if piece in kinds else {"type": "text", "text": piece}
+        for piece in re.split(f"({CLIP}|{STILL})", content)
         if piece
     ]
 

@@ -156,6 +156,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--videos-per-source", type=int, metavar="N", help="videos per source (default: 12 tiny, 8 full)"
     )
     parser.add_argument("--questions", action="store_true", help="with rows of the task qa, which is not published")
+    parser.add_argument("--stills", action="store_true", help="ask about every other region in its one frame alone")
     parser.add_argument("--rows-per-pair", type=int, metavar="N", help="rows per pair (default: 48 tiny, 8 full)")
     parser.add_argument("--rows", type=int, metavar="N", help="rows in all, instead of --rows-per-pair")
     parser.add_argument("--no-frames", action="store_true", help="write annotations only")
@@ -183,7 +184,7 @@ def _main(options: argparse.Namespace) -> int:
         # Large sets need the variety of a real one: 80 videos a source are 640 in all, the full set has 626.
         videos = min(80, max(videos, options.rows // (len(pairs) * 12)))
     videos = options.videos_per_source or videos
-    settings = Settings(options.seed, options.profile, options.variants, videos, options.plant_leak)
+    settings = Settings(options.seed, options.profile, options.variants, videos, options.plant_leak, options.stills)
     train = options.rows or (options.rows_per_pair or per_pair) * len(pairs)
     test = max(len(pairs), train // 4) if options.test_rows else 0
     written = generate(options.output, settings, train, test, not options.no_frames, pairs)

@@ -16,7 +16,7 @@ from typing import Any
 
 from data_preprocess import synthetic_text as words
 from data_preprocess.annotations import QA_TYPES
-from data_preprocess.synthetic_video import CLIPS_PER_VIDEO, PROFILES, Clip, Settings, active_labels, make_clip
+from data_preprocess.synthetic_video import CLIPS_PER_VIDEO, PROFILES, SOURCES, Clip, Settings, active_labels, make_clip
 
 PAIRS: tuple[tuple[str, str], ...] = (
     *((source, task) for source in ("AVOS", "CholecT50", "CoPESD", "EgoSurgery", "NurViD") for task in ("tal", "dvc")),
@@ -56,6 +56,7 @@ class Draw:
     plain: bool
     profile: str
     pick: list[int]
+    still: bool = False
 
     def ask(self, task: str, **fields: object) -> str:
         """The human turn of ``task`` in this row's wording."""
@@ -158,7 +159,11 @@ def _rc(draw: Draw) -> Content:
     }
     struc = [{"question": asked.removeprefix("<video>\n"), "struc_info": info}]
     region = {"start_frame": clip.frames[index], "start_frame_bbox": box}
-    return Content(asked, words.region(clip.source, tool, draw.clause(label)), struc, region)
+    text = words.region(clip.source, tool, draw.clause(label))
+    if draw.still:
+        middle = ((box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+        text = words.still(tool, draw.clause(label), words.place(*middle, SOURCES[clip.source].canvas))
+    return Content(asked, text, struc, region)
 
 
 def _cvs(draw: Draw) -> Content:
@@ -263,6 +268,7 @@ def build_row(settings: Settings, source: str, task: str, number: int, test: boo
         plain,
         settings.profile,
         rng.choices(range(12), k=3),
+        settings.stills and task == "rc" and number % 2 == 1,
     )
     content = _BUILDERS[task](draw)
     spelled = "Cholec80-CVS" if source == "Cholec80_CVS" and not plain and number % 5 == 3 else source
@@ -280,6 +286,9 @@ def build_row(settings: Settings, source: str, task: str, number: int, test: boo
         "RC_info": content.region,
         "train": not test,
     }
+    if draw.still and content.region is not None:
+        at = clip.frames.index(content.region["start_frame"])
+        row |= {"video": [clip.frames[at]], "sampled_video_frames": [clip.numbers[at]]}
     if not plain and number % 13 in (4, 10):
         del row["data_source" if number % 13 == 4 else "dataset_name"]
     if not test:

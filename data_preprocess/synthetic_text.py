@@ -181,6 +181,18 @@ def region(source: str, instrument: str, clause: str) -> str:
     return f"The {actor(source)} uses the {instrument} and {clause}."
 
 
+def still(instrument: str, clause: str, place: str) -> str:
+    """The caption of a region of a single frame: which instrument is where, and in what it is seen."""
+    return f"The {instrument} is in the {place} of the picture, seen while it {clause}."
+
+
+def place(x: float, y: float, canvas: Sequence[int]) -> str:
+    """A ninth of the canvas in words, `upper left` to `lower right`; the middle one is the centre."""
+    rows, columns = ("upper", "", "lower"), ("left", "", "right")
+    named = [rows[min(2, int(3 * y / canvas[1]))], columns[min(2, int(3 * x / canvas[0]))]]
+    return " ".join(filter(None, [*named, "part"])) if any(named) else "centre"
+
+
 def step(source: str, when: str, clause: str) -> str:
     """The answer to the question what is done at a moment."""
     return f"{when.capitalize()} the {actor(source)} {clause}."

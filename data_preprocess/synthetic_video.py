@@ -46,7 +46,8 @@ CLIPS_PER_VIDEO = 12
 class Settings:
     """What decides every byte of a set. ``videos`` counts per source; ``variants`` is ``all`` or ``plain``.
 
-    ``plant_leak`` joins the frame lists of AVOS and NurViD where the gold answers have their boundaries.
+    ``plant_leak`` joins the frame lists of AVOS and NurViD where the gold answers have their boundaries. With
+    ``stills`` every other region is asked about in its one frame alone.
     """
 
     seed: int = 0
@@ -54,6 +55,7 @@ class Settings:
     variants: str = "all"
     videos: int = 12
     plant_leak: bool = False
+    stills: bool = False
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ main() {
   # Who writes answers: transformers, or vllm for verl's own vLLM servers in vLLM's build for CPUs, which needs an
   # environment of its own (.venv-vllm, 7 GB).
   ROLLOUT=${ROLLOUT:-$([[ $RECIPE == gpu ]] && echo vllm || echo transformers)}
+  STILLS=${STILLS:-0}                   # 1: every other region is asked about in one frame, shown as an image
   # Trained on and rewarded: all, or names; SFT and evaluation have all eight. Where qa is named, which is not
   # published, the synthetic set has rows of it, too.
   TASKS=${TASKS:-$([[ $RECIPE == gpu ]] && echo tal stg vs rc || echo all)}
@@ -61,6 +62,8 @@ main() {
   stage() { printf '\n== %s\n' "$*"; }
 
   one_of RECIPE cpu gpu
+  one_of STILLS 0 1
+  [[ $STILLS == 0 || $ROLLOUT == transformers ]] || PROBLEMS+=("STILLS is '1', expected ROLLOUT=transformers beside it")
   one_of ROLLOUT transformers vllm
   [[ $RECIPE != gpu || $ROLLOUT == vllm ]] || PROBLEMS+=("ROLLOUT is '$ROLLOUT', expected vllm with RECIPE=gpu")
   [[ $SEED =~ ^[0-9]+$ ]] || PROBLEMS+=("SEED is '$SEED', expected a whole number")
@@ -115,11 +118,13 @@ main() {
   TASK_OVERRIDES=()
   TASK_ARGS=()
   QUESTIONS=()
+  SHOWN=()
+  [[ $STILLS == 0 ]] || QUESTIONS+=(--stills) SHOWN+=(--stills image)
   if [[ $TASKS != all ]]; then
     TASK_OVERRIDES=("data.medgrpo.tasks=[$(IFS=,; echo "${task_list[*]}")]")
     TASK_ARGS=(--tasks "${task_list[@]}" --rewarded-tasks "${task_list[@]}")
     if [[ " ${task_list[*]} " == *" qa "* ]]; then
-      QUESTIONS=(--questions)
+      QUESTIONS+=(--questions)
       TASK_OVERRIDES+=(data.train_batch_size=24)   # one prompt of every pair in every step
     fi
   fi
@@ -134,6 +139,7 @@ main() {
   plan+=(normalizer="$NORMALIZER" advantage="$ADVANTAGE" tasks="${task_list[*]}")
   [[ $ROLLOUT == transformers ]] || plan+=(rollout="$ROLLOUT")
   [[ $RECIPE == cpu ]] || plan+=(recipe="$RECIPE")
+  [[ $STILLS == 0 ]] || plan+=(stills=1)
   if [[ $(scoring_judge) != offline ]]; then
     plan+=(judge="$(scoring_judge)" judge_model="$JUDGE_MODEL" judge_second_model="${JUDGE_SECOND_MODEL:-}")
     plan+=(judge_prompt="${JUDGE_PROMPT:-}")
@@ -173,7 +179,7 @@ main() {
     # shellcheck disable=SC2086
     python "$ROOT/data_preprocess/medvidbench.py" --annotations synthetic/train_annotations.json \
       --frames-root synthetic/frames --output data --model-family "$MODEL" \
-      $pixels --system-prompt none --val-fraction 0.1 --seed "$SEED" \
+      $pixels --system-prompt none --val-fraction 0.1 --seed "$SEED" "${SHOWN[@]}" \
       >logs/preprocess.log ||
       fail "preprocessing failed"
     tail -n 1 logs/preprocess.log

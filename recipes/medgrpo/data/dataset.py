@@ -35,13 +35,14 @@ from verl.utils.dataset.multiturn_sft_dataset import MultiTurnSFTDataset
 from verl.utils.dataset.rl_dataset import RLHFDataset
 from verl.utils.tokenizer import build_multimodal_processor_inputs
 
+from data_preprocess.chat import CLIP, STILL
 from data_preprocess.geometry import FRAMES_PER_TOKEN
 from recipes.medgrpo.data import processing
 from recipes.medgrpo.data.difficulty import draw_rates
 from recipes.medgrpo.data.families import FAMILIES, family_of
 from recipes.medgrpo.data.rows import DataError, Rows
 from recipes.medgrpo.data.schedule import balanced_order, choose_rows
-from recipes.medgrpo.data.video import ClipCache, clips_of
+from recipes.medgrpo.data.video import ClipCache, clips_of, parted
 
 TURN_END = "<|im_end|>\n"
 """What Qwen's chat templates end a turn with."""
@@ -60,19 +61,29 @@ def read_rows(files: str | Iterable[str], tasks: Iterable[str] | None = None, ma
     return rows
 
 
+_MARKS = {CLIP: "video", STILL: "image"}
+
+
 def split_content(messages: list[dict], videos: list[dict]) -> list[dict]:
-    """Chat messages whose `<video>` marks have become parts that the processors understand."""
-    marks = sum(message["content"].count("<video>") for message in messages if isinstance(message["content"], str))
-    if marks != len(videos):
-        raise DataError(f"a row's prompt has {marks} <video> marks and the row {len(videos)} videos")
+    """Chat messages whose `<video>` and `<image>` marks have become parts that the processors understand.
+
+    Each mark stands for the next of `videos`. An image's has one frame.
+    """
+    texts = [message["content"] for message in messages if isinstance(message["content"], str)]
+    marks = [mark for text in texts for mark in re.findall("|".join(_MARKS), text)]
+    if len(marks) != len(videos):
+        raise DataError(f"a row's prompt has {len(marks)} <video> marks and the row {len(videos)} videos")
+    for mark, video in zip(marks, videos, strict=True):
+        if mark == STILL and len(video["video"]) != 1:
+            raise DataError(f"a row's prompt has an {STILL} mark and {len(video['video'])} frames for it, expected one")
     clips = iter(videos)
     result = []
     for message in messages:
         content = message["content"]
         if isinstance(content, str):
-            pieces = [piece for piece in re.split("(<video>)", content) if piece]
+            pieces = [piece for piece in re.split(f"({'|'.join(_MARKS)})", content) if piece]
             content = [
-                {"type": "video", **next(clips)} if piece == "<video>" else {"type": "text", "text": piece}
+                {"type": _MARKS[piece], **next(clips)} if piece in _MARKS else {"type": "text", "text": piece}
                 for piece in pieces
             ]
         result.append({"role": message["role"], "content": content})
@@ -107,9 +118,14 @@ def check_shown(row: Mapping[str, Any], processor: Any) -> None:
         made_for = extra.get("model_family")
         if made_for != family.name:
             raise ValueError(f"made for {made_for}, the model is {family.name}: preprocess again")
+        still = any(STILL in turn["content"] for turn in row["prompt"])
         for video in row["videos"]:
+            size = tuple(extra["processed_size"])
+            if still:
+                family.check_still(processor.image_processor, size)
+                continue
             frames = len(video["video"]) + -len(video["video"]) % FRAMES_PER_TOKEN
-            family.check_size(processor.video_processor, frames, tuple(extra["processed_size"]))
+            family.check_size(processor.video_processor, frames, size)
     except ValueError as error:
         raise DataError(f"row {extra['index']}: {error}") from None
 
@@ -181,14 +197,14 @@ class MedVidDataset(RLHFDataset):
     async def process_multi_modal_info(cls, messages: list[dict], image_patch_size, config):
         """verl's hook: (images, videos, audios) of a chat, decoded once for all rollouts of a prompt."""
         dtype = processing.pixel_type((config or {}).get("medgrpo", None) or {})
-        videos = await asyncio.get_running_loop().run_in_executor(None, clips_of, messages)
-        for frames, _ in videos:
+        images, videos = parted(await asyncio.get_running_loop().run_in_executor(None, clips_of, messages))
+        for frames, _ in videos or ():
             processing.CACHE.cast(frames, dtype)
-        return None, videos or None, None
+        return images, videos, None
 
     @classmethod
     def _process_multi_modal_info(cls, messages: list[dict], image_patch_size, config):
-        return None, clips_of(messages) or None, None
+        return *parted(clips_of(messages)), None
 
 
 class MedVidSFTDataset(MultiTurnSFTDataset):
@@ -214,8 +230,8 @@ class MedVidSFTDataset(MultiTurnSFTDataset):
         messages = chat_of(row)
         text = family_of(self.processor).prompt(self.processor, messages)
         # No cache: a clip comes once an epoch, and every data loader's worker would keep its own last ones.
-        clips = clips_of(messages, ClipCache(capacity=1))
-        inputs = dict(build_multimodal_processor_inputs(self.processor, text=[text], videos=clips))
+        images, videos = parted(clips_of(messages, ClipCache(capacity=1)))
+        inputs = dict(build_multimodal_processor_inputs(self.processor, text=[text], images=images, videos=videos))
         processing.in_type(inputs, self.pixel_type)
         # After the prompt's tokens, as in a rollout: a tokenizer sees no text across the border.
         answer = self.tokenizer.encode(row["extra_info"]["answer"] + TURN_END, add_special_tokens=False)
@@ -232,7 +248,7 @@ class MedVidSFTDataset(MultiTurnSFTDataset):
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
             mm_token_type_ids=types,
-            image_grid_thw=None,
+            image_grid_thw=inputs.get("image_grid_thw"),
             video_grid_thw=inputs.get("video_grid_thw"),
             **(hook(inputs) if hook else {}),
         )

@@ -85,6 +85,7 @@ class Family:
         grids: torch.Tensor | None,
         attention: torch.Tensor,
         seconds: Sequence[float],
+        images: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Positions in time, height and width, (3, batch, n), of left-padded prompts.
 
@@ -95,6 +96,7 @@ class Family:
             grids: patches of each clip in time, height and width, (clips, 3).
             attention: 1 for tokens, 0 for padding (batch, n).
             seconds: between two temporal patches of each clip.
+            images: patches of each image in time (1), height and width, (images, 3).
         """
         raise NotImplementedError
 
@@ -117,6 +119,20 @@ class Family:
             raise InputError(
                 f"{frames} frames of {size[0]}x{size[1]} would be shown as {seen[0]}x{seen[1]} by the model's video "
                 f"processor (size: {bounds} pixels), expected no resize: preprocess with other --min-pixels and "
+                "--max-pixels, or mend the size in the model's processor_config.json"
+            )
+
+    def check_still(self, image_processor: Any, size: Size) -> None:
+        """Raises `InputError` where the image processor would resize a still that the preprocessor has resized."""
+        from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
+
+        low, high = image_processor.size["shortest_edge"], image_processor.size["longest_edge"]
+        factor = image_processor.patch_size * image_processor.merge_size
+        height, width = smart_resize(size[1], size[0], factor=factor, min_pixels=low, max_pixels=high)
+        if (width, height) != tuple(size):
+            raise InputError(
+                f"an image of {size[0]}x{size[1]} would be shown as {width}x{height} by the model's image processor "
+                f"(size: {low} to {high} pixels), expected no resize: preprocess with other --min-pixels and "
                 "--max-pixels, or mend the size in the model's processor_config.json"
             )
 
@@ -148,11 +164,11 @@ class Qwen25VL(Family):
 
         positions.install()
 
-    def vision_positions(self, model, ids, types, grids, attention, seconds):
+    def vision_positions(self, model, ids, types, grids, attention, seconds, images=None):
         from recipes.medgrpo.data.positions import rope_index
 
         # By our own function, whatever this process's transformers has: the rollout knows the times.
-        return rope_index(model, ids, types, None, grids, seconds, attention)[0]
+        return rope_index(model, ids, types, images, grids, seconds, attention)[0]
 
     def size_seen(self, video_processor, frames, size):
         from transformers.models.qwen2_vl.video_processing_qwen2_vl import smart_resize
@@ -184,9 +200,13 @@ class Qwen3VL(Family):
     vllm_mend: ClassVar[str | None] = "mend_written_clips"
     vllm_cpu_dtype = "float32"
 
-    def vision_positions(self, model, ids, types, grids, attention, seconds):
+    def vision_positions(self, model, ids, types, grids, attention, seconds, images=None):
         return model.model.get_rope_index(
-            input_ids=ids, mm_token_type_ids=types, video_grid_thw=grids, attention_mask=attention
+            input_ids=ids,
+            mm_token_type_ids=types,
+            image_grid_thw=images,
+            video_grid_thw=grids,
+            attention_mask=attention,
         )[0]
 
     def size_seen(self, video_processor, frames, size):

@@ -16,9 +16,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
+from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 from data_preprocess.frames import UNREADABLE, open_picture, resized, rgb
 from data_preprocess.geometry import FRAMES_PER_TOKEN
@@ -166,8 +168,30 @@ class _Slot:
 _CACHE = ClipCache()
 
 
-def clips_of(messages: list[dict], cache: ClipCache | None = None) -> list[tuple[torch.Tensor, dict]]:
-    """The clips of a chat whose content has been split into parts (`{"type": "video", "video": [...], ...}`)."""
+Shown = tuple[Any, dict | None]
+"""A clip as (frames, metadata), or a still image as (`PIL.Image.Image`, None)."""
+
+
+def clips_of(messages: list[dict], cache: ClipCache | None = None) -> list[Shown]:
+    """What a chat shows whose content has been split into parts (`{"type": "video", "video": [...], ...}`), in order.
+
+    A part of type `image` has the same fields, and one frame in `video`.
+    """
     cache = _CACHE if cache is None else cache
     parts = (part for message in messages if isinstance(message["content"], list) for part in message["content"])
-    return [cache.get(part) for part in parts if part.get("type") == "video"]
+    return [_shown(part, cache) for part in parts if part.get("type") in ("video", "image")]
+
+
+def _shown(part: dict, cache: ClipCache) -> Shown:
+    frames, metadata = cache.get(part)
+    if part["type"] == "video":
+        return frames, metadata
+    # The second frame is the copy that makes a clip of it.
+    return Image.fromarray(frames[0].permute(1, 2, 0).numpy()), None
+
+
+def parted(shown: Sequence[Shown]) -> tuple[list[Image.Image] | None, list[tuple[torch.Tensor, dict]] | None]:
+    """(images, clips) of what a chat shows, each in order, None where there is none, as processors take them."""
+    images = [picture for picture, metadata in shown if metadata is None]
+    clips = [(frames, metadata) for frames, metadata in shown if metadata is not None]
+    return images or None, clips or None

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from recipes.medgrpo.inference.jobs import WHOLE, Failure, InferenceError, Job, Reply
@@ -68,6 +69,10 @@ def chat(job: Job, most: int | None, quality: int) -> tuple[list[dict], int | No
                 parts.append({"type": "text", "text": part["text"]})
                 continue
             frames, metadata = next(left)
+            if metadata is None:
+                shown, size = shown + 1, frames.size
+                parts.append(picture(torch.from_numpy(np.array(frames)).permute(2, 0, 1), quality))
+                continue
             # A copy of the last frame, which evens the count for the Qwen models, is not sent.
             count = len(part["video"])
             size = frames.shape[-1], frames.shape[-2]

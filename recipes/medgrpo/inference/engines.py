@@ -153,13 +153,17 @@ def make(args: argparse.Namespace, engine: str) -> Engine:
     if engine == "vllm":
         if importlib.util.find_spec("vllm") is None:
             raise InputError("--engine vllm: expected vLLM to be installed (pip install vllm==0.24.0), found none")
+        from recipes.medgrpo.data.rows import read_columns
         from recipes.medgrpo.inference.vllm_engine import Offline
 
+        clips = 2 if getattr(args, "one_shot", None) else 1
         return Offline(
             args.model,
             temperature=args.temperature,
             dtype=args.dtype or ("bfloat16" if gpus() else "float32"),
-            clips=2 if getattr(args, "one_shot", None) else 1,
+            clips=clips,
+            # vLLM keeps memory for what it may be shown.
+            stills=clips if 1 in read_columns(args.data, "extra_info.frames")["frames"].to_pylist() else 0,
             tensor_parallel_size=args.tensor_parallel_size,
             gpu_memory_utilization=args.gpu_memory_utilization,
             max_model_len=args.max_model_len,

@@ -18,7 +18,7 @@ if shutil.which("nvidia-smi") is None:
 
 import recipes.medgrpo.plugin  # noqa: F401  isort: skip  before anything imports transformers
 
-from recipes.medgrpo.data.video import ClipCache, FrameReadError, clips_of
+from recipes.medgrpo.data.video import ClipCache, FrameReadError, Shown, clips_of
 from recipes.medgrpo.files import RecipeError
 
 WHOLE = ("stop", "length")
@@ -34,7 +34,7 @@ class Job:
     """One answer to get.
 
     `place` is the row's number in its parquet, `row` the row, `messages` its chat in parts (`dataset.split_content`),
-    `budget` the most tokens that the answer may take, `clips` the chat's (frames, metadata) in order, see `with_clips`.
+    `budget` the most tokens that the answer may take, `clips` what the chat shows, in order, see `with_clips`.
     """
 
     place: int
@@ -43,7 +43,7 @@ class Job:
     messages: list[dict]
     budget: int
     seed: int
-    clips: Sequence[tuple[Any, dict]] = ()
+    clips: Sequence[Shown] = ()
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,11 @@ from typing import Any
 
 from recipes.medgrpo.data.dataset import check_shown
 from recipes.medgrpo.data.families import family_of
+from recipes.medgrpo.data.video import parted
 from recipes.medgrpo.inference.jobs import WHOLE, Failure, InferenceError, Job, Reply
 from recipes.medgrpo.inference.local_engines import LocalEngine
 from recipes.medgrpo.inference.ordinal import Marks, by_mark
-from recipes.medgrpo.rollout.transformers_engine import prompt_ids
+from recipes.medgrpo.rollout.transformers_engine import check_sizes, prompt_ids
 
 TIMES = "recipes.medgrpo.rollout.vllm_times"
 MAX_MODEL_LEN = 32768
@@ -36,7 +37,7 @@ class Offline(LocalEngine):
     """`vllm.LLM` on the GPUs that this process sees, or on the CPU with a vLLM built for it.
 
     Args:
-        clips: the most videos in one prompt.
+        clips: the most videos in one prompt. stills: the most still images.
     """
 
     batch = 128
@@ -48,13 +49,14 @@ class Offline(LocalEngine):
         temperature: float,
         dtype: str = "bfloat16",
         clips: int = 1,
+        stills: int = 0,
         tensor_parallel_size: int = 1,
         gpu_memory_utilization: float = 0.8,
         max_model_len: int | None = None,
         marks: Marks | None = None,
     ):
         super().__init__(model, temperature, marks)
-        self.dtype, self.clips = dtype, clips
+        self.dtype, self.clips, self.stills = dtype, clips, stills
         self.tensor_parallel_size, self.gpu_memory_utilization = tensor_parallel_size, gpu_memory_utilization
         self.max_model_len = max_model_len
         self.describe(name="vllm", dtype=dtype)
@@ -97,7 +99,7 @@ class Offline(LocalEngine):
                 seed=0,
                 max_model_len=self._room,
                 tensor_parallel_size=self.tensor_parallel_size,
-                limit_mm_per_prompt={"image": 0, "video": self.clips},
+                limit_mm_per_prompt={"image": self.stills, "video": self.clips},
                 worker_extension_cls=f"{TIMES}.TimesExtension",
                 **more,
             )
@@ -117,15 +119,16 @@ class Offline(LocalEngine):
 
     def prompt(self, messages: list[dict], videos: Sequence[Any]) -> dict[str, Any]:
         """A chat as vLLM takes it. Raises `ValueError` where the processor would resize its clips."""
-        family = family_of(self.processor)
-        for frames, _ in videos:
-            family.check_size(self.processor.video_processor, len(frames), (frames.shape[3], frames.shape[2]))
-        text = family.prompt(self.processor, messages)
+        check_sizes(self.processor, videos)
+        text = family_of(self.processor).prompt(self.processor, messages)
         ids = self.processor.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return {"prompt_token_ids": ids, "multi_modal_data": {"video": list(videos)}}
+        shown = zip(("image", "video"), parted(videos), strict=True)
+        return {"prompt_token_ids": ids, "multi_modal_data": {kind: found for kind, found in shown if found}}
 
     def _length(self, prompt: dict[str, Any], job: Job) -> int:
         """Tokens of a prompt, its clips' included; more than that where there is room enough anyhow."""
+        if "image" in prompt["multi_modal_data"]:
+            return len(self.prompt_ids(job.messages, job.clips))
         videos, shape = prompt["multi_modal_data"]["video"], self.processor.video_processor
         cell = shape.temporal_patch_size * (shape.patch_size * shape.merge_size) ** 2
         patches = sum(len(frames) // shape.temporal_patch_size for frames, _ in videos)

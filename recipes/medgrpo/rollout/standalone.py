@@ -234,17 +234,23 @@ class RolloutServers:
     async def _ask_all(self, requests: Sequence[Request], settings: SamplingSettings) -> list[Answer]:
         import ray
 
-        # A clip goes to Ray's store once, however many answers it gets.
-        clips = {id(request.videos): ray.put(list(request.videos)) for request in requests if request.videos}
+        from recipes.medgrpo.data.video import parted
+
+        # What a prompt shows goes to Ray's store once, however many answers it gets: (images, clips).
+        shown: dict[int, list[Any]] = {}
+        for request in requests:
+            if id(request.videos) not in shown:
+                shown[id(request.videos)] = [ray.put(part) if part else None for part in parted(request.videos)]
         room = asyncio.Semaphore(self.rollout.max_num_seqs * len(self._manager.get_replicas()))
         async with asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(self._ask(request, settings, clips.get(id(request.videos)), room))
-                for request in requests
+                group.create_task(self._ask(request, settings, shown[id(request.videos)], room)) for request in requests
             ]
         return [task.result() for task in tasks]
 
-    async def _ask(self, request: Request, settings: SamplingSettings, clips: Any, room: asyncio.Semaphore) -> Answer:
+    async def _ask(
+        self, request: Request, settings: SamplingSettings, shown: Sequence[Any], room: asyncio.Semaphore
+    ) -> Answer:
         from recipes.medgrpo.rollout.transformers_engine import Answer
 
         server = f"rollout server ({self.rollout.name})" + (f" asked for row {request.key}" if request.key else "")
@@ -254,7 +260,8 @@ class RolloutServers:
                     request_id=uuid4().hex,
                     prompt_ids=request.prompt_ids,
                     sampling_params=sampling_parameters(self.rollout, settings, request.seed),
-                    video_data=clips,
+                    image_data=shown[0],
+                    video_data=shown[1],
                 )
         except Exception as error:
             raise RolloutError(f"{server}: {_reason(error)}") from error

@@ -21,7 +21,9 @@ from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
 from recipes.medgrpo.data.families import family_of
+from recipes.medgrpo.data.video import Shown, parted
 
+PIXELS, GRIDS = ("pixel_values_videos", "pixel_values"), ("video_grid_thw", "image_grid_thw")
 VIDEO_TOKEN_TYPE = 2
 IMAGE_TOKEN_TYPE = 1
 # Tokens for which a cache has room before it is copied into a larger one.
@@ -44,10 +46,13 @@ class SamplingSettings:
 
 @dataclass(frozen=True)
 class Request:
-    """One answer to sample: prompt token ids with expanded video tokens, its clips, the seed of its draws."""
+    """One answer to sample: prompt token ids with expanded vision tokens, what it shows, the seed of its draws.
+
+    `videos` has clips and still images (`data.video.Shown`), those of each kind in order.
+    """
 
     prompt_ids: list[int]
-    videos: Sequence[tuple[torch.Tensor, dict]]
+    videos: Sequence[Shown]
     seed: int
     key: str = field(default="", compare=False)
 
@@ -57,8 +62,8 @@ class Request:
             return self.key
         digest = hashlib.blake2b(repr(self.prompt_ids).encode(), digest_size=16)
         for frames, metadata in self.videos:
-            digest.update(frames.contiguous().numpy().tobytes())
-            digest.update(repr(sorted(metadata.items())).encode())
+            digest.update(frames.tobytes() if metadata is None else frames.contiguous().numpy().tobytes())
+            digest.update(repr(sorted((metadata or {}).items())).encode())
         return digest.hexdigest()
 
 
@@ -104,19 +109,28 @@ class RoomyLayer(DynamicLayer):
         return room[:, :, :end]
 
 
-def prompt_ids(processor: Any, messages: list[dict], videos: Sequence[tuple[torch.Tensor, dict]]) -> list[int]:
+def check_sizes(processor: Any, shown: Sequence[Shown]) -> None:
+    """Raises `ValueError` where a processor would resize a clip or an image."""
+    family = family_of(processor)
+    for frames, metadata in shown:
+        if metadata is None:
+            family.check_still(processor.image_processor, frames.size)
+        else:
+            family.check_size(processor.video_processor, len(frames), (frames.shape[3], frames.shape[2]))
+
+
+def prompt_ids(processor: Any, messages: list[dict], videos: Sequence[Shown]) -> list[int]:
     """Token ids of a chat whose content is in parts, as verl's agent loop builds them.
 
     Raises:
-        ValueError: the processor would resize the clips.
+        ValueError: the processor would resize what is shown.
     """
     from verl.utils.tokenizer import build_multimodal_processor_inputs
 
-    family = family_of(processor)
-    for frames, _ in videos:
-        family.check_size(processor.video_processor, len(frames), (frames.shape[3], frames.shape[2]))
-    text = family.prompt(processor, messages)
-    inputs = build_multimodal_processor_inputs(processor, text=[text], videos=list(videos) or None)
+    check_sizes(processor, videos)
+    text = family_of(processor).prompt(processor, messages)
+    images, clips = parted(videos)
+    inputs = build_multimodal_processor_inputs(processor, text=[text], images=images, videos=clips)
     return inputs["input_ids"][0].tolist()
 
 
@@ -143,21 +157,23 @@ class TransformersEngine:
         processor.config = model.config
         return cls(model, processor, get_vision_placeholder_token_ids(processor) or ())
 
-    def prompt_ids(self, messages: list[dict], videos: Sequence[tuple[torch.Tensor, dict]]) -> list[int]:
+    def prompt_ids(self, messages: list[dict], videos: Sequence[Shown]) -> list[int]:
         """As `prompt_ids` of this module says, with the model's processor."""
         return prompt_ids(self.processor, messages, videos)
 
-    def _vision(self, videos: Sequence[tuple[torch.Tensor, dict]]) -> dict[str, torch.Tensor]:
-        if not videos:
-            return {}
-        frames, metadata = zip(*videos, strict=True)
-        out = self.processor.video_processor(
-            videos=list(frames), video_metadata=list(metadata), do_sample_frames=False, return_tensors="pt"
-        )
-        return {
-            "pixel_values_videos": out["pixel_values_videos"].to(self.model.device, self.model.dtype),
-            "video_grid_thw": out["video_grid_thw"],
-        }
+    def _vision(self, videos: Sequence[Shown]) -> dict[str, torch.Tensor]:
+        images, clips = parted(videos)
+        found: dict[str, torch.Tensor] = {}
+        if clips:
+            frames, metadata = zip(*clips, strict=True)
+            found |= self.processor.video_processor(
+                videos=list(frames), video_metadata=list(metadata), do_sample_frames=False, return_tensors="pt"
+            )
+        if images:
+            found |= self.processor.image_processor(images=images, return_tensors="pt")
+        device, dtype = self.model.device, self.model.dtype
+        pixels = {name: found[name].to(device, dtype) for name in PIXELS if name in found}
+        return pixels | {name: found[name] for name in GRIDS if name in found}
 
     @torch.inference_mode()
     def clip_features(self, videos: Sequence[tuple[torch.Tensor, dict]]) -> list[torch.Tensor]:
@@ -171,7 +187,12 @@ class TransformersEngine:
         ]
 
     def positions(
-        self, ids: torch.Tensor, attention: torch.Tensor, grids: torch.Tensor | None, metadata: Sequence[dict]
+        self,
+        ids: torch.Tensor,
+        attention: torch.Tensor,
+        grids: torch.Tensor | None,
+        metadata: Sequence[dict],
+        images: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Positions (4, batch, n) of left-padded prompts: token count, then time, height and width."""
         config = self.model.config
@@ -180,7 +201,7 @@ class TransformersEngine:
         types[ids == config.video_token_id] = VIDEO_TOKEN_TYPE
         patch = self.processor.video_processor.temporal_patch_size
         seconds = [patch / float(item["fps"]) for item in metadata]
-        vision = family_of(config).vision_positions(self.model, ids, types, grids, attention, seconds)
+        vision = family_of(config).vision_positions(self.model, ids, types, grids, attention, seconds, images)
         count = (attention.cumsum(-1) - 1).clamp(min=0)
         return torch.cat([count[None], vision.to(count)])
 
@@ -209,7 +230,8 @@ class TransformersEngine:
             attention[row, width - len(request.prompt_ids) :] = 1
         videos = [video for request in requests for video in request.videos]
         vision = self._vision(videos)
-        positions = self.positions(ids, attention, vision.get("video_grid_thw"), [metadata for _, metadata in videos])
+        metadata = [metadata for _, metadata in videos if metadata is not None]
+        positions = self.positions(ids, attention, vision.get(GRIDS[0]), metadata, vision.get(GRIDS[1]))
         cache = DynamicCache(config=self.model.config)
         cache.layers = [RoomyLayer() if type(layer) is DynamicLayer else layer for layer in cache.layers]
         out = self.model(

@@ -84,11 +84,10 @@ class TransformersServer:
     async def generate(
         self, prompt_ids, sampling_params: dict[str, Any], request_id: str, image_data=None, video_data=None, **kwargs
     ) -> TokenOutput:
-        if image_data:
-            raise NotImplementedError("the CPU rollout serves video rows only")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future = loop.create_future()
-        request = Request(normalize_token_ids(prompt_ids), video_data or [], seed=0)
+        shown = [*(video_data or []), *((image, None) for image in image_data or [])]
+        request = Request(normalize_token_ids(prompt_ids), shown, seed=0)
         request = self._seeded(request, sampling_params.get("seed"))
         self.waiting.append((request, self._settings(sampling_params), answer))
         self.arrived = loop.time()

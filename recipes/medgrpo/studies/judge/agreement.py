@@ -101,6 +101,12 @@ def share(holds: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
     return {"share": counts @ holds[:, 0] / counts.sum(1)}
 
 
+def own_share(scores: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
+    """A `Measure` of (n, 2), a dimension's scores and the sums of the others: `own`, the share of its variance that the
+    others do not tell by a line. 0: it says what they say."""
+    return {"own": 1 - correlation(*scores.T, counts) ** 2}
+
+
 def rounded(ratings: np.ndarray) -> np.ndarray:
     """Ratings as whole categories, halves up; rounding errors of means do not make a half less than one."""
     return np.floor(np.asarray(ratings, dtype=float) + 0.5 + 1e-9)

@@ -6,6 +6,7 @@
     python -m recipes.medgrpo judge_study agreement --ratings ratings.csv [MORE.csv ...] --output DIR
     python -m recipes.medgrpo judge_study repeat --pairs pairs.csv --times 5 --output DIR
     python -m recipes.medgrpo judge_study probes --references val.parquet --output DIR
+    python -m recipes.medgrpo judge_study probes --references val.parquet --kind image --output DIR
 
 `agreement` reads ratings of people (columns `video, source, task, reference, prediction`, the five dimensions, and
 perhaps `rater`, `question`, or the judge's own scores as `judge_<dimension>`), `repeat` pairs (the same columns without
@@ -21,6 +22,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ import numpy as np
 
 from recipes.medgrpo.evaluation.tables import publish
 from recipes.medgrpo.evaluation.verdicts import Verdicts, ask
+from recipes.medgrpo.files import InputError
 from recipes.medgrpo.reward_options import add_judge_arguments, signal_settings_of
 from recipes.medgrpo.studies.judge.agreement import (
     MEAN,
@@ -39,7 +42,7 @@ from recipes.medgrpo.studies.judge.agreement import (
 )
 from recipes.medgrpo.studies.judge.expectations import measured
 from recipes.medgrpo.studies.judge.probes import PAGE_SPECIFIC, PAGE_VAGUE, built
-from recipes.medgrpo.studies.judge.ratings import Item, read_pairs, read_ratings, read_references
+from recipes.medgrpo.studies.judge.ratings import STILL, TASKS, Item, read_pairs, read_ratings, read_references
 from recipes.medgrpo.studies.judge.text import markdown
 from recipes.medgrpo.terminal import Parser, command, whole
 from reward_score.bootstrap import RESAMPLES, Bootstrap
@@ -132,9 +135,17 @@ def repeat(args: argparse.Namespace) -> dict[str, Any]:
 
 def probes(args: argparse.Namespace) -> dict[str, Any]:
     """The judge beside what must be true of edited references."""
-    references = read_references(args.references)
+    references = [
+        item
+        for item in read_references(args.references)
+        if args.kind in (None, "image" if item.task == STILL else "video")
+    ]
+    if not references:
+        raise InputError(f"{args.references}: expected references of kind {args.kind}, found none")
     if args.limit is not None and args.limit < len(references):
         references = random.Random(args.seed).sample(references, args.limit)
+    if args.ask_as:
+        references = [replace(item, task=args.ask_as) for item in references]
     texts = built(references, args.seed)
     page = [Item("page", "page", "rc", *pair) for pair in product((PAGE_SPECIFIC, PAGE_VAGUE), repeat=2)]
     wanted = [item for made in texts.values() for item in made.values() if item is not None]
@@ -143,6 +154,8 @@ def probes(args: argparse.Namespace) -> dict[str, Any]:
     bootstrap = Bootstrap([item.cluster for item in references], args.resamples, args.seed)
     return {
         **header("probes", name, references, verdicts),
+        "kind": args.kind or "all",
+        "asked_as": args.ask_as or "what they are",
         **measured(bootstrap, texts, lambda item: scores.get(item.asked)),
         "page_pair": {
             "judged": [
@@ -180,6 +193,8 @@ def _arguments() -> Parser:
     one.add_argument("--times", type=whole(2), default=5, help="how often each pair is judged")
     one = studies.add_parser("probes", parents=[common], help="check the judge's scores of edited references")
     one.add_argument("--references", required=True, type=Path, help="the preprocessor's parquet, or JSON lines")
+    one.add_argument("--kind", choices=("video", "image"), help="only references of clips, or of still images")
+    one.add_argument("--ask-as", choices=TASKS, help="what the judge is told that texts describe (default: their own)")
     one.add_argument("--limit", type=whole(1), help="only N references, drawn at random (default: all)")
     return parser
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from recipes.medgrpo.studies.judge.agreement import MEAN, estimate, share
+from recipes.medgrpo.studies.judge.agreement import MEAN, estimate, own_share, share
 from recipes.medgrpo.studies.judge.probes import ORDERINGS, PROBES
 from recipes.medgrpo.studies.judge.ratings import Item
 from reward_score.bootstrap import Bootstrap
@@ -84,5 +84,21 @@ def measured(
             "means": {name: sum(column) / len(column) if column else None for name, column in columns.items()},
             "holds": share_met(probe.expect, probe.name, probe.against, probe.touches),
         }
+    rows = [(reference, one) for reference, found in scored.items() for one in found.values() if one is not None]
+    dimensions = {
+        name: estimate(
+            bootstrap,
+            own_share,
+            np.reshape([(one[name], (mean(one) * len(DIMENSIONS) - one[name])) for _, one in rows], (-1, 2)),
+            [reference.cluster for reference, _ in rows],
+            {"own": "all scores are the same"},
+        )
+        | {
+            "probes": sum(
+                probe["n"] for probe in probes.values() if name in probe["touches"] and len(probe["touches"]) < 5
+            )
+        }
+        for name in DIMENSIONS
+    }
     orderings = [ordering._asdict() | {"holds": share_met("higher", *ordering)} for ordering in ORDERINGS]
-    return {"probes": probes, "orderings": orderings}
+    return {"probes": probes, "orderings": orderings, "dimensions": dimensions}

@@ -71,6 +71,7 @@ def _repeat(report: Mapping[str, Any]) -> Iterable[str]:
 
 def _probes(report: Mapping[str, Any]) -> Iterable[str]:
     yield (
+        f"References: {report['kind']}, asked about as {report['asked_as']}. "
         "Mean scores of edited references judged against the untouched ones. Expectations are of every dimension named "
         "(none: of the mean of the five), compared with the reference judged against itself unless another probe is "
         "named; `holds` is the share of references where they are met. Skipped: the edit does not apply."
@@ -86,6 +87,13 @@ def _probes(report: Mapping[str, Any]) -> Iterable[str]:
         for one in report["orderings"]
     ]
     yield table(["must score higher", "than", "in", "n", "holds"], ordered)
+    yield "## What each dimension says of its own"
+    yield (
+        "Over all answers of all probes: the share of a dimension's variance that a line through the sum of the other "
+        "four does not tell. `tested by`: answers of probes that touch it and not all five."
+    )
+    own = [[name, span(found["own"], ".2f"), found["probes"]] for name, found in report["dimensions"].items()]
+    yield table(["dimension", "own", "tested by"], own)
     yield "## The project page's pair"
     pair = report["page_pair"]
     judged = []
