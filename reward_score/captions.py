@@ -46,7 +46,7 @@ class CaptionPairs:
 
 
 _WORD = re.compile(r"[^\W_]+")
-_BETWEEN_SENTENCES = re.compile(r"(?<=[.!?;])\s|\n")
+BETWEEN_SENTENCES = re.compile(r"(?<=[.!?;])\s|\n")
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -81,10 +81,10 @@ def said_once(text: str, reference: str) -> tuple[str, float]:
     period = _period(words)
     if period < len(words):
         text = text[: [match.start() for match in _WORD.finditer(text)][period]].rstrip()
-    sentences = [(sentence, _words(sentence)) for sentence in _BETWEEN_SENTENCES.split(text)]
+    sentences = [(sentence, _words(sentence)) for sentence in BETWEEN_SENTENCES.split(text)]
     told = Counter(key for _, key in sentences if key)
     if len(told) < told.total():
-        allowed = Counter(_words(sentence) for sentence in _BETWEEN_SENTENCES.split(reference))
+        allowed = Counter(_words(sentence) for sentence in BETWEEN_SENTENCES.split(reference))
         seen: Counter[tuple[str, ...]] = Counter()
         kept = []
         for sentence, key in sentences:

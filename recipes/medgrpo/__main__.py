@@ -36,6 +36,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "Training": {
         "run_plan": "recipes.medgrpo.training.run_plan",
         "calibrate": "recipes.medgrpo.calibrate",
+        "intervene": "recipes.medgrpo.intervene",
         "step_lines": "recipes.medgrpo.training.step_lines",
         "summary": "recipes.medgrpo.summary",
         "report": "recipes.medgrpo.report",

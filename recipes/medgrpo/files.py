@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GZIP = ".gz"
 NO_SIGNAL = (
     *("normalization.py", "statistics.py", "bootstrap.py", "leaderboard"),  # what is done with signals later
+    "pieces.py",  # where answers are mended, before a training
     *("paid_call/store", "paid_call/limits.py", "paid_call/flights.py"),  # when a judge is asked
     *("paid_call/keys.py", "paid_call/metering.py", "paid_call/prices.py", "paid_call/usage.py"),  # and what it costs
     *("judge/metering.py", "judge/__main__.py"),

@@ -22,6 +22,7 @@ FLOORS = {
     **dict.fromkeys(("rollout", "plugin"), 2),
     **dict.fromkeys(("training", "planning", "evaluation"), 3),
     "inference": 4,
+    "interventions": 5,
     "studies": 6,
     # What shows a run looks at it with everything else.
     "reporting": 6,

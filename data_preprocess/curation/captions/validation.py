@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_preprocess.curation.captions.context import Context, Labelled
-from data_preprocess.curation.captions.words import CLASSES, FORBIDDEN, named, named_once, word_count
+from data_preprocess.curation.captions.words import (
+    CLASSES,
+    FORBIDDEN,
+    contradicted,
+    named,
+    named_once,
+    word_count,
+)
 from data_preprocess.curation.settings import in_order, open_choice
 
 SIMILARITY, FLAGGED = "similarity", "flag:"
@@ -109,8 +116,7 @@ def _said(context: Context, texts: list[str], span: tuple[float, float], setting
         if kind == "instruments" and (strange := said - known - told):
             found.append(("" if settings.unknown_instrument == "drop" and known else FLAGGED) + "unknown_instrument")
             said -= strange
-        # A class of words that the labels of this stretch say nothing of cannot be contradicted.
-        if told and (said & known) - told:
+        if contradicted(said & known, told):
             found.append(f"conflict_{kind}")
     return found
 

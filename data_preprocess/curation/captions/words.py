@@ -35,6 +35,21 @@ def named(kind: str, texts: Iterable[str]) -> frozenset[str]:
     return frozenset(name for name, pattern in _patterns(kind).items() if pattern.search(text))
 
 
+def places(kind: str, text: str) -> list[tuple[str, int, int]]:
+    """Where a text holds names of a list: (name, start, end), in the text's order."""
+    found = [
+        (name, match.start(), match.end())
+        for name, pattern in _patterns(kind).items()
+        for match in pattern.finditer(text)
+    ]
+    return sorted(found, key=lambda place: (place[1], place[2]))
+
+
+def contradicted(said: frozenset[str], told: frozenset[str]) -> frozenset[str]:
+    """Those of the names that are said which what is told contradicts. Where nothing is told, nothing can be."""
+    return said - told if told else frozenset()
+
+
 @cache
 def named_once(kind: str, text: str) -> frozenset[str]:
     """As `named`, of one text, remembered: labels come again and again."""

@@ -208,7 +208,10 @@ class MedVidDataset(RLHFDataset):
 
 
 class MedVidSFTDataset(MultiTurnSFTDataset):
-    """Prompt and reference answer (`extra_info.answer`) for verl's SFT trainer, tokenised as the PPO path does."""
+    """Prompt and reference answer (`extra_info.answer`) for verl's SFT trainer, tokenised as the PPO path does.
+
+    Of an answer that goes on from there (`extra_info.answer_open`, of an intervention) no end is learnt.
+    """
 
     def __init__(self, parquet_files, tokenizer, config, processor=None, max_samples: int = -1):
         Dataset.__init__(self)
@@ -234,7 +237,9 @@ class MedVidSFTDataset(MultiTurnSFTDataset):
         inputs = dict(build_multimodal_processor_inputs(self.processor, text=[text], images=images, videos=videos))
         processing.in_type(inputs, self.pixel_type)
         # After the prompt's tokens, as in a rollout: a tokenizer sees no text across the border.
-        answer = self.tokenizer.encode(row["extra_info"]["answer"] + TURN_END, add_special_tokens=False)
+        goes_on = bool(row["extra_info"].get("answer_open"))
+        said = row["extra_info"]["answer"] + ("" if goes_on else TURN_END)
+        answer = self.tokenizer.encode(said, add_special_tokens=False)
         added = torch.tensor([answer])
         ids = torch.cat([inputs.pop("input_ids"), added], dim=1)
         types = torch.cat([inputs.pop("mm_token_type_ids"), torch.zeros_like(added)], dim=1)
@@ -253,9 +258,9 @@ class MedVidSFTDataset(MultiTurnSFTDataset):
             **(hook(inputs) if hook else {}),
         )
         mask = torch.zeros_like(ids[0])
-        # Learned: the answer and its end, not the line break behind it.
+        # Learned: the answer and its end, if it has one, not the line break behind it.
         end = self.tokenizer.convert_tokens_to_ids("<|im_end|>")
-        mask[-len(answer) : len(mask) - answer[::-1].index(end)] = 1
+        mask[-len(answer) : len(mask) - (0 if goes_on else answer[::-1].index(end))] = 1
         return {
             "input_ids": ids[0],
             # Row 0 is the plain token count, rows 1 to 3 are time, height and width, as in verl's agent loop.

@@ -35,6 +35,7 @@ class Job:
 
     `place` is the row's number in its parquet, `row` the row, `messages` its chat in parts (`dataset.split_content`),
     `budget` the most tokens that the answer may take, `clips` what the chat shows, in order, see `with_clips`.
+    `prefix` is how the answer begins: the reply is what comes after it. An endpoint cannot be given one.
     """
 
     place: int
@@ -44,6 +45,7 @@ class Job:
     budget: int
     seed: int
     clips: Sequence[Shown] = ()
+    prefix: str = ""
 
 
 @dataclass(frozen=True)

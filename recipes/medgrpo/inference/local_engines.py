@@ -67,21 +67,31 @@ class _Requests(LocalEngine):
     def answers(self, jobs: Sequence[Job]) -> list[Reply | Failure]:
         for job in jobs:
             check_shown(job.row, self.engine.processor)
-        ids: dict[int, list[int]] = {}
+        ids: dict[tuple[int, str], list[int]] = {}
         marks = self.marks.ids(self.engine.processor.tokenizer) if self.marks else {}
         # An engine's call has one budget.
         by_budget: dict[tuple[int, bool], list[int]] = defaultdict(list)
         for number, job in enumerate(jobs):
             watches = self.marks is not None and self.marks.concerns(job.row["ability"])
             by_budget[job.budget, watches].append(number)
-            if job.place not in ids:
-                ids[job.place] = self.engine.prompt_ids(job.messages, job.clips)
+            if (job.place, job.prefix) not in ids:
+                given = self.engine.processor.tokenizer.encode(job.prefix, add_special_tokens=False)
+                ids[job.place, job.prefix] = self.engine.prompt_ids(job.messages, job.clips) + given
         found: dict[int, Reply] = {}
         for (budget, watches), numbers in by_budget.items():
             watched = tuple(marks) if watches else ()
             settings = SamplingSettings(budget, self.temperature, **self.truncation, watched=watched)
             asked = [jobs[number] for number in numbers]
-            requests = [Request(ids[job.place], job.clips, job.seed, key=str(job.place)) for job in asked]
+            requests = [
+                # Requests with one key share a prefill: every character of what is given counts.
+                Request(
+                    ids[job.place, job.prefix],
+                    job.clips,
+                    job.seed,
+                    key=f"{job.place} {job.prefix!r}" if job.prefix else str(job.place),
+                )
+                for job in asked
+            ]
             for number, answer in zip(numbers, self.engine.generate(requests, settings), strict=True):
                 seen = [dict(zip(marks.values(), values, strict=True)) for values in answer.watched]
                 tokenizer = self.engine.processor.tokenizer

@@ -1,7 +1,7 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""How `calibrate` and `evaluate sample` are told what to sample. Imports no model library."""
+"""How `calibrate`, `evaluate sample` and `intervene` are told what to sample. Imports no model library."""
 
 from __future__ import annotations
 
@@ -29,16 +29,26 @@ def add_sampling_arguments(parser: argparse.ArgumentParser) -> None:
     add_judge_arguments(parser)
 
 
-def sampling_of(args: argparse.Namespace) -> dict:
-    """What `sample_and_score` takes of parsed arguments. InputError: arguments or a judge that cannot be used."""
+def engine_of(args: argparse.Namespace) -> Any:
+    """The engine of parsed arguments, not yet started. InputError: arguments that do not go with it."""
     engines.check(args, args.engine)
     engine: Any = engines.make(args, args.engine)
     if args.engine == "rollout":
         for line in engine.servers.differences(args.temperature, args.max_new_tokens):
             print(f"--engine rollout: {line}")
+    return engine
+
+
+def scoring_of(args: argparse.Namespace) -> dict:
+    """The reward settings of parsed arguments. InputError: a judge that cannot be used, before anything is sampled."""
     scoring = signal_settings_of(args)
-    # Whatever is wrong with the judge comes out now, and not after the first answers are sampled.
     for problem in check_judge(args.judge, scoring.get("judge_settings", {})):
         raise InputError(problem)
+    return scoring
+
+
+def sampling_of(args: argparse.Namespace) -> dict:
+    """What `sample_and_score` takes of parsed arguments. InputError: arguments or a judge that cannot be used."""
     names = ("samples", "rows_per_pair", "max_new_tokens", "batch_size", "tasks", "seed")
-    return {"scoring": scoring, "engine": engine, **{name: getattr(args, name) for name in names}}
+    given = {name: getattr(args, name) for name in names}
+    return {"engine": engine_of(args), "scoring": scoring_of(args), **given}

@@ -10,13 +10,13 @@ scored again and not sampled again. Answers for the official tools are `generate
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from recipes.medgrpo.data.rows import Rows
 from recipes.medgrpo.data.schedule import choose_rows
 from recipes.medgrpo.files import code_fingerprint
-from recipes.medgrpo.inference.answer_log import AnswerLog, header_of
+from recipes.medgrpo.inference.answer_log import AnswerLog, Key, header_of
 from recipes.medgrpo.inference.jobs import Engine, InferenceError
 from recipes.medgrpo.inference.run import Work, answer
 from recipes.medgrpo.judge_guard import check, count
@@ -51,6 +51,48 @@ def scored(rows: Mapping[int, dict], records: Sequence[Mapping], scoring: dict) 
     return [record | score for record, score in zip(kept, scores, strict=True)]
 
 
+def get_scored(
+    engine: Engine,
+    work: Work,
+    keys: Sequence[Key],
+    log: AnswerLog,
+    score: Callable[[Mapping[int, dict], Sequence[Mapping]], list[dict]],
+    batch: int | None = None,
+) -> list[dict]:
+    """The answers `keys` with their scores, from the log's file where they are there, else from the engine.
+
+    `score` gets rows by place and records, and returns the records as they are written. Answers that were scored in
+    another way, or not by their judge, are scored again and not sampled again.
+
+    Raises:
+        InferenceError: the engine cannot start or go on, or some rows got no answer; those that did are kept.
+        JudgeFailed: the judge refused or garbled too many; the answers that were scored before are kept.
+    """
+    failed = []
+    with log.locked():
+        if log.partial.exists():  # of a run that its judge may have stopped
+            log.other_scores |= {key for key, record in log.known.items() if record.get("unjudged")}
+        if log.other_scores:
+            print(
+                f"{log.output}: scored by another version of the reward, or not by its judge; {len(log.other_scores)} "
+                "answers are scored again"
+            )
+            old = [log.known[key] for key in sorted(log.other_scores)]
+            again = {place: work.rows.row(place) for place, _ in log.other_scores}
+            log.known |= zip(sorted(log.other_scores), score(again, old), strict=True)
+        if log.missing(keys):
+            log.begin()
+            failed = answer(engine, work, keys, log, batch=batch, label=log.output.stem, score=score)
+        if not failed:
+            check(count(log.known.values()))
+            log.finish()
+    if failed:
+        raise InferenceError(
+            f"{log.output}: {len(failed)} of {len(keys)} answers are missing, the first: {failed[0][1]}"
+        )
+    return [log.known[key] for key in keys]
+
+
 def sample_and_score(
     data: str,
     output: Path,
@@ -81,32 +123,4 @@ def sample_and_score(
     chosen = asked.take(choose_rows(asked.column("data_source"), rows_per_pair, seed))
     keys = [(place, sample) for place in chosen.numbers for sample in range(samples)]
     work = Work(rows, dict.fromkeys(TASKS, max_new_tokens), seed)
-    failed = []
-    with log.locked():
-        if log.partial.exists():  # of a run that its judge may have stopped
-            log.other_scores |= {key for key, record in log.known.items() if record.get("unjudged")}
-        if log.other_scores:
-            print(
-                f"{output}: scored by another version of the reward, or not by its judge; {len(log.other_scores)} "
-                "answers are scored again"
-            )
-            old = [log.known[key] for key in sorted(log.other_scores)]
-            again = {place: rows.row(place) for place, _ in log.other_scores}
-            log.known |= zip(sorted(log.other_scores), scored(again, old, scoring), strict=True)
-        if log.missing(keys):
-            log.begin()
-            failed = answer(
-                engine,
-                work,
-                keys,
-                log,
-                batch=batch_size,
-                label=output.stem,
-                score=lambda rows, records: scored(rows, records, scoring),
-            )
-        if not failed:
-            check(count(log.known.values()))
-            log.finish()
-    if failed:
-        raise InferenceError(f"{output}: {len(failed)} of {len(keys)} answers are missing, the first: {failed[0][1]}")
-    return [log.known[key] for key in keys]
+    return get_scored(engine, work, keys, log, lambda rows, records: scored(rows, records, scoring), batch_size)

@@ -134,7 +134,13 @@ class Offline(LocalEngine):
         patches = sum(len(frames) // shape.temporal_patch_size for frames, _ in videos)
         vision = sum(frames[:, 0].numel() // cell for frames, _ in videos)
         most = len(prompt["prompt_token_ids"]) + vision + _TIME_TOKENS * patches
-        return most if most + job.budget <= self._room else len(self.prompt_ids(job.messages, videos))
+        return (
+            most if most + job.budget <= self._room else len(self.prompt_ids(job.messages, videos) + self._given(job))
+        )
+
+    def _given(self, job: Job) -> list[int]:
+        """Token ids of the answer's beginning."""
+        return self.processor.tokenizer.encode(job.prefix, add_special_tokens=False)
 
     def _parameters(self, job: Job) -> Any:
         from vllm import SamplingParams
@@ -167,6 +173,7 @@ class Offline(LocalEngine):
         prompts, parameters = [], []
         for job in jobs:
             prompt = self.prompt(job.messages, job.clips)
+            prompt["prompt_token_ids"] += self._given(job)
             if (length := self._length(prompt, job)) + job.budget > self._room:
                 wanted = f"room for {job.budget} more in {self._room} (--max-model-len)"
                 found.append(Failure(f"prompt of {length} tokens: expected {wanted}", of_row=True))
