@@ -12,6 +12,7 @@
 #   TASKS="tal stg vs rc" OUTPUT_DIR=outputs/four bash examples/run_medgrpo.sh # the paper's rewarded tasks
 #   ROLLOUT=vllm OUTPUT_DIR=outputs/vllm bash examples/run_medgrpo.sh          # verl's own vLLM rollout, on the CPU
 #   RECIPE=gpu OUTPUT_DIR=outputs/gpu bash examples/run_medgrpo.sh             # and the GPU recipes' configuration
+#   INTERVENE=1 OUTPUT_DIR=outputs/int bash examples/run_medgrpo.sh            # interventions between SFT and calibration
 #   bash examples/run_medgrpo.sh --dry-run               # say which of the two it would run, and why
 #
 # A second call skips what is done, and GRPO resumes at its last checkpoint. With more STEPS a run that is complete goes
@@ -37,6 +38,12 @@ main() {
   CALIBRATION_ROWS=${CALIBRATION_ROWS:-8}
   CALIBRATION_SAMPLES=${CALIBRATION_SAMPLES:-4}
   EVAL_SAMPLES=${EVAL_SAMPLES:-2}       # answers per held-out row
+  # Between SFT and calibration, see docs/interventions.md: 1 trains on the SFT model's answers up to their first mistake
+  # and its correction; gold on the reference answers of the same rows, to compare with.
+  INTERVENE=${INTERVENE:-}
+  INTERVENE_ROWS=${INTERVENE_ROWS:-32}  # rows per pair that the SFT model answers for it
+  INTERVENE_EPOCHS=${INTERVENE_EPOCHS:-4}         # [paper]
+  INTERVENE_LR=${INTERVENE_LR:-3e-4}    # a tenth of the SFT's, as the published stage goes on from a trained model
   NORMALIZER=${NORMALIZER:-logistic}    # of raw signals: logistic, none, zscore, percentile_rank, minmax, adaptive
   ADVANTAGE=${ADVANTAGE:-grpo}          # grpo, dr_grpo, per_task, drpo, gdpo, ema_grpo, mt_grpo, g2rpo
   # Whose configuration trains: the CPU run's, or gpu for the GPU recipes' own, less what a machine without a GPU cannot
@@ -64,6 +71,8 @@ main() {
   one_of RECIPE cpu gpu
   one_of STILLS 0 1
   [[ $STILLS == 0 || $ROLLOUT == transformers ]] || PROBLEMS+=("STILLS is '1', expected ROLLOUT=transformers beside it")
+  [[ -z $INTERVENE ]] || one_of INTERVENE 1 gold
+  whole_numbers INTERVENE_ROWS INTERVENE_EPOCHS
   one_of ROLLOUT transformers vllm
   [[ $RECIPE != gpu || $ROLLOUT == vllm ]] || PROBLEMS+=("ROLLOUT is '$ROLLOUT', expected vllm with RECIPE=gpu")
   [[ $SEED =~ ^[0-9]+$ ]] || PROBLEMS+=("SEED is '$SEED', expected a whole number")
@@ -145,6 +154,8 @@ main() {
     plan+=(judge_prompt="${JUDGE_PROMPT:-}")
   fi
   [[ $JUDGE != none ]] || plan+=(training_judge=none)
+  [[ -z $INTERVENE ]] || plan+=(intervene="$INTERVENE" intervene_rows="$INTERVENE_ROWS" \
+    intervene_epochs="$INTERVENE_EPOCHS" intervene_lr="$INTERVENE_LR")
   python -m recipes.medgrpo run_plan --run "$RUN" "${plan[@]}" || exit 2
 
   # recipe STAGE SCRIPT SETTING... [-- ARGUMENT...]: a GPU recipe on this machine, in recipe/STAGE, whose checkpoints
@@ -198,24 +209,61 @@ main() {
     cpu_sft "$SFT_STEPS"
   fi
 
-  stage "5/7 calibration: what the SFT model's answers earn"
+  # What calibration and GRPO start from.
+  START=$SFT
+  if [[ -n $INTERVENE ]]; then
+    stage "4/7 interventions: the SFT model's first mistakes, corrected"
+    if [[ ! -f int/raw_signals.jsonl ]]; then
+      python -m recipes.medgrpo calibrate --model "$SFT" --data data/train.parquet --output int/statistics.json \
+        --rows-per-pair "$INTERVENE_ROWS" --seed "$SEED" "${JUDGE_ARGS[@]}" "${SERVERS[@]}" >logs/int_recorded.log
+    fi
+    if [[ -f int/summary.json ]]; then
+      echo "already done"
+    else
+      python -m recipes.medgrpo intervene --model "$SFT" --recorded int/raw_signals.jsonl --data data/train.parquet \
+        --output int --seed "$SEED" "${JUDGE_ARGS[@]}" "${SERVERS[@]}"
+    fi
+    case $INTERVENE in gold) rows=$RUN/int/gold.parquet ;; *) rows=$RUN/int/interventions.parquet ;; esac
+    stage "4/7 SFT on ${rows##*/}, $INTERVENE_EPOCHS epochs"
+    if [[ -f $RUN/int/sft/latest_checkpointed_iteration.txt ]]; then
+      echo "already done"
+    elif [[ $RECIPE == gpu ]]; then
+      recipe int_sft "${GPU_RECIPE/run_medgrpo/run_sft}" MODEL_PATH="$SFT" TRAIN_FILE="$rows" EPOCHS="$INTERVENE_EPOCHS" \
+        TRAIN_BATCH_SIZE=16 LR="$INTERVENE_LR"
+      ln -sfn "$RUN/int_sft" int/sft
+    else
+      rm -rf "$RUN/int/sft"
+      # Fewer rows than a batch are a batch of their own.
+      many=$(python -c "import sys, pyarrow.parquet as p; print(min(16, p.read_metadata(sys.argv[1]).num_rows))" "$rows")
+      VERL_FILE_LOGGER_PATH=$RUN/int/sft_metrics.jsonl logged int_sft torchrun --standalone --nproc_per_node=1 \
+        -m verl.trainer.sft_trainer --config-path="$ROOT/recipes/medgrpo/config" --config-name=sft_cpu \
+        model.path="$(quoted "$SFT")" data.train_files="$(quoted "$rows")" \
+        data.train_batch_size="$many" data.micro_batch_size_per_gpu="$many" \
+        optim.lr="$INTERVENE_LR" optim.lr_warmup_steps=0 \
+        trainer.total_epochs="$INTERVENE_EPOCHS" trainer.total_training_steps=null \
+        trainer.experiment_name=int trainer.default_local_dir="$RUN/int/sft"
+    fi
+    START=$RUN/int/sft/global_step_$(<int/sft/latest_checkpointed_iteration.txt)/huggingface
+  fi
+
+  stage "5/7 calibration: what the ${INTERVENE:+corrected }SFT model's answers earn"
   if [[ -f statistics.json ]]; then
     echo "already done"
   else
-    python -m recipes.medgrpo calibrate --model "$SFT" --data data/train.parquet --output statistics.json \
+    python -m recipes.medgrpo calibrate --model "$START" --data data/train.parquet --output statistics.json \
       --rows-per-pair "$CALIBRATION_ROWS" --samples "$CALIBRATION_SAMPLES" --seed "$SEED" \
       "${JUDGE_ARGS[@]}" "${SERVERS[@]}"
   fi
 
   GRPO=$RUN/grpo/global_step_$STEPS
   stage "6/7 MedGRPO, $STEPS steps on verl's GRPO trainer"
-  MEDGRPO_MODEL=$SFT
+  MEDGRPO_MODEL=$START
   if grpo_done "$STEPS"; then
     echo "already done"
   elif rm -rf eval/medgrpo && [[ $RECIPE == gpu ]]; then  # answers after fewer steps, if there; reports are written anew
     mkdir -p recipe/grpo/attempts
     [[ -L attempts ]] || { rmdir attempts && ln -s recipe/grpo/attempts attempts; }
-    recipe grpo "$GPU_RECIPE" MODEL_PATH="$SFT" STATISTICS="$RUN/statistics.json" STEPS="$STEPS" SAVE_FREQ="$SAVE_FREQ" \
+    recipe grpo "$GPU_RECIPE" MODEL_PATH="$START" STATISTICS="$RUN/statistics.json" STEPS="$STEPS" SAVE_FREQ="$SAVE_FREQ" \
       LR=1e-4 TASKS="$TASKS" NORMALIZER="$NORMALIZER" ADVANTAGE="$ADVANTAGE" \
       JUDGE="$JUDGE" JUDGE_MODEL="$JUDGE_MODEL" JUDGE_STORE="$JUDGE_STORE" \
       LOGGER="$LOGGER" LOGGER_IMAGE_EVERY="$LOGGER_IMAGE_EVERY" \
@@ -233,8 +281,8 @@ main() {
   fi
 
   stage "7/7 evaluation on held-out videos"
-  for name in sft medgrpo; do
-    case $name in sft) checkpoint=$SFT ;; *) checkpoint=$GRPO/actor/huggingface ;; esac
+  for name in sft ${INTERVENE:+intervened} medgrpo; do
+    case $name in sft) checkpoint=$SFT ;; intervened) checkpoint=$START ;; *) checkpoint=$GRPO/actor/huggingface ;; esac
     python -m recipes.medgrpo evaluate sample --model "$checkpoint" --data data/val.parquet --output "eval/$name" \
       --samples "$EVAL_SAMPLES" --seed "$SEED" "${JUDGE_ARGS[@]}" "${SERVERS[@]}"
   done

@@ -104,6 +104,7 @@ launch() {
   if [[ -n $DRY_RUN ]]; then
     run python "${PREFLIGHT[@]}"
     run "${START[@]}" "${MODULE[@]}" "${OPTIONS[@]}" "${ARGUMENTS[@]}"
+    ! declare -F after_stage >/dev/null || after_stage
     return
   fi
 
@@ -125,4 +126,5 @@ launch() {
   "${START[@]}" "${MODULE[@]}" "${OPTIONS[@]}" "${ARGUMENTS[@]}" 2>&1 | tee -a "logs/$LOG.log"
   [[ $STAGE == grpo ]] || ((NODE_RANK > 0)) ||
     echo "$NAME: the model is $OUTPUT_DIR/checkpoints/global_step_$(<checkpoints/latest_checkpointed_iteration.txt)/huggingface"
+  ! declare -F after_stage >/dev/null || after_stage
 }

@@ -21,16 +21,27 @@ TRAIN_BATCH_SIZE=${TRAIN_BATCH_SIZE:-32}        # unpublished: with a rate this 
 MAX_TOKENS=${MAX_TOKENS:-16384}       # of a micro-batch on a GPU: two of the longest rows
 TASKS=${TASKS:-all}                   # [paper] the Standard set has all eight
 PARAM_OFFLOAD=${PARAM_OFFLOAD:-false}           # weights and optimiser in host memory between the steps
+TRAIN_FILE=${TRAIN_FILE:-}            # empty: DATA_DIR/train.parquet; run_intervene.sh names its own rows here
+# Anything: go on with examples/run_intervene.sh, whose settings are read too; its judge is checked at the start.
+INTERVENE=${INTERVENE:-}
+if [[ -n $INTERVENE ]]; then
+  JUDGE=${JUDGE:-openai} JUDGE_MODEL=${JUDGE_MODEL:-gpt-4.1}
+  # shellcheck source=examples/lib/judge.sh
+  source "$ROOT/examples/lib/judge.sh"
+  one_of INTERVENE 1 gold
+  [[ $NNODES == 1 ]] || PROBLEMS+=("INTERVENE is set and NNODES is $NNODES, expected 1: call examples/run_intervene.sh")
+  check_judge scoring
+fi
 
 [[ $NODE_RANK =~ ^[0-9]+$ ]] || PROBLEMS+=("NODE_RANK is '$NODE_RANK', expected a whole number, 0 for the first")
 [[ -z $STEPS ]] || whole_numbers STEPS
 check_values EPOCHS SAVE_FREQ TRAIN_BATCH_SIZE MAX_TOKENS MASTER_PORT
 stop_if_wrong
-absolute MODEL_PATH DATA_DIR OUTPUT_DIR
+absolute MODEL_PATH DATA_DIR OUTPUT_DIR TRAIN_FILE
 
 # ---- arrays of overrides ---------------------------------------------------------------------------------------
 DATA=(
-  data.train_files="$(quoted "${DATA_DIR:-DATA_DIR}/train.parquet")"
+  data.train_files="$(quoted "${TRAIN_FILE:-${DATA_DIR:-DATA_DIR}/train.parquet}")"
   data.val_files="$(quoted "${DATA_DIR:-DATA_DIR}/val.parquet")"
   data.train_batch_size="$TRAIN_BATCH_SIZE"
   data.max_token_len_per_gpu="$MAX_TOKENS"
@@ -79,8 +90,19 @@ check_stage() {
     ABSENT+=("TRAIN_BATCH_SIZE $TRAIN_BATCH_SIZE: does not divide over NNODES $NNODES x N_GPUS $N_GPUS")
   ((NNODES == 1)) || [[ -n $MASTER_ADDR ]] ||
     ABSENT+=("NNODES is $NNODES and MASTER_ADDR is not set, expected the first node's address")
+  [[ -z $TRAIN_FILE ]] || needs TRAIN_FILE "" "rows to train on"
   ((NODE_RANK < NNODES)) || ABSENT+=("NODE_RANK is $NODE_RANK, expected less than NNODES, which is $NNODES")
   needs_gpus "$N_GPUS" "N_GPUS is $N_GPUS"
   PREFLIGHT+=(--stage sft)
   (($(gpu_count) < N_GPUS)) || PREFLIGHT+=(--gpus "$N_GPUS" --gpu-gib "$GPU_GIB")
+}
+
+# after_stage: with the model that has been trained, in the place of this shell.
+after_stage() {
+  [[ -n $INTERVENE ]] || return 0
+  local done=$OUTPUT_DIR/checkpoints/latest_checkpointed_iteration.txt
+  run INTERVENE="$INTERVENE" MODEL="$MODEL_FAMILY" DATA_DIR="$DATA_DIR" OUTPUT_DIR="$OUTPUT_DIR/int" \
+    MODEL_PATH="$OUTPUT_DIR/checkpoints/global_step_$([[ -f $done ]] && cat "$done" || echo N)/huggingface" \
+    JUDGE="$JUDGE" JUDGE_MODEL="$JUDGE_MODEL" N_GPUS="$N_GPUS" EPOCHS= LR= STEPS= TRAIN_BATCH_SIZE= TASKS= \
+    bash "$ROOT/examples/run_intervene.sh"
 }

@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from recipes.medgrpo.files import InputError, write_json, write_json_lines
 from recipes.medgrpo.inference import engines
 from recipes.medgrpo.inference.sampling_options import engine_of, scoring_of
 from recipes.medgrpo.reward_options import add_judge_arguments, label_of
 from recipes.medgrpo.terminal import Parser, command, real, whole
+from reward_score.tasks import TASKS
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -37,13 +39,22 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     add("--continuations", type=whole(1), default=8, help="answers that go on, in each arm")
     add("--margin", type=real(0), default=0.0, help="what the rest has to earn more with the correction")
     add("--rows-per-pair", type=whole(1), help="rows of each pair that are written (default: their median)")
+    add(
+        "--captions",
+        choices=("words", "judge"),
+        default="words",
+        help="how a caption's first wrong sentence is found: by its words, or by the judge's model",
+    )
     add("--tasks", nargs="+", metavar="TASK", help="only answers to these tasks (default: all)")
     add("--max-new-tokens", type=whole(1), default=96, help="tokens that a continuation may have")
     add("--batch-size", type=whole(1), default=192, help="continuations at once")
     add("--seed", type=int, default=0, help="seed of the continuations and of every choice")
     engines.add_local_arguments(parser, engine="transformers", device="cpu", temperature=1.0)
     add_judge_arguments(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.captions == "judge" and args.judge != "openai":
+        parser.error("--captions judge: expected --judge openai beside it")
+    return args
 
 
 def run(args: argparse.Namespace) -> None:
@@ -63,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
     check_training_rows(args.data, rows)
     records = recorded_answers(args.recorded, args.data, engine.identity)
     limits = {"per_prompt": args.per_prompt, "per_pair": args.per_pair, "tasks": args.tasks, "seed": args.seed}
-    found = find_attempts(records, rows, **limits)
+    found = find_attempts(records, rows, **limits, locate=locating(args, records, rows, scoring))
     found.leave_out(judged_higher(found.attempts, rows, scoring), account.NOT_HIGHER)
     sampling = {name: getattr(args, name) for name in ("continuations", "max_new_tokens", "batch_size", "seed")}
     output = args.output / "continuations.jsonl"
@@ -80,7 +91,13 @@ def run(args: argparse.Namespace) -> None:
         write_rows(args.output / "interventions.parquet", args.data, chosen, rows)
         write_rows(args.output / "gold.parquet", args.data, chosen, rows, gold=True)
     summary = {
-        "settings": {**limits, **sampling, "margin": args.margin, "judge": label_of(scoring)},
+        "settings": {
+            **limits,
+            **sampling,
+            "margin": args.margin,
+            "captions": args.captions,
+            "judge": label_of(scoring),
+        },
         **account.tried_of(lines),
         "kept": len(kept),
         "rows": len(chosen),
@@ -91,6 +108,27 @@ def run(args: argparse.Namespace) -> None:
     print(f"{args.output}: {len(chosen)} rows of {len(kept)} corrections that help, {len(lines)} tried")
     if not chosen:
         raise InputError(f"{args.output}: no correction helps, so there is nothing to train on")
+
+
+def locating(args: argparse.Namespace, records: Sequence, rows: Any, scoring: Mapping[str, Any]) -> Callable:
+    """What finds the first wrong element: of captions with `--captions judge` the judge's endpoint, else code."""
+    from recipes.medgrpo.interventions.attempts import find_attempts
+    from recipes.medgrpo.interventions.location import LeftOut, locate
+
+    if args.captions == "words":
+        return locate
+    from recipes.medgrpo.interventions.reviser import Reviser, revise_all
+
+    captions = []
+
+    def collect(asked: Any) -> LeftOut:
+        captions.append(asked)
+        return LeftOut.NO_ERROR
+
+    find_attempts(records, rows, tasks=args.tasks, locate=collect)
+    captions = [one for one in captions if TASKS[one.task].text_alone]
+    replies = revise_all(Reviser(**scoring["judge_settings"]), captions)
+    return lambda asked: replies.get((asked.answer, asked.target)) or locate(asked)
 
 
 @command("intervene")

@@ -24,6 +24,8 @@ PLAN = {
     **{"model": "qwen2_5_vl", "seed": 0, "steps": 20, "sft_steps": 300, "videos": 60, "rows": 160},
     **{"normalizer": "logistic", "advantage": "grpo"},
 }
+INTERVENED = {"intervene_rows": 32, "intervene_epochs": 4, "intervene_lr": "3e-4"}
+PLACES = {"MODEL_PATH": "sft", "DATA_DIR": "data"}
 GPUS = 'for i in 0 1 2 3 4 5 6 7; do echo "GPU $i: pretended"; done'
 PYTHON = f"""echo "python $* | ${{TASKS-}} ${{JUDGE-}}" >>"$CALLS"
 case $* in
@@ -220,9 +222,81 @@ def test_bad_settings_of_the_cpu_run_are_one_line(machine, settings, line):
     assert not (machine.folder / "out").exists()
 
 
-# ---- calibration and evaluation ----------------------------------------------------------------------------------
+@pytest.mark.parametrize(("arm", "rows"), [("1", "interventions"), ("gold", "gold")])
+def test_interventions_stand_between_sft_and_calibration(machine, arm, rows):
+    """What is calibrated and trained by GRPO is the model that was trained on the corrections."""
+    trained = machine.folder / "out/int/sft"
+    made = f"mkdir -p {trained}; echo 9 >{trained}/latest_checkpointed_iteration.txt"
+    machine.tool("torchrun", f"{PYTHON}\n[[ $* != *int/sft* ]] || {{ {made}; }}")
+    done = machine.run("run_medgrpo.sh", OUTPUT_DIR="out", INTERVENE=arm, COMPLETE="1")
+    assert done.returncode == 0, done.stderr[-2000:]
+    plan = json.loads((machine.folder / "out/plan.json").read_text())
+    assert plan == PLAN | {"intervene": 1 if arm == "1" else arm, **INTERVENED}
+    calls = [call.split(" | ")[0].split() for call in machine.calls()]
+    named = [words[3] if "recipes.medgrpo" in words else words[-1] for words in calls]
+    before, found, after_sft = (place for place, name in enumerate(named) if name in ("calibrate", "intervene"))
+    out = str(machine.folder / "out")
+    sft, corrected = f"{out}/sft/global_step_300/huggingface", f"{out}/int/sft/global_step_9/huggingface"
+    assert [after(calls[place], "--model") for place in (before, found, after_sft)] == [[sft], [sft], [corrected]]
+    assert after(calls[before], "--output") == ["int/statistics.json"]
+    assert after(calls[found], "--recorded") == ["int/raw_signals.jsonl"]
+    assert after(calls[found], "--data") == ["data/train.parquet"]
+    trained = next(words for words in calls[found:after_sft] if "verl.trainer.sft_trainer" in words)
+    assert f"data.train_files='{out}/int/{rows}.parquet'" in trained and f"model.path='{sft}'" in trained
+    assert "trainer.total_epochs=4" in trained and "trainer.total_training_steps=null" in trained
+    evaluated = [after(words, "--model") for words in calls if "sample" in words]
+    assert evaluated[:2] == [[sft], [corrected]] and len(evaluated) == 3
 
-PLACES = {"MODEL_PATH": "sft", "DATA_DIR": "data"}
+
+def test_another_word_for_interventions_is_refused(machine):
+    done = machine.run("run_medgrpo.sh", OUTPUT_DIR="out", INTERVENE="yes")
+    assert done.returncode == 2 and said(done) == ["run_medgrpo: INTERVENE is 'yes', expected 1 or gold"]
+
+
+# ---- interventions on GPUs ---------------------------------------------------------------------------------------
+
+
+def test_interventions_record_correct_and_train_with_the_published_settings(machine):
+    recorded, corrected, trained = machine.dry(
+        "run_intervene.sh", **PLACES, OUTPUT_DIR="int", JUDGE="offline", N_GPUS="4", MODEL="qwen3_vl"
+    )
+    assert after(recorded, "--output") == ["int/statistics.json"] and after(recorded, "--rows-per-pair") == ["256"]
+    assert after(corrected, "--recorded") == ["int/raw_signals.jsonl"]
+    assert after(corrected, "--continuations") == ["8"] and after(corrected, "--output") == ["int"]
+    for command in (recorded, corrected):
+        assert after(command, "--model") == ["sft"] and after(command, "--data") == ["data/train.parquet"]
+        assert after(command, "--engine") == ["rollout"] and after(command, "--judge") == ["offline"]
+        assert "trainer.n_gpus_per_node=4" in after(command, "--override")
+    settings = dict(word.split("=", 1) for word in trained if "=" in word)
+    assert settings["TRAIN_FILE"] == "int/interventions.parquet" and settings["OUTPUT_DIR"] == "int/sft"
+    assert (settings["EPOCHS"], settings["LR"], settings["TRAIN_BATCH_SIZE"]) == ("4", "1e-6", "64")
+    assert (settings["optim.lr_scheduler_type"], settings["optim.min_lr_ratio"]) == ("cosine", "0.1")
+    assert trained[-3].endswith("examples/run_sft_qwen3_vl_4b.sh") and settings["INTERVENE"] == ""
+
+
+def test_the_commands_of_interventions_are_ones_that_calibrate_and_intervene_take(machine):
+    from recipes.medgrpo import calibrate, intervene
+
+    recorded, corrected, _ = machine.dry("run_intervene.sh", **PLACES, JUDGE="offline")
+    assert calibrate.parse(recorded[4:]).samples == 4
+    parsed = intervene.parse(corrected[4:])
+    assert (parsed.per_prompt, parsed.per_pair, parsed.continuations, parsed.temperature) == (2, 256, 8, 1.0)
+
+
+def test_an_sft_recipe_goes_on_with_interventions_on_the_model_that_it_trained(machine):
+    *_, trained, on = machine.dry(
+        "run_sft_qwen2_5_vl_7b.sh", **PLACES, OUTPUT_DIR="out", INTERVENE="gold", JUDGE="offline"
+    )
+    assert "verl.trainer.sft_trainer" in trained
+    settings = dict(word.split("=", 1) for word in on if "=" in word)
+    assert on[-1].endswith("examples/run_intervene.sh") and settings["INTERVENE"] == "gold"
+    assert settings["MODEL_PATH"] == "out/checkpoints/global_step_N/huggingface"
+    assert (settings["OUTPUT_DIR"], settings["DATA_DIR"], settings["JUDGE"]) == ("out/int", "data", "offline")
+    # Its own rate and length are not those of the stage.
+    assert (settings["EPOCHS"], settings["LR"]) == ("", "")
+
+
+# ---- calibration and evaluation ----------------------------------------------------------------------------------
 
 
 def test_calibration_asks_the_servers_of_the_training(machine):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -107,6 +107,7 @@ def find_attempts(
     per_pair: int | None = None,
     tasks: Sequence[str] | None = None,
     seed: int = 0,
+    locate: Callable[[Asked], Mistake | LeftOut] = locate,
 ) -> Found:
     """The attempts among recorded answers.
 
@@ -118,6 +119,7 @@ def find_attempts(
         per_prompt: most attempts of a row, of samples in their order.
         per_pair: most of a dataset-task pair, drawn by `seed`; None: all.
         tasks: of these alone.
+        locate: what finds the first wrong element.
     """
     scores: dict[str, list[float]] = defaultdict(list)
     for record in records:

@@ -23,7 +23,8 @@ from recipes.medgrpo.inference.jobs import Engine, Job
 from recipes.medgrpo.inference.run import Work
 from recipes.medgrpo.inference.scored_samples import ANSWERED, FEWEST, get_scored
 from recipes.medgrpo.interventions.attempts import Attempt, Found
-from recipes.medgrpo.interventions.location import ELEMENTS, what_comes_after, what_is_left
+from recipes.medgrpo.interventions.location import ELEMENTS
+from recipes.medgrpo.interventions.rest import what_comes_after, what_is_left
 from recipes.medgrpo.judge_guard import check, count
 from recipes.medgrpo.reward_options import defining
 from reward_score.medgrpo import score_many

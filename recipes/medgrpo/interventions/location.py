@@ -41,6 +41,7 @@ class LeftOut(StrEnum):
     NOTHING_AFTER = "nothing of the reference is left after the correction"
     SURPLUS = "the first wrong element is one too many: nothing can be put in its place"
     NO_ERROR = "no wrong element"
+    DECLINED = "the endpoint would not say"
     UNREADABLE = "the grammar breaks before a wrong element"
 
 
@@ -215,23 +216,40 @@ def in_order(elements: Elements, asked: Asked) -> Mistake | LeftOut:
 
 def by_slots(elements: Elements, asked: Asked) -> Mistake | LeftOut:
     """The first sentence of a caption that names what the reference contradicts, with the reference's words."""
+    if len(sentences(asked.target)) < 2:
+        return LeftOut.ONE_ELEMENT
+    for at, piece in enumerate(asked.pieces()):
+        if conflicts(piece.value, asked.target):
+            return corrected_sentence(asked, at)
+    return LeftOut.NO_ERROR if asked.whole else LeftOut.UNREADABLE
+
+
+def corrected_sentence(asked: Asked, at: int, correction: str | None = None) -> Mistake | LeftOut:
+    """The mistake that sentence `at` of a caption is.
+
+    Each sentence up to it stands for the one of the reference that is most like it. What is left is the others.
+
+    Args:
+        correction: what is to stand there; None: what `rewritten` makes of it.
+    """
     reference = [piece.value for piece in sentences(asked.target)]
     if len(reference) < 2:
         return LeftOut.ONE_ELEMENT
-    free = list(range(len(reference)))
-    for piece in asked.pieces():
+    free, number = list(range(len(reference))), 0
+    said = sentences(asked.answer)
+    for piece in said[: at + 1]:
         if not free:
             return LeftOut.SURPLUS
         number = nearest(piece.value, reference, free)
         free.remove(number)
-        if wrong := conflicts(piece.value, asked.target):
-            correction = rewritten(piece.value, reference[number], wrong)
-            if conflicts(correction, asked.target):
-                correction = reference[number]
-            if not free:
-                return LeftOut.NOTHING_AFTER
-            return Mistake(asked.answer[: piece.start], piece.value, correction, number, tuple(free))
-    return LeftOut.NO_ERROR if asked.whole else LeftOut.UNREADABLE
+    if not free:
+        return LeftOut.NOTHING_AFTER
+    wrong = said[at]
+    if correction is None:
+        correction = rewritten(wrong.value, reference[number], conflicts(wrong.value, asked.target))
+        if conflicts(correction, asked.target):
+            correction = reference[number]
+    return Mistake(asked.answer[: wrong.start], wrong.value, correction, number, tuple(free))
 
 
 _TEXT = Elements("text", _same_sentence, _same_sentence, by_slots)
@@ -257,42 +275,3 @@ def locate(asked: Asked) -> Mistake | LeftOut:
     if not isinstance(held, str) and len(held) != len(PIECES[asked.task](asked.target)):
         return LeftOut.OTHER_TARGET
     return elements.locate(elements, asked)
-
-
-def what_is_left(asked: Asked, mistake: Mistake) -> dict[str, Any]:
-    """The ground truth of what comes after a correction: the reference without what is there by then."""
-    field = ELEMENTS[asked.task].field
-    held, target = asked.ground_truth[field], PIECES[asked.task](asked.target)
-    left: Any
-    if isinstance(held, str):
-        left = " ".join(target[number].value for number in mistake.left)
-    elif isinstance(held, list):
-        left = [held[number] for number in mistake.left]
-    elif field == "boxes":
-        times = sorted(held, key=float)
-        # The least gap between all times, which is what the reward goes by, and not between those that are left.
-        return {**asked.ground_truth, "boxes": {times[n]: held[times[n]] for n in mistake.left}, "stride": asked.stride}
-    else:
-        left = {name: held[name] for name, _ in (target[number].value for number in mistake.left)}
-    return {**asked.ground_truth, field: left}
-
-
-def what_comes_after(asked: Asked, mistake: Mistake, said: str, *, corrected: bool) -> list[str]:
-    """What a continuation says beyond the element, as answers that can be scored against `what_is_left`.
-
-    Without the correction the right element may still come. Beside the whole there is then a second reading without
-    it, and the better one counts: it is neither rewarded nor punished, as an answer that recovers needs no correction.
-    """
-    text = said.lstrip(" ,\n")
-    if corrected:
-        return [text]
-    right, gold = ELEMENTS[asked.task].right, PIECES[asked.task](asked.target)[mistake.gold].value
-    pieces = PIECES[asked.task](text)
-    for at, piece in enumerate(pieces):
-        if right(piece.value, gold, asked):
-            if len(pieces) == 1:
-                return [text, ""]
-            if at == 0:
-                return [text, text[pieces[1].start :]]
-            return [text, text[: pieces[at - 1].end] + text[piece.end :]]
-    return [text]

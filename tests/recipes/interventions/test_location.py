@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_answers import TARGETS, row
 
-from recipes.medgrpo.interventions.location import ELEMENTS, Asked, LeftOut, Mistake, locate, what_is_left
+from recipes.medgrpo.interventions.location import ELEMENTS, Asked, LeftOut, Mistake, locate
+from recipes.medgrpo.interventions.rest import what_is_left
 from reward_score.pieces import JOIN, PIECES
 from reward_score.tasks import TASKS, read_gold
 
