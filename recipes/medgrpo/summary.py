@@ -6,6 +6,7 @@
     python -m recipes.medgrpo summary --run outputs/NAME [--wall-s 512]        one run
     python -m recipes.medgrpo summary --show outputs/NAME                      its table again
     python -m recipes.medgrpo summary --pool outputs/A outputs/B outputs/C     several seeds together
+    python -m recipes.medgrpo summary --pool A0 A1 --against B0 B1             two kinds of runs, seed by seed
     python -m recipes.medgrpo summary --redact outputs/NAME                    what may be pasted into an issue
 
 A run that was interrupted has one metrics file per attempt, because verl's file logger starts a new file. This command
@@ -37,6 +38,8 @@ from reward_score.statistics import is_finite
 CHECKPOINTS = "grpo"
 PEARSON = "training/rollout_actor_probs_pearson_corr"
 ENDS = 5
+STEADINESS = {"entropy": "actor/entropy", "share of dead groups": "medgrpo/groups/dead_share"}
+"""What a step's record says of its answers' variety, and under which key."""
 
 
 def answers(folder: Path) -> list[dict]:
@@ -164,6 +167,31 @@ def pool(runs: Sequence[Path]) -> dict:
     }
 
 
+def pool_against(runs: Sequence[Path], others: Sequence[Path]) -> dict:
+    """Trained models of one kind of run against those of another, on the same held-out videos of each seed.
+
+    Returns:
+        As `pool`, of the change from `others` to `runs`; and of each kind's steps, by `STEADINESS`, the mean.
+    """
+    pairs = [(answers(b / "eval/medgrpo"), answers(a / "eval/medgrpo")) for a, b in zip(runs, others, strict=True)]
+    return {
+        "runs": {str(run): paired_difference([pair]) for run, pair in zip(runs, pairs, strict=True)},
+        "mean": paired_difference(pairs),
+        "steps": [steadiness(runs), steadiness(others)],
+    }
+
+
+def steadiness(runs: Sequence[Path]) -> dict[str, float]:
+    """Means over all steps of some runs: how varied the answers are, and how many groups teach nothing."""
+    found: dict[str, list[float]] = {name: [] for name in STEADINESS}
+    for run in runs:
+        for record in read_json_lines(run / "metrics.jsonl"):
+            for name, key in STEADINESS.items():
+                if is_finite(record.get(key)):
+                    found[name].append(record[key])
+    return {name: float(np.mean(values)) for name, values in found.items() if values}
+
+
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = Parser("summary", __doc__)
     what = parser.add_mutually_exclusive_group(required=True)
@@ -171,19 +199,27 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     what.add_argument("--show", type=Path, help="show the summary that a complete run has")
     what.add_argument("--pool", type=Path, nargs="+", help="mean change over several runs")
     what.add_argument("--redact", type=Path, help="show versions, settings and figures without names, paths and texts")
+    parser.add_argument("--against", type=Path, nargs="+", help="with --pool: as many runs, each of the same seed")
     parser.add_argument("--wall-s", type=real(0), metavar="SECONDS", help="with --run: how long the run has taken")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.against and len(args.against) != len(args.pool or ()):
+        expected = len(args.pool or ())
+        parser.error(f"--against: expected as many runs as --pool has, {expected}, found {len(args.against)}")
+    return args
 
 
 @command("summary")
 def main(argv: list[str] | None = None) -> int:
     args = parse(argv)
-    for run in [*(args.pool or ()), *filter(None, (args.run, args.show, args.redact))]:
+    for run in [*(args.pool or ()), *(args.against or ()), *filter(None, (args.run, args.show, args.redact))]:
         if not run.is_dir():
             raise InputError(f"{run}: no such folder, expected a run's")
     if args.pool:
-        result = pool(args.pool)
+        result = pool_against(args.pool, args.against) if args.against else pool(args.pool)
         print(fields({run: verdict(x) for run, x in [*result["runs"].items(), ("mean of the runs", result["mean"])]}))
+        if args.against:
+            mine, theirs = result["steps"]
+            print(fields({name: f"{mine[name]:.3f} against {theirs[name]:.3f}" for name in mine if name in theirs}))
         return 0
     if args.redact:
         print(json.dumps(run_in_numbers(args.redact), indent=2))

@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -122,6 +123,31 @@ def test_the_console_keeps_the_few_figures_that_matter():
     line = "(TaskRunner pid=1) step:3 - medgrpo/pairs_mean/reward:0.51 - actor/grad_norm:2e-05 - timing_s/step:7.25"
     assert step_line(line) == (3, {"reward": 0.51, "seconds": 7.25})
     assert step_line("(WorkerDict pid=2) Saved model to global_step_3") is None
+
+
+def test_two_kinds_of_runs_are_compared_seed_by_seed(tmp_path, capsys):
+    """The trained models' answers, whatever their SFT models scored, and what the steps say of their groups."""
+    from recipes.medgrpo.summary import main
+
+    for name, sft, acc, entropy in (
+        ("a0", 0.9, 0.6, 1.0),
+        ("a1", 0.1, 0.8, 2.0),
+        ("b0", 0.2, 0.5, 3.0),
+        ("b1", 0, 0.5, 3.0),
+    ):
+        write_run(tmp_path / name, 12, {"sft": sft, "medgrpo": acc})
+        steps = [{"step": 1, "actor/entropy": entropy, "medgrpo/groups/dead_share": 0.25}, {"step": 2}]
+        (tmp_path / name / "metrics.jsonl").write_text("".join(json.dumps(step) + "\n" for step in steps))
+    runs = [str(tmp_path / name) for name in ("a0", "a1", "b0", "b1")]
+    assert main(["--pool", *runs[:2], "--against", *runs[2:]]) == 0
+    said = capsys.readouterr().out
+    changes = [re.search(rf"{re.escape(name)} +(\S+)", said)[1] for name in (*runs[:2], "mean of the runs")]
+    assert changes == ["+0.100", "+0.300", "+0.200"]
+    assert re.search(r"entropy +1\.500 against 3\.000", said)
+    assert re.search(r"share of dead groups +0\.250 against 0\.250", said)
+    with pytest.raises(SystemExit):
+        main(["--pool", *runs[:2], "--against", runs[2]])
+    assert "expected as many runs as --pool has, 2, found 1" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(find_spec("recipes") is None, reason="below verl, whose own __init__ imports torch")
