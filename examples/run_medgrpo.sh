@@ -217,7 +217,7 @@ main() {
       python -m recipes.medgrpo calibrate --model "$SFT" --data data/train.parquet --output int/statistics.json \
         --rows-per-pair "$INTERVENE_ROWS" --seed "$SEED" "${JUDGE_ARGS[@]}" "${SERVERS[@]}" >logs/int_recorded.log
     fi
-    if [[ -f int/summary.json ]]; then
+    if [[ -f int/summary.json && -f int/interventions.parquet ]]; then
       echo "already done"
     else
       python -m recipes.medgrpo intervene --model "$SFT" --recorded int/raw_signals.jsonl --data data/train.parquet \

@@ -85,7 +85,7 @@ def found(task, answer, truncated=False, **other):
             "Cystic plate: 1",
             (2,),
         ),
-        # A wrong one behind one that is not said: the missing one comes first.
+        # A sentence that names another structure.
         (
             "vs",
             "The hook is seen. It dissects the liver. Dry.",
@@ -122,6 +122,8 @@ def test_the_first_wrong_element_is_found_and_the_references_takes_its_place(
     ("task", "answer", "truncated", "reason"),
     [
         ("tal", TARGETS["tal"][0], False, LeftOut.NO_ERROR),
+        # In another order all of it is said.
+        ("tal", "5.0-9.0, 1.0-3.0, 12.0-14.0 seconds.", False, LeftOut.NO_ERROR),
         ("tal", "1.0-3.0, 5.0-9.0, 12.0-14.0, 20.0-21.0 seconds.", False, LeftOut.SURPLUS),
         ("tal", "1.0-3.0, 5.0-9.0, 30.0-31.0 seconds.", False, LeftOut.NOTHING_AFTER),
         ("tal", "no idea", False, LeftOut.UNREADABLE),
