@@ -21,14 +21,9 @@ from recipes.medgrpo.answers.questions import InputError, is_parquet, read_parqu
 from recipes.medgrpo.evaluation.verdicts import Asked
 from reward_score.judge import DIMENSIONS
 
-<<<<<<< HEAD
-TASKS = ("vs", "rc", "dvc", "qa", "image")
-"""What texts can be: a video's summary, a region's or one event's caption, an answer, what a still image shows."""
-=======
 STILL = "image"
-TASKS = ("vs", "rc", "dvc", STILL)
-"""What texts can describe: a video's summary, a region, one event, a still image."""
->>>>>>> ff779f7 (A single frame can be shown as an image; judge_study probes look at still images apart)
+TASKS = ("vs", "rc", "dvc", "qa", STILL)
+"""What texts can be: a video's summary, a region's or one event's caption, an answer, what a still image shows."""
 TEXTS = ("video", "source", "task", "reference", "prediction")
 JUDGED = tuple(f"judge_{name}" for name in DIMENSIONS)
 MOST_CELL_CHARS = 1 << 20
@@ -237,15 +232,11 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 continue
             gold = json.loads(row["reward_model"]["ground_truth"])
             texts = [event["caption"] for event in gold["events"]] if task == "dvc" else [gold["text"]]
-<<<<<<< HEAD
-            names = {"video": extra["video_id"], "source": extra["source"], "task": task}
+            kind = STILL if extra["frames"] == 1 else task
+            names = {"video": extra["video_id"], "source": extra["source"], "task": kind}
             if task == "qa":
                 # An answer says nothing without it; the reward's judge is told it, too.
                 names["question"] = extra["question"]
-=======
-            kind = STILL if extra["frames"] == 1 else task
-            names = {"video": extra["video_id"], "source": extra["source"], "task": kind}
->>>>>>> ff779f7 (A single frame can be shown as an image; judge_study probes look at still images apart)
         except (KeyError, TypeError, ValueError):
             expected = "extra_info with task, source, video_id and frames, and a ground truth of its task"
             raise InputError(f"{path}: row {at}: expected {expected}") from None
