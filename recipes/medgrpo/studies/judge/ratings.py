@@ -232,12 +232,12 @@ def _parquet_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
                 continue
             gold = json.loads(row["reward_model"]["ground_truth"])
             texts = [event["caption"] for event in gold["events"]] if task == "dvc" else [gold["text"]]
-            kind = STILL if extra["frames"] == 1 else task
+            kind = STILL if extra.get("frames") == 1 else task
             names = {"video": extra["video_id"], "source": extra["source"], "task": kind}
             if task == "qa":
                 # An answer says nothing without it; the reward's judge is told it, too.
                 names["question"] = extra["question"]
         except (KeyError, TypeError, ValueError):
-            expected = "extra_info with task, source, video_id and frames, and a ground truth of its task"
+            expected = "extra_info with task, source and video_id, and a ground truth of its task"
             raise InputError(f"{path}: row {at}: expected {expected}") from None
         yield from ((f"row {at}", {**names, "reference": text}) for text in texts)
