@@ -64,6 +64,8 @@ def _job(work: Callable[[Any], Any], packed: list[bytes], workers: int) -> Itera
     local: dict[str, Any] = {} if os.environ.get("RAY_ADDRESS") else {"num_cpus": workers, "include_dashboard": False}
     try:
         if not ray.is_initialized():
+            # Ray of its own accord puts its workers behind every other process of the machine (nice 15).
+            os.environ.setdefault("RAY_worker_niceness", "0")
             quiet = {"log_to_driver": False, "logging_level": logging.WARNING}
             ray.init(runtime_env={"env_vars": environment}, **quiet, **local)
             logging.getLogger("ray.data").setLevel(logging.ERROR)
