@@ -2,8 +2,8 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 """Who does the work on a curation's videos and frames: this process and its threads, or Ray Data's workers.
 
-What comes out is the same, in the same order. Measured on one machine (docs/curation.md), threads are the better
-choice for frames, since decoders leave Python's lock, and Ray for making rows, which hold it.
+What comes out is the same, in the same order. Threads are the default, since Ray takes its time to start: see
+docs/curation.md.
 """
 
 from __future__ import annotations
