@@ -104,7 +104,7 @@ class Command:
 
 
 SCRIPTS = ("data_preprocess/medvidbench.py", "data_preprocess/curate.py")
-WITH_SUBCOMMANDS = ("evaluate", "judge_study", "reward_score.judge", *SCRIPTS)
+WITH_SUBCOMMANDS = ("evaluate", "judge_study", "skill", "reward_score.judge", *SCRIPTS)
 
 
 def commands() -> list[Command]:

@@ -500,11 +500,28 @@ def test_rows_become_trials_with_their_surgeon(feature_folder, qwen2_5_vl):
         assert np.load(feature_folder / line["file"]).shape == ((frames + 1) // 2, 64)
 
 
-def test_cameras_are_one_trial():
-    from recipes.medgrpo.studies.skill import features
+def test_curated_cameras_are_recordings_of_one_trial(plugged, tmp_path):
+    """From the native files of JIGSAWS to the table: a trial seen by two cameras is one trial of one surgeon."""
+    from data_preprocess import curate, medvidbench
+    from recipes.medgrpo.data.rows import Rows
+    from recipes.medgrpo.studies.skill.features import recordings
 
-    match = features._ID.fullmatch(features.group_of("JIGSAWS", "Needle_Passing_H004_capture2")[1])
-    assert match.groups() == ("Needle_Passing", "H", "004")
+    given = ["--no-media", "--sources", "JIGSAWS", "--videos", "6", "--seconds", "60", "--output", str(tmp_path)]
+    assert curate.main(["synthetic", *given]) == 0
+    assert curate.main(["JIGSAWS", "--root", str(tmp_path / "JIGSAWS"), "--output", str(tmp_path / "rows")]) == 0
+    given = ["--annotations", str(tmp_path / "rows/annotations.json"), "--frames-root", str(tmp_path)]
+    given += ["--output", str(tmp_path / "data"), "--verify", "none", "--tasks", "sa", "--val-fraction", "0"]
+    assert medvidbench.main(given) == 0
+    rows = Rows.open([str(tmp_path / "data/train.parquet")])
+    trials = {}
+    for line in recordings(rows, [18]):
+        trials.setdefault(line.trial, []).append((line, rows.row(line.place)["extra_info"]["video_id"]))
+    assert len(trials) == 6 and {line.domain for found in trials.values() for line, _ in found} == {
+        *("suturing", "needlepassing", "knottying")
+    }
+    for found in trials.values():
+        assert {video[-1] for _, video in found} == {"1", "2"} and len({video[:-1] for _, video in found}) == 1
+        assert len({(line.domain, line.surgeon, line.label) for line, _ in found}) == 1
 
 
 def test_a_language_model_is_read_by_the_total_of_its_marks(tmp_path):
