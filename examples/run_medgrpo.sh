@@ -137,6 +137,7 @@ main() {
       TASK_OVERRIDES+=(data.train_batch_size=24)   # one prompt of every pair in every step
     fi
   fi
+  signals_of "$@"
   # One account and one cache for calibration, training and evaluation.
   JUDGE_STORE=$RUN/judge
   set_judge
@@ -252,7 +253,7 @@ main() {
   else
     python -m recipes.medgrpo calibrate --model "$START" --data data/train.parquet --output statistics.json \
       --rows-per-pair "$CALIBRATION_ROWS" --samples "$CALIBRATION_SAMPLES" --seed "$SEED" \
-      "${JUDGE_ARGS[@]}" "${SERVERS[@]}"
+      "${JUDGE_ARGS[@]}" "${SERVERS[@]}" "${SIGNALS[@]}"
   fi
 
   GRPO=$RUN/grpo/global_step_$STEPS
@@ -271,7 +272,7 @@ main() {
   else
     from=$(python -m recipes.medgrpo preflight --data data --statistics statistics.json --checkpoints grpo \
       --model-family "$MODEL" --normalizer "$NORMALIZER" --advantage "$ADVANTAGE" \
-      "${TASK_ARGS[@]}" "${JUDGE_ARGS[@]}")
+      "${TASK_ARGS[@]}" "${JUDGE_ARGS[@]}" "${SIGNALS[@]}")
     ((from == 0)) || echo "resuming after step $from"
     cpu_grpo "$STEPS" "$SAVE_FREQ" "${ROLLOUT_OVERRIDES[@]}" \
       reward.custom_reward_function.reward_kwargs.normalizer="$NORMALIZER" \

@@ -147,6 +147,12 @@ run() {
   fi
 }
 
+# signals_of OVERRIDE...: the reward's settings that add a raw signal, as SIGNALS for calibration and preflight.
+signals_of() {
+  SIGNALS=()
+  [[ ! " $* " =~ [.+]tal_wasserstein=[Tt]rue\  ]] || SIGNALS=(--tal-wasserstein)
+}
+
 # A value as hydra's quoted string, whatever characters it holds.
 quoted() {
   printf "'%s'" "${1//\'/\\\'}"

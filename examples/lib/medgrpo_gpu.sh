@@ -171,6 +171,8 @@ check_stage() {
   PREFLIGHT+=("${JUDGE_ARGS[@]}" ${JUDGE_PING:+--judge-ping} --normalizer "$NORMALIZER" --advantage "$ADVANTAGE")
   [[ ! -f $STATISTICS ]] || PREFLIGHT+=(--statistics "$STATISTICS")
   [[ $JUDGE != none ]] || PREFLIGHT+=(--no-judge)
+  signals_of "${ARGUMENTS[@]}"
+  PREFLIGHT+=("${SIGNALS[@]}")
   # The nodes of a Ray cluster are not this shell's to look at.
   ((NNODES > 1 || $(gpu_count) < N_GPUS)) || PREFLIGHT+=(--gpus "$N_GPUS" --gpu-gib "$GPU_GIB")
 }

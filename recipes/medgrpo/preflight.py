@@ -4,7 +4,7 @@
 """List everything that can be known to be wrong before Ray starts.
 
     python -m recipes.medgrpo preflight --data DATA --statistics statistics.json --checkpoints CKPT [--tasks tal stg]
-        [--normalizer logistic] [--rewarded-tasks tal stg vs rc] [--judge openai --judge-model NAME ... [--judge-ping]]
+        [--normalizer logistic] [--tal-wasserstein] [--rewarded-tasks tal stg vs rc] [--judge openai --judge-model NAME ... [--judge-ping]]
     python -m recipes.medgrpo preflight --stage sft --data DATA --checkpoints CKPT [--tasks tal stg]
     ... --machine gpu [--model DIR] [--gpus 8] [--gpu-gib 79] [--host-gib 176] [--shm-gib 16]
         [--attention sdpa]                                      # on a machine with GPUs, both stages
@@ -93,15 +93,16 @@ def check_statistics(
     normalizer: str = "logistic",
     rewarded: list[str] | None = None,
     encoder: str = ENCODER,
+    tal_wasserstein: bool = False,
 ) -> tuple[list[str], list[str]]:
     """(what is wrong, what is odd). `rewarded` are the tasks that earn a reward, None for all; `judge` is None where
-    captions are rewarded for their similarity alone."""
+    captions are rewarded for their similarity alone; `tal_wasserstein` is the reward's setting of that name."""
     try:
         statistics = Statistics.load(file)
     except (RewardError, OSError, ValueError) as error:
         return [str(error)], []
     # Which signals a task has does not depend on which judge gives them, only on whether there is one.
-    settings = signal_settings() if judge is not None else signal_settings() | {"judge": None}
+    settings = signal_settings(tal_wasserstein=tal_wasserstein) | ({} if judge is not None else {"judge": None})
     needed = needed_signals(**settings, normalizer=normalizer, rewarded_tasks=rewarded)
     name = answer_map(normalizer)
     problems = [
@@ -161,6 +162,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--checkpoints", required=True, type=Path, help="folder that training writes checkpoints to")
     add("--tasks", nargs="+", metavar="TASK", help="tasks that are trained on (default: all)")
     add("--normalizer", choices=(*NORMALIZERS, ADAPTIVE), default="logistic", help="the training's normaliser")
+    add("--tal-wasserstein", action="store_true", help="the training's reward has the setting tal_wasserstein")
     add("--advantage", choices=ADVANTAGES, default="grpo", help="the training's advantage")
     add("--rewarded-tasks", nargs="+", choices=tuple(TASKS), help="tasks that earn a reward (default: all)")
     add("--model-family", metavar="NAME", help="model family that the data must be made for (default: not checked)")
@@ -202,6 +204,7 @@ def check_run(args: argparse.Namespace) -> tuple[list[str], list[str]]:
             args.normalizer,
             args.rewarded_tasks,
             args.encoder or ENCODER,
+            args.tal_wasserstein,
         )
         problems += wrong
     if not args.no_judge:

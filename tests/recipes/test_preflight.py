@@ -91,6 +91,18 @@ def test_what_learns_needs_its_state_to_resume(run, capsys, settings, words):
     assert preflight(run, *settings) == 0
 
 
+def test_the_signal_of_tal_wasserstein_needs_statistics_where_the_reward_has_it(run, capsys):
+    assert preflight(run, "--tal-wasserstein") == 2
+    assert "no statistics for medvidbench/AVOS/tal: wasserstein: calibrate" in capsys.readouterr().err
+    assert preflight(run, "--tal-wasserstein", "--tasks", "sa") == 0
+    assert preflight(run, "--tal-wasserstein", "--normalizer", "none") == 0
+    statistics = json.loads((run / "statistics.json").read_text())
+    statistics["pairs"]["medvidbench/AVOS/tal"]["wasserstein"] = ROW
+    (run / "statistics.json").write_text(json.dumps(statistics))
+    assert preflight(run, "--tal-wasserstein") == 0
+    assert preflight(run) == 0  # a signal that is not read does no harm
+
+
 def test_tasks_that_are_not_trained_need_no_statistics(run):
     statistics = json.loads((run / "statistics.json").read_text())
     del statistics["pairs"]["medvidbench/JIGSAWS/sa"]
