@@ -4,6 +4,7 @@
 
     python data_preprocess/synthetic.py --output DIR                       # the tiny set that the CPU run learns from
     python data_preprocess/synthetic.py --output DIR --questions           # with a pair of the task qa, too
+    python data_preprocess/synthetic.py --output DIR --world heterogeneous # some pairs easy, others hard
     python data_preprocess/synthetic.py --output DIR --profile full        # real frame sizes and clip lengths
     python data_preprocess/synthetic.py --output DIR --rows 531850 --no-frames    # scale work, a stream
     python data_preprocess/synthetic.py --output DIR --rows 600 --no-frames --plant-leak   # joints at gold boundaries
@@ -29,7 +30,7 @@ if not __package__:
 import orjson
 from tqdm import tqdm
 
-from data_preprocess import synthetic_rows, synthetic_text, synthetic_video
+from data_preprocess import synthetic_rows, synthetic_text, synthetic_video, synthetic_worlds
 from data_preprocess.atomic import write_json_list, written_whole
 from data_preprocess.synthetic_rows import PAIRS, QUESTION_PAIRS, Settings, rows
 from data_preprocess.synthetic_video import PREFIXES, PROFILES, SOURCES, Clip, paint, picture_key
@@ -88,7 +89,7 @@ def encoded_rows(
 def generator_fingerprint() -> str:
     """Hash of the generator's own source: another version of it makes another set."""
     digest = hashlib.sha256()
-    for module in (synthetic_text, synthetic_video, synthetic_rows):
+    for module in (synthetic_text, synthetic_worlds, synthetic_video, synthetic_rows):
         digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()[:16]
 
@@ -150,6 +151,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="all (default): with the oddities of the real files' format",
     )
     parser.add_argument(
+        "--world",
+        choices=tuple(synthetic_worlds.WORLDS),
+        default="even",
+        help="heterogeneous: some sources are easier, others harder (default: even)",
+    )
+    parser.add_argument(
         "--plant-leak", action="store_true", help="join the frame lists of AVOS and NurViD at the gold boundaries"
     )
     parser.add_argument(
@@ -184,7 +191,9 @@ def _main(options: argparse.Namespace) -> int:
         # Large sets need the variety of a real one: 80 videos a source are 640 in all, the full set has 626.
         videos = min(80, max(videos, options.rows // (len(pairs) * 12)))
     videos = options.videos_per_source or videos
-    settings = Settings(options.seed, options.profile, options.variants, videos, options.plant_leak, options.stills)
+    settings = Settings(
+        options.seed, options.profile, options.variants, videos, options.plant_leak, options.stills, options.world
+    )
     train = options.rows or (options.rows_per_pair or per_pair) * len(pairs)
     test = max(len(pairs), train // 4) if options.test_rows else 0
     written = generate(options.output, settings, train, test, not options.no_frames, pairs)

@@ -18,6 +18,7 @@ from functools import lru_cache
 from PIL import Image, ImageDraw
 
 from data_preprocess.synthetic_text import CLAUSES, INSTRUMENTS, PROCEDURES
+from data_preprocess.synthetic_worlds import Difficulty, difficulty, faded
 
 PALETTE = (
     (210, 30, 30),
@@ -47,7 +48,8 @@ class Settings:
     """What decides every byte of a set. ``videos`` counts per source; ``variants`` is ``all`` or ``plain``.
 
     ``plant_leak`` joins the frame lists of AVOS and NurViD where the gold answers have their boundaries. With
-    ``stills`` every other region is asked about in its one frame alone.
+    ``stills`` every other region is asked about in its one frame alone. ``world`` is one of
+    ``synthetic_worlds.WORLDS``.
     """
 
     seed: int = 0
@@ -56,6 +58,7 @@ class Settings:
     videos: int = 12
     plant_leak: bool = False
     stills: bool = False
+    world: str = "even"
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,7 @@ class Clip:
 
     ``starts`` are positions in ``numbers`` where an event begins (the first is 0), ``labels`` the events' labels as
     positions in the active label list of the source. ``track`` is (x, y, w, h, dx, dy): the box in canvas pixels at
-    time 0 and its motion in pixels per second.
+    time 0 and its motion in pixels per second. ``contrast`` is how far the events' colours stand from grey.
     """
 
     source: str
@@ -138,6 +141,7 @@ class Clip:
     tool: int | None
     track: tuple[float, float, float, float, float, float] | None
     scores: tuple[int, ...]
+    contrast: float = 1.0
 
     def time(self, index: int) -> float:
         """Clip seconds of the ``index``-th listed frame."""
@@ -249,12 +253,12 @@ def list_variant(source: str, number: int, rare: bool, variants: str) -> str:
 def make_clip(settings: Settings, source: str, video: int, place: int, number: int) -> Clip:
     """Build the clip in slot ``place`` of ``video``; ``number`` counts the clips of the source."""
     profile, variants = PROFILES[settings.profile], settings.variants
-    spec = SOURCES[source]
+    spec, hard = SOURCES[source], difficulty(settings.world, source)
     rng = random.Random(f"{settings.seed}/{source}/{video}/{place}")
     rare = variants != "plain" and number % 23 == 17
     fps = rng.choice(spec.rare_fps) if rare else spec.fps
     variant = list_variant(source, number, rare, variants)
-    count = rng.randint(*profile.frames)
+    count = rng.randint(*(hard.frames or profile.frames))
     if variant == "joint" and source == "AVOS":
         count = profile.frames[1]
     if fps <= 0.1:
@@ -274,9 +278,10 @@ def make_clip(settings: Settings, source: str, video: int, place: int, number: i
         procedure = names[video % len(names)]
         offset = sum(len(active_labels(source, name, profile)) for name in names[: names.index(procedure)])
     if source in ("Cholec80_CVS", "JIGSAWS"):
-        scores = _scores(source, rng)
+        scores = _scores(source, hard, rng)
     else:
-        starts, labels = _events(count, len(active_labels(source, procedure, profile)), profile, rng)
+        pieces = rng.randint(*(hard.segments or profile.segments))
+        starts, labels = _events(count, len(active_labels(source, procedure, profile)), pieces, rng)
         if variants != "plain" and number % 19 == 11:
             # An event of one frame at the clip's end is what gives spans of length zero.
             starts = (*starts[:-1], count - 1)
@@ -287,15 +292,13 @@ def make_clip(settings: Settings, source: str, video: int, place: int, number: i
     if source in INSTRUMENTS:
         tool = rng.randrange(min(profile.tools, len(INSTRUMENTS[source])))
         duration = (numbers[-1] - numbers[0]) / spec.native
-        track = _track(spec.canvas, tool, duration, variants != "plain" and number % 17 == 5, rng)
-    return Clip(
-        source, identifier, number, fps, numbers, frames, starts, labels, procedure, offset, tool, track, scores
-    )
+        track = _track(spec.canvas, tool, hard, duration, variants != "plain" and number % 17 == 5, rng)
+    shown = (procedure, offset, tool, track, scores, hard.contrast)
+    return Clip(source, identifier, number, fps, numbers, frames, starts, labels, *shown)
 
 
-def _events(count: int, labels: int, profile: Profile, rng: random.Random) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Cut ``count`` listed frames into events of two frames or more; neighbours differ, labels may come back."""
-    pieces = rng.randint(*profile.segments)
+def _events(count: int, labels: int, pieces: int, rng: random.Random) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Cut ``count`` listed frames into so many events of two frames or more; neighbours differ, labels may return."""
     cuts = sorted(rng.sample(range(count - pieces - 1), pieces - 1))
     starts = (0, *(cut + 2 + i for i, cut in enumerate(cuts)))
     chosen: list[int] = []
@@ -307,24 +310,33 @@ def _events(count: int, labels: int, profile: Profile, rng: random.Random) -> tu
     return starts, tuple(chosen)
 
 
-def _scores(source: str, rng: random.Random) -> tuple[int, ...]:
+def _scores(source: str, hard: Difficulty, rng: random.Random) -> tuple[int, ...]:
     if source == "Cholec80_CVS":
-        return tuple(rng.choices((0, 1, 2), (50, 30, 20), k=3))
+        return tuple(rng.choices((0, 1, 2), hard.score_weights, k=3))
     level = rng.choices((1, 2, 3, 4, 5), (15, 30, 30, 15, 10))[0]
     return tuple(min(5, max(1, level + rng.choices((-1, 0, 1), (12, 76, 12))[0])) for _ in range(6))
 
 
-def _track(canvas: tuple[int, int], tool: int, duration: float, overrun: bool, rng: random.Random) -> tuple:
-    """A tool of its own fixed size on a 4 x 3 grid of places, drifting by at most 4 % of the canvas in the clip."""
+def _track(
+    canvas: tuple[int, int], tool: int, hard: Difficulty, duration: float, overrun: bool, rng: random.Random
+) -> tuple:
+    """A tool of its own fixed size on a grid of places, drifting by at most 4 % of the canvas in the clip as a rule."""
     width, height = canvas
-    w, h = width * (0.26, 0.32, 0.22)[tool % 3], height * (0.42, 0.36, 0.48)[tool % 3]
-    drift = [rng.uniform(-0.04, 0.04) * size for size in canvas]
+    share = hard.sides[tool % len(hard.sides)]
+    w, h = width * share[0], height * share[1]
+    drift = [rng.uniform(-hard.drift, hard.drift) * size for size in canvas]
     free = (0.92 * width - w, 0.92 * height - h)
-    x = 0.04 * width + free[0] * rng.randrange(4) / 3
-    y = 0.04 * height + free[1] * rng.randrange(3) / 2
+    x, y = (
+        0.04 * size + room * _place(cells, rng) for size, room, cells in zip(canvas, free, hard.places, strict=True)
+    )
     if overrun:
         x, drift[0] = width - w + 2, 0.0
     return (x, y, w, h, drift[0] / max(duration, 1.0), drift[1] / max(duration, 1.0))
+
+
+def _place(cells: int, rng: random.Random) -> float:
+    """One of so many places from one end, 0, to the other, 1."""
+    return rng.randrange(cells) / (cells - 1) if cells > 1 else 0.5
 
 
 def picture_key(clip: Clip, index: int) -> tuple:
@@ -333,7 +345,7 @@ def picture_key(clip: Clip, index: int) -> tuple:
         return ("scores", clip.scores)
     borders = [clip.numbers[start] for start in clip.starts]
     label = clip.labels[bisect_right(borders, clip.numbers[index]) - 1]
-    background = PALETTE[(clip.palette_offset + label) % len(PALETTE)]
+    background = faded(PALETTE[(clip.palette_offset + label) % len(PALETTE)], clip.contrast)
     if clip.tool is None:
         return ("phase", background)
     return ("tool", background, TOOL_COLOURS[clip.tool], tuple(clip.box(clip.time(index))))

@@ -32,6 +32,7 @@ main() {
   OUTPUT_DIR=${OUTPUT_DIR:-$ROOT/outputs/${MODEL}_seed$SEED}
   VIDEOS=${VIDEOS:-60}                  # synthetic videos per source
   ROWS=${ROWS:-160}                     # rows per dataset-task pair
+  WORLD=${WORLD:-even}                  # heterogeneous: some pairs easy, others hard, see docs/collapse.md
   SFT_STEPS=${SFT_STEPS:-300}
   STEPS=${STEPS:-20}                    # GRPO steps
   SAVE_FREQ=${SAVE_FREQ:-5}
@@ -73,6 +74,7 @@ main() {
   [[ $STILLS == 0 || $ROLLOUT == transformers ]] || PROBLEMS+=("STILLS is '1', expected ROLLOUT=transformers beside it")
   [[ -z $INTERVENE ]] || one_of INTERVENE 1 gold
   whole_numbers INTERVENE_ROWS INTERVENE_EPOCHS
+  one_of WORLD even heterogeneous
   one_of ROLLOUT transformers vllm
   [[ $RECIPE != gpu || $ROLLOUT == vllm ]] || PROBLEMS+=("ROLLOUT is '$ROLLOUT', expected vllm with RECIPE=gpu")
   [[ $SEED =~ ^[0-9]+$ ]] || PROBLEMS+=("SEED is '$SEED', expected a whole number")
@@ -147,6 +149,7 @@ main() {
   # What the run is. Where the judge is asked, how fast and for how much may change from one start to the next.
   plan=(model="$MODEL" seed="$SEED" steps="$STEPS" sft_steps="$SFT_STEPS" videos="$VIDEOS" rows="$ROWS")
   plan+=(normalizer="$NORMALIZER" advantage="$ADVANTAGE" tasks="${task_list[*]}")
+  [[ $WORLD == even ]] || plan+=(world="$WORLD")
   [[ $ROLLOUT == transformers ]] || plan+=(rollout="$ROLLOUT")
   [[ $RECIPE == cpu ]] || plan+=(recipe="$RECIPE")
   [[ $STILLS == 0 ]] || plan+=(stills=1)
@@ -184,7 +187,7 @@ main() {
   else
     stage "1/7 synthetic MedVidBench (seed $SEED)"
     python "$ROOT/data_preprocess/synthetic.py" --output synthetic --seed "$SEED" \
-      --videos-per-source "$VIDEOS" --rows-per-pair "$ROWS" "${QUESTIONS[@]}"
+      --videos-per-source "$VIDEOS" --rows-per-pair "$ROWS" --world "$WORLD" "${QUESTIONS[@]}"
 
     stage "2/7 annotations to parquet"
     pixels=$(vision_pixels)

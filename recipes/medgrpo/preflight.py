@@ -4,7 +4,8 @@
 """List everything that can be known to be wrong before Ray starts.
 
     python -m recipes.medgrpo preflight --data DATA --statistics statistics.json --checkpoints CKPT [--tasks tal stg]
-        [--normalizer logistic] [--tal-wasserstein] [--rewarded-tasks tal stg vs rc] [--judge openai --judge-model NAME ... [--judge-ping]]
+        [--normalizer logistic] [--tal-wasserstein] [--rewarded-tasks tal stg vs rc]
+        [--judge openai --judge-model NAME ... [--judge-ping]]
     python -m recipes.medgrpo preflight --stage sft --data DATA --checkpoints CKPT [--tasks tal stg]
     ... --machine gpu [--model DIR] [--gpus 8] [--gpu-gib 79] [--host-gib 176] [--shm-gib 16]
         [--attention sdpa]                                      # on a machine with GPUs, both stages

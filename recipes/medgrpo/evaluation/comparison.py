@@ -12,8 +12,8 @@ For each figure the difference second - first, on the rows that both have:
 - Holm's correction of p over the figures that are read together: the columns; in strict mode, of one figure, the
   tasks, the pairs, and overall the figures.
 
-`compare` takes two evaluations with all of their figures, `paired_difference` the accuracy of sampled answers, of one
-run or of several together.
+`compare` takes two evaluations with all of their figures, `paired_difference` one number of sampled answers, of one run
+or of several together. `by_video` has the statistic of the registered trainings.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from recipes.medgrpo.evaluation.strict import parts_of
 from recipes.medgrpo.files import InputError
 from reward_score.bootstrap import RESAMPLES, Bootstrap, finite, interval
 from reward_score.leaderboard.figures import Figures, layout_of
+from reward_score.statistics import is_finite
 
 FLIPS = 10_000
 """Exchanges that are drawn where there are more than `EXACT` videos."""
@@ -152,7 +153,7 @@ def _gold(evaluation: Evaluation, position: int) -> str | None:
     return repr((row.record.get("gnd"), row.record.get("struc_info")))
 
 
-def _exchanges(videos: int, seed: int) -> tuple[np.ndarray, bool]:
+def exchanges(videos: int, seed: int) -> tuple[np.ndarray, bool]:
     """Which videos change sides, array (exchanges, videos), and whether these are all there are."""
     if videos <= EXACT:
         return (np.arange(2**videos)[:, None] >> np.arange(videos) & 1).astype(float), True
@@ -165,11 +166,11 @@ def _p_values(
     """p of every figure; `first` and `second` are cells by video."""
     change = second - first
     moved = change.any(axis=1)  # a video with the same numbers on both sides changes nothing
-    exchanges, exact = _exchanges(int(moved.sum()), seed)
+    tries, exact = exchanges(int(moved.sum()), seed)
     before, after = first.sum(0), second.sum(0)
     reached, tried = np.zeros(len(observed)), np.zeros(len(observed))
-    for start in range(0, len(exchanges), AT_ONCE):
-        shift = exchanges[start : start + AT_ONCE] @ change[moved]
+    for start in range(0, len(tries), AT_ONCE):
+        shift = tries[start : start + AT_ONCE] @ change[moved]
         found = figures.values(after - shift) - figures.values(before + shift)
         tried += (~np.isnan(found)).sum(0)
         reached += (np.abs(found) >= np.abs(observed) - NOISE).sum(0)
@@ -255,10 +256,21 @@ def compare(first: Evaluation, second: Evaluation, *, resamples: int = RESAMPLES
     return replace(named, scores=scores)
 
 
-def _changes(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> tuple[Figures, list[str]]:
-    """The figure of every answer's change in accuracy, and the answers' videos."""
+Records = Sequence[Mapping[str, Any]]
+"""Answers as `evaluate` samples and scores them."""
 
-    def keyed(records: Sequence[Mapping[str, Any]]) -> dict[tuple, Mapping[str, Any]]:
+
+def matched(before: Records, after: Records, measure: str) -> list[tuple[Mapping[str, Any], float]]:
+    """The answers of two models to the same draws, by pair, file, row and sample: (that before, the change to after).
+
+    Args:
+        measure: the number that is compared: `acc`, `format`, `tokens`, a `raw_` signal.
+
+    Raises:
+        ComparisonError: other rows or samples, a row and sample twice, or an answer without the number.
+    """
+
+    def keyed(records: Records) -> dict[tuple, Mapping[str, Any]]:
         # Two annotation files number their rows alike.
         return {(r["data_source"], r.get("file") or "", r["index"], r["sample"]): r for r in records}
 
@@ -270,34 +282,46 @@ def _changes(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, A
             f"the two evaluations share {len(first.keys() & second.keys())} of {len(first)} and {len(second)} answers: "
             "same data, seed and samples are needed"
         )
-    keys = sorted(first)
-    changes = [{"acc": second[key]["acc"] - first[key]["acc"]} for key in keys]
-    return Figures(parts_of([key[0] for key in keys], changes)), [first[key]["video"] for key in keys]
+    for pair, file, index, sample in first:
+        for side in (first, second):
+            if not is_finite(found := side[pair, file, index, sample].get(measure)):
+                raise ComparisonError(f"{file}: row {index} ({pair}): {measure}: expected a number, found {found!r}")
+    return [(first[key], second[key][measure] - first[key][measure]) for key in sorted(first)]
+
+
+def _changes(before: Records, after: Records, measure: str) -> tuple[Figures, list[str]]:
+    """The figure of every answer's change, and the answers' videos."""
+    pairs = matched(before, after, measure)
+    parts = parts_of([record["data_source"] for record, _ in pairs], [{measure: change} for _, change in pairs])
+    return Figures(parts), [record["video"] for record, _ in pairs]
 
 
 def paired_difference(
-    runs: Sequence[tuple[Sequence[Mapping[str, Any]], Sequence[Mapping[str, Any]]]],
+    runs: Sequence[tuple[Records, Records]],
     *,
+    measure: str = "acc",
     resamples: int = 4000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Mean over pairs of the change in accuracy, averaged over runs, with a 95 % bootstrap interval over videos.
+    """Mean over pairs of the change in a number, averaged over runs, with a 95 % bootstrap interval over videos.
 
     Whole videos are drawn, the same ones for every run, so that runs on the same videos are no more evidence about
     other videos than one of them. They are not drawn within sources: with a few videos each, that would understate
     the spread.
 
     Args:
-        runs: (records before, records after) of one or several runs, as `evaluate` samples and scores them.
+        runs: (records before, records after) of one or several runs.
+        measure: the number, see `matched`.
         resamples, seed: of the bootstrap.
 
     Returns:
-        ``acc_change``, ``low`` and ``high`` (None with a single video), ``runs``, and ``videos``, each counted once.
+        ``<measure>_change``, ``low`` and ``high`` (None with a single video), ``runs``, and ``videos``,
+        each counted once.
 
     Raises:
-        ComparisonError: two evaluations of other answers, or an answer twice.
+        ComparisonError: see `matched`.
     """
-    changed = [_changes(before, after) for before, after in runs]
+    changed = [_changes(before, after, measure) for before, after in runs]
     bootstrap = Bootstrap([video for _, videos in changed for video in videos], resamples, seed)
     by_video = [(figures, bootstrap.sums(figures.cells, videos)) for figures, videos in changed]
     change, drawn = (
@@ -306,4 +330,4 @@ def paired_difference(
     )
     videos = bootstrap.drawn.shape[1]
     low, high, _ = interval(drawn, videos)
-    return {"acc_change": float(change), "low": low, "high": high, "runs": len(runs), "videos": videos}
+    return {f"{measure}_change": float(change), "low": low, "high": high, "runs": len(runs), "videos": videos}

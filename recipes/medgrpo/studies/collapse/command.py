@@ -1,16 +1,21 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""Scan a policy small enough to be exact for the settings under which training collapses.
+"""Scan a policy small enough to be exact for the settings under which training collapses; or test real trainings.
 
     python -m recipes.medgrpo collapse --output outputs/collapse
     python -m recipes.medgrpo collapse --output outputs/collapse --variants none:grpo paper:grpo --rates 3 \\
         --groups 4 8 exact --coupling 0.5 1
+    python -m recipes.medgrpo collapse --output outputs/collapse --runs outputs/collapse/*_rate*_seed*/*/
 
 A softmax policy chooses among 24 written answers to one question of each of ten dataset-task pairs. Rewards,
 normalisers and advantages are those of the trainings, and the update is verl's clipped one. Every combination of the
 settings is trained with every seed. The command writes `collapse.json` with every training and `collapse.md` with the
 tables. What the model is and what it leaves out: docs/collapse.md.
+
+With `--runs` it reads the trainings that `examples/run_collapse.sh` made instead, and writes `trainings.json` and
+`trainings.md`: the hypotheses that docs/collapse.md registers, their differences, intervals and p-values, and which
+training collapsed when.
 
 A training of 300 steps takes about 0.06 s on one core, with the normaliser `adaptive` ten times as long. Loading the
 sentence encoder takes seconds.
@@ -28,9 +33,10 @@ from typing import Any
 
 from recipes.medgrpo.evaluation.tables import publish
 from recipes.medgrpo.files import InputError
+from recipes.medgrpo.studies.collapse.hypotheses import registered
 from recipes.medgrpo.studies.collapse.policy import OPTIMIZERS
 from recipes.medgrpo.studies.collapse.run import CHOICES, EXACT, Setting, as_json, style_advantages, train
-from recipes.medgrpo.studies.collapse.text import markdown
+from recipes.medgrpo.studies.collapse.text import markdown, trainings_markdown
 from recipes.medgrpo.studies.collapse.world import make_world
 from recipes.medgrpo.terminal import Parser, command, progress, real, whole
 from recipes.medgrpo.training.advantages import ADVANTAGES
@@ -85,6 +91,10 @@ def settings_of(args: argparse.Namespace) -> Iterator[Setting]:
 @command("collapse")
 def main(argv: list[str] | None = None) -> int:
     args = _arguments().parse_args(argv)
+    if args.runs:
+        found = registered(args.runs)
+        publish(args.output, "trainings", found, trainings_markdown(found))
+        return 0
     if args.tasks != ["all"] and (unknown := set(args.tasks) - set(TASKS)):
         raise InputError(f"--tasks {', '.join(sorted(unknown))}: expected all, or some of {', '.join(TASKS)}")
     settings = list(settings_of(args))
@@ -101,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
             for setting in settings:
                 runs.append({"conflict": conflict} | as_json(setting, train(world, statistics, setting)))
                 bar.update()
-    said = {key: value for key, value in vars(args).items() if key != "output"}
+    said = {key: value for key, value in vars(args).items() if key not in ("output", "runs")}
     said["variants"] = [":".join(pair) for pair in args.variants]
     result = {"format": 1, "settings": said, "pulls": pulls, "runs": runs}
     publish(args.output, "collapse", result, markdown(result))
@@ -116,6 +126,7 @@ def _arguments() -> Parser:
     parser = Parser("collapse", __doc__)
     add = parser.add_argument
     add("--output", required=True, type=Path, help="folder to write to")
+    add("--runs", nargs="+", type=Path, metavar="DIR", help="trainings to test; nothing is scanned then")
     add(
         "--variants",
         nargs="+",

@@ -1,0 +1,294 @@
+# Copyright 2026 the MedGRPO-on-verl authors
+# Licensed under the Apache License, Version 2.0; see the LICENSE file.
+
+"""The registered trainings of docs/collapse.md, read from their folders, and the numbers that the page asks for.
+
+A training's plan says which one it is: its world, rate and seed are its block, normaliser and advantage its variant. A
+block is whole when all four variants are complete. Only whole blocks are tested, and a setting (a world and a rate)
+only with three of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from recipes.medgrpo.evaluation.by_video import seed_difference, video_changes
+from recipes.medgrpo.evaluation.comparison import holm
+from recipes.medgrpo.evaluation.strict import pair_scores
+from recipes.medgrpo.files import InputError, read_json, read_json_lines
+from recipes.medgrpo.studies.collapse.run import collapse_of
+from recipes.medgrpo.summary import answers
+from reward_score.reward import get_scorer
+from reward_score.statistics import Statistics
+
+WORLDS = ("heterogeneous", "even")
+RATES = (0.3, 0.1)
+SEEDS = 3
+TASKS = ("tal", "stg", "vs", "rc")
+"""Trained on and rewarded."""
+LEVEL = 0.05
+VARIANTS = {
+    ("logistic", "grpo", 0): "A",
+    ("none", "grpo", None): "B",
+    ("none", "dr_grpo", None): "B_dr_grpo",
+    ("adaptive", "grpo", None): "adaptive",
+}
+"""By normaliser, advantage and linear_share (None: as its default is)."""
+CONTROL = "B_all"
+"""B with all eight tasks trained on: beside the blocks."""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A hypothesis that is tested: B minus A of a number of held-out answers at the last step, and its sign if true."""
+
+    name: str
+    measure: str
+    tasks: tuple[str, ...]
+    sign: int
+
+
+TESTED = (
+    Tested("H2", "format", ("tal", "stg"), -1),
+    Tested("H4", "tokens", ("tal", "stg"), 0),
+    # Minus SFT on both sides: it is one model and cancels.
+    Tested("H5", "acc", ("nap", "sa", "cvs", "dvc"), -1),
+)
+
+
+class Training:
+    """One training's folder.
+
+    Attributes:
+        variant: one of `VARIANTS`, `CONTROL`, or normaliser and advantage of another. setting: (world, rate).
+        complete: whether its last step and its evaluation are there.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        plan = read_json(folder / "plan.json")
+        for name in ("seed", "steps", "normalizer", "advantage"):
+            if name not in plan:
+                raise InputError(f"{folder / 'plan.json'}: expected {name}, found none")
+        self.seed, self.steps = plan["seed"], plan["steps"]
+        self.setting = (plan.get("world", "even"), float(plan.get("learning_rate", RATES[-1])))
+        kind = (plan["normalizer"], plan["advantage"], plan.get("linear_share"))
+        other = ":".join(str(part) for part in kind if part is not None)
+        tasks = plan.get("tasks", "")
+        if tasks == " ".join(TASKS):
+            self.variant = VARIANTS.get(kind, other)
+        else:
+            self.variant = CONTROL if (VARIANTS.get(kind), tasks) == ("B", "") else f"{other} on {tasks or 'all tasks'}"
+        summary = folder / "summary.json"
+        self.complete = summary.is_file() and read_json(summary).get("status") == "complete"
+
+    @cached_property
+    def sft(self) -> list[dict]:
+        return answers(self.folder / "eval/sft")
+
+    @cached_property
+    def last(self) -> list[dict]:
+        """Held-out answers after the last step."""
+        return answers(self.folder / "eval/medgrpo")
+
+    @cached_property
+    def metrics(self) -> list[dict]:
+        return read_json_lines(self.folder / "metrics.jsonl")
+
+    @property
+    def start(self) -> Any:
+        """What says which SFT model, rows and draws the evaluation before training was of."""
+        header = read_json_lines(self.folder / "eval/sft/answers.jsonl")[0].get("header", {})
+        return [header.get(name) for name in ("model", "data", "settings")]
+
+    def looks(self) -> list[tuple[int, list[dict]]]:
+        """(step, held-out answers) of every evaluation, the last step's at the end."""
+        found = []
+        for folder in self.folder.glob("eval/step_*"):
+            step = folder.name.removeprefix("step_")
+            if step.isdigit() and int(step) < self.steps:
+                found.append((int(step), answers(folder)))
+        return [*sorted(found, key=lambda look: look[0]), (self.steps, self.last)]
+
+    def collapse(self) -> dict[str, Any]:
+        """The first evaluation at which it had collapsed, and what was seen: `step` and `cause`, None if never."""
+        start = by_task(self.sft)
+        for step, records in self.looks():
+            if cause := collapse_of(start, by_task(records)):
+                return {"step": step, "cause": cause}
+        return {"step": None, "cause": None}
+
+    def pull(self) -> float | None:
+        """Mean over the steps of log(gradient share of easy pairs / of hard pairs); a step without either is left out.
+
+        Easy are the pairs whose mean raw reward with the SFT model is above the median of the pairs.
+        """
+        easy, hard = halves(self.folder / "statistics.json")
+        logs = []
+        for record in self.metrics:
+            sides = [sum(record.get(f"medgrpo/{pair}/gradient_share", 0.0) for pair in side) for side in (easy, hard)]
+            if min(sides) > 0:
+                logs.append(np.log(sides[0] / sides[1]))
+        return float(np.mean(logs)) if logs else None
+
+    def entropy(self) -> float | None:
+        """Of the policy at the last step, nats a token."""
+        return self.metrics[-1].get("actor/entropy")
+
+    def dead(self) -> float | None:
+        """Share of the groups without spread, mean over the steps."""
+        found = [
+            record["medgrpo/groups/dead_share"] for record in self.metrics if "medgrpo/groups/dead_share" in record
+        ]
+        return float(np.mean(found)) if found else None
+
+
+def by_task(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean accuracy and format of each task: over its pairs, of the mean over a pair's answers."""
+    tasks: dict[str, list[dict[str, float]]] = {}
+    for pair, row in pair_scores(list(map(dict, records))).items():
+        tasks.setdefault(pair.rpartition("/")[2], []).append(row)
+    return {
+        task: {name: float(np.mean([row[name] for row in rows])) for name in ("acc", "format")}
+        for task, rows in tasks.items()
+    }
+
+
+def halves(statistics: Path) -> tuple[list[str], list[str]]:
+    """(easy, hard) pairs that are trained on, by the SFT model's mean raw reward; of an odd number, hard has more."""
+    pairs, signals = Statistics.load(statistics).pairs, get_scorer(rewarded_tasks=TASKS).signals
+    means = {}
+    for pair, found in pairs.items():
+        if (task := pair.rpartition("/")[2]) not in TASKS:
+            continue
+        known = {name: row.mean for name, row in found.items()}
+        if missing := [name for name in signals[task] if known.get(name) is None]:
+            raise InputError(f"{statistics}: {pair}: {missing[0]}: expected its mean, found none: calibrate again")
+        means[pair.split("/", 1)[-1]] = sum(known[name] * weight for name, weight in signals[task].items())
+    ranked = sorted(means, key=lambda pair: (-means[pair], pair))
+    return ranked[: len(ranked) // 2], ranked[len(ranked) // 2 :]
+
+
+Block = dict[str, Training]
+
+
+def blocks_of(trainings: Sequence[Training]) -> dict[tuple[tuple[str, float], int], Block]:
+    """By setting and seed the trainings by variant. InputError: one twice, or two that did not start alike."""
+    found: dict[tuple[tuple[str, float], int], Block] = {}
+    for training in trainings:
+        block = found.setdefault((training.setting, training.seed), {})
+        if other := block.get(training.variant):
+            raise InputError(f"{training.folder}: is the same training as {other.folder}, {training.variant}")
+        block[training.variant] = training
+    for block in found.values():
+        done = [training for training in block.values() if training.complete]
+        for training in done[1:]:
+            if training.start != done[0].start:
+                raise InputError(f"{training.folder}: expected the SFT model and held-out rows of {done[0].folder}")
+            if training.steps != done[0].steps:
+                raise InputError(f"{training.folder}: {training.steps} steps, expected {done[0].steps} as in its block")
+    return found
+
+
+def whole(block: Mapping[str, Training]) -> bool:
+    """Whether all four variants are complete."""
+    return all(name in block and block[name].complete for name in VARIANTS.values())
+
+
+def _by_seed(blocks: Sequence[Block], minus: tuple[str, str], number: Callable[[Training], float | None]) -> list:
+    """Of each block the number of one variant minus that of another, None where one is unknown."""
+    pairs = [[number(block[name]) for name in minus] for block in blocks]
+    return [None if None in pair else pair[0] - pair[1] for pair in pairs]
+
+
+def registered(folders: Sequence[Path]) -> dict[str, Any]:
+    """Every registered number as JSON.
+
+    Raises:
+        InputError: a folder that holds no training, the same training twice, or a block of different starts.
+    """
+    trainings = [Training(folder) for folder in folders]
+    blocks = blocks_of(trainings)
+    tested: list[dict[str, Any]] = []
+    shown: list[dict[str, Any]] = []
+    claims = []
+    for setting in product(WORLDS, RATES):
+        mine = [block for (of, _), block in sorted(blocks.items()) if of == setting and whole(block)]
+        about = {"world": setting[0], "rate": setting[1], "seeds": [block["A"].seed for block in mine]}
+        if not mine:
+            continue
+        for one in TESTED:
+            changes = [video_changes(block["A"].last, block["B"].last, one.measure, one.tasks) for block in mine]
+            found = asdict(seed_difference(changes))
+            if len(mine) < SEEDS:
+                found["p"] = None
+            tested.append({**about, "hypothesis": one.name, "measure": one.measure, "sign": one.sign, **found})
+        numbers: tuple[tuple[str, str, str, Callable[[Training], float | None]], ...] = (
+            ("H1", "log easy/hard gradient share, B_dr_grpo - A", "B_dr_grpo", Training.pull),
+            ("H1", "log easy/hard gradient share, B - A", "B", Training.pull),
+            ("H3", "entropy at the last step, B - A", "B", Training.entropy),
+            ("H3", "share of dead groups, B - A", "B", Training.dead),
+        )
+        for name, what, variant, number in numbers:
+            values = _by_seed(mine, (variant, "A"), number)
+            mean = None if None in values else float(np.mean(values))
+            shown.append({**about, "hypothesis": name, "what": what, "by_seed": values, "difference": mean})
+        fallen = {name: sum(block[name].collapse()["step"] is not None for block in mine) for name in VARIANTS.values()}
+        claims.append({**about, "collapsed": fallen, "claim": claim(fallen, len(mine))})
+    correct(tested)
+    return {
+        "format": 1,
+        "tested": tested,
+        "shown": shown,
+        "claims": claims,
+        "trainings": [
+            {
+                "folder": str(one.folder),
+                "world": one.setting[0],
+                "rate": one.setting[1],
+                "seed": one.seed,
+                "variant": one.variant,
+                "steps": one.steps,
+                "complete": one.complete,
+                **(one.collapse() if one.complete else {"step": None, "cause": None}),
+            }
+            for one in sorted(trainings, key=lambda one: (one.setting, one.seed, one.variant))
+        ],
+        "not_whole": [
+            {"world": world, "rate": rate, "seed": seed}
+            for ((world, rate), seed), block in sorted(blocks.items())
+            if set(block) & set(VARIANTS.values()) and not whole(block)
+        ],
+    }
+
+
+def claim(fallen: Mapping[str, int], seeds: int) -> str:
+    """What a setting says of the paper's claim, by how many trainings of B and A collapsed."""
+    if seeds < SEEDS:
+        return "not tested"
+    if fallen["B"] >= 2 and not fallen["A"]:
+        return "holds"
+    return "refuted" if not fallen["B"] else "open"
+
+
+def correct(tested: Sequence[dict[str, Any]]) -> None:
+    """Add Holm's p over the registered family, and whether an effect is claimed.
+
+    A test of the twelve that is not made counts as one with a p of 1, by which no other is corrected too little.
+    """
+    made = [one for one in tested if one["p"] is not None]
+    family = len(WORLDS) * len(RATES) * len(TESTED)
+    corrected = holm([*(one["p"] for one in made), *[1.0] * (family - len(made))])
+    for one in tested:
+        one["p_holm"], one["claimed"] = None, None
+    for one, p in zip(made, corrected, strict=False):
+        signs = set(np.sign(one["by_seed"]))
+        as_said = len(signs) == 1 and 0 not in signs and one["sign"] in (0, *signs)
+        one["p_holm"], one["claimed"] = p, bool(as_said and p < LEVEL)
