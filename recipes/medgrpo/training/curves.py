@@ -30,6 +30,7 @@ class Rollout:
         reward: as scored. parts: the reward's parts by name.
         row: the annotation that is asked about (file, number in it), None where the queue does not say.
         response: the answer's token ids, empty where they were not asked for.
+        nats: mean -log probability of its tokens as they were drawn, None where the queue does not say.
     """
 
     group: str
@@ -39,6 +40,7 @@ class Rollout:
     parts: Mapping[str, float]
     row: tuple[str, int] | None = None
     response: Sequence[int] = ()
+    nats: float | None = None
 
     @property
     def raw(self) -> dict[str, float]:

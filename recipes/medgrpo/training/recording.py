@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -149,3 +150,13 @@ class Recorder:
                 number = step_of(file)
                 if number is not None and number > step:
                     file.unlink()
+
+
+def make_recorder(settings: Mapping[Any, Any]) -> Recorder | None:
+    """The recorder of the sampler's settings, None where they name no folder."""
+    said = settings.get("record_answers") or 0
+    if said != "all" and (isinstance(said, bool) or not isinstance(said, int) or said < 0):
+        raise ValueError(f"trainer.v1.sampler.sampler_kwargs.record_answers={said!r}: expected all, or a whole number")
+    if settings.get("record_dir") is None:
+        return None
+    return Recorder(Path(settings["record_dir"]), None if said == "all" else said, settings.get("tokenizer"))

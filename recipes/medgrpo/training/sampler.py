@@ -39,6 +39,9 @@ Settings under `trainer.v1.sampler.sampler_kwargs`:
                         or of `all`
     image_every         trackers that take pictures get one of a rollout with its boxes every so many steps (default 0:
                         none); needs recorded texts
+    drift               limits of the warnings that a pair's answers move away from how they began (`drift.Limits`)
+    log_probs           whether the queue has the probabilities of drawn tokens, of which the entropy of a pair is made
+                        (`actor_rollout_ref.rollout.calculate_log_probs`, default False)
     loggers             the trackers (`trainer.logger`)
     tokenizer           the model whose tokenizer turns recorded answers into text (`actor_rollout_ref.model.path`)
 
@@ -67,10 +70,11 @@ from recipes.medgrpo.files import write_atomic
 from recipes.medgrpo.training.adaptive import AdaptiveStatistics
 from recipes.medgrpo.training.advantages import make_advantage
 from recipes.medgrpo.training.curves import PREFIX, Rollout, pair_curves, training_curves
+from recipes.medgrpo.training.drift import Drift, drawn_nats
 from recipes.medgrpo.training.groups import stacked
 from recipes.medgrpo.training.judge_check import shown_key
 from recipes.medgrpo.training.judge_watch import JudgeWatch, judge_stops, step_metrics
-from recipes.medgrpo.training.recording import Recorder
+from recipes.medgrpo.training.recording import make_recorder
 from recipes.medgrpo.training.stopping import JudgeStop, LastStep, RolloutFailure, TrainingStop
 from recipes.medgrpo.training.tracker_pictures import boxes_shown, send
 from reward_score.normalization import Normalizer
@@ -163,7 +167,8 @@ class MedGRPOSampler(ReplayBuffer):
         )
         self.last_step = LastStep(self.refill_fn)
         self.state_dir = None if settings.get("state_dir") is None else Path(settings["state_dir"]) / "sampler"
-        self.recorder = _recorder(settings)
+        self.recorder, self.drift = make_recorder(settings), Drift(**(settings.get("drift") or {}))
+        self.log_probs = bool(settings.get("log_probs", False))
         self.image_every, self.loggers = int(settings.get("image_every", 0)), list(settings.get("loggers") or ())
         self._restored = False
         # Steps that attempts of this run went on from.
@@ -215,6 +220,7 @@ class MedGRPOSampler(ReplayBuffer):
         rollouts = self._rollouts(batch.partition_id, keys)
         metrics.update(pair_curves((one.data_source, one.reward, one.parts) for one in rollouts))
         metrics.update(self._train_on(step, batch.partition_id, keys, rollouts))
+        metrics.update(self.drift(step, rollouts))
         self._save(step, metrics)
         return batch, metrics
 
@@ -239,6 +245,7 @@ class MedGRPOSampler(ReplayBuffer):
         texts = self.recorder is not None and self.recorder.keeps_texts
         fields += ["extra_info"] if self.recorder is not None else []
         fields += ["responses"] if texts else []
+        fields += ["rollout_log_probs"] if self.log_probs else []
         data = tq.kv_batch_get(keys=keys, partition_id=partition, select_fields=fields)
 
         def column(name: str) -> list[Any]:
@@ -246,13 +253,13 @@ class MedGRPOSampler(ReplayBuffer):
 
         rows = [_row(extra) for extra in column("extra_info")] if self.recorder is not None else [None] * len(keys)
         said = [ids.tolist() for ids in data["responses"]] if texts else [()] * len(keys)
+        nats = drawn_nats(data) if self.log_probs else [None] * len(keys)
+        columns = keys, column("data_source"), data["rm_scores"], column("extra_fields"), rows, said, nats
         return [
             Rollout(
                 group_of(key), source, scores.numel(), float(scores.sum()), extra.get("reward_extra_info", {}), *more
             )
-            for key, source, scores, extra, *more in zip(
-                keys, column("data_source"), data["rm_scores"], column("extra_fields"), rows, said, strict=True
-            )
+            for key, source, scores, extra, *more in zip(*columns, strict=True)
         ]
 
     def _train_on(self, step: int, partition: str, keys: list[str], rollouts: Sequence[Rollout]) -> dict[str, float]:
@@ -351,6 +358,7 @@ class MedGRPOSampler(ReplayBuffer):
             "advantage": {"name": self.advantage_name, "state": self.advantage.state_dict()},
             "window": None if self.window is None else self.window.state_dict(),
             "judge": self.judge_stops.state_dict(),
+            "drift": self.drift.state_dict(),
             "resumes": self._resumes,
             "metrics": {name: float(value) for name, value in metrics.items() if np.isfinite(value)},
         }
@@ -399,6 +407,8 @@ class MedGRPOSampler(ReplayBuffer):
             self._resumes = sorted({*state.get("resumes", []), step})
             if "judge" in state:
                 self.judge_stops.load_state_dict(state["judge"])
+            if "drift" in state:
+                self.drift.load_state_dict(state["drift"])
             if self.advantage_name == state["advantage"]["name"]:
                 self.advantage.load_state_dict(state["advantage"]["state"])
             elif self.advantage.state_dict():
@@ -407,16 +417,6 @@ class MedGRPOSampler(ReplayBuffer):
                 self.window.load_state_dict(state["window"])
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise SamplerStateError(f"{file}: cannot be resumed from: {error}") from error
-
-
-def _recorder(settings: Mapping[Any, Any]) -> Recorder | None:
-    """What writes a step's answers, None where the settings name no folder for them."""
-    said = settings.get("record_answers") or 0
-    if said != "all" and (isinstance(said, bool) or not isinstance(said, int) or said < 0):
-        raise ValueError(f"trainer.v1.sampler.sampler_kwargs.record_answers={said!r}: expected all, or a whole number")
-    if settings.get("record_dir") is None:
-        return None
-    return Recorder(Path(settings["record_dir"]), None if said == "all" else said, settings.get("tokenizer"))
 
 
 def _row(extra: Any) -> tuple[str, int] | None:

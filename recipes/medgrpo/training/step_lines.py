@@ -6,7 +6,7 @@
     trainer 2>&1 | tee -a trainer.log | python -m recipes.medgrpo step_lines
 
 verl prints one line of some hundred figures per step among its workers' messages. This keeps the step and the
-figures that tell whether a run is healthy; the log has everything.
+figures that tell whether a run is healthy, and the sampler's warnings; the log has everything.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import time
 
 from recipes.medgrpo.terminal import Parser, command
 
+WARNING = re.compile(r"medgrpo warning: .*")
 STEP = re.compile(r"step:(\d+) - (.*)")
 # Where a figure stands in the line, what it is called here.
 FIGURES = {
@@ -25,6 +26,7 @@ FIGURES = {
     "medgrpo/pairs_mean/acc": "acc",
     "medgrpo/pairs_mean/format": "format",
     "medgrpo/rollouts/failed": "failed",
+    "medgrpo/drift/pairs": "drifting",
     "training/rollout_actor_probs_pearson_corr": "rollout/actor",
     "timing_s/step": "seconds",
 }
@@ -46,6 +48,8 @@ def main(argv: list[str] | None = None) -> None:
     Parser("step_lines", __doc__).parse_args(argv)
     printed = 0.0
     for line in sys.stdin:
+        if warning := WARNING.search(line):
+            print(f"  {warning[0]}", flush=True)
         found = step_line(line)
         if found is None:
             continue

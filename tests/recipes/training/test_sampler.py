@@ -370,6 +370,29 @@ def test_a_resumed_run_remembers_its_failures(sampling, tmp_path):
         resumed._watch_failures(4, 0.5)
 
 
+def test_a_resumed_run_remembers_how_its_pairs_began(sampling, tmp_path, caplog):
+    from recipes.medgrpo.training.curves import Rollout
+
+    def answers(form):
+        return [Rollout("g", TAL, 9, 0.5, {"format": form})]
+
+    first = buffer(sampling, state_dir=str(tmp_path), drift={"window": 2})
+    for step in (1, 2, 3):
+        first.drift(step, answers(0.9))
+        first._save(step)
+    resumed = buffer(sampling, state_dir=str(tmp_path), drift={"window": 2})
+    resumed._restore(3)
+    assert "medgrpo/drift/pairs" in resumed.drift(4, answers(0.1))
+    assert "step 4: AVOS/tal: format 0.50 over its last 2 steps, 0.90 over its first" in caplog.text
+    # A state of before there were such warnings begins anew.
+    state = json.loads((tmp_path / "sampler/step_3.json").read_text())
+    del state["drift"]
+    (tmp_path / "sampler/step_3.json").write_text(json.dumps(state))
+    former = buffer(sampling, state_dir=str(tmp_path), drift={"window": 2})
+    former._restore(3)
+    assert "medgrpo/drift/pairs" not in former.drift(4, answers(0.1))
+
+
 def test_what_learns_goes_on_from_its_state(sampling, statistics, tmp_path):
     settings = {"advantage": "drpo", "norm_adv_by_std": False, "state_dir": str(tmp_path)}
     first = adaptive(sampling, statistics, **settings)
@@ -505,6 +528,7 @@ def put_group(tq, uid: str, source: str, rewards: dict[int, float], partition: s
                 "data_source": source,
                 "extra_info": {"file": "train.json", "index": len(uid), "split": "train"},
                 "responses": torch.arange(session + 1),
+                "rollout_log_probs": torch.full((session + 1,), -0.5 * (session + 1)),
             }
             for session, reward in rewards.items()
         ]
@@ -534,6 +558,20 @@ def test_a_step_with_failures(sampling, queue):
     assert metrics["medgrpo/AVOS/tal/acc"] == pytest.approx(0.25)
     assert metrics["medgrpo/JIGSAWS/sa/raw_iou"] == pytest.approx(0.5)
     assert metrics["medgrpo/groups/dead_share"] == 0.5
+    queue.kv_clear(partition_id="train", keys=batch.keys)
+
+
+@pytest.mark.slow
+def test_a_step_says_how_long_and_how_sure_its_answers_are(sampling, queue):
+    put_group(queue, "whole", TAL, {0: 0.25, 1: 0.5, 2: 0.75})
+    batch, metrics = buffer(sampling, log_probs=True).sample(1, "train", 1)
+    # One, two and three tokens; each token of them drawn with -0.5, -1 and -1.5.
+    assert metrics["medgrpo/AVOS/tal/tokens"] == 2
+    assert metrics["medgrpo/AVOS/tal/entropy"] == pytest.approx(1.0)
+    queue.kv_clear(partition_id="train", keys=batch.keys)
+    put_group(queue, "again", TAL, {0: 0.25, 1: 0.5, 2: 0.75})
+    batch, metrics = buffer(sampling).sample(1, "train", 1)
+    assert metrics["medgrpo/AVOS/tal/tokens"] == 2 and "medgrpo/AVOS/tal/entropy" not in metrics
     queue.kv_clear(partition_id="train", keys=batch.keys)
 
 
