@@ -19,7 +19,8 @@ from PIL import Image
 
 from data_preprocess import synthetic
 from data_preprocess.synthetic_rows import PAIRS, Settings, build_row, clip_of
-from data_preprocess.synthetic_video import INSTRUMENTS, PALETTE, PROFILES, SOURCES, TOOL_COLOURS
+from data_preprocess.synthetic_video import INSTRUMENTS, PALETTE, PROFILES, SOURCES, TOOL_COLOURS, picture_key
+from data_preprocess.synthetic_worlds import EVEN, WORLDS, difficulty, faded
 
 COMMAND = [sys.executable, str(Path(synthetic.__file__))]
 TASK_OF = {
@@ -438,3 +439,84 @@ def test_an_interrupted_set_is_completed(tmp_path: Path, monkeypatch: pytest.Mon
     assert not (tmp_path / "set" / "train_annotations.json").exists()
     assert synthetic.main(arguments) == 0
     assert len(json.loads((tmp_path / "set" / "train_annotations.json").read_bytes())) == 23
+
+
+# ---- worlds --------------------------------------------------------------------------------------------------------
+
+
+def test_the_even_world_is_the_set_of_always() -> None:
+    """Rows, and what each frame shows, as they were before there were worlds."""
+    found = hashlib.sha256()
+    for source, task in PAIRS:
+        for number in range(40):
+            clip = clip_of(Settings(seed=3), source, number)
+            keys = [picture_key(clip, index) for index in range(len(clip.numbers))]
+            found.update(repr((build_row(Settings(seed=3), source, task, number), keys)).encode())
+    assert found.hexdigest() == "de23f58394c1eec68fb855f3864a7531a2cd3706133186fccb583098c1d3d29e"
+
+
+def test_a_world_changes_the_sources_that_it_names_and_no_other() -> None:
+    worlds = [Settings(world=world) for world in WORLDS]
+    for source, task in PAIRS:
+        even, other = ([build_row(world, source, task, number) for number in range(30)] for world in worlds)
+        # A larger instrument is in the answers with boxes alone.
+        assert (even == other) is not (
+            source in ("NurViD", "Cholec80_CVS") or (source in ("CoPESD", "EgoSurgery") and task in ("stg", "rc"))
+        )
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_makes_a_pair_hard_or_easy_is_in_the_frames(profile: str) -> None:
+    """The answers still say what is shown: the colour of every event, and the box where the instrument is painted."""
+    wanted = Settings(profile=profile, world="heterogeneous")
+    for source, hard in WORLDS["heterogeneous"].items():
+        width, height = SOURCES[source].canvas
+        for number in range(20):
+            clip = clip_of(wanted, source, number)
+            for index in range(len(clip.numbers)):
+                key = picture_key(clip, index)
+                if clip.scores:
+                    assert key == ("scores", clip.scores)
+                    continue
+                time = clip.time(index)
+                label = next(label for start, _, label in reversed(clip.events) if start <= time)
+                assert key[1] == faded(PALETTE[(clip.palette_offset + label) % len(PALETTE)], hard.contrast)
+                if clip.tool is not None:
+                    box = clip.box(time)
+                    assert key[3] == tuple(box)
+                    share = (box[2] - box[0]) / width, (box[3] - box[1]) / height
+                    assert share == pytest.approx(hard.sides[clip.tool % 3], abs=0.01)
+                    centre = (box[0] + box[2]) / 2 / width, (box[1] + box[3]) / 2 / height
+                    if hard.places == (1, 1) and number % 17 != 5:  # an overrun stands at the edge
+                        assert centre == pytest.approx((0.5, 0.5), abs=hard.drift + 0.01)
+
+
+def test_faint_events_can_still_be_told_apart() -> None:
+    """Neighbouring events of the faintest source differ by more than the frames' compression takes away."""
+    wanted, least = Settings(world="heterogeneous"), 999
+    for number in range(60):
+        clip = clip_of(wanted, "NurViD", number)
+        colours = [picture_key(clip, start)[1] for start in clip.starts]
+        for one, next_one in zip(colours, colours[1:], strict=False):
+            least = min(least, sum(abs(a - b) for a, b in zip(one, next_one, strict=True)))
+    assert 20 < least < 60
+
+
+def test_a_clip_of_short_events_has_more_of_them() -> None:
+    even, hard = ([len(clip_of(Settings(world=world), "NurViD", n).starts) for n in range(60)] for world in WORLDS)
+    assert max(even) == 3 and set(hard) == {4}
+    scores = [score for n in range(60) for score in clip_of(Settings(world="heterogeneous"), "Cholec80_CVS", n).scores]
+    assert 0.85 < scores.count(0) / len(scores) < 0.97
+
+
+def test_a_colour_of_full_contrast_is_itself() -> None:
+    assert all(faded(colour, 1.0) == colour for colour in PALETTE)
+    assert faded((0, 255, 128), 0.0) == (128, 128, 128)
+    assert difficulty("even", "CoPESD") is difficulty("heterogeneous", "AVOS") is EVEN
+
+
+def test_another_world_in_the_same_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--output", str(tmp_path / "set"), "--rows-per-pair", "1", "--no-frames"]
+    assert synthetic.main(arguments) == 0
+    assert synthetic.main([*arguments, "--world", "heterogeneous"]) == 2
+    assert "made with other settings (world)" in capsys.readouterr().err
