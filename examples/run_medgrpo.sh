@@ -39,6 +39,9 @@ main() {
   CALIBRATION_ROWS=${CALIBRATION_ROWS:-8}
   CALIBRATION_SAMPLES=${CALIBRATION_SAMPLES:-4}
   EVAL_SAMPLES=${EVAL_SAMPLES:-2}       # answers per held-out row
+  EVAL_SEED=${EVAL_SEED:-$SEED}         # of their draws
+  EVAL_STEPS=${EVAL_STEPS:-}            # evaluated after these steps, too: multiples of SAVE_FREQ; all checkpoints stay
+  ONLY_SFT=${ONLY_SFT:-}                # anything: data, model, SFT, calibration and the SFT model's answers, and stop
   # Between SFT and calibration, see docs/interventions.md: 1 trains on the SFT model's answers up to their first mistake
   # and its correction; gold on the reference answers of the same rows, to compare with.
   INTERVENE=${INTERVENE:-}
@@ -46,7 +49,9 @@ main() {
   INTERVENE_EPOCHS=${INTERVENE_EPOCHS:-4}         # [paper]
   INTERVENE_LR=${INTERVENE_LR:-3e-4}    # a tenth of the SFT's, as the published stage goes on from a trained model
   NORMALIZER=${NORMALIZER:-logistic}    # of raw signals: logistic, none, zscore, percentile_rank, minmax, adaptive
+  LINEAR_SHARE=${LINEAR_SHARE:-}        # of the logistic; 0: the paper's formula alone, empty: what each pair needs
   ADVANTAGE=${ADVANTAGE:-grpo}          # grpo, dr_grpo, per_task, drpo, gdpo, ema_grpo, mt_grpo, g2rpo
+  LR=${LR:-}                            # of GRPO; empty: the configuration's
   # Whose configuration trains: the CPU run's, or gpu for the GPU recipes' own, less what a machine without a GPU cannot
   # do (recipes/medgrpo/config/engine): two training processes and two vLLM servers in bfloat16, the paper's four tasks.
   RECIPE=${RECIPE:-cpu}
@@ -95,6 +100,11 @@ main() {
   for name in LORA_RANK ROLLOUT_TP; do
     [[ $RECIPE == gpu || -z ${!name:-} ]] || PROBLEMS+=("$name is '${!name}', expected RECIPE=gpu beside it")
   done
+  for step in $EVAL_STEPS; do
+    [[ $step =~ ^[1-9][0-9]*$ ]] && ((step % SAVE_FREQ == 0 && step < STEPS)) ||
+      PROBLEMS+=("EVAL_STEPS: '$step', expected multiples of SAVE_FREQ, $SAVE_FREQ, below STEPS, $STEPS")
+  done
+  numbers LR LINEAR_SHARE
   check_judge scoring
   check_logger
   stop_if_wrong
@@ -126,6 +136,11 @@ main() {
   have_logger
   set_logger "$RUN"
 
+  MORE_OVERRIDES=()
+  [[ -z $LR ]] || MORE_OVERRIDES+=(actor_rollout_ref.actor.optim.lr="$LR")
+  [[ -z $LINEAR_SHARE ]] ||
+    MORE_OVERRIDES+=(reward.custom_reward_function.reward_kwargs.linear_share="$LINEAR_SHARE")
+  [[ -z $EVAL_STEPS ]] || MORE_OVERRIDES+=(trainer.max_actor_ckpt_to_keep=null)
   TASK_OVERRIDES=()
   TASK_ARGS=()
   QUESTIONS=()
@@ -150,6 +165,7 @@ main() {
   plan=(model="$MODEL" seed="$SEED" steps="$STEPS" sft_steps="$SFT_STEPS" videos="$VIDEOS" rows="$ROWS")
   plan+=(normalizer="$NORMALIZER" advantage="$ADVANTAGE" tasks="${task_list[*]}")
   [[ $WORLD == even ]] || plan+=(world="$WORLD")
+  plan+=(linear_share="$LINEAR_SHARE" learning_rate="$LR" only_sft="$ONLY_SFT")
   [[ $ROLLOUT == transformers ]] || plan+=(rollout="$ROLLOUT")
   [[ $RECIPE == cpu ]] || plan+=(recipe="$RECIPE")
   [[ $STILLS == 0 ]] || plan+=(stills=1)
@@ -259,6 +275,17 @@ main() {
       "${JUDGE_ARGS[@]}" "${SERVERS[@]}" "${SIGNALS[@]}"
   fi
 
+  # evaluated NAME CHECKPOINT: answers to the held-out rows, in eval/NAME.
+  evaluated() {
+    python -m recipes.medgrpo evaluate sample --model "$2" --data data/val.parquet --output "eval/$1" \
+      --samples "$EVAL_SAMPLES" --seed "$EVAL_SEED" "${JUDGE_ARGS[@]}" "${SERVERS[@]}"
+  }
+  if [[ -n $ONLY_SFT ]]; then
+    stage "6/7 and 7/7 no training; the SFT model on held-out videos"
+    evaluated sft "$SFT"
+    exit 0
+  fi
+
   GRPO=$RUN/grpo/global_step_$STEPS
   stage "6/7 MedGRPO, $STEPS steps on verl's GRPO trainer"
   MEDGRPO_MODEL=$START
@@ -268,10 +295,10 @@ main() {
     mkdir -p recipe/grpo/attempts
     [[ -L attempts ]] || { rmdir attempts && ln -s recipe/grpo/attempts attempts; }
     recipe grpo "$GPU_RECIPE" MODEL_PATH="$START" STATISTICS="$RUN/statistics.json" STEPS="$STEPS" SAVE_FREQ="$SAVE_FREQ" \
-      LR=1e-4 TASKS="$TASKS" NORMALIZER="$NORMALIZER" ADVANTAGE="$ADVANTAGE" \
+      LR="${LR:-1e-4}" TASKS="$TASKS" NORMALIZER="$NORMALIZER" ADVANTAGE="$ADVANTAGE" \
       JUDGE="$JUDGE" JUDGE_MODEL="$JUDGE_MODEL" JUDGE_STORE="$JUDGE_STORE" \
       LOGGER="$LOGGER" LOGGER_IMAGE_EVERY="$LOGGER_IMAGE_EVERY" \
-      -- data.seed="$SEED" actor_rollout_ref.rollout.seed="$SEED" "$@"
+      -- data.seed="$SEED" actor_rollout_ref.rollout.seed="$SEED" "${MORE_OVERRIDES[@]}" "$@"
   else
     from=$(python -m recipes.medgrpo preflight --data data --statistics statistics.json --checkpoints grpo \
       --model-family "$MODEL" --normalizer "$NORMALIZER" --advantage "$ADVANTAGE" \
@@ -281,15 +308,14 @@ main() {
       reward.custom_reward_function.reward_kwargs.normalizer="$NORMALIZER" \
       trainer.v1.sampler.sampler_kwargs.advantage="$ADVANTAGE" \
       algorithm.norm_adv_by_std_in_grpo="$([[ $ADVANTAGE == grpo ]] && echo true || echo false)" \
-      "${TASK_OVERRIDES[@]}" "${JUDGE_OVERRIDES[@]}" "${LOGGER_OVERRIDES[@]}" "$@"
+      "${MORE_OVERRIDES[@]}" "${TASK_OVERRIDES[@]}" "${JUDGE_OVERRIDES[@]}" "${LOGGER_OVERRIDES[@]}" "$@"
   fi
 
   stage "7/7 evaluation on held-out videos"
-  for name in sft ${INTERVENE:+intervened} medgrpo; do
-    case $name in sft) checkpoint=$SFT ;; intervened) checkpoint=$START ;; *) checkpoint=$GRPO/actor/huggingface ;; esac
-    python -m recipes.medgrpo evaluate sample --model "$checkpoint" --data data/val.parquet --output "eval/$name" \
-      --samples "$EVAL_SAMPLES" --seed "$SEED" "${JUDGE_ARGS[@]}" "${SERVERS[@]}"
-  done
+  evaluated sft "$SFT"
+  [[ -z $INTERVENE ]] || evaluated intervened "$START"
+  for step in $EVAL_STEPS; do evaluated "step_$step" "$RUN/grpo/global_step_$step/actor/huggingface"; done
+  evaluated medgrpo "$GRPO/actor/huggingface"
   # As the public leaderboard would score these answers, beside what can be had without a look at a frame.
   python -m recipes.medgrpo evaluate score --results eval/medgrpo/answers.jsonl --ground-truth data/val.parquet \
     --mode leaderboard --blind-baseline data/train.parquet --output eval/leaderboard >logs/leaderboard.log

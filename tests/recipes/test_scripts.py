@@ -198,9 +198,50 @@ def test_shared_data_are_taken_as_they_are(machine):
     assert any("verl.trainer.main_ppo" in call for call in machine.calls())
 
 
+def test_the_settings_of_the_collapse_study_reach_stages_and_plan(machine):
+    overrides = "+reward.custom_reward_function.reward_kwargs.tal_wasserstein=true"
+    settings = {"WORLD": "heterogeneous", "LR": "0.3", "LINEAR_SHARE": "0", "EVAL_STEPS": "5 10", "EVAL_SEED": "7"}
+    done = machine.run("run_medgrpo.sh", overrides, OUTPUT_DIR="out", COMPLETE="1", **settings)
+    assert done.returncode == 0, done.stderr[-2000:]
+    more = {"world": "heterogeneous", "learning_rate": "0.3", "linear_share": 0}
+    assert json.loads((machine.folder / "out/plan.json").read_text()) == PLAN | more
+    stages = [call.split(" | ")[0].split() for call in machine.calls()]
+    (made,) = [words for words in stages if "--world" in words]
+    assert after(made, "--world") == ["heterogeneous"]
+    (trained,) = [words for words in stages if "verl.trainer.main_ppo" in words]
+    assert {
+        "actor_rollout_ref.actor.optim.lr=0.3",
+        "reward.custom_reward_function.reward_kwargs.linear_share=0",
+        "trainer.max_actor_ckpt_to_keep=null",
+    } <= set(trained)
+    looks = [words for words in stages if "sample" in words]
+    assert [after(words, "--output")[0] for words in looks] == [
+        f"eval/{x}" for x in ("sft", "step_5", "step_10", "medgrpo")
+    ]
+    assert {after(words, "--seed")[0] for words in looks} == {"7"}
+    assert after(looks[1], "--model")[0].endswith("grpo/global_step_5/actor/huggingface")
+    # What calibration measures and preflight asks for follows the override.
+    assert sum("--tal-wasserstein" in words for words in stages if {"calibrate", "preflight"} & set(words)) == 2
+
+
+def test_only_sft_stops_before_the_training(machine):
+    done = machine.run("run_medgrpo.sh", OUTPUT_DIR="out", ONLY_SFT="yes", COMPLETE="1")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads((machine.folder / "out/plan.json").read_text()) == PLAN | {"only_sft": "yes"}
+    last = machine.calls()[-1].split(" | ")[0].split()
+    assert "sample" in last and after(last, "--output") == ["eval/sft"]
+    assert not any("main_ppo" in call or "preflight" in call for call in machine.calls())
+
+
 @pytest.mark.parametrize(
     ("settings", "line"),
     [
+        ({"WORLD": "hard"}, "run_medgrpo: WORLD is 'hard', expected even or heterogeneous"),
+        ({"LR": "fast"}, "run_medgrpo: LR is 'fast', expected a number"),
+        (
+            {"EVAL_STEPS": "7"},
+            "run_medgrpo: EVAL_STEPS: '7', expected multiples of SAVE_FREQ, 5, below STEPS, 20",
+        ),
         ({"TASKS": "tal sgt"}, "run_medgrpo: TASKS: 'sgt', expected all or some of tal stg dvc nap vs rc sa cvs qa"),
         ({"TASKS": " "}, "run_medgrpo: TASKS is blank, expected all or some of tal stg dvc nap vs rc sa cvs qa"),
         ({"JUDGE": "gpt"}, "run_medgrpo: JUDGE 'gpt': expected offline or openai or none"),
@@ -678,3 +719,85 @@ def test_rows_on_gpus_name_everything_that_is_missing_before_the_first(machine):
         "8 GPUs found, N_GPUS is 16",
     ):
         assert any(name in line for line in said(done)), name
+
+
+# ---- the registered trainings of docs/collapse.md ------------------------------------------------------------------
+
+
+def test_the_registered_trainings_in_their_order(machine):
+    *commands, table = machine.dry("run_collapse.sh", OUTPUT_DIR="out")
+    found = [settings_of(command) for command in commands]
+    models, trained = ([one for one in found if ("ONLY_SFT" in one) is only] for only in (True, False))
+    assert [one["OUTPUT_DIR"] for one in models] == [
+        f"out/{world}_seed{seed}" for world in ("heterogeneous", "even") for seed in range(3)
+    ]
+    expected = [
+        f"out/{world}_rate{rate}_seed{seed}/{name}"
+        for world, rates in (("heterogeneous", ("0.3", "0.1", "control")), ("even", ("0.3", "0.1")))
+        for rate in rates
+        for seed in range(3)
+        for name in ("A", "B", "B_dr_grpo", "adaptive")
+        if rate != "control"
+    ] + [f"out/heterogeneous_rate0.3_seed{seed}/B_all" for seed in range(3)]
+    assert [one["OUTPUT_DIR"] for one in trained] == expected
+    for one in trained:
+        world, rate, seed = one["OUTPUT_DIR"].split("/")[1].split("_")
+        assert (one["WORLD"], f"rate{one['LR']}", f"seed{one['SEED']}") == (world, rate, seed)
+    assert after(table, "--runs")[:5] == [*expected[:4], "out/heterogeneous_rate0.3_seed0/B_all"]
+    assert len(after(table, "--runs")) == 4 * 3 * 5
+
+
+@pytest.mark.parametrize("name", ["A", "B", "B_dr_grpo", "adaptive", "B_all"])
+def test_a_registered_training_is_the_one_that_the_table_takes_it_for(machine, tmp_path, name):
+    """From the driver's variables through the plan that the run writes to the variant that the table reads."""
+    from recipes.medgrpo.studies.collapse.hypotheses import Training
+
+    commands = machine.dry("run_collapse.sh", OUTPUT_DIR="out", SEEDS="2", RATES="0.3", WORLDS="heterogeneous")
+    (mine,) = [one for one in map(settings_of, commands[:-1]) if one["OUTPUT_DIR"].endswith(f"/{name}")]
+    folder = tmp_path / mine.pop("OUTPUT_DIR")
+    done = machine.run("run_medgrpo.sh", OUTPUT_DIR=str(folder), COMPLETE="1", **mine)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = Training(folder)
+    assert (found.variant, found.setting, found.seed) == (name, ("heterogeneous", 0.3), 2)
+
+
+@pytest.mark.parametrize("together", ["1", "3"])
+def test_a_failed_training_ends_its_block_and_a_second_call_goes_on(machine, together):
+    """`run_medgrpo.sh` is pretended: it fails for B the first time, and leaves what the real one would."""
+    machine.script(
+        "run_medgrpo.sh",
+        'mkdir -p "$OUTPUT_DIR/eval/sft" && cd "$OUTPUT_DIR"\necho "$OUTPUT_DIR" >>"$HERE/order"\n'
+        "if [[ -n ${ONLY_SFT:-} ]]; then mkdir data model sft; echo {} | tee eval/sft/scores.json >statistics.json\n"
+        "touch raw_signals.jsonl; exit; fi\n"
+        '[[ $OUTPUT_DIR != */B || -f $HERE/mended ]] || { echo "no luck"; exit 3; }\necho {} >plan.json',
+    )
+    settings = {"OUTPUT_DIR": "out", "SEEDS": "1", "RATES": "0.1", "WORLDS": "even", "HERE": str(machine.folder)}
+    done = machine.run("run_collapse.sh", AT_ONCE=together, **settings)
+    assert done.returncode == 1 and "run_collapse: a training failed, see above" in done.stderr
+    assert "B: no luck" in done.stdout
+    order = [Path(line).name for line in (machine.folder / "order").read_text().split()]
+    assert order[0] == "even_seed1" and "B" in order
+    # Alone, nothing is begun behind the failure.
+    assert together != "1" or order == ["even_seed1", "A", "B"]
+    (machine.folder / "mended").touch()
+    done = machine.run("run_collapse.sh", AT_ONCE=together, **settings)
+    assert done.returncode == 0, done.stderr[-2000:]
+    order = [Path(line).name for line in (machine.folder / "order").read_text().split()]
+    assert order.count("even_seed1") == 1 and {"B", "B_dr_grpo", "adaptive"} <= set(order)
+    assert (machine.folder / "out/even_rate0.1_seed1/B/shared").read_text() == f"{machine.folder}/out/even_seed1\n"
+    assert "--runs" in machine.calls()[-1] and "even_rate0.1_seed1/adaptive" in machine.calls()[-1]
+
+
+def test_bad_settings_of_the_collapse_study_are_named(machine):
+    wrong = {"WORLDS": "odd", "RATES": "x3", "SEEDS": "a", "VARIANTS": "A C", "AT_ONCE": "0"}
+    done = machine.run("run_collapse.sh", "now", **wrong)
+    assert done.returncode == 2
+    assert said(done) == [
+        "run_collapse: WORLDS: 'odd', expected heterogeneous or even",
+        "run_collapse: RATES: 'x3', expected numbers",
+        "run_collapse: SEEDS: 'a', expected whole numbers",
+        "run_collapse: VARIANTS: 'C', expected some of A B B_dr_grpo adaptive",
+        "run_collapse: AT_ONCE is '0', expected a whole number above 0",
+        "run_collapse: argument 'now', expected table, key=value or --dry-run",
+    ]
+    assert machine.run("run_collapse.sh", "table", OUTPUT_DIR="empty").returncode == 2
