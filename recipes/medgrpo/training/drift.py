@@ -36,8 +36,8 @@ class Limits:
         format_fall: the format's mean may fall by this. It fell by up to 0.14 there; the rule of docs/collapse.md, a
             format below 0.5, is then still ahead of a pair that began at 0.75.
         entropy_share: the entropy's mean may fall to this share of where it began. Over all pairs it fell to 0.79.
-        length_factor: answers may become so many times longer, or shorter. Dense captions of AVOS became 1.7 times shorter
-            there, with the same format.
+        length_factor: answers may become so many times longer, or shorter. Dense captions of AVOS became 1.7
+            times shorter there, with the same format.
     """
 
     window: int = 5

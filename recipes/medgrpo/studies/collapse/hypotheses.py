@@ -168,10 +168,13 @@ def halves(statistics: Path) -> tuple[list[str], list[str]]:
     for pair, found in pairs.items():
         if (task := pair.rpartition("/")[2]) not in TASKS:
             continue
-        known = {name: row.mean for name, row in found.items()}
-        if missing := [name for name in signals[task] if known.get(name) is None]:
-            raise InputError(f"{statistics}: {pair}: {missing[0]}: expected its mean, found none: calibrate again")
-        means[pair.split("/", 1)[-1]] = sum(known[name] * weight for name, weight in signals[task].items())
+        total = 0.0
+        for name, weight in signals[task].items():
+            mean = found[name].mean if name in found else None
+            if mean is None:
+                raise InputError(f"{statistics}: {pair}: {name}: expected its mean, found none: calibrate again")
+            total += mean * weight
+        means[pair.split("/", 1)[-1]] = total
     ranked = sorted(means, key=lambda pair: (-means[pair], pair))
     return ranked[: len(ranked) // 2], ranked[len(ranked) // 2 :]
 
@@ -202,10 +205,15 @@ def whole(block: Mapping[str, Training]) -> bool:
     return all(name in block and block[name].complete for name in VARIANTS.values())
 
 
-def _by_seed(blocks: Sequence[Block], minus: tuple[str, str], number: Callable[[Training], float | None]) -> list:
+def _by_seed(
+    blocks: Sequence[Block], minus: tuple[str, str], number: Callable[[Training], float | None]
+) -> list[float | None]:
     """Of each block the number of one variant minus that of another, None where one is unknown."""
-    pairs = [[number(block[name]) for name in minus] for block in blocks]
-    return [None if None in pair else pair[0] - pair[1] for pair in pairs]
+    found: list[float | None] = []
+    for block in blocks:
+        one, other = (number(block[name]) for name in minus)
+        found.append(None if one is None or other is None else one - other)
+    return found
 
 
 def registered(folders: Sequence[Path]) -> dict[str, Any]:
@@ -238,7 +246,8 @@ def registered(folders: Sequence[Path]) -> dict[str, Any]:
         )
         for name, what, variant, number in numbers:
             values = _by_seed(mine, (variant, "A"), number)
-            mean = None if None in values else float(np.mean(values))
+            known = [value for value in values if value is not None]
+            mean = float(np.mean(known)) if len(known) == len(values) else None
             shown.append({**about, "hypothesis": name, "what": what, "by_seed": values, "difference": mean})
         fallen = {name: sum(block[name].collapse()["step"] is not None for block in mine) for name in VARIANTS.values()}
         claims.append({**about, "collapsed": fallen, "claim": claim(fallen, len(mine))})
