@@ -85,7 +85,8 @@ def _run(args: argparse.Namespace) -> None:
         folder=args.output / "answers",
         identity={"features": data_fingerprint(args.features / TABLE), "about": known},
     )
-    cells, stops = study.cells(args.methods, args.seeds), []
+    cells, stops = study.cells(args.methods, args.seeds, args.test), []
+    tested = {domain: domains[domain] for domain in dict.fromkeys(cell.domain for cell in cells)}
     with progress(len(cells), "training", "skill") as bar:
         for cell in cells:
             found = study.run(cell)
@@ -93,15 +94,14 @@ def _run(args: argparse.Namespace) -> None:
                 where = {"domain": cell.domain, "method": cell.method, "seed": cell.seed, "fold": cell.fold}
                 stops.append(where | {"epoch": int(found["stop_epoch"]), "accuracy": float(found["stop_accuracy"])})
             bar.update()
-    surgeons = {trial.surgeon for trial in trials}
+    surgeons = {trial.surgeon for found in tested.values() for trial in found}
     figures = Figures(sorted(surgeons), args.resamples, args.seeds[0])
     per: dict[tuple[str, int | None], dict[str, Any]] = {}
     for domain, method, shots, answers in gathered(study, cells):
         per.setdefault((method, shots), {})[domain] = figures.draws(answers)
     if said is not None:
         per["language_model", None] = {
-            domain: figures.draws(said_of(found, said, known["cuts"], args.answers))
-            for domain, found in domains.items()
+            domain: figures.draws(said_of(found, said, known["cuts"], args.answers)) for domain, found in tested.items()
         }
     rows = []
     means: dict[tuple[str, int | None], Found] = {}
@@ -109,7 +109,7 @@ def _run(args: argparse.Namespace) -> None:
         for domain, one in found.items():
             count = len({trial.surgeon for trial in domains[domain]})
             rows.append({"domain": domain, "method": method, "shots": k, **as_json(one, count)})
-        if len(found) == len(domains):
+        if len(found) == len(tested):
             means[method, k] = mean_of(list(found.values()))
             mean = as_json(means[method, k], len(surgeons))
             rows.append({"domain": MEAN, "method": method, "shots": k, **mean})
@@ -122,8 +122,8 @@ def _run(args: argparse.Namespace) -> None:
                 differences.append({"first": method, "second": other, "shots": k, **less_than})
     about = {
         "what": known.get("what", "a folder of .npy files"),
-        "trials": len(trials),
-        "domains": len(domains),
+        "trials": sum(map(len, tested.values())),
+        "domains": len(tested),
         "classes": study.ways,
         "surgeons": len(surgeons),
         "features": known,
@@ -166,6 +166,7 @@ def _arguments() -> Parser:
     add = run.add_argument
     add("--features", required=True, type=Path, help="folder of .npy files with items.csv")
     add("--protocol", choices=("loo", "published"), default="loo", help="where training stops: published is optimistic")
+    add("--test", nargs="+", metavar="DOMAIN", help="domains to leave out and test, one at a time (default: all)")
     add("--methods", nargs="+", choices=("protomaml", "protonet", "linear_probe"), help="(default: all)")
     add("--shots", nargs="+", type=whole(1), default=list(SHOTS), metavar="K", help="(default: 1 2 4 8 16)")
     add("--ways", type=whole(2), help="classes of a training episode (default: all)")

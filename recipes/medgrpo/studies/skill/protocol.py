@@ -91,10 +91,13 @@ class Study:
         stop = domain if self.protocol == PUBLISHED else names[(names.index(domain) + 1) % len(names)]
         return [name for name in names if name not in (domain, stop)], stop
 
-    def cells(self, methods: Sequence[str], seeds: Sequence[int]) -> list[Cell]:
+    def cells(self, methods: Sequence[str], seeds: Sequence[int], tested: Sequence[str] | None = None) -> list[Cell]:
+        """The cells of some tested domains, by default all. Raises `InputError` for one that there is not."""
+        if unknown := sorted(set(tested or ()) - set(self.domains)):
+            raise InputError(f"{', '.join(unknown)}: expected some of {', '.join(sorted(self.domains))}")
         return [
             Cell(domain, seed, fold, method)
-            for domain in sorted(self.domains)
+            for domain in sorted(tested or self.domains)
             for seed in seeds
             for fold in range(self.folds)
             for method in methods
@@ -158,7 +161,7 @@ def gathered(study: Study, cells: Sequence[Cell]) -> Iterator[tuple[str, str, in
     """(domain, method, shots, answers) of finished cells, over seeds and folds; shots that a domain has no set for
     are left out."""
     trials = {name: {trial.name: trial for trial in found} for name, found in study.domains.items()}
-    for domain in sorted(study.domains):
+    for domain in dict.fromkeys(cell.domain for cell in cells):
         for method in dict.fromkeys(cell.method for cell in cells):
             mine = [study.run(cell) for cell in cells if (cell.domain, cell.method) == (domain, method)]
             for shots in study.shots:

@@ -29,7 +29,7 @@ def markdown(result: Mapping[str, Any]) -> str:
     parts = [
         "# Skill from a few trials"
         + (" (optimistic: stopped on the domain that it is tested on)" if optimistic else ""),
-        f"{about['trials']} trials in {about['domains']} domains, {about['classes']} classes, seeds "
+        f"{about['trials']} trials in {about['domains']} tested domains, {about['classes']} classes, seeds "
         f"{', '.join(map(str, result['seeds']))}; features: {about['what']}. Columns: trials of each class in a "
         "support set. Every disjoint support set counts; who is asked about is in no support set and in no training. "
         f"95 % intervals by bootstrap over surgeons ({about['surgeons']}). `-`: too few trials for a support set.",
