@@ -45,9 +45,11 @@ def video_changes(before: Records, after: Records, measure: str, tasks: Collecti
     Raises:
         ComparisonError: see `matched`; or no answer of these tasks.
     """
-    sides = [[one for one in side if one["data_source"].rpartition("/")[2] in tasks] for side in (before, after)]
+    first, second = (
+        [one for one in side if one["data_source"].rpartition("/")[2] in tasks] for side in (before, after)
+    )
     rows: dict[str, dict[tuple, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for record, change in matched(*sides, measure):
+    for record, change in matched(first, second, measure):
         rows[record["video"]][record["data_source"], record.get("file"), record["index"]].append(change)
     if not rows:
         raise ComparisonError(f"no answer of the tasks {', '.join(sorted(tasks))}")

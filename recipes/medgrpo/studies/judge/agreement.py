@@ -104,7 +104,7 @@ def share(holds: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
 def own_share(scores: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
     """A `Measure` of (n, 2), a dimension's scores and the sums of the others: `own`, the share of its variance that the
     others do not tell by a line. 0: it says what they say."""
-    return {"own": 1 - correlation(*scores.T, counts) ** 2}
+    return {"own": 1 - correlation(scores[:, 0], scores[:, 1], counts) ** 2}
 
 
 def rounded(ratings: np.ndarray) -> np.ndarray:
