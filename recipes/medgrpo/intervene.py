@@ -1,7 +1,7 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""Correct the first wrong element of recorded answers, and keep for SFT what makes the rest of the answer better.
+"""Correct the first mistake of recorded answers, and keep for SFT what makes the rest better.
 
     python -m recipes.medgrpo intervene --model SFT --recorded raw_signals.jsonl --data train.parquet --output int/
 

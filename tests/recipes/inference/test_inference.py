@@ -183,12 +183,13 @@ def test_what_a_killed_worker_left_of_a_line_is_written_over(plugged, tmp_path):
 def test_what_vllm_did_not_finish_is_no_answer(plugged):
     from types import SimpleNamespace
 
-    from recipes.medgrpo.inference.jobs import Failure
+    from recipes.medgrpo.inference.jobs import Failure, Job
     from recipes.medgrpo.inference.vllm_engine import Offline
 
+    job = Job(place=0, sample=0, row={}, messages=[], budget=8, seed=0)
     for reason in ("abort", "error"):
         out = SimpleNamespace(finish_reason=reason, token_ids=[1])
-        assert isinstance(Offline("nowhere", temperature=0.0)._reply(out), Failure)
+        assert isinstance(Offline("nowhere", temperature=0.0)._reply(job, out), Failure)
 
 
 def test_vllm_spawns_its_processes_and_says_why_it_did_not_start(qwen2_5_vl, monkeypatch):

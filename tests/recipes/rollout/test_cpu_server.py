@@ -8,6 +8,7 @@ import os
 
 import pytest
 import torch
+from PIL import Image
 
 if os.environ.get("VERL_PLATFORM") != "cpu":
     pytest.skip("the CPU rollout belongs to VERL_PLATFORM=cpu", allow_module_level=True)
@@ -153,9 +154,14 @@ def test_log_probabilities_are_sent_when_asked_for(server):
     assert with_them.log_probs == [-1.0, -1.0] and without.log_probs is None
 
 
-def test_images_are_refused(server):
-    (error,) = run(server.generate([1], SAMPLING, "a", image_data=["image"]))
-    assert isinstance(error, NotImplementedError)
+def test_an_image_reaches_the_engine_after_the_clips_and_without_times(server, monkeypatch):
+    asked, generate = [], server.engine.generate
+    monkeypatch.setattr(
+        server.engine, "generate", lambda batch, settings: asked.extend(batch) or generate(batch, settings)
+    )
+    clip, image = (torch.zeros(2, 3, 4, 4), {"fps": 1.0}), Image.new("RGB", (4, 4))
+    run(server.generate([1], SAMPLING, "a", image_data=[image], video_data=[clip]))
+    assert [list(request.videos) for request in asked] == [[clip, (image, None)]]
 
 
 def seeds(server, step, prompts):

@@ -1,7 +1,7 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
-"""Scan a policy small enough to be exact for the settings under which training collapses; or test real trainings.
+"""Scan an exact small policy for the settings under which training collapses; or test real trainings.
 
     python -m recipes.medgrpo collapse --output outputs/collapse
     python -m recipes.medgrpo collapse --output outputs/collapse --variants none:grpo paper:grpo --rates 3 \\

@@ -142,7 +142,7 @@ def odd_one(behave, **more):
 )
 def test_what_the_infrastructure_fails_stays_open_and_is_asked_for_again(tmp_path, reply, failure, stage):
     found = excerpts_of(tmp_path, videos=1)[:1]
-    server, odd = odd_one(lambda request: reply, timeout_s=0.3, max_attempts=2)
+    server, odd = odd_one(lambda request: reply, timeout_s=0.3 if failure == "CallTimeout" else 30, max_attempts=2)
     with server, lecturer() as good:
         first, second = (odd, good) if stage == "extractor" else (good, odd)
         folder, asking, came = asked(tmp_path, found, first, second)
