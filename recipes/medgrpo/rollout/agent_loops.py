@@ -127,7 +127,12 @@ class Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignore
     ) -> torch.Tensor:
         """Asked twice for each rollout, with the same; what is asked for with padding is not remembered."""
         make = super()._compute_position_ids
-        grids = {name: repr(value) for name, value in multi_modal_inputs.items() if not name.startswith("pixel_values")}
+        grids = {
+            # To print a tensor takes a millisecond.
+            name: repr(value.tolist() if isinstance(value, torch.Tensor) else value)
+            for name, value in multi_modal_inputs.items()
+            if not name.startswith("pixel_values")
+        }
         grids[TYPES] = str(TYPES in multi_modal_inputs)
         if not attention_mask.all():
             return make(input_ids, attention_mask, multi_modal_inputs, *args)

@@ -26,18 +26,18 @@ def warned(caplog):
 
 
 def test_a_healthy_training_warns_of_nothing(caplog):
-    """The CPU run's first twenty steps, in which captions became shorter and the entropy fell to three quarters."""
+    """The CPU run's twenty steps, in which captions became shorter and a pair's entropy fell to a third."""
     drift, metrics = Drift(), {}
-    for step, entropy in enumerate(HEALTHY["entropy"], 1):
+    for step in range(1, 21):
+        means = {pair: curve[step - 1] for pair, curve in HEALTHY["pairs"].items()}
         rollouts = [
-            Rollout("g", pair, curve[step - 1][1], 0.0, {"format": curve[step - 1][0]}, nats=entropy)
-            for pair, curve in HEALTHY["pairs"].items()
+            Rollout("g", pair, tokens, 0.0, {"format": f}, nats=nats) for pair, (f, tokens, nats) in means.items()
         ]
         metrics = drift(step, rollouts)
         assert metrics.get("medgrpo/drift/pairs", 0) == 0
     assert not warned(caplog)
     assert 0 < metrics["medgrpo/drift/format_fall"] < 0.15
-    assert metrics["medgrpo/drift/entropy_share"] == pytest.approx(0.788, abs=0.005)
+    assert 0.3 < metrics["medgrpo/drift/entropy_share"] < 0.4
     assert 1.3 < metrics["medgrpo/drift/length_factor"] < 1.8
 
 
@@ -45,7 +45,7 @@ def test_a_healthy_training_warns_of_nothing(caplog):
     ("change", "words"),
     [
         ({"form": 0.6}, "AVOS/tal: format 0.60 over its last 5 steps, 0.90 over its first: its answers stop being"),
-        ({"nats": 0.2}, "AVOS/tal: entropy 0.20 over its last 5 steps, 0.50 over its first: the policy narrows"),
+        ({"nats": 0.07}, "AVOS/tal: entropy 0.07 over its last 5 steps, 0.50 over its first: the policy narrows"),
         ({"tokens": 41}, "AVOS/tal: tokens 41.00 over its last 5 steps, 20.00 over its first: its answers take"),
         ({"tokens": 9}, "AVOS/tal: tokens 9.00 over its last 5 steps, 20.00 over its first: its answers take"),
     ],
