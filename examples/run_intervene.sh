@@ -13,8 +13,8 @@
 #   bash examples/run_intervene.sh --dry-run                      # print the commands; needs no GPU
 #
 # `INTERVENE=1` of an SFT recipe calls this script at its end. A second call goes on where the first was stopped.
-# Arguments are hydra overrides of the servers' configuration. This script has not been run on GPUs. The same commands
-# have been run in the CPU run (`INTERVENE=1 bash examples/run_medgrpo.sh`).
+# Arguments are hydra overrides of the servers' configuration. This script has not been run on GPUs. Of its commands
+# `calibrate` and `intervene` have been run, with the CPU run's model (docs/interventions.md).
 set -euo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
