@@ -76,7 +76,7 @@ train() {
   stage "6/8 two steps of SFT, a tiny random $MODEL"
   [[ -f model/config.json ]] ||
     python -m recipes.medgrpo tiny_model --family "$MODEL" --text data/train.parquet --output model --seed "$SEED" 2>/dev/null
-  if sft_done 2; then echo "already done"; else cpu_sft 2 data.max_length=$longest; fi
+  if sft_done 2; then echo "already done"; else cpu_sft sft sft trainer.total_training_steps=2 data.max_length=$longest; fi
 
   stage "7/8 calibration: what the SFT model's answers earn, two of one row of each pair"
   if [[ -f statistics.json ]]; then

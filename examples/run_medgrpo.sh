@@ -226,7 +226,7 @@ main() {
   elif [[ $RECIPE == gpu ]]; then
     recipe sft "${GPU_RECIPE/run_medgrpo/run_sft}" MODEL_PATH="$RUN/model" STEPS="$SFT_STEPS" EPOCHS=1000000 LR=3e-3
   else
-    cpu_sft "$SFT_STEPS"
+    cpu_sft sft sft trainer.total_training_steps="$SFT_STEPS"
   fi
 
   # What calibration and GRPO start from.
@@ -252,16 +252,12 @@ main() {
         TRAIN_BATCH_SIZE=16 LR="$INTERVENE_LR"
       ln -sfn "$RUN/int_sft" int/sft
     else
-      rm -rf "$RUN/int/sft"
       # Fewer rows than a batch are a batch of their own.
       many=$(python -c "import sys, pyarrow.parquet as p; print(min(16, p.read_metadata(sys.argv[1]).num_rows))" "$rows")
-      VERL_FILE_LOGGER_PATH=$RUN/int/sft_metrics.jsonl logged int_sft torchrun --standalone --nproc_per_node=1 \
-        -m verl.trainer.sft_trainer --config-path="$ROOT/recipes/medgrpo/config" --config-name=sft_cpu \
-        model.path="$(quoted "$SFT")" data.train_files="$(quoted "$rows")" \
+      cpu_sft int_sft int/sft model.path="$(quoted "$SFT")" data.train_files="$(quoted "$rows")" \
         data.train_batch_size="$many" data.micro_batch_size_per_gpu="$many" \
         optim.lr="$INTERVENE_LR" optim.lr_warmup_steps=0 \
-        trainer.total_epochs="$INTERVENE_EPOCHS" trainer.total_training_steps=null \
-        trainer.experiment_name=int trainer.default_local_dir="$RUN/int/sft"
+        trainer.total_epochs="$INTERVENE_EPOCHS" trainer.total_training_steps=null
     fi
     START=$RUN/int/sft/global_step_$(<int/sft/latest_checkpointed_iteration.txt)/huggingface
   fi

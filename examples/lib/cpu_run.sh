@@ -55,13 +55,12 @@ vision_pixels() {
 # sft_done STEPS: whether SFT has ended with that many steps.
 sft_done() { [[ -f $RUN/sft/latest_checkpointed_iteration.txt && -f $RUN/sft/global_step_$1/huggingface/config.json ]]; }
 
-# cpu_sft STEPS [OVERRIDE...]: verl's SFT trainer, anew.
+# cpu_sft NAME FOLDER [OVERRIDE...]: verl's SFT trainer, anew, into a folder of RUN; its metrics stand beside the folder.
 cpu_sft() {
-  rm -rf "$RUN/sft"
-  VERL_FILE_LOGGER_PATH=$RUN/sft_metrics.jsonl logged sft torchrun --standalone --nproc_per_node=1 \
+  rm -rf "${RUN:?}/$2"
+  VERL_FILE_LOGGER_PATH=$RUN/$2_metrics.jsonl logged "$1" torchrun --standalone --nproc_per_node=1 \
     -m verl.trainer.sft_trainer --config-path="$ROOT/recipes/medgrpo/config" --config-name=sft_cpu \
-    trainer.total_training_steps="$1" \
-    trainer.experiment_name=sft trainer.default_local_dir="$RUN/sft" "${@:2}"
+    trainer.experiment_name="$1" trainer.default_local_dir="$RUN/$2" "${@:3}"
 }
 
 # grpo_done STEPS: whether GRPO has ended with that many steps.

@@ -10,18 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from data_preprocess.curation.prompts import SECTIONS, chat_prompt
+from data_preprocess.curation.prompts import chat_prompt
 from data_preprocess.curation.questions.excerpts import Excerpt
-from data_preprocess.curation.replies import Line, read_reply
-from reward_score.paid_call import Caller, Chat, Options
+from data_preprocess.curation.replies import FormCaller, Line
+from reward_score.paid_call import Options
 from reward_score.paid_call.prompt_files import filled
 from reward_score.paid_call.store import MAX_MB
 
@@ -81,7 +79,7 @@ class Guess(_Strict):
     answer: Line
 
 
-class TextModel(Caller):
+class TextModel(FormCaller):
     """A model behind an OpenAI-compatible endpoint. A subclass says what it is asked.
 
     Args:
@@ -100,20 +98,18 @@ class TextModel(Caller):
     """Name of its prompt."""
     VALUES: ClassVar[frozenset[str]]
     """What the prompt is filled with."""
-    FORM: ClassVar[type[BaseModel]]
-    EXPECTED: ClassVar[str]
+    TASK = "qa"
 
     def __init__(self, *, store: str | None = None, max_mb: float = MAX_MB, **options: Any) -> None:
         given = TextOptions(**options)
         self._given = given
         folder = Path(given.prompts) if given.prompts else PROMPT_FOLDER
-        self.prompt = chat_prompt(self.STAGE, folder, self.VALUES)
         how = [given.temperature, given.max_tokens, dict(given.extra_body or {})]
-        schema = {"name": self.STAGE, "strict": True, "schema": self.FORM.model_json_schema()}
         super().__init__(
             given,
             asks=[self.STAGE, given.model, *how],
-            schema={"type": "json_schema", "json_schema": schema},
+            prompt=chat_prompt(self.STAGE, folder, self.VALUES),
+            name=self.STAGE,
             store=store,
             max_mb=max_mb,
         )
@@ -139,25 +135,6 @@ class TextModel(Caller):
         """
         values = self.values(about)
         return (await self.ask({name: filled(text, values) for name, text in self.prompt.sections}))[0]
-
-    def compose(self, question: Mapping[str, Any]) -> tuple[Chat, Callable[[str], dict[str, Any]]]:
-        chat: Chat = [{"role": role, "content": question[role]} for role in SECTIONS]
-        return chat, partial(self._read)
-
-    def _read(self, text: str) -> dict[str, Any]:
-        return read_reply(self.FORM, text, self.EXPECTED)
-
-    def key_of(self, question: Mapping[str, Any]) -> list[Any]:
-        return [question["system"], question["user"]]
-
-    def topic(self, question: Mapping[str, Any]) -> dict[str, str]:
-        return {"prompt": self.prompt.version, "task": "qa"}
-
-    def kept(self, reply: dict[str, Any]) -> dict[str, Any] | None:
-        try:
-            return self.FORM.model_validate(reply, strict=True).model_dump()
-        except ValidationError:
-            return None
 
     def settings(self) -> dict[str, Any]:
         """The settings without the key, for the manifest."""

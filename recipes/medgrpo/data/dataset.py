@@ -40,7 +40,7 @@ from data_preprocess.geometry import FRAMES_PER_TOKEN
 from recipes.medgrpo.data import processing
 from recipes.medgrpo.data.difficulty import draw_rates
 from recipes.medgrpo.data.families import FAMILIES, family_of
-from recipes.medgrpo.data.rows import DataError, Rows
+from recipes.medgrpo.data.rows import ANSWER_OPEN, DataError, Rows
 from recipes.medgrpo.data.schedule import balanced_order, choose_rows
 from recipes.medgrpo.data.video import ClipCache, clips_of, parted
 
@@ -237,7 +237,7 @@ class MedVidSFTDataset(MultiTurnSFTDataset):
         inputs = dict(build_multimodal_processor_inputs(self.processor, text=[text], images=images, videos=videos))
         processing.in_type(inputs, self.pixel_type)
         # After the prompt's tokens, as in a rollout: a tokenizer sees no text across the border.
-        goes_on = bool(row["extra_info"].get("answer_open"))
+        goes_on = bool(row["extra_info"].get(ANSWER_OPEN))
         said = row["extra_info"]["answer"] + ("" if goes_on else TURN_END)
         answer = self.tokenizer.encode(said, add_special_tokens=False)
         added = torch.tensor([answer])

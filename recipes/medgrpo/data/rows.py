@@ -28,6 +28,9 @@ from recipes.medgrpo.files import InputError
 LIGHT = ("data_source", "ability", "extra_info.split", "extra_info.prompt_tokens")
 """The columns that are read at start."""
 
+ANSWER_OPEN = "answer_open"
+"""Of `extra_info`: the answer goes on from there, so that no end of it is learnt (interventions)."""
+
 _GROUPS_KEPT = 8
 
 

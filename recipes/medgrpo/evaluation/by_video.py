@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from recipes.medgrpo.evaluation.comparison import NOISE, ComparisonError, Records, exchanges, matched
+from recipes.medgrpo.evaluation.comparison import NOISE, ComparisonError, Records, exchange_p, exchanges, matched
 from reward_score.bootstrap import draw, interval
 
 
@@ -75,6 +75,5 @@ def seed_difference(seeds: Sequence[Mapping[str, float]], *, resamples: int = 10
     tries, exact = exchanges(len(added), seed)
     observed = added.sum()
     reached = int((np.abs(observed - 2 * tries @ added) >= abs(observed) - NOISE).sum())
-    extra = 0 if exact else 1  # the observed sides are one of the possible exchanges, beside those that were drawn
-    p = (reached + extra) / (len(tries) + extra)
+    p = float(exchange_p(reached, len(tries), exact))
     return SeedDifference(float(np.mean(means)), means, low, high, p, exact, sum(map(len, values)))

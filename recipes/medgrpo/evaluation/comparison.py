@@ -160,6 +160,15 @@ def exchanges(videos: int, seed: int) -> tuple[np.ndarray, bool]:
     return np.random.default_rng(seed).integers(0, 2, (FLIPS, videos)).astype(float), False
 
 
+def exchange_p(reached: Any, tried: Any, exact: bool) -> Any:
+    """The share of exchanges that reach the observed difference.
+
+    The observed sides are one of the possible exchanges: among all of them, or beside those that were drawn.
+    """
+    extra = 0 if exact else 1
+    return (reached + extra) / np.maximum(tried + extra, 1)
+
+
 def _p_values(
     figures: Figures, first: np.ndarray, second: np.ndarray, observed: np.ndarray, seed: int
 ) -> tuple[np.ndarray, bool]:
@@ -174,9 +183,7 @@ def _p_values(
         found = figures.values(after - shift) - figures.values(before + shift)
         tried += (~np.isnan(found)).sum(0)
         reached += (np.abs(found) >= np.abs(observed) - NOISE).sum(0)
-    # The observed sides are one of the possible exchanges: among all of them, or beside those that were drawn.
-    extra = 0 if exact else 1
-    return (reached + extra) / np.maximum(tried + extra, 1), exact
+    return exchange_p(reached, tried, exact), exact
 
 
 def _differences(

@@ -45,14 +45,18 @@ class LocalEngine:
     def notes(self) -> list[str]:
         return self.marks.notes() if self.marks else []
 
+    def marks_of(self, job: Job) -> Marks | None:
+        """The marks that a job's answer is made of, where expectations are wanted of it."""
+        return self.marks if self.marks and self.marks.concerns(job.row["ability"]) else None
+
     def reply(self, job: Job, tokenizer: Any, ids: Sequence[int], cut: bool, watched: Sequence[Mapping]) -> Reply:
         """The answer in some token ids; `watched` has the log-probabilities by mark at each of their places."""
         text = tokenizer.decode(ids, skip_special_tokens=True)
         reply = Reply(text, cut, len(ids))
-        if self.marks is None or not self.marks.concerns(job.row["ability"]):
+        if (marks := self.marks_of(job)) is None:
             return reply
         pieces = [tokenizer.decode([token], skip_special_tokens=True) for token in ids]
-        return self.marks.settle(job.row["ability"], reply, pieces, watched)
+        return marks.settle(job.row["ability"], reply, pieces, watched)
 
 
 class _Requests(LocalEngine):
@@ -72,8 +76,7 @@ class _Requests(LocalEngine):
         # An engine's call has one budget.
         by_budget: dict[tuple[int, bool], list[int]] = defaultdict(list)
         for number, job in enumerate(jobs):
-            watches = self.marks is not None and self.marks.concerns(job.row["ability"])
-            by_budget[job.budget, watches].append(number)
+            by_budget[job.budget, self.marks_of(job) is not None].append(number)
             if (job.place, job.prefix) not in ids:
                 given = self.engine.processor.tokenizer.encode(job.prefix, add_special_tokens=False)
                 ids[job.place, job.prefix] = self.engine.prompt_ids(job.messages, job.clips) + given

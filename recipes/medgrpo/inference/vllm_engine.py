@@ -127,16 +127,16 @@ class Offline(LocalEngine):
 
     def _length(self, prompt: dict[str, Any], job: Job) -> int:
         """Tokens of a prompt, its clips' included; more than that where there is room enough anyhow."""
-        if "image" in prompt["multi_modal_data"]:
-            return len(self.prompt_ids(job.messages, job.clips))
-        videos, shape = prompt["multi_modal_data"]["video"], self.processor.video_processor
-        cell = shape.temporal_patch_size * (shape.patch_size * shape.merge_size) ** 2
-        patches = sum(len(frames) // shape.temporal_patch_size for frames, _ in videos)
-        vision = sum(frames[:, 0].numel() // cell for frames, _ in videos)
-        most = len(prompt["prompt_token_ids"]) + vision + _TIME_TOKENS * patches
-        return (
-            most if most + job.budget <= self._room else len(self.prompt_ids(job.messages, videos) + self._given(job))
-        )
+        shown = prompt["multi_modal_data"]
+        if "image" not in shown:
+            videos, shape = shown["video"], self.processor.video_processor
+            cell = shape.temporal_patch_size * (shape.patch_size * shape.merge_size) ** 2
+            patches = sum(len(frames) // shape.temporal_patch_size for frames, _ in videos)
+            vision = sum(frames[:, 0].numel() // cell for frames, _ in videos)
+            most = len(prompt["prompt_token_ids"]) + vision + _TIME_TOKENS * patches
+            if most + job.budget <= self._room:
+                return most
+        return len(self.prompt_ids(job.messages, job.clips) + self._given(job))
 
     def _given(self, job: Job) -> list[int]:
         """Token ids of the answer's beginning."""
@@ -163,8 +163,7 @@ class Offline(LocalEngine):
 
     def _watched(self, job: Job) -> dict[int, str]:
         """Token ids of the marks that a job's answer is made of, and the marks."""
-        watches = self.marks is not None and self.marks.concerns(job.row["ability"])
-        return self.marks.ids(self.processor.tokenizer) if self.marks and watches else {}
+        return marks.ids(self.processor.tokenizer) if (marks := self.marks_of(job)) else {}
 
     def answers(self, jobs: Sequence[Job]) -> list[Reply | Failure]:
         for job in jobs:

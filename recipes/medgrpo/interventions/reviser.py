@@ -11,22 +11,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from data_preprocess.curation.asking import ask_each, outcome
-from data_preprocess.curation.prompts import SECTIONS, chat_prompt
-from data_preprocess.curation.replies import read_reply
+from data_preprocess.curation.prompts import chat_prompt
+from data_preprocess.curation.replies import FormCaller
 from recipes.medgrpo.files import RecipeError
 from recipes.medgrpo.interventions.location import Asked, LeftOut, Mistake, corrected_sentence
 from recipes.medgrpo.terminal import progress
 from reward_score.judge.options import Options as JudgeOptions
-from reward_score.paid_call import Caller, CallMalformed, Chat
+from reward_score.paid_call import CallMalformed
 from reward_score.paid_call.prompt_files import filled
 from reward_score.paid_call.store import MAX_MB
 from reward_score.pieces import sentences
@@ -52,7 +51,7 @@ class Revision(BaseModel):
     rewritten: str
 
 
-class Reviser(Caller):
+class Reviser(FormCaller):
     """Asks the judge's endpoint for the first wrong sentence.
 
     Args:
@@ -62,14 +61,18 @@ class Reviser(Caller):
         CallSettingsError: no key, no model, or a setting out of range.
     """
 
+    FORM = Revision
+    EXPECTED = "the number of a sentence and a text"
+    TASK = "revise"
+
     def __init__(self, *, store: str | None = None, max_mb: float = MAX_MB, **settings: Any) -> None:
         given = Options(**{name: value for name, value in settings.items() if name not in _NOT_OURS})
-        self.prompt = chat_prompt("revise", PROMPTS, frozenset({"question", "reference", "sentences"}))
-        schema = {"name": "revision", "strict": True, "schema": Revision.model_json_schema()}
+        prompt = chat_prompt("revise", PROMPTS, frozenset({"question", "reference", "sentences"}))
         super().__init__(
             given,
-            asks=["revise", given.model, self.prompt.digest, given.temperature, given.max_tokens],
-            schema={"type": "json_schema", "json_schema": schema},
+            asks=["revise", given.model, prompt.digest, given.temperature, given.max_tokens],
+            prompt=prompt,
+            name="revision",
             store=store,
             max_mb=max_mb,
         )
@@ -85,28 +88,12 @@ class Reviser(Caller):
         question = {name: filled(text, values) for name, text in self.prompt.sections} | {"sentences": len(said)}
         return (await self.ask(question))[0]
 
-    def compose(self, question: Mapping[str, Any]) -> tuple[Chat, Callable[[str], dict[str, Any]]]:
-        chat: Chat = [{"role": role, "content": question[role]} for role in SECTIONS]
-        return chat, partial(self._read, question["sentences"])
-
-    def _read(self, count: int, text: str) -> dict[str, Any]:
-        found = read_reply(Revision, text, "the number of a sentence and a text")
+    def read(self, question: Mapping[str, Any], text: str) -> dict[str, Any]:
+        found = super().read(question, text)
         one = len(sentences(found["rewritten"])) == 1
-        if not 0 <= found["sentence"] <= count or (found["sentence"] and not one):
+        if not 0 <= found["sentence"] <= question["sentences"] or (found["sentence"] and not one):
             raise CallMalformed("expected the number of one of the sentences and one sentence in its place")
         return found
-
-    def key_of(self, question: Mapping[str, Any]) -> list[Any]:
-        return [question["system"], question["user"]]
-
-    def topic(self, question: Mapping[str, Any]) -> dict[str, str]:
-        return {"prompt": self.prompt.version, "task": "revise"}
-
-    def kept(self, reply: dict[str, Any]) -> dict[str, Any] | None:
-        try:
-            return Revision.model_validate(reply, strict=True).model_dump()
-        except ValidationError:
-            return None
 
 
 def revised(asked: Asked, revision: Mapping[str, Any]) -> Mistake | LeftOut:

@@ -21,11 +21,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from recipes.medgrpo.data.rows import Rows
+from recipes.medgrpo.data.rows import ANSWER_OPEN, Rows
 from recipes.medgrpo.files import write_atomic
 from recipes.medgrpo.interventions.attempts import Attempt
 
-OPEN = "answer_open"
 REPEATS = 4
 """How often the rows of a pair with few of them are there at most. Unpublished: as many as the published epochs."""
 
@@ -63,16 +62,18 @@ def write_rows(output: Path, data: str, attempts: Sequence[Attempt], rows: Rows,
 
 def _schema(schema: pa.Schema) -> pa.Schema:
     at = schema.get_field_index("extra_info")
-    fields = [field for field in schema.field(at).type if field.name != OPEN]
+    fields = [field for field in schema.field(at).type if field.name != ANSWER_OPEN]
     # What the file says of its making holds for the rows that it was made from.
-    return schema.set(at, pa.field("extra_info", pa.struct([*fields, pa.field(OPEN, pa.bool_())]))).remove_metadata()
+    return schema.set(
+        at, pa.field("extra_info", pa.struct([*fields, pa.field(ANSWER_OPEN, pa.bool_())]))
+    ).remove_metadata()
 
 
 def _row(row: dict, folder: Path, attempt: Attempt | None) -> dict[str, Any]:
     for video in row["videos"]:
         video["video"] = [os.path.relpath(path, folder.resolve()) for path in video["video"]]
     answer = row["extra_info"]["answer"] if attempt is None else attempt.mistake.guided
-    return {**row, "extra_info": {**row["extra_info"], "answer": answer, OPEN: attempt is not None}}
+    return {**row, "extra_info": {**row["extra_info"], "answer": answer, ANSWER_OPEN: attempt is not None}}
 
 
 def counts(attempts: Sequence[Attempt]) -> Mapping[str, int]:
