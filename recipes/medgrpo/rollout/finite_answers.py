@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Iterable
 from types import ModuleType
+from typing import Any
 
 from recipes.medgrpo.rollout.after_import import after_import
 
@@ -21,18 +23,23 @@ class NotFiniteError(RuntimeError):
     """An answer that cannot be trusted; one line that says how much of it."""
 
 
+def check_finite(outputs: Iterable[Any]) -> None:
+    """Raises NotFiniteError if one of these answers of an agent loop has a log-probability that is not finite."""
+    for output in outputs:
+        found = output.response_logprobs or ()
+        if bad := sum(not math.isfinite(one) for one in found):
+            raise NotFiniteError(
+                f"{bad} of {len(found)} tokens of an answer have a log-probability that is not finite: the rollout "
+                "server computes wrongly"
+            )
+
+
 def mend(module: ModuleType) -> None:
     compute_score = module.AgentLoopWorker._compute_score
 
     @functools.wraps(compute_score)
     async def _compute_score(self, outputs, *args, **kwargs):
-        for output in outputs:
-            found = output.response_logprobs or ()
-            if bad := sum(not math.isfinite(one) for one in found):
-                raise NotFiniteError(
-                    f"{bad} of {len(found)} tokens of an answer have a log-probability that is not finite: the rollout "
-                    "server computes wrongly"
-                )
+        check_finite(outputs)
         return await compute_score(self, outputs, *args, **kwargs)
 
     module.AgentLoopWorker._compute_score = _compute_score

@@ -12,7 +12,7 @@ comparison with common random numbers.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -206,8 +206,10 @@ class TransformersEngine:
         return torch.cat([count[None], vision.to(count)])
 
     @torch.inference_mode()
-    def generate(self, requests: Sequence[Request], settings: SamplingSettings) -> list[Answer]:
-        """Answers in the order of `requests`."""
+    def generate(
+        self, requests: Sequence[Request], settings: SamplingSettings, told: Callable[[int, Answer], Any] | None = None
+    ) -> list[Answer]:
+        """Answers in the order of `requests`. `told` gets an answer, and its place there, as soon as it has ended."""
         groups: dict[str, int] = {}
         member = [groups.setdefault(request.group_key(), len(groups)) for request in requests]
         firsts: list[Request] = []
@@ -217,7 +219,7 @@ class TransformersEngine:
         cache, logits, attention, reach = self._prefill(firsts)
         index = torch.tensor(member, device=self.model.device)
         cache.reorder_cache(index)
-        return self._decode(requests, settings, cache, logits[index], attention[index], reach[index])
+        return self._decode(requests, settings, told, cache, logits[index], attention[index], reach[index])
 
     def _prefill(self, requests: Sequence[Request]):
         """KV cache, next-token logits (b, V), attention (b, n) and the first free position (b,) of each prompt."""
@@ -245,7 +247,7 @@ class TransformersEngine:
         )
         return cache, out.logits[:, -1].float(), attention.to(device), positions[1:].amax((0, 2)).to(device) + 1
 
-    def _decode(self, requests, settings, cache, logits, attention, reach) -> list[Answer]:
+    def _decode(self, requests, settings, told, cache, logits, attention, reach) -> list[Answer]:
         draws = torch.stack(
             [
                 torch.rand(
@@ -270,6 +272,9 @@ class TransformersEngine:
                 for row, values in zip(rows.tolist(), seen.tolist(), strict=True):
                     watched[row].append(values)
             going = ~ended & (chosen != self.end)
+            if told is not None:
+                for row in rows[~ended & ~going].tolist():
+                    told(row, self._finish(tokens[row], log_probs[row], watched[row]))
             ended = ~going
             if step + 1 == settings.max_new_tokens or not bool(going.any()):
                 break

@@ -17,16 +17,19 @@ SAMPLING = {"temperature": 1.0, "top_p": 1.0, "top_k": -1, "logprobs": True}
 
 
 class Engine:
-    """Stands in for the sampler: echoes prompts, remembers batches, fails on command."""
+    """Stands in for the sampler: echoes prompts, remembers batches, fails on command; tells those of `early` first."""
 
     def __init__(self):
         self.batches = []
         self.failures = []
+        self.early = ()
 
-    def generate(self, requests, settings):
+    def generate(self, requests, settings, told):
         from recipes.medgrpo.rollout.transformers_engine import Answer
 
         self.batches.append(([request.prompt_ids for request in requests], settings))
+        for place, ids in self.early:
+            told(place, Answer(ids, [-1.0] * len(ids), False))
         if self.failures:
             fault = self.failures.pop(0)
             if isinstance(fault, Exception):
@@ -114,6 +117,13 @@ def test_an_error_of_the_engine_reaches_everyone_who_waits(server):
     assert [str(error) for error in run(*ask(server, [1], [2], [3]))] == ["out of memory"] * 3
 
 
+def test_what_ended_before_an_error_is_answered(server):
+    server.engine.early, server.engine.failures = [(1, [7])], [MemoryError("out of memory")]
+    first, second, third = run(*ask(server, [1], [2], [3]))
+    assert second.token_ids == [7]
+    assert [str(error) for error in (first, third)] == ["out of memory"] * 2
+
+
 def test_after_an_error_requests_are_served_again(server):
     server.engine.failures = [RuntimeError("once")]
 
@@ -156,9 +166,7 @@ def test_log_probabilities_are_sent_when_asked_for(server):
 
 def test_an_image_reaches_the_engine_after_the_clips_and_without_times(server, monkeypatch):
     asked, generate = [], server.engine.generate
-    monkeypatch.setattr(
-        server.engine, "generate", lambda batch, settings: asked.extend(batch) or generate(batch, settings)
-    )
+    monkeypatch.setattr(server.engine, "generate", lambda batch, *more: asked.extend(batch) or generate(batch, *more))
     clip, image = (torch.zeros(2, 3, 4, 4), {"fps": 1.0}), Image.new("RGB", (4, 4))
     run(server.generate([1], SAMPLING, "a", image_data=[image], video_data=[clip]))
     assert [list(request.videos) for request in asked] == [[clip, (image, None)]]
@@ -202,6 +210,71 @@ def test_the_real_engine_answers_under_the_servers_seeds(real_server, qwen2_5_vl
     assert output.log_probs == pytest.approx(answer.log_probs, abs=1e-5)
     assert output.stop_reason == ("length" if answer.truncated else "completed")
     assert output.extra_fields["global_steps"] == 4
+
+
+def test_several_answers_to_one_request_are_those_of_several_requests(real_server, qwen2_5_vl):
+    request = qwen2_5_vl.request(0)
+
+    def asked(**more):
+        return real_server.generate(request.prompt_ids, SAMPLING, "a", video_data=list(request.videos), **more)
+
+    async def scene():
+        real_server.lock, real_server.worker = asyncio.Lock(), None
+        real_server.asked.clear()
+        alone = await asyncio.gather(asked(), asked(), asked())
+        real_server.asked.clear()
+        return alone, await asked(answers=3)
+
+    alone, first = asyncio.run(scene())
+    together = [first, *first.extra_fields["others"]]
+    assert [output.token_ids for output in together] == [output.token_ids for output in alone]
+    assert len({tuple(output.token_ids) for output in alone}) == 3
+    assert "others" not in alone[0].extra_fields
+
+
+class Client:
+    """verl's client without ray: hands requests to the server and stamps the answer."""
+
+    def __init__(self, server):
+        self.server, self.requests = server, []
+
+    async def generate(self, request_id, *, prompt_ids, sampling_params, answers, **shown):
+        self.requests.append((prompt_ids, answers))
+        output = await self.server.generate(prompt_ids, sampling_params, request_id, answers=answers, **shown)
+        output.extra_fields["max_global_steps"] = 7
+        return output
+
+
+def ask_together(server, client, asked):
+    """The answers to [(prompt, frames, more of its sampling)], which rollouts ask for at once."""
+    from recipes.medgrpo.rollout.agent_loops import GroupClient
+
+    group = GroupClient(client)
+    return run(
+        *(
+            group.generate(f"id{number}", prompt_ids=prompt, sampling_params=SAMPLING | more, video_data=[(frames, {})])
+            for number, (prompt, frames, more) in enumerate(asked)
+        )
+    )
+
+
+def test_rollouts_that_ask_the_same_are_one_request(server):
+    client, clip, other = Client(server), torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 4)
+    cold = {"temperature": 0.5}
+    asked = [([1, 2], clip, {}), ([3], clip, {}), ([1, 2], clip, {}), ([1, 2], other, {}), ([1, 2], clip, cold)]
+    outputs = ask_together(server, client, asked)
+    assert client.requests == [([1, 2], 2), ([3], 1), ([1, 2], 1), ([1, 2], 1)]
+    assert [output.token_ids for output in outputs] == [[2, 1], [3], [2, 1], [2, 1], [2, 1]]
+    assert [output.extra_fields["max_global_steps"] for output in outputs] == [7] * 5
+    # Each rollout adds fields of its own.
+    assert len({id(output.extra_fields) for output in outputs}) == 5
+
+
+def test_an_error_reaches_every_rollout_of_the_request(server):
+    server.engine.failures = [MemoryError("out of memory")]
+    clip = torch.zeros(2, 3, 4, 4)
+    errors = ask_together(server, Client(server), [([1], clip, {}), ([1], clip, {})])
+    assert [str(error) for error in errors] == ["out of memory"] * 2
 
 
 def test_new_weights_change_the_model(real_server, qwen2_5_vl):

@@ -197,6 +197,21 @@ def test_answers_stop_at_the_end_and_say_so(ending):
     assert {answer.truncated for answer in answers} == {True, False}
 
 
+def test_an_answer_that_has_ended_is_told_before_the_others(ending):
+    engine, requests, _ = ending
+    told, passes = {}, []
+    hook = engine.model.register_forward_hook(lambda *_: passes.append(1))
+    answers = engine.generate(
+        requests, SamplingSettings(24), lambda place, answer: told.update({place: (len(passes), answer)})
+    )
+    hook.remove()
+    # One pass a token, the first of them the prompt's.
+    assert told == {
+        place: (len(answer.token_ids), answer) for place, answer in enumerate(answers) if not answer.truncated
+    }
+    assert len({passed for passed, _ in told.values()}) >= 3
+
+
 def test_finished_answers_cost_little(ending):
     """The loop ends with the longest answer, and rows that are done make up at most a quarter of its work."""
     engine, requests, endless = ending

@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,6 +36,16 @@ MOST = 256
 
 def actor_name(replica_rank: int) -> str:
     return f"transformers_cpu_server_{replica_rank}"
+
+
+def _give(answer: asyncio.Future, result: Answer | Exception) -> None:
+    # It is done already if it was given before, or if its caller gave it up.
+    if answer.done():
+        return
+    if isinstance(result, Exception):
+        answer.set_exception(result)
+    else:
+        answer.set_result(result)
 
 
 class TransformersServer:
@@ -82,24 +92,39 @@ class TransformersServer:
                 self.asked.clear()
 
     async def generate(
-        self, prompt_ids, sampling_params: dict[str, Any], request_id: str, image_data=None, video_data=None, **kwargs
+        self,
+        prompt_ids,
+        sampling_params: dict[str, Any],
+        request_id: str,
+        image_data=None,
+        video_data=None,
+        answers: int = 1,
+        **kwargs,
     ) -> TokenOutput:
+        """As verl's servers. With more `answers` than one, `others` of its extra fields has the rest of them."""
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future = loop.create_future()
         shown = [*(video_data or []), *((image, None) for image in image_data or [])]
         request = Request(normalize_token_ids(prompt_ids), shown, seed=0)
-        request = self._seeded(request, sampling_params.get("seed"))
-        self.waiting.append((request, self._settings(sampling_params), answer))
+        request = replace(request, key=request.group_key())
+        asked: list[asyncio.Future] = [loop.create_future() for _ in range(answers)]
+        settings = self._settings(sampling_params)
+        for answer in asked:
+            self.waiting.append((self._seeded(request, sampling_params.get("seed")), settings, answer))
         self.arrived = loop.time()
         if self.worker is None or self.worker.done():
             self.worker = asyncio.create_task(self._serve())
-        result = await answer
-        return TokenOutput(
-            token_ids=result.token_ids,
-            log_probs=result.log_probs if sampling_params.get("logprobs") else None,
-            stop_reason="length" if result.truncated else "completed",
-            extra_fields={"global_steps": self.global_steps},
-        )
+        first, *others = [
+            TokenOutput(
+                token_ids=result.token_ids,
+                log_probs=result.log_probs if sampling_params.get("logprobs") else None,
+                stop_reason="length" if result.truncated else "completed",
+                extra_fields={"global_steps": self.global_steps},
+            )
+            for result in await asyncio.gather(*asked)
+        ]
+        if others:
+            first.extra_fields["others"] = others
+        return first
 
     def _seeded(self, request: Request, seed: int | None = None) -> Request:
         """With the seed that was asked for, as with vLLM, or one of its own.
@@ -133,27 +158,29 @@ class TransformersServer:
             batch = [item for item in self.waiting if item[1] == settings][: self.most]
             taken = {id(item) for item in batch}
             self.waiting = [item for item in self.waiting if id(item) not in taken]
+            asked = [answer for _, _, answer in batch]
+
+            def told(place: int, result: Answer, asked=asked) -> None:
+                # What is ready is scored by others while the rest is being sampled.
+                loop.call_soon_threadsafe(_give, asked[place], result)
+
             answers: Sequence[Answer | Exception]
             try:
                 async with self.lock:
                     requests = [request for request, _, _ in batch]
-                    answers = await loop.run_in_executor(None, self._sample, requests, settings)
+                    answers = await loop.run_in_executor(None, self._sample, requests, settings, told)
                 if len(answers) != len(batch):
                     raise RuntimeError(f"the engine gave {len(answers)} answers to {len(batch)} requests")
             except Exception as error:
                 answers = [error] * len(batch)
-            for (*_, answer), result in zip(batch, answers, strict=True):
-                # A request that its caller gave up is done already.
-                if answer.done():
-                    continue
-                if isinstance(result, Exception):
-                    answer.set_exception(result)
-                else:
-                    answer.set_result(result)
+            for answer, result in zip(asked, answers, strict=True):
+                _give(answer, result)
 
-    def _sample(self, requests: list[Request], settings: SamplingSettings) -> list[Answer]:
+    def _sample(
+        self, requests: list[Request], settings: SamplingSettings, told: Callable[[int, Answer], None]
+    ) -> list[Answer]:
         try:
-            return self.engine.generate(requests, settings)
+            return self.engine.generate(requests, settings, told)
         except StopIteration as error:
             # The one exception that a future refuses: whoever awaits it would wait for ever.
             raise RuntimeError("the engine ran out of clips: expected one for every video of a prompt") from error
