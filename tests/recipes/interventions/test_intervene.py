@@ -64,15 +64,19 @@ def arguments(family, folder, *more, split="train", file=None):
 
 @pytest.fixture
 def helped(monkeypatch):
-    """A model that says the rest of the reference behind a right element, and nothing behind a wrong one."""
+    """A model that says the rest of the reference behind a right element, and nothing behind a wrong one.
+
+    Gives {(place of the job, sample): seed} of what it was asked.
+    """
     from recipes.medgrpo.inference.run import Work
     from recipes.medgrpo.rollout.transformers_engine import Answer, TransformersEngine
 
-    asked = {}
+    asked, drawn = {}, {}
     make = Work.job
 
     def job(self, row, key):
         made = make(self, row, key)
+        drawn[key] = made.seed
         asked[str(made.place)] = row["extra_info"]["answer"]
         return made
 
@@ -87,6 +91,7 @@ def helped(monkeypatch):
 
     monkeypatch.setattr(Work, "job", job)
     monkeypatch.setattr(TransformersEngine, "generate", generate)
+    return drawn
 
 
 def test_what_helps_is_written_and_everything_is_accounted_for(plugged, qwen2_5_vl, tmp_path, helped, capsys):
@@ -108,6 +113,13 @@ def test_what_helps_is_written_and_everything_is_accounted_for(plugged, qwen2_5_
     assert total == len(read_json_lines(file)) - 1
     nap = next(one for pair, one in summary["pairs"].items() if pair.endswith("/nap"))
     assert nap["answers"]["the task's answers have no elements"] > 0 and nap["rows"] == 0
+
+    # Both arms of an attempt go on with the same draws, and each sample with others.
+    places = {place for place, _ in helped}
+    assert places == set(range(2 * len(lines)))
+    for place in range(0, len(places), 2):
+        first, second = ([helped[arm, sample] for sample in (0, 1)] for arm in (place, place + 1))
+        assert first == second and first[0] != first[1]
 
     # The right element, and the rest of the reference behind it, against nothing.
     kept = [line for line in lines if line["end"] == "kept"]
