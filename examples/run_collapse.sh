@@ -9,6 +9,7 @@
 #   SEEDS=0 RATES=0.3 WORLDS=heterogeneous bash examples/run_collapse.sh        # one block
 #   AT_ONCE=2 OMP_NUM_THREADS=1 bash examples/run_collapse.sh                   # two trainings side by side
 #   bash examples/run_collapse.sh table           # the table of what there is
+#   EARLIER=trainings.json bash examples/run_collapse.sh table    # and of whole blocks whose folders are elsewhere
 #   bash examples/run_collapse.sh --dry-run       # print the commands instead
 #
 # A second call skips what is done, and a training that was stopped goes on at its last checkpoint. A block is in
@@ -27,6 +28,7 @@ main() {
   SEEDS=${SEEDS:-0 1 2}
   VARIANTS=${VARIANTS:-A B B_dr_grpo adaptive}
   AT_ONCE=${AT_ONCE:-1}                 # trainings of a block side by side
+  EARLIER=${EARLIER:-}                  # files of earlier tables
   OUTPUT_DIR=${OUTPUT_DIR:-$ROOT/outputs/collapse}
   export STEPS=${STEPS:-300} SAVE_FREQ=${SAVE_FREQ:-20} EVAL_STEPS=${EVAL_STEPS-100 200}
   export EVAL_SAMPLES=${EVAL_SAMPLES:-4} EVAL_SEED=${EVAL_SEED:-0}
@@ -156,7 +158,9 @@ the_table() {
     folders=("${found[@]}")
     use_environment cpu report
   fi
-  run PYTHONPATH="$PYTHONPATH" python -m recipes.medgrpo collapse --output "$OUTPUT_DIR" --runs "${folders[@]}"
+  # shellcheck disable=SC2086  # words
+  run PYTHONPATH="$PYTHONPATH" python -m recipes.medgrpo collapse --output "$OUTPUT_DIR" --runs "${folders[@]}" \
+    ${EARLIER:+--earlier $EARLIER}
 }
 
 main "$@"; exit

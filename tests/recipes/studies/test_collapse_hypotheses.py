@@ -175,6 +175,29 @@ def test_the_command_writes_the_table(block, tmp_path, capsys):
     assert json.loads((tmp_path / "out/trainings.json").read_text())["claims"][0]["claim"] == "holds"
 
 
+def test_trainings_whose_folders_are_gone_are_in_the_file(block, tmp_path, capsys):
+    def table(name, *arguments):
+        status = main(["--output", str(tmp_path / name), *map(str, arguments)])
+        return status, capsys.readouterr().err, tmp_path / name / "trainings.json"
+
+    _, _, whole = table("whole", "--runs", *block)
+    # The third block is not whole yet.
+    _, _, before = table("before", "--runs", *block[:9])
+    for folder in block[:8]:
+        shutil.rmtree(folder)
+    _, _, after = table("after", "--runs", *block[8:], "--earlier", before)
+    assert json.loads(after.read_text()) == json.loads(whole.read_text())
+    _, _, alone = table("alone", "--earlier", after)
+    assert alone.read_text() == after.read_text()
+    assert len(json.loads(before.read_text())["not_whole"]) == 1
+
+    status, said, _ = table("twice", "--runs", *block[8:], "--earlier", after)
+    assert status == 2 and "trainings.json: A of heterogeneous, rate 0.3, seed 2 is among the other trainings" in said
+    (tmp_path / "old.json").write_text(json.dumps({"format": 1}))
+    status, said, _ = table("old", "--earlier", tmp_path / "old.json")
+    assert status == 2 and "old.json: format: expected 2, found 1" in said
+
+
 def test_halves_go_by_the_weighted_mean_of_the_signals(block):
     easy, hard = halves(block[0] / "statistics.json")
     assert (easy, hard) == (["CholecT50/vs", "EgoSurgery/rc"], ["CoPESD/stg", "AVOS/tal"])

@@ -15,7 +15,7 @@ tables. What the model is and what it leaves out: docs/collapse.md.
 
 With `--runs` it reads the trainings that `examples/run_collapse.sh` made instead, and writes `trainings.json` and
 `trainings.md`: the hypotheses that docs/collapse.md registers, their differences, intervals and p-values, and which
-training collapsed when.
+training collapsed when. `--earlier` takes such files for whole blocks whose folders are elsewhere, or gone.
 
 A training of 300 steps takes about 0.06 s on one core, with the normaliser `adaptive` ten times as long. Loading the
 sentence encoder takes seconds.
@@ -91,8 +91,8 @@ def settings_of(args: argparse.Namespace) -> Iterator[Setting]:
 @command("collapse")
 def main(argv: list[str] | None = None) -> int:
     args = _arguments().parse_args(argv)
-    if args.runs:
-        found = registered(args.runs)
+    if args.runs or args.earlier:
+        found = registered(args.runs or (), args.earlier or ())
         publish(args.output, "trainings", found, trainings_markdown(found))
         return 0
     if args.tasks != ["all"] and (unknown := set(args.tasks) - set(TASKS)):
@@ -111,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
             for setting in settings:
                 runs.append({"conflict": conflict} | as_json(setting, train(world, statistics, setting)))
                 bar.update()
-    said = {key: value for key, value in vars(args).items() if key not in ("output", "runs")}
+    said = {key: value for key, value in vars(args).items() if key not in ("output", "runs", "earlier")}
     said["variants"] = [":".join(pair) for pair in args.variants]
     result = {"format": 1, "settings": said, "pulls": pulls, "runs": runs}
     publish(args.output, "collapse", result, markdown(result))
@@ -127,6 +127,7 @@ def _arguments() -> Parser:
     add = parser.add_argument
     add("--output", required=True, type=Path, help="folder to write to")
     add("--runs", nargs="+", type=Path, metavar="DIR", help="trainings to test; nothing is scanned then")
+    add("--earlier", nargs="+", type=Path, metavar="FILE", help="trainings.json of more of them, without their folders")
     add(
         "--variants",
         nargs="+",

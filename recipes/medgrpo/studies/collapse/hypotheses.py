@@ -34,6 +34,8 @@ SEEDS = 3
 TASKS = ("tal", "stg", "vs", "rc")
 """Trained on and rewarded."""
 LEVEL = 0.05
+FORMAT = 2
+"""Of the file: with the numbers of each whole block."""
 VARIANTS = {
     ("logistic", "grpo", 0): "A",
     ("none", "grpo", None): "B",
@@ -205,76 +207,110 @@ def whole(block: Mapping[str, Training]) -> bool:
     return all(name in block and block[name].complete for name in VARIANTS.values())
 
 
-def _by_seed(
-    blocks: Sequence[Block], minus: tuple[str, str], number: Callable[[Training], float | None]
-) -> list[float | None]:
-    """Of each block the number of one variant minus that of another, None where one is unknown."""
-    found: list[float | None] = []
-    for block in blocks:
-        one, other = (number(block[name]) for name in minus)
-        found.append(None if one is None or other is None else one - other)
-    return found
+Number = Callable[[Training], float | None]
+SHOWN: tuple[tuple[str, str, str, Number], ...] = (
+    ("H1", "log easy/hard gradient share, B_dr_grpo - A", "B_dr_grpo", Training.pull),
+    ("H1", "log easy/hard gradient share, B - A", "B", Training.pull),
+    ("H3", "entropy at the last step, B - A", "B", Training.entropy),
+    ("H3", "share of dead groups, B - A", "B", Training.dead),
+)
+"""Hypothesis, words, the variant of which A is taken off, and the number: without a test."""
 
 
-def registered(folders: Sequence[Path]) -> dict[str, Any]:
+def _minus(block: Block, variant: str, number: Number) -> float | None:
+    """The number of a variant minus that of A, None where one is unknown."""
+    one, other = number(block[variant]), number(block["A"])
+    return None if one is None or other is None else one - other
+
+
+def numbers_of(block: Block) -> dict[str, Any]:
+    """All that the registered table needs of a whole block, as JSON."""
+    first = block["A"]
+    return {
+        "world": first.setting[0],
+        "rate": first.setting[1],
+        "seed": first.seed,
+        "changes": {one.name: video_changes(first.last, block["B"].last, one.measure, one.tasks) for one in TESTED},
+        "shown": {what: _minus(block, variant, number) for _, what, variant, number in SHOWN},
+        "collapsed": {name: block[name].collapse()["step"] is not None for name in VARIANTS.values()},
+    }
+
+
+def registered(folders: Sequence[Path], earlier: Sequence[Path] = ()) -> dict[str, Any]:
     """Every registered number as JSON.
+
+    Args:
+        folders: the trainings'.
+        earlier: files with what this returned of others, whose folders need not be there any more.
 
     Raises:
         InputError: a folder that holds no training, the same training twice, or a block of different starts.
     """
-    trainings = [Training(folder) for folder in folders]
-    blocks = blocks_of(trainings)
+    found = [Training(folder) for folder in folders]
+    here = [numbers_of(block) for _, block in sorted(blocks_of(found).items()) if whole(block)]
+    blocks, trainings = {_block(one): one for one in here}, [_said(one) for one in found]
+    for file in earlier:
+        known = read_json(file)
+        if known.get("format") != FORMAT:
+            raise InputError(f"{file}: format: expected {FORMAT}, found {known.get('format')}")
+        mine = {(*_block(one), one["variant"]) for one in trainings}
+        measured = {_block(one) for one in known["blocks"]}
+        for one in known["trainings"]:
+            if (*_block(one), one["variant"]) not in mine:
+                trainings.append(one)
+            elif _block(one) in measured:
+                words = f"{one['world']}, rate {one['rate']:g}, seed {one['seed']}"
+                raise InputError(f"{file}: {one['variant']} of {words} is among the other trainings, too")
+        blocks |= {_block(one): one for one in known["blocks"]}
+    trainings.sort(key=lambda one: (*_block(one), one["variant"]))
     tested: list[dict[str, Any]] = []
     shown: list[dict[str, Any]] = []
     claims = []
     for setting in product(WORLDS, RATES):
-        mine = [block for (of, _), block in sorted(blocks.items()) if of == setting and whole(block)]
-        about = {"world": setting[0], "rate": setting[1], "seeds": [block["A"].seed for block in mine]}
-        if not mine:
+        mine_here = [one for key, one in sorted(blocks.items()) if key[:2] == setting]
+        about = {"world": setting[0], "rate": setting[1], "seeds": [one["seed"] for one in mine_here]}
+        if not mine_here:
             continue
-        for one in TESTED:
-            changes = [video_changes(block["A"].last, block["B"].last, one.measure, one.tasks) for block in mine]
-            found = asdict(seed_difference(changes))
-            if len(mine) < SEEDS:
-                found["p"] = None
-            tested.append({**about, "hypothesis": one.name, "measure": one.measure, "sign": one.sign, **found})
-        numbers: tuple[tuple[str, str, str, Callable[[Training], float | None]], ...] = (
-            ("H1", "log easy/hard gradient share, B_dr_grpo - A", "B_dr_grpo", Training.pull),
-            ("H1", "log easy/hard gradient share, B - A", "B", Training.pull),
-            ("H3", "entropy at the last step, B - A", "B", Training.entropy),
-            ("H3", "share of dead groups, B - A", "B", Training.dead),
-        )
-        for name, what, variant, number in numbers:
-            values = _by_seed(mine, (variant, "A"), number)
-            known = [value for value in values if value is not None]
-            mean = float(np.mean(known)) if len(known) == len(values) else None
+        for test in TESTED:
+            difference = asdict(seed_difference([one["changes"][test.name] for one in mine_here]))
+            if len(mine_here) < SEEDS:
+                difference["p"] = None
+            tested.append({**about, "hypothesis": test.name, "measure": test.measure, "sign": test.sign, **difference})
+        for name, what, _, _ in SHOWN:
+            values = [one["shown"][what] for one in mine_here]
+            known_values = [value for value in values if value is not None]
+            mean = float(np.mean(known_values)) if len(known_values) == len(values) else None
             shown.append({**about, "hypothesis": name, "what": what, "by_seed": values, "difference": mean})
-        fallen = {name: sum(block[name].collapse()["step"] is not None for block in mine) for name in VARIANTS.values()}
-        claims.append({**about, "collapsed": fallen, "claim": claim(fallen, len(mine))})
+        fallen = {name: sum(one["collapsed"][name] for one in mine_here) for name in VARIANTS.values()}
+        claims.append({**about, "collapsed": fallen, "claim": claim(fallen, len(mine_here))})
     correct(tested)
+    begun = {_block(one): one for one in trainings if one["variant"] in VARIANTS.values()}
     return {
-        "format": 1,
+        "format": FORMAT,
         "tested": tested,
         "shown": shown,
         "claims": claims,
-        "trainings": [
-            {
-                "folder": str(one.folder),
-                "world": one.setting[0],
-                "rate": one.setting[1],
-                "seed": one.seed,
-                "variant": one.variant,
-                "steps": one.steps,
-                "complete": one.complete,
-                **(one.collapse() if one.complete else {"step": None, "cause": None}),
-            }
-            for one in sorted(trainings, key=lambda one: (one.setting, one.seed, one.variant))
-        ],
-        "not_whole": [
-            {"world": world, "rate": rate, "seed": seed}
-            for ((world, rate), seed), block in sorted(blocks.items())
-            if set(block) & set(VARIANTS.values()) and not whole(block)
-        ],
+        "trainings": trainings,
+        "not_whole": [dict(zip(("world", "rate", "seed"), key, strict=True)) for key in begun if key not in blocks],
+        "blocks": [one for _, one in sorted(blocks.items())],
+    }
+
+
+def _block(one: Mapping[str, Any]) -> tuple[str, float, int]:
+    return one["world"], one["rate"], one["seed"]
+
+
+def _said(training: Training) -> dict[str, Any]:
+    """What the list of all trainings says of one."""
+    return {
+        "folder": "/".join(training.folder.parts[-2:]),
+        "world": training.setting[0],
+        "rate": training.setting[1],
+        "seed": training.seed,
+        "variant": training.variant,
+        "steps": training.steps,
+        "complete": training.complete,
+        **(training.collapse() if training.complete else {"step": None, "cause": None}),
     }
 
 
