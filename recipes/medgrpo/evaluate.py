@@ -31,6 +31,7 @@ from recipes.medgrpo.evaluation.leaderboard import JUDGED_TASKS, judged, score_l
 from recipes.medgrpo.evaluation.published import published
 from recipes.medgrpo.evaluation.strict import overall, pair_scores, score_strict
 from recipes.medgrpo.files import code_fingerprint, write_json
+from recipes.medgrpo.inference.engines import add_ordinal_argument
 from recipes.medgrpo.inference.sampling_options import add_sampling_arguments, sampling_of
 from recipes.medgrpo.judge_guard import check, count
 from recipes.medgrpo.reward_options import LEADERBOARD_PROMPT, add_judge_arguments, label_of_args, signal_settings_of
@@ -203,6 +204,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         for name, text in (("sample", SAMPLE), ("score", SCORE), ("compare", COMPARE))
     )
     add_sampling_arguments(sample)
+    add_ordinal_argument(sample)
     score.add_argument("--results", required=True, type=Path, help="the answers to score")
     compare.add_argument("compare", nargs=2, type=Path, help="the two files of answers to compare")
     for one in (score, compare):

@@ -84,15 +84,20 @@ def add_local_arguments(
     add("--override", nargs="+", metavar="KEY=VALUE", help="hydra overrides of the configuration")
 
 
-def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
-    """The arguments of all engines, an endpoint and several processes included."""
-    add_local_arguments(parser, engines=ENGINES)
+def add_ordinal_argument(parser: argparse.ArgumentParser) -> None:
+    """`--ordinal`, of the commands whose answers may have other marks than the model wrote."""
     parser.add_argument(
         "--ordinal",
         choices=ORDINAL,
         default=ORDINAL[0],
         help="marks of sa and cvs: as the model writes them, or the rounded expectation over the marks' probabilities",
     )
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """The arguments of all engines, an endpoint and several processes included."""
+    add_local_arguments(parser, engines=ENGINES)
+    add_ordinal_argument(parser)
     parser.add_argument("--data-parallel", type=whole(1), default=1, help="processes, each with GPUs of its own")
     add = parser.add_argument_group(
         "with --engine endpoint", "The key comes from the environment: MEDGRPO_ENDPOINT_API_KEY or OPENAI_API_KEY."

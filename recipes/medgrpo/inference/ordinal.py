@@ -4,10 +4,10 @@
 """Expectations in the place of the likeliest marks, for answers that are numbers on a scale (`sa`, `cvs`).
 
 A model that is torn between 2 and 4 says one of them, and is two off half of the time. Its probabilities at the mark's
-place say 3. `generate --ordinal expectation` lets the model write its answer as ever and then puts at each mark's place
-the mean of the scale's marks, each with its probability there, rounded to a whole mark, halves up. Probabilities are
-those of temperature 1, and what other tokens have of them is left out. A mark that stands behind another was
-predicted behind the mark that the model wrote, not behind the mean.
+place say 3. `--ordinal expectation` of `generate` and `evaluate sample` lets the model write its answer as ever and
+then puts at each mark's place the mean of the scale's marks, each with its probability there, rounded to a whole mark,
+halves up. Probabilities are those of temperature 1, and what other tokens have of them is left out. A mark that stands
+behind another was predicted behind the mark that the model wrote, not behind the mean.
 
 Answers that are not the task's grammar and nothing else keep what the model wrote, and so do those whose marks are no
 tokens of their own.

@@ -26,7 +26,7 @@ from reward_score.tasks import TASKS
 
 ANSWERED = (
     *("place", "file", "index", "data_source", "video", "box_space"),
-    *("sample", "answer", "truncated", "tokens", "images"),
+    *("sample", "answer", "truncated", "tokens", "images", "sampled", "expected"),
 )
 """What of a record says which row it answers and what the model said. The rest is the reward's."""
 

@@ -7,6 +7,7 @@ import json
 from math import log
 from types import SimpleNamespace
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -137,6 +138,35 @@ def test_the_command_writes_expectations_and_keeps_what_the_model_wrote(torn, qw
     header, *lines = [json.loads(line) for line in output.read_text().splitlines()]
     assert all(line["answer"] == torn for line in lines) and "ordinal" not in header["header"]["settings"]["engine"]
     assert (tmp_path / "answers.former.jsonl").exists()
+
+
+def test_evaluate_scores_the_expectations(torn, qwen2_5_vl, tmp_path, capsys):
+    from recipes.medgrpo.evaluate import main
+
+    rows = [row for row in pq.read_table(qwen2_5_vl.data / "val.parquet").to_pylist() if row["ability"] == "sa"]
+    gold = [list(json.loads(row["reward_model"]["ground_truth"])["scores"].values()) for row in rows]
+    given = ["sample", "--model", qwen2_5_vl.path, "--data", qwen2_5_vl.data / "val.parquet", "--tasks", "sa"]
+    given = [*map(str, given), "--output", str(tmp_path), "--samples", "2"]
+
+    def sampled(*more):
+        assert main([*given, *more]) == 0
+        [pair] = json.loads((tmp_path / "scores.json").read_text())["pairs"].values()
+        header, *lines = [json.loads(line) for line in (tmp_path / "answers.jsonl").read_text().splitlines()]
+        assert len(lines) == 2 * len(rows) == pair["n"]
+        return pair["acc"], header["header"]["settings"]["engine"], lines
+
+    accuracy, _, lines = sampled()
+    assert accuracy == pytest.approx(np.mean(np.equal(gold, 5))) and "expected" not in lines[0]
+    for _ in range(2):  # a second start takes up what is there, with all that is kept of an answer
+        accuracy, engine, lines = sampled("--ordinal", "expectation")
+        assert accuracy == pytest.approx(np.mean(np.equal(gold, 3))) and engine["ordinal"] == "expectation"
+        for line in lines:
+            assert set(parse_sa(line["answer"]).value.values()) == {3} and line["sampled"] == torn
+            assert line["expected"] == pytest.approx(dict.fromkeys(ASPECTS, 2.65 / 0.85))
+        capsys.readouterr()
+
+    assert main([*given, "--ordinal", "expectation", "--engine", "rollout"]) == 2
+    assert "--ordinal expectation: expected with --engine vllm or transformers" in capsys.readouterr().err
 
 
 def test_answers_that_are_left_as_they_are_are_counted(ordinal):
