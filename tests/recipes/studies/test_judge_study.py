@@ -8,6 +8,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -27,6 +28,7 @@ from recipes.medgrpo.studies.judge.probes import ORDERINGS, PAGE_SPECIFIC, PAGE_
 from recipes.medgrpo.studies.judge.ratings import Item, read_pairs, read_ratings, read_references  # noqa: E402
 from reward_score.bootstrap import Bootstrap  # noqa: E402
 from reward_score.judge import DIMENSIONS, Judge, JudgeSettingsError, OfflineJudge  # noqa: E402
+from reward_score.judge.prompting import load_prompt  # noqa: E402
 
 SUMMARY = (
     "First the surgeon grasps the gallbladder with a grasper. Then the hook dissects the left side of the cystic duct. "
@@ -654,7 +656,7 @@ def test_the_project_pages_pair_comes_out_far_apart():
     assert judge.compare(PAGE_SPECIFIC, PAGE_VAGUE).mean <= itself - 2
 
 
-def parquet(path: Path, task: str, gold: dict, **more: str) -> Path:
+def parquet(path: Path, task: str, gold: dict, **more: Any) -> Path:
     extra = {"task": task, "source": "AVOS", "video_id": "v", **more}
     row = {"reward_model": {"style": "rule", "ground_truth": json.dumps(gold)}, "extra_info": extra}
     pq.write_table(pa.Table.from_pylist([row]), path)
@@ -673,6 +675,51 @@ def test_references_of_a_parquet(tmp_path):
         read_references(parquet(tmp_path / "tal.parquet", "tal", {"text": "0-1 seconds."}))
     with pytest.raises(InputError, match="row 0: expected extra_info"):
         read_references(parquet(tmp_path / "bad.parquet", "dvc", {"text": "A cut."}))
+
+
+def test_an_endpoint_is_asked_about_the_kind_that_is_chosen_in_the_words_that_are_named(tmp_path, endpoint):
+    clip, *stills = "The hook cuts the cystic duct.", "The hook is on the liver.", "The grasper holds the gallbladder."
+    file, kinds = tmp_path / "rows.parquet", load_prompt().kinds
+    rows = [
+        pq.read_table(parquet(file, "rc", {"text": text}, video_id=f"v{at}", frames=1 if at else 8))
+        for at, text in enumerate([clip, *stills])
+    ]
+    pq.write_table(pa.concat_tables(rows), file)
+
+    def asked(*options: str) -> tuple[dict[str, set[str]], list]:
+        """The kinds that each reference is asked about as; and all that is asked, without the kinds' words."""
+        seen: dict[str, set[str]] = {}
+        rest = []
+        with MockJudge(lambda request: Reply(content=honest(request))) as server:
+            command = ["probes", "--references", str(file), "--output", str(tmp_path / "out"), "--resamples", "20"]
+            assert main([*command, *endpoint(server), *options]) == 0
+        for request in server.requests:
+            reference = request.between("REFERENCE")
+            if reference in (PAGE_SPECIFIC, PAGE_VAGUE):
+                continue
+            [kind] = [name for name, words in kinds.items() if words in request.prompt]
+            seen.setdefault(reference, set()).add(kind)
+            rest.append(request.prompt.replace(kinds[kind], "").replace(request.nonce, ""))
+        return seen, sorted(rest)
+
+    as_stills, theirs = asked("--kind", "image")
+    assert as_stills == dict.fromkeys(stills, {"image"}) and not any(clip in prompt for prompt in theirs)
+    # The verdicts of one kind are no verdicts of another: everything is asked again, and nothing but the kind differs.
+    as_clips, ours = asked("--kind", "image", "--ask-as", "rc")
+    assert as_clips == dict.fromkeys(stills, {"rc"}) and ours == theirs
+    report = tables(tmp_path / "out", "probes")
+    assert (report["kind"], report["asked_as"], report["items"]) == ("image", "rc", 2)
+    # The clip alone, and then all: only what is not in the store is asked.
+    assert asked("--kind", "video")[0] == {clip: {"rc"}}
+    assert asked("--ask-as", "vs")[0] == dict.fromkeys([clip, *stills], {"vs"})
+    assert asked("--kind", "image") == ({}, [])
+
+
+def test_a_kind_that_no_reference_is_of_is_one_line(tmp_path, capsys):
+    file = references_file(tmp_path / "references.jsonl")
+    assert main(["probes", "--references", str(file), "--kind", "image", "--output", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.endswith("expected references of kind image, found none\n")
+    assert not (tmp_path / "out/probes.json").exists()
 
 
 def test_answers_about_lectures_are_studied_with_their_questions(tmp_path):

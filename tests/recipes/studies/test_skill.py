@@ -416,6 +416,32 @@ def test_the_command_runs_goes_on_and_says_what_is_optimistic(small, monkeypatch
     assert "optimistic" in (small / "published/skill.md").read_text().splitlines()[0]
 
 
+def test_domains_that_are_named_are_left_out_in_turn_and_no_others(tmp_path, monkeypatch, capsys):
+    write_world(World(domains=4, surgeons=6, trials=4), tmp_path / "features")
+    calls = []
+
+    def spied(clips, train, stop_on, **options):
+        calls.append((sorted(train), {trial.domain for trial in stop_on}))
+        return heads.Encoder(clips.channels, 4), {"epoch": 1, "accuracy": 0.5}
+
+    monkeypatch.setattr(protocol, "fit", spied)
+    given = ["run", "--features", str(tmp_path / "features"), "--output", str(tmp_path / "out"), "--shots", "1"]
+    given += ["--methods", "protonet", "linear_probe", "--resamples", "20"]
+    assert command.main([*given, "--test", "d3", "d1"]) == 0
+    # A domain that is tested is learnt from where another is. Nobody is in two domains: one training for both folds.
+    assert calls == [(["d0", "d3"], {"d2"}), (["d1", "d2"], {"d0"})]
+    result = json.loads((tmp_path / "out/skill.json").read_text())
+    found = {(row["domain"], row["method"]): row["accuracy"]["value"] for row in result["figures"]}
+    assert set(found) == {(d, m) for d in ("d1", "d3", "mean of domains") for m in ("protonet", "linear_probe")}
+    assert {stop["domain"] for stop in result["stops"]} == {"d1", "d3"}
+    assert (result["about"]["domains"], result["about"]["trials"]) == (2, 2 * 4 * 6)
+    mean = (found["d1", "protonet"] + found["d3", "protonet"]) / 2
+    assert found["mean of domains", "protonet"] == pytest.approx(mean)
+
+    assert command.main([*given, "--test", "d1", "d9"]) == 2
+    assert "d9: expected some of d0, d1, d2, d3" in capsys.readouterr().err
+
+
 def rewritten(folder, change):
     table = folder / "items.csv"
     rows = list(csv.reader(table.open()))
