@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,16 +33,15 @@ from verl.trainer.ppo.reward import load_reward_manager
 from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopManagerTQ, AgentLoopWorkerTQ
 from verl.utils.rollout_trace import rollout_trace_attr
 from verl.utils.tensordict_utils import list_of_dict_to_tensordict
+from verl.workers.rollout.llm_server import LLMServerClient
 from verl.workers.rollout.replica import TokenOutput
 
 from recipes.medgrpo.rollout.cpu.registration import ROLLOUT
 from recipes.medgrpo.rollout.finite_answers import check_finite
 
 SINGLE_TURN = "single_turn_agent"
-TYPES = "mm_token_type_ids"
-"""The one input that depends on the answer. verl only looks whether it is there."""
 KEPT = 512
-"""Prompts, and rollouts, whose results are remembered: more than a step has at once on a CPU."""
+"""Prompts whose tokens are remembered: more than a step has at once on a CPU."""
 GATHER_S = 0.02
 """How long the first rollout of a prompt waits for the others, before the server is asked."""
 
@@ -68,82 +67,77 @@ class Remembered:
 class GroupClient:
     """verl's client, which asks a server of ours once for all rollouts of a prompt that ask together."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: LLMServerClient) -> None:
         self._client = client
-        self._waiting: dict[Any, list[asyncio.Future]] = {}
-        self._asking: set[asyncio.Task] = set()
+        # By what is asked: how many ask, and the task that brings as many answers.
+        self._groups: dict[Any, tuple[list[int], asyncio.Task]] = {}
 
     async def generate(self, request_id: str, *, prompt_ids: list[int], sampling_params: dict, **shown: Any) -> Any:
         """As verl's: the answer to one rollout."""
-        clips = [part for name in ("image_data", "video_data") for part in shown.get(name) or ()]
-        # Of a clip with its metadata, its frames.
-        frames = [id(part[0] if isinstance(part, tuple) else part) for part in clips]
-        key = (tuple(prompt_ids), repr(sampling_params), *frames)
-        answer: asyncio.Future = asyncio.get_running_loop().create_future()
-        waiting = self._waiting.setdefault(key, [])
-        waiting.append(answer)
-        if len(waiting) == 1:
+        parts = [part for name in ("image_data", "video_data") for part in shown.get(name) or ()]
+        # A clip comes with its metadata, and its rollouts share its frames; each has an image of its own.
+        seen = [id(part[0]) if isinstance(part, tuple) else part.tobytes() for part in parts]
+        key = (tuple(prompt_ids), repr(sampling_params), *seen)
+        if key not in self._groups:
             asked = {"prompt_ids": prompt_ids, "sampling_params": sampling_params, **shown}
-            task = asyncio.create_task(self._ask(key, request_id, asked))
-            self._asking.add(task)
-            task.add_done_callback(self._asking.discard)
-        return await answer
+            numbers: list[int] = []
+            self._groups[key] = numbers, asyncio.create_task(self._ask(key, numbers, request_id, asked))
+        numbers, task = self._groups[key]
+        numbers.append(len(numbers))
+        number = numbers[-1]
+        # A rollout that is given up must not take the others' answers with it.
+        return (await asyncio.shield(task))[number]
 
-    async def _ask(self, key: Any, request_id: str, asked: dict[str, Any]) -> None:
-        await asyncio.sleep(GATHER_S)
-        waiting = self._waiting.pop(key)
-        answers: list[TokenOutput | Exception]
+    async def _ask(self, key: Any, numbers: list[int], request_id: str, asked: dict[str, Any]) -> list[TokenOutput]:
         try:
-            first = await self._client.generate(request_id, answers=len(waiting), **asked)
-            others = first.extra_fields.pop("others", ())
-            # What verl's client says of the answer holds for all of them.
-            answers = [first, *(one.model_copy(update={"extra_fields": dict(first.extra_fields)}) for one in others)]
-        except Exception as error:
-            answers = [error] * len(waiting)
-        for future, answer in zip(waiting, answers, strict=True):
-            if future.done():
-                continue  # given up
-            if isinstance(answer, Exception):
-                future.set_exception(answer)
-            else:
-                future.set_result(answer)
+            await asyncio.sleep(GATHER_S)
+        finally:
+            del self._groups[key]
+        first = await self._client.generate(request_id, answers=len(numbers), **asked)
+        others = first.extra_fields.pop("others", ())
+        if 1 + len(others) != len(numbers):
+            raise RuntimeError(f"the rollout server gave {1 + len(others)} answers to {len(numbers)} rollouts")
+        # What verl's client says of the first holds for all of them.
+        return [first, *(one.model_copy(update={"extra_fields": dict(first.extra_fields)}) for one in others)]
 
 
 class Puts:
     """The transfer queue, to which what comes while it is busy goes together, in one message."""
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[str, dict, dict, str, asyncio.Future]] = []
-        self._task: asyncio.Task | None = None
+        self._busy = asyncio.Lock()
+        # By what belongs into one message: its rows so far, and the task that will send them.
+        self._next: dict[Any, tuple[list[tuple], asyncio.Task]] = {}
 
     async def put(self, key: str, field: dict[str, Any], tag: dict[str, Any], partition: str) -> None:
         """Put one answer's fields and its tag; returns when they are there."""
-        done: asyncio.Future = asyncio.get_running_loop().create_future()
-        self._waiting.append((key, field, tag, partition, done))
-        if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._send())
-        await done
+        kind = (partition, *field)
+        if kind not in self._next:
+            rows: list[tuple] = []
+            self._next[kind] = rows, asyncio.create_task(self._send(kind, rows))
+        rows, task = self._next[kind]
+        rows.append((key, field, tag))
+        number = len(rows) - 1
+        if error := (await asyncio.shield(task))[number]:
+            raise error
 
-    async def _send(self) -> None:
-        while self._waiting:
-            kind = self._waiting[0][1].keys(), self._waiting[0][3]
-            together = [one for one in self._waiting if (one[1].keys(), one[3]) == kind]
-            taken = {id(one[4]) for one in together}
-            self._waiting = [one for one in self._waiting if id(one[4]) not in taken]
-            keys, fields, tags, (partition, *_), futures = (list(part) for part in zip(*together, strict=True))
-            error: Exception | None = None
+    async def _send(self, kind: Any, rows: list[tuple]) -> list[BaseException | None]:
+        """Of each row the error with which it was not put."""
+        async with self._busy:
+            del self._next[kind]
             try:
-                put = list_of_dict_to_tensordict(fields)
-                await tq.async_kv_batch_put(keys=keys, fields=put, tags=tags, partition_id=partition)
-            except Exception as found:
-                error = found
-            for done in futures:
-                if done.done():
-                    continue  # given up
-                if error is None:
-                    done.set_result(None)
-                else:
-                    done.set_exception(error)
+                await self._message(kind[0], rows)
+                return [None] * len(rows)
+            except Exception:
+                # A row that cannot be put must not take the others with it.
+                alone = (self._message(kind[0], [row]) for row in rows)
+                return await asyncio.gather(*alone, return_exceptions=True)
+
+    @staticmethod
+    async def _message(partition: str, rows: Sequence[tuple]) -> None:
+        keys, fields, tags = (list(part) for part in zip(*rows, strict=True))
+        together = list_of_dict_to_tensordict(fields)
+        await tq.async_kv_batch_put(keys=keys, fields=together, tags=tags, partition_id=partition)
 
 
 class Loop(SingleTurnAgentLoop):
@@ -173,7 +167,8 @@ class Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignore
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.rollout_config.name == ROLLOUT:
+        # verl's other clients make answers of their own of a server's.
+        if self.rollout_config.name == ROLLOUT and type(self.llm_client) is LLMServerClient:
             self.llm_client = GroupClient(self.llm_client)
         self._rewards, self._puts = None, Puts()
         self._remember()
@@ -182,7 +177,6 @@ class Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignore
         self._loop: Loop | None = None
         # By the frames themselves, which all rollouts of a prompt share.
         self._clips = WeakTensorKeyDictionary()
-        self._positions = Remembered()
 
     async def _run_agent_loop(
         self, sampling_params: dict, trajectory: dict, *, agent_name: str, trace: bool = True, **kwargs: Any
@@ -260,27 +254,6 @@ class Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignore
             made[settings] = super()._compute_multi_modal_inputs(output, input_ids)
         # The caller takes parts out.
         return dict(made[settings])
-
-    def _compute_position_ids(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, multi_modal_inputs: dict[str, Any], *args: Any
-    ) -> torch.Tensor:
-        """Asked twice for each rollout, with the same; what is asked for with padding is not remembered."""
-        make = super()._compute_position_ids
-        grids = {
-            # To print a tensor takes a millisecond.
-            name: repr(value.tolist() if isinstance(value, torch.Tensor) else value)
-            for name, value in multi_modal_inputs.items()
-            if not name.startswith("pixel_values")
-        }
-        grids[TYPES] = str(TYPES in multi_modal_inputs)
-        if not attention_mask.all():
-            return make(input_ids, attention_mask, multi_modal_inputs, *args)
-        found = self._positions.get(
-            (tuple(input_ids.flatten().tolist()), tuple(sorted(grids.items()))),
-            lambda: make(input_ids, attention_mask, dict(multi_modal_inputs), *args),
-        )
-        multi_modal_inputs.pop(TYPES, None)
-        return found
 
 
 def _scored(output: Any, row: dict[str, Any]) -> DataProto:

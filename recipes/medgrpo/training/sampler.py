@@ -75,7 +75,7 @@ from recipes.medgrpo.training.groups import stacked
 from recipes.medgrpo.training.judge_check import shown_key
 from recipes.medgrpo.training.judge_watch import JudgeWatch, judge_stops, step_metrics
 from recipes.medgrpo.training.recording import make_recorder
-from recipes.medgrpo.training.stopping import JudgeStop, LastStep, RolloutFailure, TrainingStop
+from recipes.medgrpo.training.stopping import JudgeStop, LastStep, RolloutFailure, TrainingStop, WorkersAlive
 from recipes.medgrpo.training.tracker_pictures import boxes_shown, send
 from reward_score.normalization import Normalizer
 from reward_score.reward import get_scorer
@@ -165,7 +165,7 @@ class MedGRPOSampler(ReplayBuffer):
             max_refused_share=float(settings.get("max_refused_share", 0.5)),
             window=self.failed_shares.maxlen,
         )
-        self.last_step = LastStep(self.refill_fn)
+        self.last_step, self.workers_alive = LastStep(self.refill_fn), WorkersAlive(self.refill_fn)
         self.state_dir = None if settings.get("state_dir") is None else Path(settings["state_dir"]) / "sampler"
         self.recorder, self.drift = make_recorder(settings), Drift(**(settings.get("drift") or {}))
         self.log_probs = bool(settings.get("log_probs", False))
@@ -189,6 +189,10 @@ class MedGRPOSampler(ReplayBuffer):
         if self.judge_stops.too_dear(self.judge_watch.total_usd()):
             self.last_step.save_when_trained()
         return batch, metrics
+
+    def _wait_for_next_poll(self, *args: Any) -> float:
+        self.workers_alive.check()
+        return super()._wait_for_next_poll(*args)
 
     def _sample_train(self, step: int, batch_size: int):
         if reason := self.judge_stops.too_dear(self.judge_watch.total_usd()):

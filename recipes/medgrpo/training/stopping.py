@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ray
+
 from recipes.medgrpo.training.checkpoints import is_complete
 
 logger = logging.getLogger(__name__)
@@ -42,6 +44,37 @@ class _DataState:
 
     def state_dict(self) -> Any:
         return self._state
+
+
+class WorkersAlive:
+    """Whether the processes are there that run the rollouts: verl waits without end for those of a dead one.
+
+    Args:
+        refill_fn: see `LastStep`.
+    """
+
+    def __init__(self, refill_fn: Callable | None) -> None:
+        self.trainer = getattr(refill_fn, "__self__", None)
+        self._pings: dict[int, Any] = {}
+
+    def check(self) -> None:
+        """Raises RolloutFailure if one has died since the rollouts of a step began."""
+        manager = getattr(self.trainer, "agent_loop_manager", None)
+        for number, worker in enumerate(getattr(manager, "agent_loop_workers", ())):
+            ping = self._pings.pop(number, None) or worker.__ray_ready__.remote()
+            if not ray.wait([ping], timeout=0)[0]:
+                self._pings[number] = ping
+                continue
+            try:
+                ray.get(ping)
+            except ray.exceptions.RayActorError as error:
+                raise RolloutFailure(
+                    f"the process that runs the rollouts, agent loop worker {number}, has died: {_first_line(error)}"
+                ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 class LastStep:

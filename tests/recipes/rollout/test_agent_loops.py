@@ -178,10 +178,11 @@ def test_the_queue_gets_what_verl_puts_there_in_fewer_messages(family, worker, p
     assert {"multi_modal_inputs", "position_ids", "rm_scores"} <= expected["a_0_0"][2].keys()
 
 
-def test_a_message_that_fails_fails_its_answers_alone(family, worker, puts):
-    lost = put_all(worker._agent_loop_postprocess, family, [("refused", 0), ("a", 0)])
-    assert [str(error) for error in lost] == ["the queue is full"] * 2
-    assert put_all(worker._agent_loop_postprocess, family, [("b", 5)]) == [None]
+def test_a_row_that_cannot_be_put_takes_no_other_with_it(family, worker, puts):
+    lost, *others = put_all(worker._agent_loop_postprocess, family, [("refused", 0), ("a", 0), ("b", 5)])
+    assert str(lost) == "the queue is full" and others == [None, None]
+    # Together first, then each alone.
+    assert [len(message["keys"]) for message in puts] == [3, 1, 1, 1]
 
 
 def test_what_comes_while_the_queue_is_busy_goes_together(family, worker, puts):

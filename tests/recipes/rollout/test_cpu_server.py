@@ -250,12 +250,14 @@ def ask_together(server, client, asked):
     from recipes.medgrpo.rollout.agent_loops import GroupClient
 
     group = GroupClient(client)
-    return run(
+    found = run(
         *(
             group.generate(f"id{number}", prompt_ids=prompt, sampling_params=SAMPLING | more, video_data=[(frames, {})])
             for number, (prompt, frames, more) in enumerate(asked)
         )
     )
+    assert not group._groups
+    return found
 
 
 def test_rollouts_that_ask_the_same_are_one_request(server):
@@ -275,6 +277,40 @@ def test_an_error_reaches_every_rollout_of_the_request(server):
     clip = torch.zeros(2, 3, 4, 4)
     errors = ask_together(server, Client(server), [([1], clip, {}), ([1], clip, {})])
     assert [str(error) for error in errors] == ["out of memory"] * 2
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [(asyncio.CancelledError(), ""), (None, "the rollout server gave 1 answers to 2 rollouts")],
+)
+def test_no_rollout_waits_for_ever_whatever_ends_the_request(server, fault, words):
+    """A client that is cancelled, and one that makes an answer of its own of the server's."""
+    from verl.workers.rollout.replica import TokenOutput
+
+    class Lossy(Client):
+        async def generate(self, *args, **kwargs):
+            if fault is not None:
+                raise fault
+            return TokenOutput(token_ids=[1])
+
+    clip = torch.zeros(2, 3, 4, 4)
+    errors = ask_together(server, Lossy(server), [([1], clip, {}), ([1], clip, {})])
+    assert [(isinstance(error, BaseException), str(error)) for error in errors] == [(True, words)] * 2
+
+
+def test_rollouts_that_show_the_same_still_are_one_request(server):
+    from recipes.medgrpo.rollout.agent_loops import GroupClient
+
+    client = Client(server)
+    group = GroupClient(client)
+    shown = [Image.new("RGB", (4, 4), color) for color in ("red", "red", "blue")]
+    run(
+        *(
+            group.generate(f"id{number}", prompt_ids=[1], sampling_params=SAMPLING, image_data=[image])
+            for number, image in enumerate(shown)
+        )
+    )
+    assert client.requests == [([1], 2), ([1], 1)]
 
 
 def test_new_weights_change_the_model(real_server, qwen2_5_vl):

@@ -7,25 +7,31 @@ import asyncio
 import math
 
 import pytest
+from omegaconf import OmegaConf
 
 
 class Queue(Exception):
     """The answer has got through to where it is scored."""
 
 
-@pytest.fixture
-def worker():
-    """verl's worker, which has not been started by ray."""
-    import recipes.medgrpo.plugin  # noqa: F401  isort: skip  as in every process
+@pytest.fixture(params=["verl's", "the CPU run's"])
+def worker(request, plugged, monkeypatch):
+    """A worker that has not been started by ray."""
     from verl.trainer.ppo.v1.agent_loop_tq import AgentLoopWorkerTQ
 
-    class Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):
-        def _compute_multi_modal_inputs(self, *args):
-            """The first that verl does of scoring."""
-            raise Queue
+    from recipes.medgrpo.rollout import agent_loops
 
-    worker = object.__new__(Worker)
-    worker.reward_loop_worker_handles = [None]
+    def scored(*args):
+        """The first that either does of scoring."""
+        raise Queue
+
+    verls = AgentLoopWorkerTQ.__ray_metadata__.modified_class
+    worker = object.__new__(verls if request.param == "verl's" else agent_loops.Worker)
+    worker._compute_multi_modal_inputs = scored
+    monkeypatch.setattr(agent_loops, "load_reward_manager", scored)
+    worker.reward_loop_worker_handles, worker.distillation_enabled, worker._rewards = [None], False, None
+    worker.config = OmegaConf.create({"reward": {"reward_model": {"enable": False}}})
+    worker.tokenizer = None
     return worker
 
 
