@@ -167,10 +167,12 @@ class Worker(AgentLoopWorkerTQ.__ray_metadata__.modified_class):  # type: ignore
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        client: Any = self.llm_client
         # verl's other clients make answers of their own of a server's.
-        if self.rollout_config.name == ROLLOUT and type(self.llm_client) is LLMServerClient:
-            self.llm_client = GroupClient(self.llm_client)
-        self._rewards, self._puts = None, Puts()
+        own = self.rollout_config.name == ROLLOUT and type(client) is LLMServerClient
+        self.llm_client: Any = GroupClient(client) if own else client
+        self._rewards: Any = None
+        self._puts = Puts()
         self._remember()
 
     def _remember(self) -> None:
