@@ -4,9 +4,10 @@
 """verl's single-turn agent loop, which does once what the rollouts of a prompt have in common.
 
 verl 0.9.1 starts every rollout anew (`verl/experimental/agent_loop/agent_loop.py`): it instantiates the loop from the
-configuration, renders and tokenises the prompt, sends prompt and clip to the server, and calls the processor twice for
-the answer, once for a reward that does not look at it. For tiny models this takes longer than sampling. It also puts
-the prompt's pixels into its queue a second time, for SGLang, which nothing of ours serves with.
+configuration, renders and tokenises the prompt, sends prompt and clip to the server, calls the processor twice for the
+answer, once for a reward that does not look at it, has the answer scored in another process, and puts it into the queue
+by itself. For tiny models this takes longer than sampling. It also puts the prompt's pixels into the queue a second
+time, for SGLang, which nothing of ours serves with.
 
 `actor_rollout_ref.rollout.agent.agent_loop_manager_class` names `Manager`. What reaches the queue is the same but for
 those second pixels (`tests/recipes/rollout/test_agent_loops.py`).
