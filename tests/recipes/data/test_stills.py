@@ -4,6 +4,7 @@
 """A single frame that is shown as an image: from the annotation to the reward, alone and in one batch with clips."""
 
 import asyncio
+import copy
 import json
 import types
 from dataclasses import dataclass
@@ -168,6 +169,53 @@ def test_rollout_sft_and_actor_place_an_image_alike(stills):
     assert item["input_ids"][:length].tolist() == request.prompt_ids
     assert torch.equal(item["position_ids"][:, :length], positions)
     assert torch.equal(item["multi_modal_inputs"]["pixel_values"], inputs["pixel_values"])
+
+
+def test_stills_and_clips_share_one_pass_of_the_actor(stills):
+    """Each prompt once for its answers, with the log-probabilities of rows of their own."""
+    import torch
+    from tensordict import NonTensorStack, TensorDict
+
+    from recipes.medgrpo.training.shared_prompts import ATTENTION, SEEN, can_share, shared_inputs, shared_outputs
+
+    model = copy.deepcopy(stills.family.engine.model)
+    if not can_share(model.config):
+        pytest.skip("a layer with a state cannot share prompts")
+    still, clip = (stills.request(stills.of(frames)[0]) for frames in (1, 2))
+    rollouts = [(still, [301, 302]), (clip, [303]), (still, [304, 305, 306]), (clip, [301, 302])]
+    made = [stills.actor_inputs(request, answer) for request, answer in rollouts]
+    alone = []
+    for (request, answer), (ids, positions, inputs) in zip(rollouts, made, strict=True):
+        vision = {name: inputs[name] for name in SEEN if name in inputs}
+        with torch.no_grad():
+            logits = model(input_ids=ids, attention_mask=None, position_ids=positions[:, None], **vision).logits[0]
+        before = len(request.prompt_ids) - 1
+        alone.append(torch.log_softmax(logits[before:-1], dim=-1).gather(1, torch.tensor(answer)[:, None])[:, 0])
+
+    def nested(parts):
+        return torch.nested.as_nested_tensor([torch.tensor(part) for part in parts], layout=torch.jagged)
+
+    whole = nested([ids[0].tolist() for ids, _, _ in made])
+    positions = torch.cat([positions for _, positions, _ in made], dim=1)
+    batch = TensorDict(
+        {
+            "prompts": nested([request.prompt_ids for request, _ in rollouts]),
+            "responses": nested([answer for _, answer in rollouts]),
+            "input_ids": whole,
+            "position_ids": torch.nested.nested_tensor_from_jagged(positions, whole.offsets(), jagged_dim=2),
+            "multi_modal_inputs": NonTensorStack(*(inputs for _, _, inputs in made)),
+            "temperature": torch.ones(len(made)),
+        },
+        batch_size=len(made),
+    )
+    model.set_attn_implementation({"text_config": ATTENTION})
+    inputs, layout = shared_inputs(batch)
+    assert inputs["input_ids"].numel() == sum(len(one.prompt_ids) for one in (still, clip)) + sum(map(len, alone))
+    assert {"pixel_values", "pixel_values_videos"} <= inputs.keys()
+    with torch.no_grad():
+        found = shared_outputs(model(**inputs).logits[0], layout, batch)["log_probs"].unbind()
+    for one, own in zip(found, alone, strict=True):
+        torch.testing.assert_close(one[-len(own) - 1 : -1], own, rtol=1e-5, atol=1e-5)
 
 
 def test_verl_s_hook_hands_images_and_clips_over_apart(stills):
