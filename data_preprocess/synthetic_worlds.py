@@ -44,10 +44,10 @@ EVEN = Difficulty()
 WORLDS: dict[str, dict[str, Difficulty]] = {
     "even": {},
     "heterogeneous": {
-        # An endoscope looks at its knife: large, and always in the middle.
-        "CoPESD": Difficulty(sides=_scaled(1.2), places=(1, 1), drift=0.06),
+        # An endoscope looks at its knife: one size, always in the middle. What is hard is the times.
+        "CoPESD": Difficulty(sides=((0.62, 0.7),) * 3, places=(1, 1), drift=0.0),
         # A head camera is near the hands: the instrument is large, and anywhere.
-        "EgoSurgery": Difficulty(sides=_scaled(1.65)),
+        "EgoSurgery": Difficulty(sides=_scaled(1.9)),
         # Short events in colours that are nearly alike.
         "NurViD": Difficulty(segments=(4, 4), frames=(8, 10), contrast=0.25),
         # Hardly ever anything but nothing.
