@@ -70,8 +70,8 @@ class GroupClient:
 
     def __init__(self, client: LLMServerClient) -> None:
         self._client = client
-        # By what is asked: how many ask, and the task that brings as many answers.
-        self._groups: dict[Any, tuple[list[int], asyncio.Task]] = {}
+        # By what is asked: the ids of the requests, and the task that brings as many answers.
+        self._groups: dict[Any, tuple[list[str], asyncio.Task]] = {}
 
     async def generate(self, request_id: str, *, prompt_ids: list[int], sampling_params: dict, **shown: Any) -> Any:
         """As verl's: the answer to one rollout."""
@@ -81,23 +81,23 @@ class GroupClient:
         key = (tuple(prompt_ids), repr(sampling_params), *seen)
         if key not in self._groups:
             asked = {"prompt_ids": prompt_ids, "sampling_params": sampling_params, **shown}
-            numbers: list[int] = []
-            self._groups[key] = numbers, asyncio.create_task(self._ask(key, numbers, request_id, asked))
-        numbers, task = self._groups[key]
-        numbers.append(len(numbers))
-        number = numbers[-1]
+            ids: list[str] = []
+            self._groups[key] = ids, asyncio.create_task(self._ask(key, ids, asked))
+        ids, task = self._groups[key]
+        ids.append(request_id)
+        number = len(ids) - 1
         # A rollout that is given up must not take the others' answers with it.
         return (await asyncio.shield(task))[number]
 
-    async def _ask(self, key: Any, numbers: list[int], request_id: str, asked: dict[str, Any]) -> list[TokenOutput]:
+    async def _ask(self, key: Any, ids: list[str], asked: dict[str, Any]) -> list[TokenOutput]:
         try:
             await asyncio.sleep(GATHER_S)
         finally:
             del self._groups[key]
-        first = await self._client.generate(request_id, answers=len(numbers), **asked)
+        first = await self._client.generate(ids[0], answers=len(ids), **asked)
         others = first.extra_fields.pop("others", ())
-        if 1 + len(others) != len(numbers):
-            raise RuntimeError(f"the rollout server gave {1 + len(others)} answers to {len(numbers)} rollouts")
+        if 1 + len(others) != len(ids):
+            raise RuntimeError(f"the rollout server gave {1 + len(others)} answers to {len(ids)} rollouts")
         # What verl's client says of the first holds for all of them.
         return [first, *(one.model_copy(update={"extra_fields": dict(first.extra_fields)}) for one in others)]
 

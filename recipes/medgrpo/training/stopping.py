@@ -69,12 +69,9 @@ class WorkersAlive:
                 ray.get(ping)
             except ray.exceptions.RayActorError as error:
                 raise RolloutFailure(
-                    f"the process that runs the rollouts, agent loop worker {number}, has died: {_first_line(error)}"
+                    f"the process that runs the rollouts, agent loop worker {number}, has died: "
+                    f"{str(error).splitlines()[0]}"
                 ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 class LastStep:

@@ -247,44 +247,33 @@ def registered(folders: Sequence[Path], earlier: Sequence[Path] = ()) -> dict[st
         InputError: a folder that holds no training, the same training twice, or a block of different starts.
     """
     found = [Training(folder) for folder in folders]
-    here = [numbers_of(block) for _, block in sorted(blocks_of(found).items()) if whole(block)]
+    here = [numbers_of(block) for block in blocks_of(found).values() if whole(block)]
     blocks, trainings = {_block(one): one for one in here}, [_said(one) for one in found]
     for file in earlier:
-        known = read_json(file)
-        if known.get("format") != FORMAT:
-            raise InputError(f"{file}: format: expected {FORMAT}, found {known.get('format')}")
-        mine = {(*_block(one), one["variant"]) for one in trainings}
-        measured = {_block(one) for one in known["blocks"]}
-        for one in known["trainings"]:
-            if (*_block(one), one["variant"]) not in mine:
-                trainings.append(one)
-            elif _block(one) in measured:
-                words = f"{one['world']}, rate {one['rate']:g}, seed {one['seed']}"
-                raise InputError(f"{file}: {one['variant']} of {words} is among the other trainings, too")
-        blocks |= {_block(one): one for one in known["blocks"]}
+        _add_earlier(file, blocks, trainings)
     trainings.sort(key=lambda one: (*_block(one), one["variant"]))
     tested: list[dict[str, Any]] = []
     shown: list[dict[str, Any]] = []
     claims = []
     for setting in product(WORLDS, RATES):
-        mine_here = [one for key, one in sorted(blocks.items()) if key[:2] == setting]
-        about = {"world": setting[0], "rate": setting[1], "seeds": [one["seed"] for one in mine_here]}
-        if not mine_here:
+        mine = [one for key, one in sorted(blocks.items()) if key[:2] == setting]
+        about = {"world": setting[0], "rate": setting[1], "seeds": [one["seed"] for one in mine]}
+        if not mine:
             continue
         for test in TESTED:
-            difference = asdict(seed_difference([one["changes"][test.name] for one in mine_here]))
-            if len(mine_here) < SEEDS:
+            difference = asdict(seed_difference([one["changes"][test.name] for one in mine]))
+            if len(mine) < SEEDS:
                 difference["p"] = None
             tested.append({**about, "hypothesis": test.name, "measure": test.measure, "sign": test.sign, **difference})
         for name, what, _, _ in SHOWN:
-            values = [one["shown"][what] for one in mine_here]
-            known_values = [value for value in values if value is not None]
-            mean = float(np.mean(known_values)) if len(known_values) == len(values) else None
+            values = [one["shown"][what] for one in mine]
+            known = [value for value in values if value is not None]
+            mean = float(np.mean(known)) if len(known) == len(values) else None
             shown.append({**about, "hypothesis": name, "what": what, "by_seed": values, "difference": mean})
-        fallen = {name: sum(one["collapsed"][name] for one in mine_here) for name in VARIANTS.values()}
-        claims.append({**about, "collapsed": fallen, "claim": claim(fallen, len(mine_here))})
+        fallen = {name: sum(one["collapsed"][name] for one in mine) for name in VARIANTS.values()}
+        claims.append({**about, "collapsed": fallen, "claim": claim(fallen, len(mine))})
     correct(tested)
-    begun = {_block(one): one for one in trainings if one["variant"] in VARIANTS.values()}
+    begun = dict.fromkeys(_block(one) for one in trainings if one["variant"] in VARIANTS.values())
     return {
         "format": FORMAT,
         "tested": tested,
@@ -294,6 +283,22 @@ def registered(folders: Sequence[Path], earlier: Sequence[Path] = ()) -> dict[st
         "not_whole": [dict(zip(("world", "rate", "seed"), key, strict=True)) for key in begun if key not in blocks],
         "blocks": [one for _, one in sorted(blocks.items())],
     }
+
+
+def _add_earlier(file: Path, blocks: dict[tuple, dict[str, Any]], trainings: list[dict[str, Any]]) -> None:
+    """Add a file's whole blocks and its trainings; of a block that was not whole there, those that are not here."""
+    known = read_json(file)
+    if known.get("format") != FORMAT:
+        raise InputError(f"{file}: format: expected {FORMAT}, found {known.get('format')}")
+    here = {(*_block(one), one["variant"]) for one in trainings}
+    measured = {_block(one): one for one in known["blocks"]}
+    for one in known["trainings"]:
+        if (*_block(one), one["variant"]) not in here:
+            trainings.append(one)
+        elif _block(one) in measured:
+            words = f"{one['world']}, rate {one['rate']:g}, seed {one['seed']}"
+            raise InputError(f"{file}: {one['variant']} of {words} is among the other trainings, too")
+    blocks |= measured
 
 
 def _block(one: Mapping[str, Any]) -> tuple[str, float, int]:
