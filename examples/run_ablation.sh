@@ -8,6 +8,7 @@
 #   bash examples/run_ablation.sh A B C D E       # the paper's rows, then the table
 #   bash examples/run_ablation.sh F               # all eight tasks rewarded
 #   bash examples/run_ablation.sh zscore drpo     # alternatives to the paper's normalisation
+#   CALIBRATION_ROWS=160 bash examples/run_ablation.sh A settled_by tal_wasserstein    # calibrate on every row for it
 #   bash examples/run_ablation.sh table           # the table of the finished rows
 #   SEEDS="0 1 2" bash examples/run_ablation.sh A B                # on the CPU: several seeds, pooled in the table
 #   bash examples/run_ablation.sh --dry-run A E                    # print the commands instead
@@ -15,7 +16,8 @@
 #
 # With GPUs and MODEL_PATH (the SFT checkpoint), a row is the recipe of that model and then examples/run_evaluate.sh.
 # It reads the recipe's variables (DATA_DIR, STATISTICS, JUDGE..., N_GPUS, ...). All rows use the same statistics, so
-# calibrate all tasks. Otherwise a row is a CPU run with the tiny model. It takes data, model, SFT and statistics from
+# calibrate all tasks (`--tal-wasserstein` for that row; the row settled_by reads raw_signals.jsonl beside them).
+# Otherwise a row is a CPU run with the tiny model. It takes data, model, SFT and statistics from
 # `bash examples/run_medgrpo.sh`, which is run first if its output is missing. Every row is evaluated on all tasks, so
 # that forgetting shows. A row is in OUTPUT_DIR/rows/ROW, and the table is in OUTPUT_DIR/rows. A second call skips what
 # is done. Arguments with = are hydra overrides.
@@ -72,10 +74,10 @@ row_names() {
   sed -nE 's/^([A-Za-z_]+) *\|.*/\1/p' "$ROOT/$ROWS_FILE" | paste -sd ' '
 }
 
-# read_row ROW: its settings as ROW_TASKS, ROW_NORMALIZER, ROW_ADVANTAGE and ROW_JUDGE (yes or none); fails without such
-# a row.
+# read_row ROW: its settings as ROW_TASKS, ROW_NORMALIZER, ROW_ADVANTAGE, ROW_JUDGE (yes or none) and ROW_MORE (hydra
+# overrides); fails without such a row.
 read_row() {
-  [[ $1 =~ ^[A-Za-z_]+$ ]] && IFS='|' read -r ROW_TASKS ROW_NORMALIZER ROW_ADVANTAGE ROW_JUDGE _ \
+  [[ $1 =~ ^[A-Za-z_]+$ ]] && IFS='|' read -r ROW_TASKS ROW_NORMALIZER ROW_ADVANTAGE ROW_JUDGE _ ROW_MORE \
     < <(sed -nE "s/ *\| */|/g; s/^$1\|//p" "$ROOT/$ROWS_FILE")
 }
 
@@ -86,14 +88,17 @@ print_rows() {
   stop_if_wrong
   for row in "${rows[@]}"; do
     echo "--- # row $row"
-    row_settings "$row"
-    env "${SETTINGS[@]}" bash "$ROOT/examples/$GPU_RECIPE" "${OPTIONS[@]}" "${overrides[@]}"
+    row_settings "$row" RAW_SIGNALS
+    env "${SETTINGS[@]}" bash "$ROOT/examples/$GPU_RECIPE" "${OPTIONS[@]}" "${MORE[@]}" "${overrides[@]}"
   done
 }
 
-# row_settings ROW: the variables of a row for its script, as SETTINGS.
+# row_settings ROW FILE: the variables of a row for its script, as SETTINGS, and its overrides, as MORE. FILE is the
+# calibration's raw_signals.jsonl.
 row_settings() {
   read_row "$1"
+  read -ra MORE <<<"$ROW_MORE"
+  MORE=("${MORE[@]/=RAW_SIGNALS/=$(quoted "$2")}")
   SETTINGS=(TASKS="$ROW_TASKS" NORMALIZER="$ROW_NORMALIZER" ADVANTAGE="$ROW_ADVANTAGE")
   # Without a judge in training the answers are still judged where they are only scored, by that of the other rows.
   if [[ $ROW_JUDGE == none ]]; then SETTINGS+=(JUDGE=none SCORING_JUDGE="$JUDGE"); else SETTINGS+=(JUDGE="$JUDGE"); fi
@@ -129,13 +134,17 @@ on_cpu() {
       run=$base/rows/$row
       parts=(data model sft eval/sft statistics.json raw_signals.jsonl)
       [[ $row != F || ${#overrides[@]} -gt 0 ]] || parts+=(grpo attempts eval/medgrpo)
+      row_settings "$row" "$base/raw_signals.jsonl"
+      # A reward with a signal more needs it measured: the same answers, scored once more.
+      signals_of "${MORE[@]}"
+      ((${#SIGNALS[@]} == 0)) || parts=(data model sft eval/sft)
       if [[ -z $DRY_RUN ]]; then
         share_parts "$base" "$run" "${parts[@]}"
         echo "$base" >"$run/shared"
         printf '\n==== row %s, seed %s\n' "$row" "$seed"
       fi
-      row_settings "$row"
-      run OUTPUT_DIR="$run" SEED="$seed" "${SETTINGS[@]}" bash "$ROOT/examples/run_medgrpo.sh" "${overrides[@]}"
+      run OUTPUT_DIR="$run" SEED="$seed" "${SETTINGS[@]}" bash "$ROOT/examples/run_medgrpo.sh" \
+        "${MORE[@]}" "${overrides[@]}"
     done
   done
   output=${bases[0]}/rows
@@ -150,8 +159,8 @@ on_gpus() {
   EVAL_DATA=${EVAL_DATA:-${DATA_DIR:-DATA_DIR}/val.parquet}      # what every row answers
   GROUND_TRUTH=${GROUND_TRUTH:-$EVAL_DATA}      # its answers: the parquet itself, or annotations
   OUTPUT_DIR=${OUTPUT_DIR:-$ROOT/outputs/ablation_$MODEL}
-  absolute OUTPUT_DIR EVAL_DATA GROUND_TRUTH MODEL_PATH
   N_GPUS=${N_GPUS:-8} STATISTICS=${STATISTICS:-}
+  absolute OUTPUT_DIR EVAL_DATA GROUND_TRUTH MODEL_PATH STATISTICS
   whole_numbers STEPS N_GPUS
   if ((${#rows[@]})); then
     needs_gpus "$N_GPUS" "N_GPUS is $N_GPUS"
@@ -173,12 +182,12 @@ on_gpus() {
   for row in "${rows[@]}"; do
     run=$OUTPUT_DIR/rows/$row
     checkpoint=$run/checkpoints/global_step_$STEPS/actor/huggingface
-    row_settings "$row"
+    row_settings "$row" "$(dirname "$STATISTICS")/raw_signals.jsonl"
     # verl writes data.pt behind all of a checkpoint, and config.json before its weights.
     if [[ -f $checkpoint/config.json && -f $run/checkpoints/global_step_$STEPS/data.pt ]]; then
       echo "row $row: trained already" >&2
     else
-      run OUTPUT_DIR="$run" "${SETTINGS[@]}" bash "$ROOT/examples/$GPU_RECIPE" "${overrides[@]}"
+      run OUTPUT_DIR="$run" "${SETTINGS[@]}" bash "$ROOT/examples/$GPU_RECIPE" "${MORE[@]}" "${overrides[@]}"
     fi
     evaluated "$run/eval/medgrpo" "$checkpoint"
   done

@@ -386,9 +386,10 @@ def test_a_dry_run_prints_the_commands_and_starts_nothing(machine, tmp_path):
 
 
 def test_rows_of_the_ablation_compose_by_the_recipe_on_any_machine(tmp_path):
-    done = composed("run_ablation.sh", "B", "E", *PRINT, "data.seed=4", cwd=tmp_path)
+    done = composed("run_ablation.sh", "B", "E", "tal_wasserstein", *PRINT, "data.seed=4", cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
-    without_normalisation, without_judge = yaml.safe_load_all(done.stdout)
+    without_normalisation, without_judge, with_a_signal = yaml.safe_load_all(done.stdout)
+    assert with_a_signal["reward"]["custom_reward_function"]["reward_kwargs"]["tal_wasserstein"] is True
     reward = without_normalisation["reward"]["custom_reward_function"]["reward_kwargs"]
     assert (reward["normalizer"], reward["judge"]) == ("none", "openai")
     assert reward["rewarded_tasks"] == ["tal", "stg", "vs", "rc"]

@@ -663,6 +663,28 @@ def test_a_row_on_the_cpu_starts_from_links_to_the_shared_stages(machine):
     assert machine.calls()[-1].startswith("python -m recipes.medgrpo ablation --runs ")
 
 
+def test_a_row_may_have_settings_that_hydra_alone_knows(machine):
+    """They stand before the user's own, which win. A signal more is measured by the row's own calibration."""
+    machine.script(
+        "run_medgrpo.sh",
+        'echo "$OUTPUT_DIR: $*" >>said; mkdir -p "$OUTPUT_DIR" && cd "$OUTPUT_DIR"\n'
+        "[[ $OUTPUT_DIR != */rows/* ]] || exit 0\n"
+        "mkdir -p data model sft eval/sft; touch statistics.json raw_signals.jsonl\n",
+    )
+    done = machine.run("run_ablation.sh", "settled_by", "tal_wasserstein", "data.seed=3", OUTPUT_DIR="a run")
+    assert done.returncode == 0, done.stderr[-2000:]
+    run = machine.folder / "a run"
+    added = {
+        "settled_by": f"data.medgrpo.settled_by='{run}/raw_signals.jsonl'",
+        "tal_wasserstein": "+reward.custom_reward_function.reward_kwargs.tal_wasserstein=true",
+    }
+    wanted = [f"{run}/rows/{name}: {more} data.seed=3" for name, more in added.items()]
+    assert (machine.folder / "said").read_text().splitlines() == [f"{run}: ", *wanted]
+    for part in ("statistics.json", "raw_signals.jsonl"):
+        assert (run / "rows/settled_by" / part).samefile(run / part)
+        assert not (run / "rows/tal_wasserstein" / part).exists()
+
+
 def test_rows_on_gpus_are_the_recipe_and_its_evaluation(machine):
     machine.gpus()
     settings = {"MODEL": "qwen3_vl", "OUTPUT_DIR": "out", **PLACES, "STEPS": "50"}
@@ -678,6 +700,10 @@ def test_rows_on_gpus_are_the_recipe_and_its_evaluation(machine):
     assert settings_of(evaluated) == {"OUTPUT_DIR": "out/rows/E/eval/medgrpo", "MODEL_PATH": checkpoint, **truth}
     assert (after(table, "--runs"), after(table, "--model-family")) == (["out"], ["qwen3_vl"])
     assert after(table, "--judge-store") == ["out/judge"] and after(table, "--judge") == ["openai"]
+
+    # What the calibration wrote lies beside its statistics.
+    _, otherwise, *_ = machine.dry("run_ablation.sh", "settled_by", **settings, STATISTICS="made/statistics.json")
+    assert otherwise[-1] == "data.medgrpo.settled_by='made/raw_signals.jsonl'"
 
     # A row that is trained is only evaluated.
     (machine.folder / checkpoint).mkdir(parents=True)

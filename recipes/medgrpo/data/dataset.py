@@ -12,7 +12,8 @@ Settings under `data.medgrpo` (all optional):
     tasks       task names to train on; null is all of them
     rows_per_pair   train on at most this many rows of every pair, drawn by `seed`; null is all of them
     steps       optimiser steps that the schedule must last for; null is one pass over the rows
-    mix         "pairs" or "tasks": what gets an equal share of every batch
+    mix         "pairs" or "tasks": what gets an equal share of every batch; "learnt": each task gets what the
+                advantage `mt_grpo` asks for in the sampler's states (`learnt_from`)
     seed        of the schedule
     settled_by  rows that all calibration answers get right, or all wrong, are drawn less often: `difficulty`
     pixels      "bfloat16": the type of the actor's pixels, for an actor that works in it; null: fp32
@@ -25,6 +26,7 @@ import asyncio
 import os
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,7 @@ from recipes.medgrpo.data import processing
 from recipes.medgrpo.data.difficulty import draw_rates
 from recipes.medgrpo.data.families import FAMILIES, family_of
 from recipes.medgrpo.data.rows import ANSWER_OPEN, DataError, Rows
-from recipes.medgrpo.data.schedule import balanced_order, choose_rows
+from recipes.medgrpo.data.schedule import LearntOrder, balanced_order, choose_rows
 from recipes.medgrpo.data.video import ClipCache, clips_of, parted
 
 TURN_END = "<|im_end|>\n"
@@ -154,7 +156,11 @@ class MedVidDataset(RLHFDataset):
             batch = int(self.config.train_batch_size)
             steps = int(options.get("steps") or max(1, rows // batch))
             rates, mix = draw_rates(self.dataframe, options), options.get("mix") or "pairs"
-            self.order = balanced_order(pairs, batch, steps, seed=seed, mix=mix, rates=rates)
+            self.order: np.ndarray | LearntOrder
+            if mix == "learnt":
+                self.order = LearntOrder(pairs, batch, steps, seed, Path(options["learnt_from"]), rates)
+            else:
+                self.order = balanced_order(pairs, batch, steps, seed=seed, mix=mix, rates=rates)
             if rates is not None:
                 print(f"{split}: {int((rates < 1).sum())} of {rows} rows are settled, and are drawn less often")
         else:

@@ -7,11 +7,16 @@ verl 0.9.1's V1 trainer offers a shuffled or a sequential sampler, nothing betwe
 dataset: it presents one long sequence, read sequentially (`data.shuffle=False`), in which every block of
 `batch_size` rows holds the same number of rows of each pair. A sequence that is a pure function of
 (rows, batch size, seed) also makes resuming trivial: verl's dataloader only has to skip.
+
+With `data.medgrpo.mix=learnt` the shares of the tasks are what the advantage asks for (`mt_grpo`). The sampler leaves
+them in `sampler/step_N.json`, and step N + 1 is drawn by that file alone, so that a resumed run draws what it drew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -22,11 +27,12 @@ class ScheduleError(InputError):
     """The batch cannot hold every pair."""
 
 
-def quotas(pairs: Sequence[str], batch_size: int, mix: str = "pairs") -> dict[str, int]:
+def quotas(pairs: Sequence[str], batch_size: int, mix: str | Mapping[str, float] = "pairs") -> dict[str, int]:
     """Rows of each pair in every batch, at least one each, summing to `batch_size`.
 
-    `mix="pairs"` gives every pair the same share, `mix="tasks"` every task (split evenly over its pairs).
-    What does not divide evenly goes to the pairs with the largest remainder, first in alphabetical order.
+    `mix="pairs"` gives every pair the same share, `mix="tasks"` every task (split evenly over its pairs), a mapping
+    each task its share of the mapping's sum; a task that is not in it has the mean share. What does not divide evenly
+    goes to the pairs with the largest remainder, first in alphabetical order.
     """
     pairs = sorted(set(pairs))
     if batch_size < len(pairs):
@@ -36,11 +42,15 @@ def quotas(pairs: Sequence[str], batch_size: int, mix: str = "pairs") -> dict[st
         )
     if mix == "pairs":
         share = {pair: 1.0 / len(pairs) for pair in pairs}
-    elif mix == "tasks":
+    elif mix == "tasks" or isinstance(mix, Mapping):
         tasks = [pair.rsplit("/", 1)[-1] for pair in pairs]
-        share = {pair: 1.0 / len(set(tasks)) / tasks.count(task) for pair, task in zip(pairs, tasks, strict=True)}
+        known = {} if isinstance(mix, str) else {task: mix[task] for task in set(tasks) if task in mix}
+        mean = sum(known.values()) / len(known) if known else 1.0
+        parts = {task: known.get(task, mean) for task in set(tasks)}
+        whole = sum(parts.values())
+        share = {pair: parts[task] / whole / tasks.count(task) for pair, task in zip(pairs, tasks, strict=True)}
     else:
-        raise ScheduleError(f"data.medgrpo.mix is {mix!r}, expected 'pairs' or 'tasks'")
+        raise ScheduleError(f"data.medgrpo.mix is {mix!r}, expected 'pairs', 'tasks' or 'learnt'")
     spare = batch_size - len(pairs)
     exact = {pair: share[pair] * batch_size for pair in pairs}
     result = {pair: 1 for pair in pairs}
@@ -94,3 +104,64 @@ def balanced_order(
     # Neighbours in a batch share a micro-batch: mix the pairs inside it too.
     rng = np.random.default_rng([seed, len(counts)])
     return rng.permuted(order, axis=1).reshape(-1)
+
+
+class LearntOrder:
+    """Row numbers whose mix follows the training: each step's is that of the state after the step before it.
+
+    A pair's rows are drawn anew in every step, without repetition where there are enough; a row with a rate in that
+    proportion. The first step has equal shares of the tasks.
+
+    Args:
+        row_pairs, batch_size, batches, seed, rates: as of `balanced_order`.
+        folder: the sampler's states, `step_N.json`, whose `mix` has the share of each task.
+    """
+
+    def __init__(
+        self,
+        row_pairs: Sequence[str],
+        batch_size: int,
+        batches: int,
+        seed: int,
+        folder: Path,
+        rates: np.ndarray | None = None,
+    ) -> None:
+        labels = np.asarray(row_pairs, dtype=object)
+        self._rows = {pair: np.flatnonzero(labels == pair) for pair in sorted(set(row_pairs))}
+        self._rates = np.ones(len(labels)) if rates is None else rates
+        self._batch_size, self._batches, self._seed, self._folder = batch_size, batches, seed, folder
+        self._drawn: tuple[int, np.ndarray] | None = None
+        quotas(list(self._rows), batch_size, "tasks")
+
+    def __len__(self) -> int:
+        return self._batches * self._batch_size
+
+    def __getitem__(self, item: int) -> int:
+        """Raises `ScheduleError` where the step before has left no shares."""
+        before, at = divmod(item, self._batch_size)
+        if self._drawn is None or self._drawn[0] != before:
+            self._drawn = before, self._draw(before)
+        return int(self._drawn[1][at])
+
+    def _draw(self, before: int) -> np.ndarray:
+        rng, drawn = np.random.default_rng([self._seed, before]), []
+        for pair, quota in quotas(list(self._rows), self._batch_size, self._mix(before)).items():
+            rows = self._rows[pair]
+            rates = self._rates[rows] / self._rates[rows].sum()
+            drawn.append(rng.choice(rows, quota, replace=quota > len(rows), p=rates))
+        return rng.permutation(np.concatenate(drawn))
+
+    def _mix(self, before: int) -> str | dict[str, float]:
+        if before == 0:
+            return "tasks"
+        file = self._folder / f"step_{before}.json"
+        try:
+            mix = json.loads(file.read_text(encoding="utf-8")).get("mix")
+        except (OSError, ValueError):
+            mix = None
+        if not mix:
+            raise ScheduleError(
+                f"{file}: no shares of the tasks: data.medgrpo.mix=learnt expects the advantage mt_grpo, "
+                "data.dataloader_num_workers=0, and steps that are drawn one after the other"
+            )
+        return mix

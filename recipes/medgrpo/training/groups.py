@@ -76,6 +76,10 @@ class Advantage:
     def _compute(self, batch: Groups) -> np.ndarray:
         raise NotImplementedError
 
+    def mix(self) -> dict[str, float] | None:
+        """How much of the next batch each task should be (`data.medgrpo.mix=learnt`); None: it does not say."""
+        return None
+
     def state_dict(self) -> dict:
         return {}
 

@@ -104,15 +104,16 @@ class MtGrpo(Advantage):
     shows for the first time starts at x = 0.
 
     Published beside it is a sampler that asks for more prompts until the groups with a gradient stand in the ratio z.
-    verl's batch is drawn before its answers are known; so what the ratio would do to the gradient is done by weights:
-    with G live groups, G_t of them of t, each of t's weighs z_t G / G_t, at most `most`. z is of the tasks that have a
-    live group.
+    verl's batch is drawn before its answers are known; so `mix` asks for z_t / a_t of the next batch, where a_t is the
+    share of t's groups that had a gradient, a moving average. What is then still missing to the ratio, or all of it
+    where the data do not follow (`data.medgrpo.mix`), is done by weights: with G live groups, G_t of them of t, each of
+    t's weighs z_t G / G_t, at most `most`. z is of the tasks that have a live group.
 
     Args:
         step: size of the weights' steps.
         trade: lambda. Large: the worst task counts; small: the one that improves least. 0.2 is published.
-        decay: of the moving average of a task's rewards; 0 is the step's own mean.
-        most: the largest weight of a group.
+        decay: of the moving averages of a task's rewards and live groups; 0 is the step's own mean.
+        most: the largest weight of a group, and how many times its share z a task may be asked for.
     """
 
     def __init__(self, step: float = 1.0, trade: float = 0.2, decay: float = 0.5, most: float = 5.0) -> None:
@@ -124,41 +125,50 @@ class MtGrpo(Advantage):
         if not most >= 1:
             raise ValueError(f"mt_grpo: most {most!r}: expected a number from 1")
         self.step, self.trade, self.decay, self.most = float(step), float(trade), float(decay), float(most)
-        self._tasks: dict[str, list[float]] = {}  # logit and average reward
+        self._tasks: dict[str, list[float]] = {}  # logit, average reward, average share of live groups
 
     def _compute(self, batch: Groups) -> np.ndarray:
         names, unit = batch.units("task")
         now = np.bincount(unit, batch.rewards) / np.bincount(unit)
-        for name, reward in zip(names, now, strict=True):
-            self._tasks.setdefault(str(name), [0.0, float(reward)])
-        weights = self._weights(batch)
-        self._learn(dict(zip(map(str, names), now.tolist(), strict=True)))
-        return batch.standardised * weights[batch.group]
-
-    def _weights(self, batch: Groups) -> np.ndarray:
-        """(G,) what each group weighs."""
         tasks, number = np.unique([task_of(pair) for pair in batch.pair], return_inverse=True)
         live = np.bincount(number, ~batch.dead)
+        alive = live / np.bincount(number)
+        for name, reward, share in zip(names, now, alive, strict=True):
+            self._tasks.setdefault(str(name), [0.0, float(reward), float(share)])
+        weights = self._weights(tasks, number, live)
+        self._learn([str(name) for name in names], now, alive)
+        return batch.standardised * weights[batch.group]
+
+    def _weights(self, tasks: np.ndarray, number: np.ndarray, live: np.ndarray) -> np.ndarray:
+        """(G,) what each group weighs: of task `number`, an index of `tasks`, which has so many `live` groups."""
         share = softmax([self._tasks[str(task)][0] for task in tasks]) * (live > 0)
         if not live.any():
             return np.ones(len(number))
         weight = share / share.sum() * live.sum() / np.maximum(live, 1)
         return np.minimum(weight, self.most)[number]
 
-    def _learn(self, rewards: dict[str, float]) -> None:
-        names = list(rewards)
-        logits, before = np.array([self._tasks[name] for name in names]).T
-        after = self.decay * before + (1 - self.decay) * np.array([rewards[name] for name in names])
+    def _learn(self, names: list[str], rewards: np.ndarray, alive: np.ndarray) -> None:
+        logits, before, lived = np.array([self._tasks[name] for name in names]).T
+        after, living = (self.decay * old + (1 - self.decay) * new for old, new in ((before, rewards), (lived, alive)))
         share, signal = softmax(logits), after - before + self.trade * after
         logits = logits - self.step * share * (signal - share @ signal)
-        self._tasks.update({name: [x, j] for name, x, j in zip(names, logits.tolist(), after.tolist(), strict=True)})
+        self._tasks.update(zip(names, np.stack([logits, after, living], axis=1).tolist(), strict=True))
+
+    def mix(self) -> dict[str, float] | None:
+        if not self._tasks:
+            return None
+        logits, _, living = np.array(list(self._tasks.values())).T
+        asked = softmax(logits) * np.minimum(1 / np.maximum(living, 1e-9), self.most)
+        return dict(zip(self._tasks, (asked / asked.sum()).tolist(), strict=True))
 
     def state_dict(self) -> dict:
         return {"tasks": {name: list(numbers) for name, numbers in self._tasks.items()}}
 
     def load_state_dict(self, state: dict) -> None:
         """Raises ValueError when `state` is not what `state_dict` gave."""
-        self._tasks = _numbers_by_name(state, "tasks", 2, 'mt_grpo: state: expected {"tasks": {task: [logit, reward]}}')
+        self._tasks = _numbers_by_name(
+            state, "tasks", 3, 'mt_grpo: state: expected {"tasks": {task: [logit, reward, live]}}'
+        )
 
 
 class G2rpo(Advantage):

@@ -360,6 +360,7 @@ class MedGRPOSampler(ReplayBuffer):
             "step": step,
             "failed_shares": list(self.failed_shares),
             "advantage": {"name": self.advantage_name, "state": self.advantage.state_dict()},
+            "mix": self.advantage.mix(),
             "window": None if self.window is None else self.window.state_dict(),
             "judge": self.judge_stops.state_dict(),
             "drift": self.drift.state_dict(),

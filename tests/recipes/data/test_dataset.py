@@ -2,6 +2,7 @@
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
 import asyncio
+import json
 import pickle
 import re
 from collections import Counter
@@ -198,6 +199,14 @@ def test_the_schedule_follows_its_settings(qwen2_5_vl):
 def test_training_on_a_subset_shows_the_same_rows_again(qwen2_5_vl):
     data = prompts(qwen2_5_vl, medgrpo={"rows_per_pair": 1, "steps": 3})
     assert len({data[k]["index"] for k in range(len(data))}) == data.dataframe.num_rows == 23
+
+
+def test_the_mix_may_be_what_the_training_has_learnt(qwen2_5_vl, tmp_path):
+    (tmp_path / "step_1.json").write_text(json.dumps({"mix": {"tal": 3.0, "stg": 1.0}}))
+    options = {"mix": "learnt", "learnt_from": str(tmp_path), "steps": 2}
+    found = prompts(qwen2_5_vl, train_batch_size=46, medgrpo=options)
+    steps = [[found[at]["ability"] for at in range(start, start + 46)] for start in (0, 46)]
+    assert len(found) == 92 and steps[1].count("tal") > 1.5 * steps[0].count("tal")
 
 
 def test_held_out_rows_come_in_file_order(qwen2_5_vl):

@@ -1,6 +1,7 @@
 # Copyright 2026 the MedGRPO-on-verl authors
 # Licensed under the Apache License, Version 2.0; see the LICENSE file.
 
+import json
 from collections import Counter
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from recipes.medgrpo.data.schedule import ScheduleError, balanced_order, choose_rows, quotas
+from recipes.medgrpo.data.schedule import LearntOrder, ScheduleError, balanced_order, choose_rows, quotas
 
 PAIRS = ("medvidbench/AVOS/tal", "medvidbench/CoPESD/tal", "medvidbench/CoPESD/vs", "medvidbench/JIGSAWS/sa")
 
@@ -25,13 +26,19 @@ def test_tasks_get_the_same_share_split_over_their_pairs():
     assert quotas(PAIRS, 12, mix="tasks") == dict(zip(PAIRS, (2, 2, 4, 4), strict=True))
 
 
+def test_a_task_gets_its_share_of_what_is_asked_for_and_an_unknown_one_the_mean():
+    assert quotas(PAIRS, 16, mix={"tal": 3.0, "vs": 1.0}) == dict(zip(PAIRS, (4, 4, 3, 5), strict=True))
+    # However little is asked for, every pair stays in every batch.
+    assert quotas(PAIRS, 16, mix={"tal": 1.0, "vs": 1e-9, "sa": 1e-9})["medvidbench/CoPESD/vs"] == 1
+
+
 def test_a_batch_too_small_for_all_pairs_is_refused():
     with pytest.raises(ScheduleError, match="at least 4"):
         quotas(PAIRS, 3)
 
 
 def test_an_unknown_mix_is_refused():
-    with pytest.raises(ScheduleError, match="'pairs' or 'tasks'"):
+    with pytest.raises(ScheduleError, match="'pairs', 'tasks' or 'learnt'"):
         quotas(PAIRS, 4, mix="rows")
 
 
@@ -135,3 +142,50 @@ def test_a_subset_takes_so_many_rows_of_every_pair_in_file_order():
     assert Counter(rows[row] for row in chosen) == dict(zip(PAIRS, (3, 2, 3), strict=False))
     assert choose_rows(rows, 3, seed=1) == chosen != choose_rows(rows, 3, seed=2)
     assert choose_rows(rows, None) == list(range(len(rows)))
+
+
+# ---- an order that the training decides --------------------------------------------------------------------------
+
+ROWS = [pair for pair in PAIRS for _ in range(5)]
+
+
+def state(folder, step, mix):
+    (folder / f"step_{step}.json").write_text(json.dumps({"step": step, "mix": mix}))
+
+
+def drawn(order, step, batch=16):
+    return [order[at] for at in range((step - 1) * batch, step * batch)]
+
+
+def test_a_step_is_drawn_by_what_the_step_before_has_learnt(tmp_path):
+    order = LearntOrder(ROWS, 16, 5, 0, tmp_path)
+    assert len(order) == 80
+    first = drawn(order, 1)
+    assert Counter(ROWS[row] for row in first) == quotas(PAIRS, 16, "tasks")
+    state(tmp_path, 1, mix := {"tal": 0.1, "vs": 0.3, "sa": 0.6})
+    second = drawn(order, 2)
+    assert Counter(ROWS[row] for row in second) == quotas(PAIRS, 16, mix)
+    # Rows of a pair repeat only where it has too few.
+    assert len({row for row in second if ROWS[row].endswith("vs")}) == quotas(PAIRS, 16, mix)["medvidbench/CoPESD/vs"]
+    # A resumed run draws what it drew, whatever came after.
+    state(tmp_path, 2, {"tal": 0.8, "vs": 0.1, "sa": 0.1})
+    again = LearntOrder(ROWS, 16, 5, 0, tmp_path)
+    assert drawn(again, 2) == second and drawn(again, 3) != second
+    assert drawn(LearntOrder(ROWS, 16, 5, 1, tmp_path), 2) != second
+
+
+def test_a_rare_row_is_drawn_less_often_there_too(tmp_path):
+    for step in range(1, 200):
+        state(tmp_path, step, {"tal": 1.0, "vs": 1.0, "sa": 1.0})
+    rates = np.where(np.arange(len(ROWS)) % 5 == 0, 0.1, 1.0)
+    order = LearntOrder(ROWS, 8, 200, 0, tmp_path, rates)
+    counts = Counter(order[at] for at in range(len(order)))
+    assert 0 < counts[0] < counts[1] / 3
+
+
+@pytest.mark.parametrize("content", [None, "{", '{"step": 1}', '{"mix": null}'])
+def test_a_step_without_shares_before_it_says_what_it_needs(tmp_path, content):
+    if content is not None:
+        (tmp_path / "step_1.json").write_text(content)
+    with pytest.raises(ScheduleError, match="step_1.json: no shares of the tasks: .*expects the advantage mt_grpo"):
+        LearntOrder(ROWS, 16, 5, 0, tmp_path)[16]

@@ -5,6 +5,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
@@ -66,6 +67,17 @@ def test_an_advantage_rival_that_normalises_by_itself_gets_rewards_as_they_are()
     assert (ROWS["B_dr_grpo"].normalizer, ROWS["B_dr_grpo"].advantage) == ("none", "dr_grpo")
 
 
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("tal_wasserstein", ("+reward.custom_reward_function.reward_kwargs.tal_wasserstein=true",)),
+        ("settled_by", ("data.medgrpo.settled_by=RAW_SIGNALS",)),
+    ],
+)
+def test_a_row_with_overrides_is_row_a_with_them(name, overrides):
+    assert ROWS[name] == replace(ROWS["A"], what=ROWS[name].what, overrides=overrides)
+
+
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_every_row_is_one_that_reward_and_sampler_know(row):
     from recipes.medgrpo.training.advantages import make_advantage
@@ -78,7 +90,7 @@ def test_every_row_is_one_that_reward_and_sampler_know(row):
     "line", ["A | tal | logistic | grpo | yes", "A|all|none|grpo|maybe|x", "A|all|none|grpo|yes|x\n" * 2]
 )
 def test_a_line_that_is_no_row_is_named(line):
-    with pytest.raises(ValueError, match=r"line [12]: expected a new row's six cells"):
+    with pytest.raises(ValueError, match=r"line [12]: expected a new row's six or seven cells"):
         read_rows(line)
 
 

@@ -175,12 +175,22 @@ def test_mt_grpo_keeps_the_ratio_however_many_groups_are_dead():
     assert capped.max() == pytest.approx(0.5**0.5, rel=1e-4)
 
 
+def test_mt_grpo_asks_for_more_of_a_task_whose_groups_are_mostly_dead():
+    """As many as it takes to have live groups in the ratio of the weights, and not without end."""
+    made = make_advantage("mt_grpo", step=0.0, decay=0.0)
+    assert made.mix() is None
+    made(*batch((TAL, [0.0, 1.0]), (TAL, [0.5, 0.5]), (SA, [0.0, 1.0])))
+    assert made.mix() == pytest.approx({"sa": 1 / 3, "tal": 2 / 3})
+    made(*batch((TAL, [0.5, 0.5]), (SA, [0.0, 1.0])))
+    assert made.mix() == pytest.approx({"sa": 1 / 6, "tal": 5 / 6})
+
+
 def test_a_new_task_starts_without_a_preference():
     made = make_advantage("mt_grpo", step=4.0)
     for _ in range(5):
         made(*batch((TAL, [0.0, 0.1]), (SA, [0.8, 0.9])))
     made(*batch((VS, [0.2, 0.4])))
-    assert made.state_dict()["tasks"]["vs"] == pytest.approx([0.0, 0.3])
+    assert made.state_dict()["tasks"]["vs"] == pytest.approx([0.0, 0.3, 1.0])
 
 
 def test_g2rpo_has_the_quantiles_of_a_normal_distribution():

@@ -326,6 +326,19 @@ def test_the_state_is_kept_with_the_checkpoints(sampling, tmp_path):
     assert json.loads((states / "step_4.json").read_text())["metrics"] == {"medgrpo/pairs_mean/reward": 0.5}
 
 
+def test_the_next_batch_is_drawn_by_what_mt_grpo_asks_for(sampling, tmp_path):
+    from recipes.medgrpo.data.schedule import LearntOrder, quotas
+
+    made = buffer(sampling, state_dir=str(tmp_path), advantage="mt_grpo", norm_adv_by_std=False)
+    made.advantage(np.array([0.0, 1.0, 0.5, 0.5, 0.2, 0.4]), list("aabbcc"), [TAL] * 4 + [SA] * 2)
+    made._save(1)
+    pairs = [TAL] * 9 + [SA] * 9
+    order = LearntOrder(pairs, 9, 2, 0, made.state_dir)
+    asked = [pairs[order[at]] for at in range(9, 18)]
+    # Half of tal's groups were dead, so that it takes twice as many.
+    assert {pair: asked.count(pair) for pair in (TAL, SA)} == {TAL: 6, SA: 3} == quotas(pairs, 9, made.advantage.mix())
+
+
 @pytest.mark.parametrize(("step", "left"), [(2, [1, 2]), (0, [])])
 def test_records_of_steps_that_a_resumed_run_takes_again_go(sampling, tmp_path, step, left):
     from recipes.medgrpo.training.recording import ENDINGS, step_file

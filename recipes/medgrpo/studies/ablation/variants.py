@@ -35,6 +35,7 @@ class Row:
         normalizer, advantage: as the reward and the sampler name them.
         judged: whether captions are judged in training.
         what: in words.
+        overrides: hydra overrides beside these; `RAW_SIGNALS` in them is the calibration's file of that name.
     """
 
     tasks: tuple[str, ...] | None
@@ -42,6 +43,7 @@ class Row:
     advantage: str
     judged: bool
     what: str
+    overrides: tuple[str, ...] = ()
 
 
 def read_rows(text: str) -> dict[str, Row]:
@@ -51,11 +53,13 @@ def read_rows(text: str) -> dict[str, Row]:
         if not line.strip() or line.startswith("#"):
             continue
         cells = [cell.strip() for cell in line.split("|")]
-        if len(cells) != 6 or cells[4] not in ("yes", "none") or cells[0] in rows:
-            raise ValueError(f"line {number}: expected a new row's six cells, the fifth yes or none, got {line!r}")
-        name, tasks, normalizer, advantage, judge, what = cells
+        if len(cells) not in (6, 7) or cells[4] not in ("yes", "none") or cells[0] in rows:
+            raise ValueError(
+                f"line {number}: expected a new row's six or seven cells, the fifth yes or none, got {line!r}"
+            )
+        name, tasks, normalizer, advantage, judge, what, *more = cells
         chosen = None if tasks == "all" else tuple(tasks.split())
-        rows[name] = Row(chosen, normalizer, advantage, judge == "yes", what)
+        rows[name] = Row(chosen, normalizer, advantage, judge == "yes", what, tuple(" ".join(more).split()))
     return rows
 
 
