@@ -48,8 +48,7 @@ main() {
       rows+=("$argument")
     fi
   done
-  ((${#OPTIONS[@]} == 0)) || only_prints ||
-    PROBLEMS+=("option '${OPTIONS[0]}': expected rows, key=value, --dry-run or --cfg job --resolve")
+  no_other_options "rows, key=value, "
   ((${#ARGUMENTS[@]} + ${#OPTIONS[@]})) || PROBLEMS+=("no row: expected table or some of $(row_names)")
   if [[ $JUDGE == none ]]; then
     PROBLEMS+=("JUDGE is 'none': row E is without a judge by itself, expected the judge of the other rows")
@@ -71,13 +70,13 @@ ROWS_FILE=recipes/medgrpo/studies/ablation/variants.txt
 
 # row_names: every row of the table, on one line.
 row_names() {
-  sed -nE 's/^([A-Za-z_]+) *\|.*/\1/p' "$ROOT/$ROWS_FILE" | paste -sd ' '
+  sed -nE 's/^([A-Za-z_0-9]+) *\|.*/\1/p' "$ROOT/$ROWS_FILE" | paste -sd ' '
 }
 
 # read_row ROW: its settings as ROW_TASKS, ROW_NORMALIZER, ROW_ADVANTAGE, ROW_JUDGE (yes or none) and ROW_MORE (hydra
 # overrides); fails without such a row.
 read_row() {
-  [[ $1 =~ ^[A-Za-z_]+$ ]] && IFS='|' read -r ROW_TASKS ROW_NORMALIZER ROW_ADVANTAGE ROW_JUDGE _ ROW_MORE \
+  [[ $1 =~ ^[A-Za-z_0-9]+$ ]] && IFS='|' read -r ROW_TASKS ROW_NORMALIZER ROW_ADVANTAGE ROW_JUDGE _ ROW_MORE \
     < <(sed -nE "s/ *\| */|/g; s/^$1\|//p" "$ROOT/$ROWS_FILE")
 }
 
@@ -98,7 +97,10 @@ print_rows() {
 row_settings() {
   read_row "$1"
   read -ra MORE <<<"$ROW_MORE"
-  MORE=("${MORE[@]/=RAW_SIGNALS/=$(quoted "$2")}")
+  local at
+  for at in "${!MORE[@]}"; do
+    [[ ${MORE[at]} != *=RAW_SIGNALS ]] || MORE[at]=${MORE[at]%RAW_SIGNALS}$(quoted "$2")
+  done
   SETTINGS=(TASKS="$ROW_TASKS" NORMALIZER="$ROW_NORMALIZER" ADVANTAGE="$ROW_ADVANTAGE")
   # Without a judge in training the answers are still judged where they are only scored, by that of the other rows.
   if [[ $ROW_JUDGE == none ]]; then SETTINGS+=(JUDGE=none SCORING_JUDGE="$JUDGE"); else SETTINGS+=(JUDGE="$JUDGE"); fi
@@ -108,7 +110,7 @@ row_settings() {
 the_table() {
   local output=$1
   shift
-  [[ -n $DRY_RUN ]] || use_environment "$([[ -n $why ]] && echo cpu || echo gpu)" report
+  [[ -n $DRY_RUN || -z $why ]] || use_environment cpu report
   JUDGE_STORE=${JUDGE_STORE:-$output/judge}
   set_judge
   run PYTHONPATH="$PYTHONPATH" python -m recipes.medgrpo ablation "$@" --output "$output" \
@@ -136,7 +138,7 @@ on_cpu() {
       [[ $row != F || ${#overrides[@]} -gt 0 ]] || parts+=(grpo attempts eval/medgrpo)
       row_settings "$row" "$base/raw_signals.jsonl"
       # A reward with a signal more needs it measured: the same answers, scored once more.
-      signals_of "${MORE[@]}"
+      signals_of "${MORE[@]}" "${overrides[@]}"
       ((${#SIGNALS[@]} == 0)) || parts=(data model sft eval/sft)
       if [[ -z $DRY_RUN ]]; then
         share_parts "$base" "$run" "${parts[@]}"
@@ -153,7 +155,7 @@ on_cpu() {
 }
 
 on_gpus() {
-  local row run checkpoint
+  local row run checkpoint raw
   export STEPS=${STEPS:-5000}           # the paper's
   DATA_DIR=${DATA_DIR:-}                # as the recipe's
   EVAL_DATA=${EVAL_DATA:-${DATA_DIR:-DATA_DIR}/val.parquet}      # what every row answers
@@ -165,6 +167,15 @@ on_gpus() {
   if ((${#rows[@]})); then
     needs_gpus "$N_GPUS" "N_GPUS is $N_GPUS"
     needs STATISTICS "" "run_calibrate.sh's, of all tasks"
+    raw=$(dirname "$STATISTICS")/raw_signals.jsonl
+    for row in "${rows[@]}"; do
+      row_settings "$row" "$raw"
+      [[ " $ROW_MORE" != *=RAW_SIGNALS* || -f $raw ]] ||
+        ABSENT+=("row $row: $raw is missing, expected what run_calibrate.sh wrote beside STATISTICS")
+      signals_of "${MORE[@]}" "${overrides[@]}"
+      ((${#SIGNALS[@]} == 0)) || [[ ! -f $STATISTICS ]] || grep -q '"wasserstein"' "$STATISTICS" ||
+        ABSENT+=("row $row: $STATISTICS does not have its signal, expected run_calibrate.sh ${SIGNALS[*]}")
+    done
     needs DATA_DIR train.parquet "data_preprocess/medvidbench.py's output"
     needs MODEL_PATH config.json "the SFT checkpoint in HF format"
   fi
@@ -172,6 +183,7 @@ on_gpus() {
   needs GROUND_TRUTH "" "the answers to EVAL_DATA"
   # The recipe and run_evaluate.sh list what else is wrong before they start.
   stop_if_wrong
+  [[ -n $DRY_RUN ]] || use_environment gpu report
   # One store for every row: a pair of texts is judged once.
   export JUDGE_STORE=${JUDGE_STORE:-$OUTPUT_DIR/judge}
   evaluated() {
@@ -182,13 +194,17 @@ on_gpus() {
   for row in "${rows[@]}"; do
     run=$OUTPUT_DIR/rows/$row
     checkpoint=$run/checkpoints/global_step_$STEPS/actor/huggingface
-    row_settings "$row" "$(dirname "$STATISTICS")/raw_signals.jsonl"
+    row_settings "$row" "$raw"
     # verl writes data.pt behind all of a checkpoint, and config.json before its weights.
     if [[ -f $checkpoint/config.json && -f $run/checkpoints/global_step_$STEPS/data.pt ]]; then
       echo "row $row: trained already" >&2
     else
       run OUTPUT_DIR="$run" "${SETTINGS[@]}" bash "$ROOT/examples/$GPU_RECIPE" "${MORE[@]}" "${overrides[@]}"
     fi
+    # So that a row that was made with other settings is not taken for this one.
+    run PYTHONPATH="$PYTHONPATH" python -m recipes.medgrpo run_plan --run "$run" model="$MODEL" steps="$STEPS" \
+      tasks="$([[ $ROW_TASKS == all ]] || echo "$ROW_TASKS")" normalizer="$ROW_NORMALIZER" advantage="$ROW_ADVANTAGE" \
+      training_judge="${ROW_JUDGE/yes/}" overrides="$(of_the_method "${MORE[@]}" "${overrides[@]}")"
     evaluated "$run/eval/medgrpo" "$checkpoint"
   done
   the_table "$OUTPUT_DIR/rows" --runs "$OUTPUT_DIR" --ground-truth "$GROUND_TRUTH" --model-family "$MODEL"

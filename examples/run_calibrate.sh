@@ -10,6 +10,7 @@
 #     JUDGE_BASE_URL=http://judge:8000/v1 JUDGE_MODEL=NAME bash examples/run_calibrate.sh
 #   bash examples/run_calibrate.sh --dry-run                      # print the commands; needs no GPU
 #   bash examples/run_calibrate.sh --cfg job --resolve            # print the servers' configuration
+#   bash examples/run_calibrate.sh --tal-wasserstein              # also measure the signal of that setting
 #
 # Use the judge of the training. Its key comes from MEDGRPO_JUDGE_API_KEY or OPENAI_API_KEY. An interrupted calibration
 # resumes: raw_signals.jsonl beside STATISTICS has every answer. All eight tasks are calibrated, so that every row of
@@ -37,6 +38,10 @@ source "$ROOT/examples/lib/judge.sh"
 
 # ---- checks ----------------------------------------------------------------------------------------------------
 read_hydra_arguments "$@"
+signals_of "${ARGUMENTS[@]}"
+[[ " ${OPTIONS[*]} " != *" --tal-wasserstein "* ]] || SIGNALS=(--tal-wasserstein)
+mapfile -t OPTIONS < <(printf '%s\n' "${OPTIONS[@]}" | grep -vxE -e '--tal-wasserstein|')
+no_other_options "--tal-wasserstein, "
 check_servers
 needs MODEL_PATH config.json "an SFT checkpoint in HF format"
 needs DATA_DIR train.parquet "data_preprocess/medvidbench.py's output"
@@ -67,6 +72,6 @@ fi
 run python -m recipes.medgrpo calibrate --model "$MODEL_PATH" --data "$DATA_DIR/train.parquet" --output "$STATISTICS" \
   --engine rollout --config "$CONFIG" --rows-per-pair "$ROWS_PER_PAIR" --samples "$SAMPLES" \
   --temperature "$TEMPERATURE" --max-new-tokens "$MAX_NEW_TOKENS" --batch-size "$BATCH_SIZE" --seed "$SEED" \
-  "${JUDGE_ARGS[@]}" ${ARGUMENTS[@]:+--override "${ARGUMENTS[@]}"}
+  "${JUDGE_ARGS[@]}" "${SIGNALS[@]}" ${ARGUMENTS[@]:+--override "${ARGUMENTS[@]}"}
 exit
 }

@@ -42,6 +42,7 @@ source "$ROOT/examples/lib/judge.sh"
 
 # ---- checks ----------------------------------------------------------------------------------------------------
 read_hydra_arguments "$@"
+no_other_options ""
 check_servers
 whole_numbers PER_PAIR CONTINUATIONS EPOCHS TRAIN_BATCH_SIZE
 one_of INTERVENE 1 gold

@@ -42,12 +42,9 @@ main() {
   EVAL_SEED=${EVAL_SEED:-$SEED}         # of their draws
   EVAL_STEPS=${EVAL_STEPS:-}            # evaluated after these steps, too: multiples of SAVE_FREQ; all checkpoints stay
   ONLY_SFT=${ONLY_SFT:-}                # anything: data, model, SFT, calibration and the SFT model's answers, and stop
-  # Between SFT and calibration, see docs/interventions.md: 1 trains on the SFT model's answers up to their first mistake
-  # and its correction; gold on the reference answers of the same rows, to compare with.
-  INTERVENE=${INTERVENE:-}
-  INTERVENE_ROWS=${INTERVENE_ROWS:-32}  # rows per pair that the SFT model answers for it
-  INTERVENE_EPOCHS=${INTERVENE_EPOCHS:-4}         # [paper]
-  INTERVENE_LR=${INTERVENE_LR:-3e-4}    # a tenth of the SFT's, as the published stage goes on from a trained model
+  # Between SFT and calibration: INTERVENE, 1 or gold, and its settings.
+  # shellcheck source=examples/lib/interventions.sh
+  source "$ROOT/examples/lib/interventions.sh"
   NORMALIZER=${NORMALIZER:-logistic}    # of raw signals: logistic, none, zscore, percentile_rank, minmax, adaptive
   LINEAR_SHARE=${LINEAR_SHARE:-}        # of the logistic; 0: the paper's formula alone, empty: what each pair needs
   ADVANTAGE=${ADVANTAGE:-grpo}          # grpo, dr_grpo, per_task, drpo, gdpo, ema_grpo, mt_grpo, g2rpo
@@ -76,9 +73,7 @@ main() {
 
   one_of RECIPE cpu gpu
   one_of STILLS 0 1
-  [[ $STILLS == 0 || $ROLLOUT == transformers ]] || PROBLEMS+=("STILLS is '1', expected ROLLOUT=transformers beside it")
-  [[ -z $INTERVENE ]] || one_of INTERVENE 1 gold
-  whole_numbers INTERVENE_ROWS INTERVENE_EPOCHS
+  check_interventions
   one_of WORLD even heterogeneous
   one_of ROLLOUT transformers vllm
   [[ $RECIPE != gpu || $ROLLOUT == vllm ]] || PROBLEMS+=("ROLLOUT is '$ROLLOUT', expected vllm with RECIPE=gpu")
@@ -113,11 +108,15 @@ main() {
 
   SERVERS=()                            # of calibration and evaluation
   ROLLOUT_OVERRIDES=()
+  IMAGES=()                             # the GPU recipes' servers take none unless they are told to
+  [[ $RECIPE != gpu || $STILLS == 0 ]] ||
+    IMAGES=(actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image=1)
   if [[ $ROLLOUT == vllm ]]; then
     ROLLOUT_OVERRIDES=(+engine=vllm_cpu)
     SERVERS=(--engine rollout --config medgrpo_cpu --override "${ROLLOUT_OVERRIDES[@]}")
     [[ $RECIPE != gpu ]] ||
-      SERVERS=(--engine rollout --config medgrpo_gpu --override +engine=gpu_on_cpu trainer.n_gpus_per_node=1)
+      SERVERS=(--engine rollout --config medgrpo_gpu --override +engine=gpu_on_cpu trainer.n_gpus_per_node=1 \
+        "${IMAGES[@]}")
     use_environment vllm-cpu report
     if [[ $RECIPE == cpu ]]; then
       dtype=$(python -c "from recipes.medgrpo.data.families import FAMILIES; print(FAMILIES['$MODEL'].vllm_cpu_dtype)")
@@ -169,6 +168,9 @@ main() {
   [[ $ROLLOUT == transformers ]] || plan+=(rollout="$ROLLOUT")
   [[ $RECIPE == cpu ]] || plan+=(recipe="$RECIPE")
   [[ $STILLS == 0 ]] || plan+=(stills=1)
+  [[ "$CALIBRATION_ROWS $CALIBRATION_SAMPLES" == "8 4" ]] ||
+    plan+=(calibration_rows="$CALIBRATION_ROWS" calibration_samples="$CALIBRATION_SAMPLES")
+  plan+=(overrides="$(of_the_method "$@")")
   if [[ $(scoring_judge) != offline ]]; then
     plan+=(judge="$(scoring_judge)" judge_model="$JUDGE_MODEL" judge_second_model="${JUDGE_SECOND_MODEL:-}")
     plan+=(judge_prompt="${JUDGE_PROMPT:-}")
@@ -192,7 +194,7 @@ main() {
   # Not after an hour of what comes before the first caption.
   [[ $(scoring_judge) == offline ]] || python -m recipes.medgrpo judge_check "${JUDGE_ARGS[@]}" || fail "JUDGE: see above"
 
-  if (($# == 0)) && python -m recipes.medgrpo summary --show "$RUN"; then
+  if python -m recipes.medgrpo summary --show "$RUN"; then
     echo "This run is complete; nothing is left to do. Another SEED or OUTPUT_DIR starts another."
     exit 0
   fi
@@ -231,36 +233,7 @@ main() {
 
   # What calibration and GRPO start from.
   START=$SFT
-  if [[ -n $INTERVENE ]]; then
-    stage "4/7 interventions: the SFT model's first mistakes, corrected"
-    if [[ ! -f int/raw_signals.jsonl ]]; then
-      python -m recipes.medgrpo calibrate --model "$SFT" --data data/train.parquet --output int/statistics.json \
-        --rows-per-pair "$INTERVENE_ROWS" --seed "$SEED" "${JUDGE_ARGS[@]}" "${SERVERS[@]}" >logs/int_recorded.log
-    fi
-    if [[ -f int/summary.json && -f int/interventions.parquet ]]; then
-      echo "already done"
-    else
-      python -m recipes.medgrpo intervene --model "$SFT" --recorded int/raw_signals.jsonl --data data/train.parquet \
-        --output int --seed "$SEED" "${JUDGE_ARGS[@]}" "${SERVERS[@]}"
-    fi
-    case $INTERVENE in gold) rows=$RUN/int/gold.parquet ;; *) rows=$RUN/int/interventions.parquet ;; esac
-    stage "4/7 SFT on ${rows##*/}, $INTERVENE_EPOCHS epochs"
-    if [[ -f $RUN/int/sft/latest_checkpointed_iteration.txt ]]; then
-      echo "already done"
-    elif [[ $RECIPE == gpu ]]; then
-      recipe int_sft "${GPU_RECIPE/run_medgrpo/run_sft}" MODEL_PATH="$SFT" TRAIN_FILE="$rows" EPOCHS="$INTERVENE_EPOCHS" \
-        TRAIN_BATCH_SIZE=16 LR="$INTERVENE_LR"
-      ln -sfn "$RUN/int_sft" int/sft
-    else
-      # Fewer rows than a batch are a batch of their own.
-      many=$(python -c "import sys, pyarrow.parquet as p; print(min(16, p.read_metadata(sys.argv[1]).num_rows))" "$rows")
-      cpu_sft int_sft int/sft model.path="$(quoted "$SFT")" data.train_files="$(quoted "$rows")" \
-        data.train_batch_size="$many" data.micro_batch_size_per_gpu="$many" \
-        optim.lr="$INTERVENE_LR" optim.lr_warmup_steps=0 \
-        trainer.total_epochs="$INTERVENE_EPOCHS" trainer.total_training_steps=null
-    fi
-    START=$RUN/int/sft/global_step_$(<int/sft/latest_checkpointed_iteration.txt)/huggingface
-  fi
+  [[ -z $INTERVENE ]] || interventions
 
   stage "5/7 calibration: what the ${INTERVENE:+corrected }SFT model's answers earn"
   if [[ -f statistics.json ]]; then
@@ -294,7 +267,7 @@ main() {
       LR="${LR:-1e-4}" TASKS="$TASKS" NORMALIZER="$NORMALIZER" ADVANTAGE="$ADVANTAGE" \
       JUDGE="$JUDGE" JUDGE_MODEL="$JUDGE_MODEL" JUDGE_STORE="$JUDGE_STORE" \
       LOGGER="$LOGGER" LOGGER_IMAGE_EVERY="$LOGGER_IMAGE_EVERY" \
-      -- data.seed="$SEED" actor_rollout_ref.rollout.seed="$SEED" "${MORE_OVERRIDES[@]}" "$@"
+      -- data.seed="$SEED" actor_rollout_ref.rollout.seed="$SEED" "${IMAGES[@]}" "${MORE_OVERRIDES[@]}" "$@"
   else
     from=$(python -m recipes.medgrpo preflight --data data --statistics statistics.json --checkpoints grpo \
       --model-family "$MODEL" --normalizer "$NORMALIZER" --advantage "$ADVANTAGE" \

@@ -129,6 +129,12 @@ only_prints() {
   [[ " ${OPTIONS[*]} " =~ $asked ]]
 }
 
+# Where nothing but a printed configuration takes options.
+no_other_options() {
+  ((${#OPTIONS[@]} == 0)) || only_prints ||
+    PROBLEMS+=("option '${OPTIONS[0]}': expected $1--dry-run or --cfg job --resolve")
+}
+
 # print_configuration TRAINER...: what hydra composes, in place of a training.
 print_configuration() {
   # Without a GPU, torchvision may only be importable through the CPU platform; what is printed is the same.
@@ -151,6 +157,15 @@ run() {
 signals_of() {
   SIGNALS=()
   [[ ! " $* " =~ [.+]tal_wasserstein=[Tt]rue\  ]] || SIGNALS=(--tal-wasserstein)
+}
+
+# of_the_method OVERRIDE...: those that make a run another one; where it runs and when it saves may change.
+of_the_method() {
+  local override said=()
+  for override in "$@"; do
+    [[ $override =~ ^[+~]*(trainer|ray_kwargs|transfer_queue)\. ]] || said+=("$override")
+  done
+  echo "${said[*]}"
 }
 
 # A value as hydra's quoted string, whatever characters it holds.

@@ -21,6 +21,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from data_preprocess.chat import STILL
 from recipes.medgrpo.data.families import FAMILIES
 from recipes.medgrpo.data.rows import DataError, read_columns
 from recipes.medgrpo.files import code_fingerprint
@@ -71,6 +72,25 @@ def check_data(folder: Path, tasks: list[str] | None, family: str | None) -> tup
     if not problems and not sources:
         problems.append(f"{folder}: no row of the tasks {' '.join(tasks or [])}")
     return problems, sources
+
+
+def check_stills(folder: Path, tasks: list[str] | None) -> list[str]:
+    """Rows that show an image, where the servers take none: their rollouts would fail in every step."""
+    file = folder / "train.parquet"
+    try:
+        # Most data have no row of one frame, and prompts are long.
+        if 1 not in read_columns(file, "extra_info.frames")["frames"].to_pylist():
+            return []
+        table = read_columns(file, "ability", "prompt")
+    except DataError:
+        return []  # check_data says so
+    rows = sum(
+        any(STILL in turn["content"] for turn in prompt)
+        for task, prompt in zip(table["ability"].to_pylist(), table["prompt"].to_pylist(), strict=True)
+        if tasks is None or task in tasks
+    )
+    key = "actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image"
+    return [f"{file}: {rows} rows show an image, and the servers take none: add {key}=1"] if rows else []
 
 
 def check_lengths(folder: Path) -> list[str]:
@@ -164,6 +184,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--tasks", nargs="+", metavar="TASK", help="tasks that are trained on (default: all)")
     add("--normalizer", choices=(*NORMALIZERS, ADAPTIVE), default="logistic", help="the training's normaliser")
     add("--tal-wasserstein", action="store_true", help="the training's reward has the setting tal_wasserstein")
+    add("--no-stills", action="store_true", help="the training's servers take clips and no image")
     add("--advantage", choices=ADVANTAGES, default="grpo", help="the training's advantage")
     add("--rewarded-tasks", nargs="+", choices=tuple(TASKS), help="tasks that earn a reward (default: all)")
     add("--model-family", metavar="NAME", help="model family that the data must be made for (default: not checked)")
@@ -195,6 +216,8 @@ def check_run(args: argparse.Namespace) -> tuple[list[str], list[str]]:
         problems, sources = check_data(args.data, args.tasks, args.model_family)
         if args.machine == "gpu":
             problems += check_lengths(args.data)
+        if args.no_stills:
+            problems += check_stills(args.data, args.tasks)
     if args.stage == "sft":
         return problems, odd
     if not problems and args.statistics is not None:

@@ -85,7 +85,8 @@ class Family:
     @property
     def keeps_states(self) -> bool:
         """Whether some of its text layers keep a state in the place of keys and values."""
-        return "linear_attention" in self.engine.model.config.text_config.layer_types
+        # Qwen3-VL does not list its layers.
+        return "linear_attention" in (getattr(self.engine.model.config.text_config, "layer_types", None) or ())
 
     def opinionated(self, attention: float = 3.0, head: float = 8.0):
         """An engine whose model is far from uniform and attends sharply: the random weights, scaled."""

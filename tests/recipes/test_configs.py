@@ -102,6 +102,7 @@ METHOD = {
     "actor_rollout_ref.actor.optim.lr_warmup_steps",
     "actor_rollout_ref.actor.optim.weight_decay",
     "data.medgrpo.mix",
+    "trainer.v1.sampler.sampler_kwargs.mix",  # the same
     "data.medgrpo.tasks",
     "reward.custom_reward_function.reward_kwargs.judge",
     "reward.custom_reward_function.reward_kwargs.judge_settings",
@@ -235,6 +236,9 @@ def test_the_published_algorithm_is_shared(configs, name):
     assert sampler["reward_kwargs"] == reward
     assert set(reward) <= SETTING_NAMES
     assert sampler["state_dir"] == sampler["record_dir"] == config["trainer"]["default_local_dir"]
+    # What mix=learnt reads is what the sampler writes.
+    assert config["data"]["medgrpo"]["learnt_from"] == f"{sampler['state_dir']}/sampler"
+    assert sampler["mix"] == config["data"]["medgrpo"]["mix"] != "learnt"
 
 
 @pytest.mark.parametrize("name", ["medgrpo_cpu", "medgrpo_gpu"])
@@ -370,10 +374,11 @@ def test_vllm_in_the_cpu_run_is_the_gpu_recipes_rollout(configs):
         assert cpu[key] == gpu[key], key
     # verl's default, which the CPU run's own engine switches off.
     assert cpu["enable_sleep_mode"] is gpu.get("enable_sleep_mode", True) is True
-    # One clip a prompt and no image; how large a clip may be is the model's affair.
+    # One clip or still a prompt, and clips alone in the GPU recipes; how large they may be is the model's affair.
     mine, theirs = (side["engine_kwargs"]["vllm"] for side in (cpu, gpu))
     assert mine.keys() >= theirs.keys()
-    assert mine["limit_mm_per_prompt"] == {"image": 0, "video": theirs["limit_mm_per_prompt"]["video"]["count"]}
+    assert mine["limit_mm_per_prompt"] == {"image": 1, "video": theirs["limit_mm_per_prompt"]["video"]["count"]}
+    assert theirs["limit_mm_per_prompt"]["image"] == 0
     found = differences(configs["medgrpo_cpu"], configs["vllm_cpu"])
     # verl's unused settings of a teacher follow the rollout's.
     assert outside(found, {"actor_rollout_ref.rollout", "distillation.teacher_models"}) == []

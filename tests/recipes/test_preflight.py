@@ -253,6 +253,30 @@ def test_what_is_not_given_is_asked_for_unless_something_else_is_known_to_be_wro
     assert capsys.readouterr().err == ""
 
 
+def test_stills_are_found_where_the_servers_take_none(run, capsys):
+    def rows(*marks):
+        return [
+            {
+                "data_source": "medvidbench/AVOS/tal",
+                "ability": "tal",
+                "prompt": [{"role": "user", "content": f"{mark}What?"}],
+                "extra_info": {"model_family": "qwen2_5_vl", "index": at, "frames": 1},
+            }
+            for at, mark in enumerate(marks)
+        ]
+
+    pq.write_table(pa.Table.from_pylist(rows("<video>", "<video>")), run / "train.parquet")
+    assert preflight(run, "--no-stills") == 0
+    pq.write_table(pa.Table.from_pylist(rows("<video>", "<image>", "<image>")), run / "train.parquet")
+    assert preflight(run) == 0
+    assert preflight(run, "--no-stills") == 2
+    assert (
+        "train.parquet: 2 rows show an image, and the servers take none: add actor_rollout" in capsys.readouterr().err
+    )
+    # Rows that are not trained on are not shown.
+    assert preflight(run, "--no-stills", "--tasks", "sa") == 0
+
+
 def test_rows_without_a_prompt_length_are_found_on_a_machine_that_trains_long_clips(run):
     assert check_lengths(run) == [
         f"{run / split}.parquet: 2 rows without extra_info.prompt_tokens: preprocess with --tokenizer"

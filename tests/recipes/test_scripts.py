@@ -163,7 +163,7 @@ def test_tasks_and_no_judge_reach_the_training_and_not_the_evaluation(machine):
     done = machine.run("run_medgrpo.sh", "data.seed=7", OUTPUT_DIR="out", TASKS="vs  rc", JUDGE="none", COMPLETE="1")
     assert done.returncode == 0, done.stderr[-2000:]
     plan = json.loads((machine.folder / "out/plan.json").read_text())
-    assert plan == PLAN | {"training_judge": "none", "tasks": "vs rc"}
+    assert plan == PLAN | {"training_judge": "none", "tasks": "vs rc", "overrides": "data.seed=7"}
     stages = [call.split(" | ")[0].split() for call in machine.calls()]
     (trained,) = [words for words in stages if "verl.trainer.main_ppo" in words]
     assert "data.medgrpo.tasks=[vs,rc]" in trained
@@ -175,6 +175,17 @@ def test_tasks_and_no_judge_reach_the_training_and_not_the_evaluation(machine):
     scored = [words for words in stages if "calibrate" in words or "--samples" in words]
     assert len(scored) == 3
     assert all(after(words, "--judge") == ["offline"] and "--tasks" not in words for words in scored)
+
+
+def test_what_makes_a_run_another_one_is_part_of_its_plan(machine):
+    """Overrides of the method and the calibration's size; where a run saves its checkpoints may change."""
+    settings = {"OUTPUT_DIR": "out", "COMPLETE": "1", "CALIBRATION_ROWS": "16"}
+    assert machine.run("run_medgrpo.sh", "+data.medgrpo.mix=pairs", "trainer.save_freq=4", **settings).returncode == 0
+    plan = PLAN | {"calibration_rows": 16, "calibration_samples": 4, "overrides": "+data.medgrpo.mix=pairs"}
+    assert json.loads((machine.folder / "out/plan.json").read_text()) == plan
+    done = machine.run("run_medgrpo.sh", "+data.medgrpo.mix=tasks", **settings)
+    assert done.returncode == 2
+    assert "with overrides +data.medgrpo.mix=pairs and not +data.medgrpo.mix=tasks" in done.stderr
 
 
 def test_trackers_reach_the_training_beside_the_loggers_that_are_read(machine):
@@ -204,7 +215,7 @@ def test_the_settings_of_the_collapse_study_reach_stages_and_plan(machine):
     done = machine.run("run_medgrpo.sh", overrides, OUTPUT_DIR="out", COMPLETE="1", **settings)
     assert done.returncode == 0, done.stderr[-2000:]
     more = {"world": "heterogeneous", "learning_rate": "0.3", "linear_share": 0}
-    assert json.loads((machine.folder / "out/plan.json").read_text()) == PLAN | more
+    assert json.loads((machine.folder / "out/plan.json").read_text()) == PLAN | more | {"overrides": overrides}
     stages = [call.split(" | ")[0].split() for call in machine.calls()]
     (made,) = [words for words in stages if "--world" in words]
     assert after(made, "--world") == ["heterogeneous"]
@@ -222,6 +233,20 @@ def test_the_settings_of_the_collapse_study_reach_stages_and_plan(machine):
     assert after(looks[1], "--model")[0].endswith("grpo/global_step_5/actor/huggingface")
     # What calibration measures and preflight asks for follows the override.
     assert sum("--tal-wasserstein" in words for words in stages if {"calibrate", "preflight"} & set(words)) == 2
+
+
+def test_the_gpu_recipes_servers_are_told_that_stills_come(machine):
+    shown = "actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image=1"
+    for script in ("run_sft_qwen2_5_vl_7b.sh", "run_medgrpo_qwen2_5_vl_7b.sh"):
+        machine.script(script, f'echo "{script} $*" >>{machine.folder}/recipes\n')
+    for stills in "01":
+        done = machine.run("run_medgrpo.sh", OUTPUT_DIR=stills, RECIPE="gpu", STILLS=stills, COMPLETE="1")
+        assert done.returncode == 0, done.stderr[-2000:]
+    _, without, _, told = (machine.folder / "recipes").read_text().splitlines()
+    assert shown not in without and shown in told.split()
+    stages = [call.split(" | ")[0].split() for call in machine.calls()]
+    asked = [shown in after(words, "--override") for words in stages if {"calibrate", "sample"} & set(words)]
+    assert asked == [False] * 3 + [True] * 3
 
 
 def test_only_sft_stops_before_the_training(machine):
@@ -671,12 +696,12 @@ def test_a_row_may_have_settings_that_hydra_alone_knows(machine):
         "[[ $OUTPUT_DIR != */rows/* ]] || exit 0\n"
         "mkdir -p data model sft eval/sft; touch statistics.json raw_signals.jsonl\n",
     )
-    done = machine.run("run_ablation.sh", "settled_by", "tal_wasserstein", "data.seed=3", OUTPUT_DIR="a run")
+    done = machine.run("run_ablation.sh", "settled_by", "tal_wasserstein", "data.seed=3", OUTPUT_DIR="a R&D run")
     assert done.returncode == 0, done.stderr[-2000:]
-    run = machine.folder / "a run"
+    run = machine.folder / "a R&D run"
     added = {
         "settled_by": f"data.medgrpo.settled_by='{run}/raw_signals.jsonl'",
-        "tal_wasserstein": "+reward.custom_reward_function.reward_kwargs.tal_wasserstein=true",
+        "tal_wasserstein": "++reward.custom_reward_function.reward_kwargs.tal_wasserstein=true",
     }
     wanted = [f"{run}/rows/{name}: {more} data.seed=3" for name, more in added.items()]
     assert (machine.folder / "said").read_text().splitlines() == [f"{run}: ", *wanted]
@@ -688,7 +713,7 @@ def test_a_row_may_have_settings_that_hydra_alone_knows(machine):
 def test_rows_on_gpus_are_the_recipe_and_its_evaluation(machine):
     machine.gpus()
     settings = {"MODEL": "qwen3_vl", "OUTPUT_DIR": "out", **PLACES, "STEPS": "50"}
-    before, trained, evaluated, table = machine.dry("run_ablation.sh", "E", "trainer.save_freq=10", **settings)
+    before, trained, plan, evaluated, table = machine.dry("run_ablation.sh", "E", "trainer.save_freq=10", **settings)
     truth = {"EVAL_DATA": "data/val.parquet", "GROUND_TRUTH": "data/val.parquet", "JUDGE": "openai"}
     assert settings_of(before) == {"OUTPUT_DIR": "out/eval/sft", "MODEL_PATH": "sft", **truth}
     assert settings_of(trained) == {
@@ -696,6 +721,9 @@ def test_rows_on_gpus_are_the_recipe_and_its_evaluation(machine):
         **{"JUDGE": "none", "SCORING_JUDGE": "openai"},
     }
     assert trained[-2:] == ["checkout/examples/run_medgrpo_qwen3_vl_4b.sh", "trainer.save_freq=10"]
+    recorded = dict(word.split("=", 1) for word in plan[-7:])
+    expected = {"model": "qwen3_vl", "steps": "50", "tasks": "vs rc", "normalizer": "logistic", "advantage": "grpo"}
+    assert recorded == expected | {"training_judge": "none", "overrides": ""}
     checkpoint = "out/rows/E/checkpoints/global_step_50/actor/huggingface"
     assert settings_of(evaluated) == {"OUTPUT_DIR": "out/rows/E/eval/medgrpo", "MODEL_PATH": checkpoint, **truth}
     assert (after(table, "--runs"), after(table, "--model-family")) == (["out"], ["qwen3_vl"])
@@ -711,7 +739,44 @@ def test_rows_on_gpus_are_the_recipe_and_its_evaluation(machine):
     # Killed before the weights were written.
     assert machine.dry("run_ablation.sh", "E", "trainer.save_freq=10", **settings)[1] == trained
     (machine.folder / checkpoint / "../../data.pt").touch()
-    assert machine.dry("run_ablation.sh", "E", **settings) == [before, evaluated, table]
+    assert machine.dry("run_ablation.sh", "E", **settings) == [before, plan, evaluated, table]
+
+
+def test_every_row_of_the_table_can_be_named(machine):
+    from recipes.medgrpo.studies.ablation.variants import ROWS
+
+    _, *rows, _ = machine.dry("run_ablation.sh", *ROWS, OUTPUT_DIR="out")
+    assert [settings_of(command)["OUTPUT_DIR"] for command in rows] == [f"out/rows/{name}" for name in ROWS]
+    said = machine.run("run_ablation.sh", "--dry-run", "G").stderr
+    assert f"expected table or some of {' '.join(ROWS)}" in said
+
+
+def test_what_a_row_s_own_settings_need_is_missed_before_the_first_training(machine):
+    machine.gpus()
+    (machine.folder / "made").mkdir()
+    (machine.folder / "made/statistics.json").write_text('{"pairs": {"medvidbench/AVOS/tal": {"iou": {}}}}')
+    settings = {"OUTPUT_DIR": "out", **PLACES, "STATISTICS": "made/statistics.json"}
+    done = machine.run("run_ablation.sh", "A", "settled_by", "tal_wasserstein", **settings)
+    assert done.returncode == 2 and "row settled_by: " in done.stderr and "row tal_wasserstein: " in done.stderr
+    assert "made/raw_signals.jsonl is missing, expected what run_calibrate.sh wrote beside STATISTICS" in done.stderr
+    assert "made/statistics.json does not have its signal, expected run_calibrate.sh --tal-wasserstein" in done.stderr
+    assert "row A" not in done.stderr and not any("main_ppo" in call for call in machine.calls())
+
+
+@pytest.mark.parametrize(
+    "argument", ["--tal-wasserstein", "+reward.custom_reward_function.reward_kwargs.tal_wasserstein=true"]
+)
+def test_the_calibration_can_measure_the_signal_of_that_row(machine, argument):
+    (command,) = machine.dry("run_calibrate.sh", argument, **PLACES, JUDGE="offline")
+    assert "--tal-wasserstein" in command
+    (command,) = machine.dry("run_calibrate.sh", **PLACES, JUDGE="offline")
+    assert "--tal-wasserstein" not in command
+
+
+@pytest.mark.parametrize("script", ["run_calibrate.sh", "run_intervene.sh"])
+def test_an_option_that_nothing_reads_is_refused(machine, script):
+    done = machine.run(script, "--dry-run", "--tal-waserstein", **PLACES, JUDGE="offline")
+    assert done.returncode == 2 and "option '--tal-waserstein': expected " in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,8 @@ class MedVidDataset(RLHFDataset):
             rates, mix = draw_rates(self.dataframe, options), options.get("mix") or "pairs"
             self.order: np.ndarray | LearntOrder
             if mix == "learnt":
+                if not options.get("steps"):
+                    raise DataError("data.medgrpo.mix=learnt: expected a number of steps, trainer.total_training_steps")
                 self.order = LearntOrder(pairs, batch, steps, seed, Path(options["learnt_from"]), rates)
             else:
                 self.order = balanced_order(pairs, batch, steps, seed=seed, mix=mix, rates=rates)

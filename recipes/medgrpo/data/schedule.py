@@ -131,7 +131,11 @@ class LearntOrder:
         self._rates = np.ones(len(labels)) if rates is None else rates
         self._batch_size, self._batches, self._seed, self._folder = batch_size, batches, seed, folder
         self._drawn: tuple[int, np.ndarray] | None = None
-        quotas(list(self._rows), batch_size, "tasks")
+        if batch_size <= len(self._rows):
+            raise ScheduleError(
+                f"data.medgrpo.mix=learnt: a batch of {batch_size} rows is one of each of the {len(self._rows)} "
+                "dataset-task pairs whatever is learnt: raise data.train_batch_size"
+            )
 
     def __len__(self) -> int:
         return self._batches * self._batch_size
@@ -156,12 +160,16 @@ class LearntOrder:
             return "tasks"
         file = self._folder / f"step_{before}.json"
         try:
-            mix = json.loads(file.read_text(encoding="utf-8")).get("mix")
-        except (OSError, ValueError):
-            mix = None
-        if not mix:
+            state = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
             raise ScheduleError(
-                f"{file}: no shares of the tasks: data.medgrpo.mix=learnt expects the advantage mt_grpo, "
-                "data.dataloader_num_workers=0, and steps that are drawn one after the other"
+                f"{file}: {error}: data.medgrpo.mix=learnt draws a step by it; expected a trainer that draws one step "
+                "after the other (trainer_mode sync, data.dataloader_num_workers=0)"
+            ) from error
+        if not state.get("mix") or state.get("prompts") != self._batch_size:
+            raise ScheduleError(
+                f"{file}: expected the shares of the tasks and {self._batch_size} prompts, got "
+                f"{state.get('mix')} and {state.get('prompts')}: data.medgrpo.mix=learnt needs the advantage mt_grpo, "
+                "and data.train_batch_size as it was"
             )
-        return mix
+        return state["mix"]

@@ -44,6 +44,8 @@ class Advantage:
     """
 
     needs_parts = False
+    mixes = False
+    """Whether `mix` says something."""
 
     def __call__(
         self,

@@ -116,6 +116,8 @@ class MtGrpo(Advantage):
         most: the largest weight of a group, and how many times its share z a task may be asked for.
     """
 
+    mixes = True
+
     def __init__(self, step: float = 1.0, trade: float = 0.2, decay: float = 0.5, most: float = 5.0) -> None:
         for name, value in (("step", step), ("trade", trade)):
             if not (isfinite(value) and value >= 0):

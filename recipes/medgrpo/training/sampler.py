@@ -23,6 +23,7 @@ Settings under `trainer.v1.sampler.sampler_kwargs`:
     poll_interval       seconds between two looks at the queue (default 2)
     advantage           a name of `advantages.ADVANTAGES` (default grpo: verl's own, nothing is rewritten)
     advantage_settings  of that advantage, as its class in `advantages`, `drpo` or `rivals` names them
+    mix                 `data.medgrpo.mix`; learnt needs an advantage that says what to draw
     norm_adv_by_std     `algorithm.norm_adv_by_std_in_grpo`; has to be False for any advantage but grpo
     reward_kwargs       of the reward function: its normaliser, statistics, k, format order, rewarded tasks
     max_refused_share   the run stops when the judge refused or garbled a larger share of its judgements over
@@ -143,6 +144,8 @@ class MedGRPOSampler(ReplayBuffer):
                 f"trainer.v1.sampler.sampler_kwargs.advantage={self.advantage_name} needs "
                 "algorithm.norm_adv_by_std_in_grpo=False: verl would divide the finished advantage once more"
             )
+        if settings.get("mix") == "learnt" and not self.advantage.mixes:
+            raise ValueError(f"data.medgrpo.mix=learnt: expected the advantage mt_grpo, got {self.advantage_name}")
         if formula != self.advantage_name:
             logger.warning("advantage=grpo with algorithm.norm_adv_by_std_in_grpo=False is dr_grpo")
         reward_kwargs = settings.get("reward_kwargs") or {}
@@ -170,7 +173,7 @@ class MedGRPOSampler(ReplayBuffer):
         self.recorder, self.drift = make_recorder(settings), Drift(**(settings.get("drift") or {}))
         self.log_probs = bool(settings.get("log_probs", False))
         self.image_every, self.loggers = int(settings.get("image_every", 0)), list(settings.get("loggers") or ())
-        self._restored = False
+        self._restored, self._prompts = False, 0
         # Steps that attempts of this run went on from.
         self._resumes: list[int] = []
 
@@ -207,6 +210,7 @@ class MedGRPOSampler(ReplayBuffer):
             raise RolloutFailure(f"step {step}: every rollout failed, see their errors above") from error
         judged = self.judge_watch.step()
         self.judge_stops.check_step(step, judged)
+        self._prompts = batch_size
         expected = batch_size * self.group_size
         failed = expected - len({tuple(key.rsplit("_", 2)[:2]) for key in batch.keys})
         self._watch_failures(step, failed / expected)
@@ -361,6 +365,7 @@ class MedGRPOSampler(ReplayBuffer):
             "failed_shares": list(self.failed_shares),
             "advantage": {"name": self.advantage_name, "state": self.advantage.state_dict()},
             "mix": self.advantage.mix(),
+            "prompts": self._prompts,
             "window": None if self.window is None else self.window.state_dict(),
             "judge": self.judge_stops.state_dict(),
             "drift": self.drift.state_dict(),

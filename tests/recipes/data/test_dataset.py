@@ -14,6 +14,7 @@ import torch
 from omegaconf import OmegaConf
 
 from recipes.medgrpo.data.families import FAMILIES
+from recipes.medgrpo.data.rows import DataError
 from recipes.medgrpo.data.schedule import quotas
 
 
@@ -202,10 +203,12 @@ def test_training_on_a_subset_shows_the_same_rows_again(qwen2_5_vl):
 
 
 def test_the_mix_may_be_what_the_training_has_learnt(qwen2_5_vl, tmp_path):
-    (tmp_path / "step_1.json").write_text(json.dumps({"mix": {"tal": 3.0, "stg": 1.0}}))
+    (tmp_path / "step_1.json").write_text(json.dumps({"mix": {"tal": 3.0, "stg": 1.0}, "prompts": 46}))
     options = {"mix": "learnt", "learnt_from": str(tmp_path), "steps": 2}
     found = prompts(qwen2_5_vl, train_batch_size=46, medgrpo=options)
     steps = [[found[at]["ability"] for at in range(start, start + 46)] for start in (0, 46)]
+    with pytest.raises(DataError, match="mix=learnt: expected a number of steps"):
+        prompts(qwen2_5_vl, train_batch_size=46, medgrpo=options | {"steps": None})
     assert len(found) == 92 and steps[1].count("tal") > 1.5 * steps[0].count("tal")
 
 

@@ -149,8 +149,8 @@ def test_a_subset_takes_so_many_rows_of_every_pair_in_file_order():
 ROWS = [pair for pair in PAIRS for _ in range(5)]
 
 
-def state(folder, step, mix):
-    (folder / f"step_{step}.json").write_text(json.dumps({"step": step, "mix": mix}))
+def state(folder, step, mix, prompts=16):
+    (folder / f"step_{step}.json").write_text(json.dumps({"step": step, "mix": mix, "prompts": prompts}))
 
 
 def drawn(order, step, batch=16):
@@ -176,16 +176,30 @@ def test_a_step_is_drawn_by_what_the_step_before_has_learnt(tmp_path):
 
 def test_a_rare_row_is_drawn_less_often_there_too(tmp_path):
     for step in range(1, 200):
-        state(tmp_path, step, {"tal": 1.0, "vs": 1.0, "sa": 1.0})
+        state(tmp_path, step, {"tal": 1.0, "vs": 1.0, "sa": 1.0}, prompts=8)
     rates = np.where(np.arange(len(ROWS)) % 5 == 0, 0.1, 1.0)
     order = LearntOrder(ROWS, 8, 200, 0, tmp_path, rates)
     counts = Counter(order[at] for at in range(len(order)))
     assert 0 < counts[0] < counts[1] / 3
 
 
-@pytest.mark.parametrize("content", [None, "{", '{"step": 1}', '{"mix": null}'])
-def test_a_step_without_shares_before_it_says_what_it_needs(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "No such file .*expected a trainer that draws one step after the other"),
+        ("{", "expected a trainer that draws one step after the other"),
+        ('{"prompts": 16, "mix": null}', "got None and 16: data.medgrpo.mix=learnt needs the advantage mt_grpo"),
+        # Resumed with another batch size, a place in the order is that of another step.
+        ('{"prompts": 32, "mix": {"tal": 1.0}}', "expected the shares of the tasks and 16 prompts, got .* and 32"),
+    ],
+)
+def test_a_step_without_shares_before_it_says_what_it_needs(tmp_path, content, words):
     if content is not None:
         (tmp_path / "step_1.json").write_text(content)
-    with pytest.raises(ScheduleError, match="step_1.json: no shares of the tasks: .*expects the advantage mt_grpo"):
+    with pytest.raises(ScheduleError, match=f"step_1.json: .*{words}"):
         LearntOrder(ROWS, 16, 5, 0, tmp_path)[16]
+
+
+def test_a_batch_that_has_room_for_one_of_each_pair_cannot_follow(tmp_path):
+    with pytest.raises(ScheduleError, match="a batch of 4 rows is one of each of the 4 dataset-task pairs"):
+        LearntOrder(ROWS, 4, 5, 0, tmp_path)

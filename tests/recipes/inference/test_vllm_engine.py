@@ -35,6 +35,7 @@ def test_vllm_answers_as_transformers_do(family, sharp, monkeypatch, capsys):
     from recipes.medgrpo.inference.jobs import Failure, with_clips
     from recipes.medgrpo.inference.local_engines import InProcess
     from recipes.medgrpo.inference.one_shot import Examples
+    from recipes.medgrpo.inference.ordinal import Marks
     from recipes.medgrpo.inference.run import Work
     from recipes.medgrpo.inference.vllm_engine import Offline
 
@@ -48,8 +49,18 @@ def test_vllm_answers_as_transformers_do(family, sharp, monkeypatch, capsys):
     jobs = with_clips([plain.job(rows.row(place), (place, 0)) for place in range(len(rows))])
     with_examples = with_clips([shown.job(rows.row(place), (place, 0)) for place in range(6)])
 
-    with Offline(str(sharp), temperature=0.0, dtype="float32", clips=2) as engine:
+    class Noted(Marks):
+        """As `--ordinal expectation` has them; keeps the marks' log-probabilities at each place of each answer."""
+
+        def settle(self, task, reply, pieces, watched):
+            assert len(watched) == len(pieces)
+            seen.append([place[digit] for place in watched for digit in "012345"])
+            return super().settle(task, reply, pieces, watched)
+
+    seen: list[list[float]] = []
+    with Offline(str(sharp), temperature=0.0, dtype="float32", clips=2, marks=Noted()) as engine:
         found = [engine.answers(asked) for asked in (jobs, with_examples)]
+        watched, seen = seen, []
         prompts = [(job, job.clips) for job in (*jobs, *with_examples)]
         made = [engine.prompt(job.messages, clips) for job, clips in prompts]
         expected = [engine.prompt_ids(job.messages, clips) for job, clips in prompts]
@@ -62,8 +73,12 @@ def test_vllm_answers_as_transformers_do(family, sharp, monkeypatch, capsys):
     assert [output.prompt_token_ids for output in outputs] == expected
     assert all(length >= len(ids) for length, ids in zip(lengths, expected, strict=True))
 
-    with InProcess(str(sharp), "cpu", temperature=0.0) as engine:
+    seen = []
+    with InProcess(str(sharp), "cpu", temperature=0.0, marks=Noted()) as engine:
         right = [engine.answers(asked) for asked in (jobs, with_examples)]
+    assert len(seen) == sum(job.row["ability"] in ("sa", "cvs") for job in (*jobs, *with_examples)) > 0
+    for mine, its in zip(watched, seen, strict=True):
+        assert mine == pytest.approx(its, abs=2e-3)
     for name, mine, its in zip(("rows", "rows behind an example"), found, right, strict=True):
         with capsys.disabled():
             print(f"\n{family}: {sum(map(lambda a, b: a == b, mine, its))} of {len(its)} {name} answered alike")

@@ -13,6 +13,7 @@ import pytest
 from data_preprocess import medvidbench, synthetic
 from data_preprocess.synthetic_rows import PAIRS, Settings
 from recipes.medgrpo.evaluate import main as evaluate
+from recipes.medgrpo.files import InputError
 from recipes.medgrpo.inference.released import released_record
 from recipes.medgrpo.reward_options import signal_settings
 from recipes.medgrpo.studies.ablation import command as ablation
@@ -70,7 +71,7 @@ def test_an_advantage_rival_that_normalises_by_itself_gets_rewards_as_they_are()
 @pytest.mark.parametrize(
     ("name", "overrides"),
     [
-        ("tal_wasserstein", ("+reward.custom_reward_function.reward_kwargs.tal_wasserstein=true",)),
+        ("tal_wasserstein", ("++reward.custom_reward_function.reward_kwargs.tal_wasserstein=true",)),
         ("settled_by", ("data.medgrpo.settled_by=RAW_SIGNALS",)),
     ],
 )
@@ -274,6 +275,16 @@ def test_a_run_of_another_row_is_refused(run, tmp_path, capsys):
     said = capsys.readouterr().err.splitlines()[-1]
     assert said.endswith("plan.json: normalizer: expected 'none' for row B, got 'logistic'")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_row_that_was_made_without_its_overrides_is_refused(tmp_path):
+    file = tmp_path / "rows/settled_by/plan.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps(plan("settled_by") | {"overrides": "data.medgrpo.settled_by='a run/raw_signals.jsonl'"}))
+    assert ablation.check_plan(tmp_path, "settled_by")["normalizer"] == "logistic"
+    file.write_text(json.dumps(plan("A")))
+    with pytest.raises(InputError, match="overrides: expected data.medgrpo.settled_by=RAW_SIGNALS for row settled_by"):
+        ablation.check_plan(tmp_path, "settled_by")
 
 
 def test_without_a_row_or_without_sft_there_is_no_table(run, tmp_path, capsys):

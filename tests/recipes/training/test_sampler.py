@@ -326,15 +326,41 @@ def test_the_state_is_kept_with_the_checkpoints(sampling, tmp_path):
     assert json.loads((states / "step_4.json").read_text())["metrics"] == {"medgrpo/pairs_mean/reward": 0.5}
 
 
+def resumed(order, batch, after):
+    """The rows of a step as verl's data loader gives them out that goes on from a checkpoint after step `after`."""
+    from omegaconf import OmegaConf
+    from torchdata.stateful_dataloader import StatefulDataLoader
+    from verl.trainer.ppo.utils import create_rl_sampler
+
+    def loader(rows):
+        settings = OmegaConf.create({"shuffle": False})
+        return StatefulDataLoader(
+            rows, batch_size=batch, num_workers=0, drop_last=True, sampler=create_rl_sampler(settings, rows)
+        )
+
+    before = loader(list(range(len(order))))
+    for _, _ in zip(range(after), before, strict=False):
+        state = before.state_dict()
+    again = loader(order)
+    again.load_state_dict(state)
+    return next(iter(again)).tolist()
+
+
+def test_learnt_shares_need_an_advantage_that_learns_them(sampling):
+    assert buffer(sampling, mix="learnt", advantage="mt_grpo", norm_adv_by_std=False)
+    with pytest.raises(ValueError, match="data.medgrpo.mix=learnt: expected the advantage mt_grpo, got grpo"):
+        buffer(sampling, mix="learnt")
+
+
 def test_the_next_batch_is_drawn_by_what_mt_grpo_asks_for(sampling, tmp_path):
     from recipes.medgrpo.data.schedule import LearntOrder, quotas
 
     made = buffer(sampling, state_dir=str(tmp_path), advantage="mt_grpo", norm_adv_by_std=False)
     made.advantage(np.array([0.0, 1.0, 0.5, 0.5, 0.2, 0.4]), list("aabbcc"), [TAL] * 4 + [SA] * 2)
+    made._prompts = 9
     made._save(1)
     pairs = [TAL] * 9 + [SA] * 9
-    order = LearntOrder(pairs, 9, 2, 0, made.state_dir)
-    asked = [pairs[order[at]] for at in range(9, 18)]
+    asked = [pairs[row] for row in resumed(LearntOrder(pairs, 9, 2, 0, made.state_dir), 9, after=1)]
     # Half of tal's groups were dead, so that it takes twice as many.
     assert {pair: asked.count(pair) for pair in (TAL, SA)} == {TAL: 6, SA: 3} == quotas(pairs, 9, made.advantage.mix())
 

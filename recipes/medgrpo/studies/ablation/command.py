@@ -79,6 +79,10 @@ def check_plan(run: Path, line: str) -> dict[str, Any]:
     for name, value in expected.items():
         if plan.get(name, "") != value:
             raise InputError(f"{file}: {name}: expected {value!r} for row {line}, got {plan.get(name, '')!r}")
+    said = str(plan.get("overrides", ""))
+    for override in row.overrides:
+        if override.removesuffix("RAW_SIGNALS") not in said:
+            raise InputError(f"{file}: overrides: expected {override} for row {line}, got {said!r}")
     return plan
 
 
