@@ -181,9 +181,11 @@ main() {
   python -m recipes.medgrpo run_plan --run "$RUN" "${plan[@]}" || exit 2
 
   # recipe STAGE SCRIPT SETTING... [-- ARGUMENT...]: a GPU recipe on this machine, in recipe/STAGE, whose checkpoints
-  # stand where this script's own would. Its learning rates leave a tiny model where it is.
+  # stand where this script's own would. Its learning rates leave a tiny model where it is. Interventions are a stage of
+  # this script and not of the recipe for SFT.
   recipe() {
     local name=$1 script=$2 settings=(DEVICE=cpu N_GPUS=2 FREE_GIB=1 DATA_DIR="$RUN/data" OUTPUT_DIR="$RUN/recipe/$1")
+    settings+=(INTERVENE=)
     shift 2
     while (($#)) && [[ $1 != -- ]]; do settings+=("$1") && shift; done
     mkdir -p "recipe/$name/checkpoints"

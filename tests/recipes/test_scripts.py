@@ -314,6 +314,25 @@ def test_interventions_stand_between_sft_and_calibration(machine, arm, rows):
     assert evaluated[:2] == [[sft], [corrected]] and len(evaluated) == 3
 
 
+def test_the_gpu_recipes_configuration_has_interventions_too(machine):
+    """The recipe for SFT runs twice, and starts no interventions of its own."""
+    machine.script(
+        "run_sft_qwen2_5_vl_7b.sh",
+        f'echo "${{INTERVENE-unset}} $MODEL_PATH ${{TRAIN_FILE:-}}" >>"{machine.folder}/recipes"\n'
+        'echo 9 >"$OUTPUT_DIR/checkpoints/latest_checkpointed_iteration.txt"\n',
+    )
+    machine.script("run_medgrpo_qwen2_5_vl_7b.sh", f'echo "$MODEL_PATH" >>"{machine.folder}/recipes"\n')
+    out = machine.folder / "out"
+    (out / "int").mkdir(parents=True)  # what the pretended commands do not write
+    done = machine.run("run_medgrpo.sh", OUTPUT_DIR="out", RECIPE="gpu", INTERVENE="1", COMPLETE="1")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (machine.folder / "recipes").read_text().splitlines() == [
+        f" {out}/model ",
+        f" {out}/sft/global_step_300/huggingface {out}/int/interventions.parquet",
+        f"{out}/int/sft/global_step_9/huggingface",
+    ]
+
+
 def test_another_word_for_interventions_is_refused(machine):
     done = machine.run("run_medgrpo.sh", OUTPUT_DIR="out", INTERVENE="yes")
     assert done.returncode == 2 and said(done) == ["run_medgrpo: INTERVENE is 'yes', expected 1 or gold"]
