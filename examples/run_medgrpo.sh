@@ -73,6 +73,8 @@ main() {
 
   one_of RECIPE cpu gpu
   one_of STILLS 0 1
+  # With two training processes; see docs/data.md.
+  [[ $STILLS == 0 || $RECIPE == cpu ]] || PROBLEMS+=("STILLS is '1', expected RECIPE=cpu beside it")
   check_interventions
   one_of WORLD even heterogeneous
   one_of ROLLOUT transformers vllm
@@ -108,15 +110,11 @@ main() {
 
   SERVERS=()                            # of calibration and evaluation
   ROLLOUT_OVERRIDES=()
-  IMAGES=()                             # the GPU recipes' servers take none unless they are told to
-  [[ $RECIPE != gpu || $STILLS == 0 ]] ||
-    IMAGES=(actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image=1)
   if [[ $ROLLOUT == vllm ]]; then
     ROLLOUT_OVERRIDES=(+engine=vllm_cpu)
     SERVERS=(--engine rollout --config medgrpo_cpu --override "${ROLLOUT_OVERRIDES[@]}")
     [[ $RECIPE != gpu ]] ||
-      SERVERS=(--engine rollout --config medgrpo_gpu --override +engine=gpu_on_cpu trainer.n_gpus_per_node=1 \
-        "${IMAGES[@]}")
+      SERVERS=(--engine rollout --config medgrpo_gpu --override +engine=gpu_on_cpu trainer.n_gpus_per_node=1)
     use_environment vllm-cpu report
     if [[ $RECIPE == cpu ]]; then
       dtype=$(python -c "from recipes.medgrpo.data.families import FAMILIES; print(FAMILIES['$MODEL'].vllm_cpu_dtype)")
@@ -269,7 +267,7 @@ main() {
       LR="${LR:-1e-4}" TASKS="$TASKS" NORMALIZER="$NORMALIZER" ADVANTAGE="$ADVANTAGE" \
       JUDGE="$JUDGE" JUDGE_MODEL="$JUDGE_MODEL" JUDGE_STORE="$JUDGE_STORE" \
       LOGGER="$LOGGER" LOGGER_IMAGE_EVERY="$LOGGER_IMAGE_EVERY" \
-      -- data.seed="$SEED" actor_rollout_ref.rollout.seed="$SEED" "${IMAGES[@]}" "${MORE_OVERRIDES[@]}" "$@"
+      -- data.seed="$SEED" actor_rollout_ref.rollout.seed="$SEED" "${MORE_OVERRIDES[@]}" "$@"
   else
     from=$(python -m recipes.medgrpo preflight --data data --statistics statistics.json --checkpoints grpo \
       --model-family "$MODEL" --normalizer "$NORMALIZER" --advantage "$ADVANTAGE" \

@@ -173,7 +173,7 @@ check_stage() {
   [[ $JUDGE != none ]] || PREFLIGHT+=(--no-judge)
   signals_of "${ARGUMENTS[@]}"
   PREFLIGHT+=("${SIGNALS[@]}")
-  [[ " ${ARGUMENTS[*]} " == *limit_mm_per_prompt.image=[1-9]* ]] || PREFLIGHT+=(--no-stills)
+  ((NNODES * N_GPUS == 1)) && [[ " ${ARGUMENTS[*]} " == *limit_mm_per_prompt.image=[1-9]* ]] || PREFLIGHT+=(--no-stills)
   # The nodes of a Ray cluster are not this shell's to look at.
   ((NNODES > 1 || $(gpu_count) < N_GPUS)) || PREFLIGHT+=(--gpus "$N_GPUS" --gpu-gib "$GPU_GIB")
 }

@@ -94,6 +94,7 @@ check_stage() {
   ((NODE_RANK < NNODES)) || ABSENT+=("NODE_RANK is $NODE_RANK, expected less than NNODES, which is $NNODES")
   needs_gpus "$N_GPUS" "N_GPUS is $N_GPUS"
   PREFLIGHT+=(--stage sft)
+  ((NNODES * N_GPUS == 1)) || PREFLIGHT+=(--no-stills)
   (($(gpu_count) < N_GPUS)) || PREFLIGHT+=(--gpus "$N_GPUS" --gpu-gib "$GPU_GIB")
 }
 

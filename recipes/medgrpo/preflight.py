@@ -75,7 +75,11 @@ def check_data(folder: Path, tasks: list[str] | None, family: str | None) -> tup
 
 
 def check_stills(folder: Path, tasks: list[str] | None) -> list[str]:
-    """Rows that show an image, where the servers take none: their rollouts would fail in every step."""
+    """Rows that show an image, where they cannot be trained on.
+
+    The rollouts of servers that take no image fail. Several processes with sharded weights call the vision tower once
+    for images and once for clips: one that has both in a micro-batch waits for another that has not.
+    """
     file = folder / "train.parquet"
     try:
         # Most data have no row of one frame, and prompts are long.
@@ -90,7 +94,8 @@ def check_stills(folder: Path, tasks: list[str] | None) -> list[str]:
         if tasks is None or task in tasks
     )
     key = "actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image"
-    return [f"{file}: {rows} rows show an image, and the servers take none: add {key}=1"] if rows else []
+    wanted = f"N_GPUS=1 and, for MedGRPO, {key}=1"
+    return [f"{file}: {rows} rows show an image: expected rows of clips, or {wanted}"] if rows else []
 
 
 def check_lengths(folder: Path) -> list[str]:
@@ -184,7 +189,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--tasks", nargs="+", metavar="TASK", help="tasks that are trained on (default: all)")
     add("--normalizer", choices=(*NORMALIZERS, ADAPTIVE), default="logistic", help="the training's normaliser")
     add("--tal-wasserstein", action="store_true", help="the training's reward has the setting tal_wasserstein")
-    add("--no-stills", action="store_true", help="the training's servers take clips and no image")
+    add("--no-stills", action="store_true", help="the training takes clips and no image")
     add("--advantage", choices=ADVANTAGES, default="grpo", help="the training's advantage")
     add("--rewarded-tasks", nargs="+", choices=tuple(TASKS), help="tasks that earn a reward (default: all)")
     add("--model-family", metavar="NAME", help="model family that the data must be made for (default: not checked)")

@@ -253,7 +253,7 @@ def test_what_is_not_given_is_asked_for_unless_something_else_is_known_to_be_wro
     assert capsys.readouterr().err == ""
 
 
-def test_stills_are_found_where_the_servers_take_none(run, capsys):
+def test_stills_are_found_where_they_cannot_be_trained_on(run, capsys):
     def rows(*marks):
         return [
             {
@@ -270,9 +270,7 @@ def test_stills_are_found_where_the_servers_take_none(run, capsys):
     pq.write_table(pa.Table.from_pylist(rows("<video>", "<image>", "<image>")), run / "train.parquet")
     assert preflight(run) == 0
     assert preflight(run, "--no-stills") == 2
-    assert (
-        "train.parquet: 2 rows show an image, and the servers take none: add actor_rollout" in capsys.readouterr().err
-    )
+    assert "train.parquet: 2 rows show an image: expected rows of clips, or N_GPUS=1 and, " in capsys.readouterr().err
     # Rows that are not trained on are not shown.
     assert preflight(run, "--no-stills", "--tasks", "sa") == 0
 

@@ -235,20 +235,6 @@ def test_the_settings_of_the_collapse_study_reach_stages_and_plan(machine):
     assert sum("--tal-wasserstein" in words for words in stages if {"calibrate", "preflight"} & set(words)) == 2
 
 
-def test_the_gpu_recipes_servers_are_told_that_stills_come(machine):
-    shown = "actor_rollout_ref.rollout.engine_kwargs.vllm.limit_mm_per_prompt.image=1"
-    for script in ("run_sft_qwen2_5_vl_7b.sh", "run_medgrpo_qwen2_5_vl_7b.sh"):
-        machine.script(script, f'echo "{script} $*" >>{machine.folder}/recipes\n')
-    for stills in "01":
-        done = machine.run("run_medgrpo.sh", OUTPUT_DIR=stills, RECIPE="gpu", STILLS=stills, COMPLETE="1")
-        assert done.returncode == 0, done.stderr[-2000:]
-    _, without, _, told = (machine.folder / "recipes").read_text().splitlines()
-    assert shown not in without and shown in told.split()
-    stages = [call.split(" | ")[0].split() for call in machine.calls()]
-    asked = [shown in after(words, "--override") for words in stages if {"calibrate", "sample"} & set(words)]
-    assert asked == [False] * 3 + [True] * 3
-
-
 def test_only_sft_stops_before_the_training(machine):
     done = machine.run("run_medgrpo.sh", OUTPUT_DIR="out", ONLY_SFT="yes", COMPLETE="1")
     assert done.returncode == 0, done.stderr[-2000:]
@@ -270,6 +256,7 @@ def test_only_sft_stops_before_the_training(machine):
         ({"TASKS": "tal sgt"}, "run_medgrpo: TASKS: 'sgt', expected all or some of tal stg dvc nap vs rc sa cvs qa"),
         ({"TASKS": " "}, "run_medgrpo: TASKS is blank, expected all or some of tal stg dvc nap vs rc sa cvs qa"),
         ({"JUDGE": "gpt"}, "run_medgrpo: JUDGE 'gpt': expected offline or openai or none"),
+        ({"STILLS": "1", "RECIPE": "gpu"}, "run_medgrpo: STILLS is '1', expected RECIPE=cpu beside it"),
         ({"LORA_RANK": "8"}, "run_medgrpo: LORA_RANK is '8', expected RECIPE=gpu beside it"),
         ({"ROLLOUT_TP": "2"}, "run_medgrpo: ROLLOUT_TP is '2', expected RECIPE=gpu beside it"),
         (
