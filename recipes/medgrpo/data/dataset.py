@@ -215,6 +215,10 @@ class MedVidDataset(RLHFDataset):
         return *parted(clips_of(messages)), None
 
 
+def _listed(files: Any) -> list:
+    return list(files) if isinstance(files, list | ListConfig) else [files]
+
+
 class MedVidSFTDataset(MultiTurnSFTDataset):
     """Prompt and reference answer (`extra_info.answer`) for verl's SFT trainer, tokenised as the PPO path does.
 
@@ -225,11 +229,18 @@ class MedVidSFTDataset(MultiTurnSFTDataset):
         Dataset.__init__(self)
         self.processor, self.tokenizer = processor, tokenizer
         self.max_length = int(config.get("max_length", 1024))
-        files = list(parquet_files) if isinstance(parquet_files, list | ListConfig) else [parquet_files]
+        files = _listed(parquet_files)
         options = config.get("medgrpo", None) or {}
         self.rows = read_rows([str(file) for file in files], options.get("tasks"), options.get("max_prompt_length"))
         if 0 < max_samples < len(self.rows):
             self.rows = self.rows.slice(0, max_samples)
+        # verl drops a last batch that is not full, and divides by the number of batches.
+        batch = int(config.get("train_batch_size") or 0)
+        if len(self.rows) < batch and files == _listed(config.get("train_files")):
+            raise DataError(
+                f"{', '.join(map(str, files))}: {len(self.rows)} rows, expected at least a batch of {batch} "
+                "(data.train_batch_size)"
+            )
         self.pixel_type = processing.pixel_type(options)
 
     def __len__(self) -> int:

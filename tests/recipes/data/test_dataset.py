@@ -295,6 +295,16 @@ def test_sft_counts_what_is_too_long_and_says_which(dataset, qwen2_5_vl):
         data[2]
 
 
+def test_sft_on_fewer_rows_than_a_batch_is_one_line(dataset, qwen2_5_vl):
+    """Of what is trained on; held-out rows may be few."""
+    train, val = (str(qwen2_5_vl.data / f"{split}.parquet") for split in ("train", "val"))
+    config = OmegaConf.create({"max_length": 1024, "train_batch_size": 10_000, "train_files": [train]})
+    rows = pq.read_metadata(train).num_rows
+    with pytest.raises(DataError, match=f"train.parquet: {rows} rows, expected at least a batch of 10000"):
+        dataset.MedVidSFTDataset([train], qwen2_5_vl.processor.tokenizer, config, qwen2_5_vl.processor)
+    assert len(dataset.MedVidSFTDataset(val, qwen2_5_vl.processor.tokenizer, config, qwen2_5_vl.processor)) > 0
+
+
 def test_sft_trains_on_the_named_tasks(qwen2_5_vl):
     data = answers(qwen2_5_vl, medgrpo={"tasks": ["sa"]})
     assert set(data.rows.column("ability")) == {"sa"} and len(data) == len(data.rows)
