@@ -193,9 +193,9 @@ def test_a_run_that_was_stopped_moved_and_killed_ends_with_the_same_steps(told):
     # A start that finds nothing to do says the same again.
     env = os.environ | SMALL | LEARNING | {"OUTPUT_DIR": str(told.run), "STEPS": str(STEPS), "JUDGE": "openai"}
     env |= {"JUDGE_BASE_URL": "http://127.0.0.1:9/v1", "JUDGE_MODEL": "gpt-4.1", "MEDGRPO_JUDGE_API_KEY": KEY}
-    done = subprocess.run(
-        ["bash", str(ROOT / "examples/run_medgrpo.sh")], env=env, capture_output=True, text=True, timeout=300
-    )
+    overrides = json.loads((told.run / "plan.json").read_text())["overrides"].split()
+    command = ["bash", str(ROOT / "examples/run_medgrpo.sh"), *overrides]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0 and "nothing is left to do" in done.stdout, done.stderr[-2000:]
     assert json.loads((told.run / "summary.json").read_text()) == summary
 
