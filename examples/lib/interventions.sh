@@ -33,20 +33,22 @@ interventions() {
   fi
   [[ $INTERVENE != gold ]] || rows=$RUN/int/gold.parquet
   stage "4/7 SFT on ${rows##*/}, $INTERVENE_EPOCHS epochs"
-  # Fewer rows than a batch are a batch of their own.
-  many=$(python -c "import sys, pyarrow.parquet as p; print(min(16, p.read_metadata(sys.argv[1]).num_rows))" "$rows")
   if [[ -f int/sft/latest_checkpointed_iteration.txt ]]; then
     echo "already done"
-  elif [[ $RECIPE == gpu ]]; then
-    # Of two processes.
-    recipe int_sft "${GPU_RECIPE/run_medgrpo/run_sft}" MODEL_PATH="$SFT" TRAIN_FILE="$rows" \
-      EPOCHS="$INTERVENE_EPOCHS" TRAIN_BATCH_SIZE=$((many / 2 * 2)) LR="$INTERVENE_LR"
-    ln -sfn "$RUN/int_sft" int/sft
   else
-    cpu_sft int_sft int/sft model.path="$(quoted "$SFT")" data.train_files="$(quoted "$rows")" \
-      data.train_batch_size="$many" data.micro_batch_size_per_gpu="$many" \
-      optim.lr="$INTERVENE_LR" optim.lr_warmup_steps=0 \
-      trainer.total_epochs="$INTERVENE_EPOCHS" trainer.total_training_steps=null
+    # Fewer rows than a batch are a batch of their own.
+    many=$(python -c "import sys, pyarrow.parquet as p; print(min(16, p.read_metadata(sys.argv[1]).num_rows))" "$rows")
+    if [[ $RECIPE == gpu ]]; then
+      # Of two processes.
+      recipe int_sft "${GPU_RECIPE/run_medgrpo/run_sft}" MODEL_PATH="$SFT" TRAIN_FILE="$rows" \
+        EPOCHS="$INTERVENE_EPOCHS" TRAIN_BATCH_SIZE=$((many / 2 * 2)) LR="$INTERVENE_LR"
+      ln -sfn "$RUN/int_sft" int/sft
+    else
+      cpu_sft int_sft int/sft model.path="$(quoted "$SFT")" data.train_files="$(quoted "$rows")" \
+        data.train_batch_size="$many" data.micro_batch_size_per_gpu="$many" \
+        optim.lr="$INTERVENE_LR" optim.lr_warmup_steps=0 \
+        trainer.total_epochs="$INTERVENE_EPOCHS" trainer.total_training_steps=null
+    fi
   fi
   START=$RUN/int/sft/global_step_$(<int/sft/latest_checkpointed_iteration.txt)/huggingface
 }

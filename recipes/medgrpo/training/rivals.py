@@ -132,18 +132,18 @@ class MtGrpo(Advantage):
     def _compute(self, batch: Groups) -> np.ndarray:
         names, unit = batch.units("task")
         now = np.bincount(unit, batch.rewards) / np.bincount(unit)
-        tasks, number = np.unique([task_of(pair) for pair in batch.pair], return_inverse=True)
+        names, number = names.tolist(), np.searchsorted(names, [task_of(pair) for pair in batch.pair])
         live = np.bincount(number, ~batch.dead)
         alive = live / np.bincount(number)
         for name, reward, share in zip(names, now, alive, strict=True):
-            self._tasks.setdefault(str(name), [0.0, float(reward), float(share)])
-        weights = self._weights(tasks, number, live)
-        self._learn([str(name) for name in names], now, alive)
+            self._tasks.setdefault(name, [0.0, float(reward), float(share)])
+        weights = self._weights(names, number, live)
+        self._learn(names, now, alive)
         return batch.standardised * weights[batch.group]
 
-    def _weights(self, tasks: np.ndarray, number: np.ndarray, live: np.ndarray) -> np.ndarray:
-        """(G,) what each group weighs: of task `number`, an index of `tasks`, which has so many `live` groups."""
-        share = softmax([self._tasks[str(task)][0] for task in tasks]) * (live > 0)
+    def _weights(self, names: list[str], number: np.ndarray, live: np.ndarray) -> np.ndarray:
+        """(G,) what each group weighs: of task `number`, an index of `names`, which has so many `live` groups."""
+        share = softmax([self._tasks[name][0] for name in names]) * (live > 0)
         if not live.any():
             return np.ones(len(number))
         weight = share / share.sum() * live.sum() / np.maximum(live, 1)
