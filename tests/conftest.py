@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -53,3 +54,26 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(skip)
+
+
+@pytest.fixture(scope="module")
+def start_ray() -> Iterator[Callable[..., None]]:
+    """Starts a Ray of the test's own, with settings of `ray.init`, and stops it behind the module's last test.
+
+    Ray gives up when its processes have not started after 30 s, and has no setting for it. On a machine with few cores
+    that are busy with other tests they may take longer.
+    """
+    import ray
+
+    def start(**settings) -> None:
+        for left in (2, 1, 0):
+            try:
+                ray.init(address="local", include_dashboard=False, **settings)
+                return
+            except Exception as error:  # Ray raises no narrower one
+                if not left or "timed out during startup" not in str(error):
+                    raise
+                ray.shutdown()
+
+    yield start
+    ray.shutdown()

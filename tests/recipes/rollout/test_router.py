@@ -114,7 +114,7 @@ def test_a_removed_replica_keeps_no_prompt(routers):
 
 
 @pytest.mark.slow
-def test_a_replica_that_dies_does_not_take_its_prompts_along(plugged):
+def test_a_replica_that_dies_does_not_take_its_prompts_along(plugged, start_ray):
     """Real actors and verl's own client: once a request has failed, the prompt's other requests go to the living."""
     import asyncio
     import os
@@ -135,30 +135,27 @@ def test_a_replica_that_dies_does_not_take_its_prompts_along(plugged):
             return TokenOutput(token_ids=[os.getpid()], extra_fields={})
 
     plugin = {"VERL_PLATFORM": "cpu", "VERL_USE_EXTERNAL_MODULES": "recipes.medgrpo.plugin", "PYTHONPATH": str(root)}
-    ray.init(address="local", num_cpus=4, include_dashboard=False, runtime_env={"env_vars": plugin})
-    try:
-        servers = {f"server-{number}": Server.options(num_cpus=0).remote() for number in range(2)}
-        balancer = get_router_handle(servers, router_config_path=str(root / "recipes/medgrpo/config/router.yaml"))
-        rollout = {"full_determinism": False, "name": "vllm"}
-        client = LLMServerClient(OmegaConf.create({"actor_rollout_ref": {"rollout": rollout}}), balancer)
+    start_ray(num_cpus=4, runtime_env={"env_vars": plugin})
+    servers = {f"server-{number}": Server.options(num_cpus=0).remote() for number in range(2)}
+    balancer = get_router_handle(servers, router_config_path=str(root / "recipes/medgrpo/config/router.yaml"))
+    rollout = {"full_determinism": False, "name": "vllm"}
+    client = LLMServerClient(OmegaConf.create({"actor_rollout_ref": {"rollout": rollout}}), balancer)
 
-        def ask(number, first=1):
-            return client.generate(f"{number}", prompt_ids=[first, number], sampling_params={})
+    def ask(number, first=1):
+        return client.generate(f"{number}", prompt_ids=[first, number], sampling_params={})
 
-        async def run():
-            with pytest.raises(ray.exceptions.RayActorError):
-                await ask(0, first=0)
-            # Another request or two may be lost before the death is known.
-            lost = 0
-            while len(await balancer.get_all_servers.remote()) == 2:
-                try:
-                    await ask(100 + lost)
-                except ray.exceptions.RayActorError:
-                    lost += 1
-            return lost, [(await ask(number)).token_ids for number in range(8)]
+    async def run():
+        with pytest.raises(ray.exceptions.RayActorError):
+            await ask(0, first=0)
+        # Another request or two may be lost before the death is known.
+        lost = 0
+        while len(await balancer.get_all_servers.remote()) == 2:
+            try:
+                await ask(100 + lost)
+            except ray.exceptions.RayActorError:
+                lost += 1
+        return lost, [(await ask(number)).token_ids for number in range(8)]
 
-        lost, answers = asyncio.run(asyncio.wait_for(run(), 300))
-        assert lost <= 2
-        assert len({tuple(answer) for answer in answers}) == 1
-    finally:
-        ray.shutdown()
+    lost, answers = asyncio.run(asyncio.wait_for(run(), 300))
+    assert lost <= 2
+    assert len({tuple(answer) for answer in answers}) == 1

@@ -540,17 +540,15 @@ def test_a_damaged_account_in_the_state_is_named(sampling, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def queue(plugged):
+def queue(plugged, start_ray):
     """A real TransferQueue on a Ray of its own."""
-    import ray
     import transfer_queue as tq
     from omegaconf import OmegaConf
 
-    ray.init(address="local", num_cpus=4, include_dashboard=False, logging_level="ERROR")
+    start_ray(num_cpus=4, logging_level="ERROR")
     tq.init(OmegaConf.create({"backend": {"SimpleStorage": {"num_data_storage_units": 1}}}))
     yield tq
     tq.close()
-    ray.shutdown()
 
 
 def put_group(tq, uid: str, source: str, rewards: dict[int, float], partition: str = "train") -> None:

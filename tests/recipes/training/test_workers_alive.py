@@ -32,10 +32,9 @@ class Trainer:
 
 
 @pytest.fixture
-def workers():
-    ray.init(address="local", num_cpus=2, include_dashboard=False)
-    yield [Worker.remote() for _ in range(2)]
-    ray.shutdown()
+def workers(start_ray):
+    start_ray(num_cpus=2)
+    return [Worker.remote() for _ in range(2)]
 
 
 def looked(alive: WorkersAlive, until: float) -> None:
