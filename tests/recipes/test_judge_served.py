@@ -42,7 +42,7 @@ def taught_judge(folder: Path, steps: int = 400, batch: int = 32) -> None:
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    draw = random.Random(0)
+    draw, threads = random.Random(0), torch.get_num_threads()
     torch.manual_seed(0)
     torch.set_num_threads(1)  # two wait for each other longer than they work
     tokenizer = train_tokenizer([], vocab_size=264)
@@ -82,6 +82,7 @@ def taught_judge(folder: Path, steps: int = 400, batch: int = 32) -> None:
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
+    torch.set_num_threads(threads)
     write(model, tokenizer, tokenizer, folder)
 
 
